@@ -1,0 +1,30 @@
+# `make demo` and `make test` are complete in themselves on a fresh clone: each makes
+# .venv and installs the tested versions into it. Nothing is written outside the clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-all lint clean
+
+demo: $(VENV)/.installed
+	$(BIN)/langheads demo --out demo-run
+
+test: $(VENV)/.installed lint
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.installed lint
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# pip, not uv: pip takes a CPU build of torch that the machine offers.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo-run .pytest_tmp .mypy_cache .ruff_cache .pytest_cache

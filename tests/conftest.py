@@ -1,0 +1,45 @@
+"""No network, seeded, and tiny models that tests share."""
+
+import os
+
+# Before anything imports transformers or datasets: both read these once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import torch
+
+# Of models this small threads cost more than they give, many times more on a busy machine.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory):
+    """Tiny random models, each built once; tests leave them as they found them."""
+    from tests.models.zoo import Zoo
+
+    return Zoo(tmp_path_factory.mktemp("zoo"))
+
+
+@pytest.fixture(scope="module")
+def exact_softmax():
+    """Softmax in the dtype of its input where that is float64.
+
+    TransformerLens and Hugging Face ask for float32 whatever the model's dtype, which leaves a
+    float64 model with rounding of 1e-7 that depends on the padding.
+    """
+    softmax = torch.nn.functional.softmax
+
+    def exact(values, *args, dtype=None, **kwargs):
+        wide = None if dtype is None else torch.promote_types(values.dtype, dtype)
+        return softmax(values, *args, dtype=wide, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "softmax", exact)
+        yield
