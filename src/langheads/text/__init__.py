@@ -1,0 +1,6 @@
+"""Texts: reading, a fixed order with a held-out end, tokens once."""
+
+from langheads.text.corpus import Corpus, read_texts
+from langheads.text.documents import Documents, length_batches, pad_right, tokenize
+
+__all__ = ["Corpus", "Documents", "length_batches", "pad_right", "read_texts", "tokenize"]

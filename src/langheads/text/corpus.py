@@ -1,0 +1,123 @@
+"""Texts of several languages, in an order fixed by seed and content, with a held-out end.
+
+Documents of a language are sorted by SHA-256 of (seed, text), whatever the order of lines in the
+file; exact duplicates count once. Scores take documents from the `front` of that order and proofs
+from the `back`, so a proof never uses scored text as long as the two do not meet, which `ablate`
+checks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from langheads.errors import InputError
+from langheads.text.readers import read_folder, read_hub
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents a language, in the order that `seed` fixes.
+
+    Attributes:
+        texts: language -> documents in sampling order, without duplicates and empty documents.
+        source: where they came from, for provenance.
+        seed: the seed of the order.
+    """
+
+    texts: dict[str, tuple[str, ...]]
+    source: str
+    seed: int
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages, in the order asked for."""
+        return tuple(self.texts)
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """Language -> SHA-256 over all its documents, independent of order and seed."""
+        return {
+            language: hashlib.sha256("".join(sorted(map(_digest, texts))).encode()).hexdigest()
+            for language, texts in self.texts.items()
+        }
+
+    def front(self, docs: int | None) -> dict[str, tuple[str, ...]]:
+        """The first `docs` documents a language (None: all); what scores are made of."""
+        return {language: texts[:docs] for language, texts in self.texts.items()}
+
+    def back(self, docs: int | None) -> dict[str, tuple[str, ...]]:
+        """The last `docs` documents a language (None: all); what proofs are made of."""
+        return {
+            language: texts if docs is None else texts[max(0, len(texts) - docs) :]
+            for language, texts in self.texts.items()
+        }
+
+    def with_seed(self, seed: int) -> Corpus:
+        """The same documents in the order of another seed."""
+        return Corpus(
+            {lang: _ordered(texts, seed) for lang, texts in self.texts.items()}, self.source, seed
+        )
+
+
+def read_texts(
+    source: str | Path | Mapping[str, Sequence[str]] | Corpus,
+    *,
+    languages: Iterable[str] | None = None,
+    seed: int = 0,
+) -> Corpus:
+    """Read documents a language.
+
+    Args:
+        source: a folder of ``<language>.jsonl`` ({"text": ...} a line), ``<language>.txt`` (a
+            document a line) or ``<language>.parquet`` (column ``text``); ``hf:REPO[:CONFIG]``
+            (a data set on the Hugging Face Hub: without CONFIG the languages are its
+            configurations; ``{language}`` in CONFIG stands for the language; otherwise the data
+            set needs a column ``language``); a mapping language -> documents; or a `Corpus`.
+        languages: which languages, in which order; all by default (``hf:`` with ``{language}``
+            needs them).
+        seed: fixes the order of documents.
+
+    Raises:
+        InputError: no such folder, a language without a file, a file that is not UTF-8 or not
+            JSON (with file and line), or a language without documents.
+
+    Example:
+        >>> corpus = read_texts({"en": ["one", "two", "two"]}, seed=0)
+        >>> sorted(corpus.texts["en"])
+        ['one', 'two']
+    """
+    wanted = None if languages is None else tuple(dict.fromkeys(languages))
+    if wanted is not None and not all(wanted):
+        raise InputError("an empty language name was asked for; write --languages en,zh")
+    if isinstance(source, Corpus):
+        found: dict[str, Sequence[str]] = dict(source.texts)
+        name = source.source
+    elif isinstance(source, Mapping):
+        found, name = dict(source), "texts given in Python"
+    elif str(source).startswith("hf:"):
+        found, name = read_hub(str(source)[3:], wanted), str(source)
+    else:
+        found, name = read_folder(Path(source), wanted), str(source)
+    missing = [language for language in wanted or () if language not in found]
+    if missing:
+        raise InputError(
+            f"no texts for language {', '.join(missing)} in {name}; found {', '.join(found)}"
+        )
+    texts = {language: _ordered(found[language], seed) for language in wanted or found}
+    for language, documents in texts.items():
+        if not documents:
+            raise InputError(f"language {language} in {name} has no documents that are not empty")
+    return Corpus(texts, name, seed)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _ordered(texts: Iterable[str], seed: int) -> tuple[str, ...]:
+    unique = dict.fromkeys(text for text in texts if text.strip())
+    return tuple(sorted(unique, key=lambda text: _digest(f"{seed}\0{text}")))

@@ -1,0 +1,146 @@
+"""Tokens of documents, cut and counted once, and batches of them.
+
+Token counts cannot be compared across languages, so losses are also given per UTF-8 byte:
+`Documents.n_bytes` counts the bytes of exactly the text whose tokens are predicted, after
+truncation and without a first token that nothing predicts; a character that this cuts in two
+counts whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from langheads.errors import InputError
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The tokens of one language's documents.
+
+    Attributes:
+        language: its name.
+        tokens: a tensor ``[pos]`` a document, special tokens included.
+        n_bytes: ``[doc]`` UTF-8 bytes of the text whose tokens are predicted.
+        skipped: documents left out because they have fewer than 2 tokens.
+        bos: whether each begins with the tokenizer's BOS.
+        max_tokens: where they were cut.
+    """
+
+    language: str
+    tokens: tuple[Int[Tensor, " _"], ...]
+    n_bytes: Int[np.ndarray, " doc"]
+    skipped: int
+    bos: bool
+    max_tokens: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def n_predicted(self) -> Int[np.ndarray, " doc"]:
+        """Predicted tokens a document: all but the first."""
+        return np.array([len(tokens) - 1 for tokens in self.tokens], dtype=np.int64)
+
+
+def tokenize(
+    tokenizer: Any, language: str, texts: Sequence[str], *, max_tokens: int, bos: bool
+) -> Documents:
+    """Tokenise the documents of one language once.
+
+    BOS is put in front when `bos` (and never counted as predicted); EOS is never added; documents
+    are cut at `max_tokens` tokens, BOS included; documents of fewer than 2 tokens have nothing to
+    predict and are left out, with a count.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        language: name of the language.
+        texts: documents.
+        max_tokens: at least 2.
+        bos: prepend the tokenizer's BOS token.
+
+    Raises:
+        InputError: BOS asked of a tokenizer that has none, `max_tokens` < 2, or no document with
+            2 tokens.
+    """
+    if max_tokens < 2:
+        raise InputError(f"max_tokens {max_tokens} asked for; a document needs at least 2 tokens")
+    if bos and tokenizer.bos_token_id is None:
+        raise InputError("BOS asked for, but the tokenizer has no BOS token; use --no-bos")
+    prefix = [tokenizer.bos_token_id] if bos else []
+    with_offsets = bool(getattr(tokenizer, "is_fast", False))
+    # Cut by hand: asking a fast tokenizer to truncate leaves that setting in it.
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        return_offsets_mapping=with_offsets,
+        verbose=False,
+    )
+    room = max_tokens - len(prefix)
+    tokens, n_bytes, skipped = [], [], 0
+    for index, text in enumerate(texts):
+        ids = prefix + encoded["input_ids"][index][:room]
+        if len(ids) < 2:
+            skipped += 1
+            continue
+        first = 0 if bos else 1  # the first token of the text that is predicted
+        if with_offsets:
+            offsets = encoded["offset_mapping"][index][:room]
+            # From the end of the token before: some offsets leave out the space before a word.
+            start = 0 if bos else min(offsets[0][1], offsets[1][0])
+            predicted = text[start : offsets[-1][1]]
+        else:
+            predicted = tokenizer.decode(ids[len(prefix) + first :], skip_special_tokens=True)
+        tokens.append(torch.tensor(ids, dtype=torch.long))
+        # A byte-level tokenizer can end in the middle of a character, whose offsets then span
+        # nothing; no document has 0 bytes a token predicted.
+        n_bytes.append(max(1, len(predicted.encode())))
+    if not tokens:
+        raise InputError(
+            f"language {language}: all {len(texts)} documents have fewer than 2 tokens, "
+            "so nothing in them is predicted"
+        )
+    return Documents(
+        language, tuple(tokens), np.array(n_bytes, dtype=np.int64), skipped, bos, max_tokens
+    )
+
+
+def length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Group documents of like length so that a padded batch has at most `batch_tokens` tokens.
+
+    A document longer than that is a batch of its own.
+
+    Args:
+        lengths: tokens a document.
+        batch_tokens: budget, padding included.
+
+    Returns:
+        Indices into `lengths`, longest batch first, so that what does not fit fails at once.
+
+    Example:
+        >>> length_batches([3, 9, 4, 10], batch_tokens=20)
+        [[3, 1], [2, 0]]
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        width = lengths[batches[-1][0]] if batches else 0
+        if batches and width * (len(batches[-1]) + 1) <= batch_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def pad_right(tokens: Sequence[Int[Tensor, " _"]]) -> Int[Tensor, "batch pos"]:
+    """One batch, padded on the right with token 0.
+
+    A causal model's real positions never see what comes after them, so neither the value of the
+    padding nor an attention mask matters; the padding is left out of every loss.
+    """
+    return torch.nn.utils.rnn.pad_sequence(list(tokens), batch_first=True)

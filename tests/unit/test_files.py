@@ -1,0 +1,122 @@
+"""Writing all or nothing, and reading JSON with the line of a mistake."""
+
+import os
+import stat
+
+import pytest
+
+from langheads.errors import InputError
+from langheads.files import atomic_path, check_writable, read_json, write_text_atomically
+
+
+def test_a_file_is_written_into_a_new_folder(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.txt"
+    assert write_text_atomically(str(path), "नमस्ते\n") == path
+    assert path.read_bytes() == "नमस्ते\n".encode()
+    assert os.listdir(path.parent) == ["a.txt"]
+
+
+def test_the_file_is_as_readable_as_any_other(tmp_path):
+    old = os.umask(0o027)
+    try:
+        path = write_text_atomically(tmp_path / "a.txt", "x")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        assert path.read_text() == "old"
+        assert temporary.parent == tmp_path
+    assert path.read_text() == "half"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
+def test_an_exception_leaves_the_old_file_alone(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def write():
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_leaves_the_old_file_alone(tmp_path, full_disk):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with full_disk(1000), pytest.raises(InputError, match=f"cannot write {path}: "):
+        write_text_atomically(path, "x" * 5000)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+    with full_disk(1000):
+        write_text_atomically(path, "x" * 900)
+    assert path.read_text() == "x" * 900
+
+
+def test_a_disk_that_is_full_only_at_fsync_is_told(tmp_path, monkeypatch):
+    def fsync(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(InputError, match=r"cannot write .*a\.txt: No space left on device"):
+        write_text_atomically(tmp_path / "a.txt", "x")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_is_not_a_file(tmp_path):
+    for refused in (check_writable, lambda path: write_text_atomically(path, "x")):
+        with pytest.raises(InputError, match="it is a folder; name a file"):
+            refused(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("below", ["a.nc", "deep/er/a.nc"])
+def test_a_path_below_a_file_is_refused(tmp_path, below):
+    (tmp_path / "file").write_text("x")
+    path = tmp_path / "file" / below
+    for refused in (check_writable, lambda path: write_text_atomically(path, "x")):
+        with pytest.raises(InputError, match=f"cannot write {path}: (Not a dir|File exists)"):
+            refused(path)
+
+
+def test_checking_writes_nothing(tmp_path):
+    check_writable(tmp_path / "new" / "folder" / "a.nc")
+    check_writable("a-name-without-folder.nc")
+    assert os.listdir(tmp_path) == []
+    assert not os.path.exists("a-name-without-folder.nc")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": 1,\n\n "b": }', "line 3: not JSON"),
+        (b'{"a": "\xff"}', r"not UTF-8 \(byte 7\)"),
+        (b"", "line 1: not JSON"),
+    ],
+)
+def test_a_mistake_in_json_is_told_with_its_place(tmp_path, content, message):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(InputError, match=message) as error:
+        read_json(tmp_path / "a.json")
+    assert str(tmp_path / "a.json") in str(error.value)
+
+
+def test_json_is_read(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": ["ж", 1.5]}', "utf-8")
+    assert read_json(tmp_path / "a.json") == {"a": ["ж", 1.5]}
+
+
+def test_a_missing_json_file_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read .*none\.json: No such file"):
+        read_json(tmp_path / "none.json")

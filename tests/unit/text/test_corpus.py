@@ -1,0 +1,109 @@
+"""The order of documents, and that its two ends stay apart."""
+
+import hashlib
+import random
+
+import pytest
+
+from langheads.errors import InputError
+from langheads.text import Corpus, read_texts
+
+LINES = [f"document {i}" for i in range(20)]
+
+
+def test_the_order_is_that_of_the_promised_hash():
+    def key(text):
+        return hashlib.sha256(b"7\x00" + text.encode()).hexdigest()
+
+    assert read_texts({"en": LINES}, seed=7).texts["en"] == tuple(sorted(LINES, key=key))
+
+
+def test_the_order_does_not_depend_on_the_order_of_lines():
+    shuffled = random.Random(0).sample(LINES, len(LINES))
+    assert read_texts({"en": shuffled}, seed=1) == read_texts({"en": LINES}, seed=1)
+
+
+def test_another_seed_is_another_order():
+    orders = {read_texts({"en": LINES}, seed=seed).texts["en"] for seed in range(10)}
+    assert len(orders) == 10
+
+
+def test_the_place_of_a_document_does_not_depend_on_the_others():
+    few = read_texts({"en": LINES[::2]}, seed=0).texts["en"]
+    all_of_them = read_texts({"en": LINES}, seed=0).texts["en"]
+    assert few == tuple(text for text in all_of_them if text in LINES[::2])
+
+
+def test_duplicates_count_once_and_empty_documents_not_at_all():
+    corpus = read_texts({"en": ["b", "a", "b", "", "  \n", "a", " b"]})
+    assert sorted(corpus.texts["en"]) == [" b", "a", "b"]
+
+
+@pytest.mark.parametrize("docs", [1, 7, 10])
+def test_front_and_back_are_disjoint_until_they_meet(docs):
+    corpus = read_texts({"en": LINES, "zh": LINES[:20]}, seed=2)
+    for language in ("en", "zh"):
+        front, back = corpus.front(docs)[language], corpus.back(docs)[language]
+        assert len(front) == len(back) == docs
+        assert not set(front) & set(back)
+        assert front == corpus.texts[language][:docs]
+        assert (*front, *back[::-1])[-1] == corpus.texts[language][-docs]
+
+
+def test_front_and_back_share_what_they_must():
+    corpus = read_texts({"en": LINES})
+    assert len(set(corpus.front(13)["en"]) & set(corpus.back(13)["en"])) == 6
+    for everything in (corpus.front(None), corpus.back(None), corpus.front(99), corpus.back(99)):
+        assert everything == corpus.texts
+
+
+def test_hashes_are_of_the_documents_alone():
+    hashes = read_texts({"en": LINES, "zh": ["一"]}, seed=0).hashes
+    again = read_texts({"zh": ["一", "一"], "en": LINES[::-1]}, seed=5).hashes
+    assert hashes == again
+    assert len(hashes["en"]) == 64
+    assert hashes["zh"] == hashlib.sha256(
+        hashlib.sha256("一".encode()).hexdigest().encode()
+    ).hexdigest()  # fmt: skip
+    assert read_texts({"en": LINES[:-1]}).hashes["en"] != hashes["en"]
+    # Where one document ends and the next begins is part of what is hashed.
+    assert read_texts({"en": ["ab", "c"]}).hashes != read_texts({"en": ["a", "bc"]}).hashes
+
+
+def test_with_seed_is_reading_with_that_seed():
+    assert read_texts({"en": LINES}, seed=0).with_seed(4) == read_texts({"en": LINES}, seed=4)
+
+
+def test_languages_are_those_asked_for_in_that_order():
+    source = {"en": ["a"], "zh": ["b"], "hi": ["c"]}
+    assert read_texts(source).languages == ("en", "zh", "hi")
+    assert read_texts(source, languages=["hi", "en", "hi"]).languages == ("hi", "en")
+
+
+def test_a_corpus_is_taken_as_it_is_with_the_order_of_the_new_seed():
+    corpus = Corpus({"en": ("b", "a"), "zh": ("c",)}, "somewhere", 9)
+    again = read_texts(corpus, languages=["en"], seed=3)
+    assert again == read_texts({"en": ["a", "b"]}, seed=3).__class__(
+        read_texts({"en": ["a", "b"]}, seed=3).texts, "somewhere", 3
+    )
+
+
+def test_a_missing_language_is_told_with_those_found():
+    with pytest.raises(InputError, match=r"no texts for language fr, de in .*; found en, zh"):
+        read_texts({"en": ["a"], "zh": ["b"]}, languages=["fr", "en", "de"])
+
+
+def test_a_language_of_empty_documents_is_told():
+    with pytest.raises(InputError, match=r"language zh in .* has no documents"):
+        read_texts({"en": ["a"], "zh": ["", " "]})
+
+
+def test_an_empty_language_name_is_told():
+    with pytest.raises(InputError, match="an empty language name"):
+        read_texts({"en": ["a"]}, languages=["en", ""])
+
+
+def test_a_mapping_is_not_modified():
+    source = {"en": ["b", "a", "b", ""]}
+    read_texts(source)
+    assert source == {"en": ["b", "a", "b", ""]}

@@ -1,0 +1,179 @@
+"""Tokens of documents, counted in bytes by a second route."""
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from langheads.errors import InputError
+from langheads.text import length_batches, pad_right, tokenize
+
+TEXTS = [
+    "the cat sat on the mat",
+    "我们在这里 我们",
+    "बिल्ली सो रही है",
+    "القطة نائمة هنا",
+    "ok 😀🐈‍⬛ e\u0301 ok",
+    "  two  spaces\n\nand a line\t",
+]
+MERGES = [("t", "h"), ("th", "e"), ("Ġ", "c"), ("æ", "Ī"), ("Ġ", "Ø"), ("à", "¤"), ("Ġ", "à¤")]
+
+
+def make_tokenizer(*, bos=True, trim=None):
+    """Byte-level BPE with merges that cut characters and join spaces to what follows."""
+    tokens = [*(["<s>", "</s>"] if bos else []), *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokens += [left + right for left, right in MERGES]
+    backend = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=MERGES))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    steps = [] if trim is None else [processors.ByteLevel(trim_offsets=trim)]
+    if bos:
+        steps += [processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])]
+    backend.post_processor = processors.Sequence(steps)
+    names = {"bos_token": "<s>", "eos_token": "</s>"} if bos else {}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+
+
+def bytes_of_touched_characters(text, pieces, first):
+    """UTF-8 bytes of the characters that pieces[first:] hold at least a byte of.
+
+    A piece of a byte-level vocabulary has one character for each byte.
+    """
+    start = sum(map(len, pieces[:first]))
+    stop = sum(map(len, pieces))
+    count, position = 0, 0
+    for character in text:
+        size = len(character.encode())
+        if position < stop and position + size > start:
+            count += size
+        position += size
+    return count
+
+
+@pytest.mark.parametrize("max_tokens", [1000, *range(2, 14)])
+@pytest.mark.parametrize("bos", [True, False])
+@pytest.mark.parametrize("trim", [None, True, False])
+def test_bytes_are_those_of_the_predicted_text(trim, bos, max_tokens):
+    tokenizer = make_tokenizer(trim=trim)
+    documents = tokenize(tokenizer, "xx", TEXTS, max_tokens=max_tokens, bos=bos)
+    cut = max_tokens - bos
+    for text, tokens, n_bytes in zip(TEXTS, documents.tokens, documents.n_bytes, strict=True):
+        pieces = tokenizer.tokenize(text)[:cut]
+        assert tokens[bos:].tolist() == tokenizer.convert_tokens_to_ids(pieces)
+        expected = bytes_of_touched_characters(text, pieces, 0 if bos else 1)
+        if trim:
+            # Trimmed offsets do not tell the space in a last piece from the space after it.
+            assert abs(n_bytes - expected) <= 1
+        else:
+            assert n_bytes == expected
+    np.testing.assert_array_equal(documents.n_predicted, [len(t) - 1 for t in documents.tokens])
+
+
+@pytest.mark.parametrize("trim", [None, True])
+def test_the_space_before_the_first_predicted_word_counts(trim):
+    documents = tokenize(make_tokenizer(trim=trim), "en", ["the cat"], max_tokens=9, bos=False)
+    assert documents.n_bytes.tolist() == [4]
+    assert documents.n_predicted.tolist() == [3]
+
+
+def test_a_whole_document_with_bos_counts_all_its_bytes():
+    documents = tokenize(make_tokenizer(), "xx", TEXTS, max_tokens=1000, bos=True)
+    assert documents.n_bytes.tolist() == [len(text.encode()) for text in TEXTS]
+
+
+def test_bos_is_put_in_front_once_and_eos_never():
+    for bos in (True, False):
+        (tokens,) = tokenize(make_tokenizer(), "en", ["the"], max_tokens=9, bos=True).tokens
+        assert tokens.tolist() == [0, make_tokenizer().convert_tokens_to_ids("the")]
+        (tokens,) = tokenize(make_tokenizer(), "en", ["the the"], max_tokens=9, bos=bos).tokens
+        assert (tokens[0] == 0) == bos
+        assert (tokens[1:] > 1).all()
+
+
+def test_documents_are_cut_bos_included():
+    for bos in (True, False):
+        documents = tokenize(make_tokenizer(), "en", ["catnap" * 9], max_tokens=7, bos=bos)
+        assert [len(tokens) for tokens in documents.tokens] == [7]
+        assert documents.n_predicted.tolist() == [6]
+        assert documents.max_tokens == 7
+        assert documents.bos is bos
+
+
+def test_documents_of_one_token_are_left_out_and_counted():
+    texts = ["the", "the cat", "a", "", "aa"]
+    without = tokenize(make_tokenizer(bos=False), "en", texts, max_tokens=9, bos=False)
+    assert without.skipped == 3
+    assert len(without) == 2
+    assert without.n_bytes.tolist() == [4, 1]
+    with_bos = tokenize(make_tokenizer(), "en", texts, max_tokens=9, bos=True)
+    assert with_bos.skipped == 1
+    assert with_bos.n_bytes.tolist() == [3, 7, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "texts", "settings", "message"),
+    [
+        ({"bos": False}, ["ab"], {"bos": True, "max_tokens": 9}, "the tokenizer has no BOS token"),
+        ({}, ["ab"], {"bos": True, "max_tokens": 1}, "max_tokens 1 asked for.*at least 2"),
+        ({}, ["a", "b"], {"bos": False, "max_tokens": 9}, "language en: all 2 documents have"),
+    ],
+)
+def test_what_cannot_be_tokenised_is_told(tokenizer, texts, settings, message):
+    with pytest.raises(InputError, match=message):
+        tokenize(make_tokenizer(**tokenizer), "en", texts, **settings)
+
+
+def test_the_tokenizer_is_as_before():
+    tokenizer = make_tokenizer()
+    before = tokenizer.backend_tokenizer.to_str(), repr(tokenizer), tokenizer.padding_side
+    tokenize(tokenizer, "xx", TEXTS, max_tokens=5, bos=False)
+    assert (tokenizer.backend_tokenizer.to_str(), repr(tokenizer), tokenizer.padding_side) == before
+    assert tokenizer.backend_tokenizer.truncation is None
+
+
+class SlowTokenizer:
+    """Splits at spaces; a tokenizer without offsets."""
+
+    is_fast = False
+    bos_token_id = 0
+
+    def __init__(self):
+        self.words = ["<s>"]
+
+    def __call__(self, texts, *, add_special_tokens, return_offsets_mapping, verbose):
+        assert not add_special_tokens
+        assert not return_offsets_mapping
+        split = [text.split() for text in texts]
+        self.words += sorted({w for words in split for w in words} - set(self.words))
+        return {"input_ids": [[self.words.index(w) for w in words] for words in split]}
+
+    def decode(self, ids, *, skip_special_tokens):
+        return " ".join(self.words[i] for i in ids if i or not skip_special_tokens)
+
+
+def test_without_offsets_the_predicted_tokens_are_decoded():
+    for bos, n_bytes in ((True, len("कि tak") + 4), (False, len("tak"))):
+        documents = tokenize(SlowTokenizer(), "hi", ["कि tak po"], max_tokens=2 + bos, bos=bos)
+        assert documents.n_bytes.tolist() == [n_bytes]
+
+
+@pytest.mark.parametrize("budget", [1, 10, 20, 37, 1000])
+def test_batches_hold_every_document_once_within_the_budget(budget):
+    lengths = np.random.default_rng(0).integers(2, 30, size=40).tolist()
+    batches = length_batches(lengths, budget)
+    assert sorted(i for batch in batches for i in batch) == list(range(40))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget
+    widths = [lengths[i] for batch in batches for i in batch]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_batches_are_no_smaller_than_they_must_be():
+    assert length_batches([5] * 7, 15) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert length_batches([], 15) == []
+
+
+def test_padding_is_on_the_right():
+    batch = pad_right([torch.tensor([5, 6]), torch.tensor([7, 8, 9])])
+    assert batch.tolist() == [[5, 6, 0], [7, 8, 9]]

@@ -1,0 +1,198 @@
+"""Files of documents, and data sets, read from folders without a network."""
+
+import json
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from langheads.errors import InputError
+from langheads.text import read_texts
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "texts").mkdir()
+    return tmp_path / "texts"
+
+
+def documents(folder, language="en"):
+    return set(read_texts(folder).texts[language])
+
+
+@pytest.mark.parametrize("start", [b"", BOM])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_txt_is_a_document_a_line(folder, start, newline):
+    lines = ["one two", "", "  ", "zwei\u2028drei\x0b\x85vier\rfünf", " space kept "]
+    (folder / "en.txt").write_bytes(start + newline.join(line.encode() for line in lines))
+    assert documents(folder) == {"one two", "zwei\u2028drei\x0b\x85vier\rfünf", " space kept "}
+
+
+@pytest.mark.parametrize("start", [b"", BOM])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_jsonl_is_a_record_a_line(folder, start, newline):
+    lines = [
+        b'{"text": "one\\ntwo", "id": 3}',
+        b"",
+        '{"text": "drei\u2028vier 🐈"}'.encode(),
+        b'{"text": "\\ud83d\\ude00"}',
+        b'{"text": ""}',
+        b"",
+    ]
+    (folder / "en.jsonl").write_bytes(start + newline.join(lines))
+    assert documents(folder) == {"one\ntwo", "drei\u2028vier 🐈", "😀"}
+
+
+def test_parquet_is_a_document_a_row(folder):
+    table = pyarrow.table({"id": [1, 2, 3], "text": ["one\ntwo", "", "三"]})
+    parquet.write_table(table, folder / "zh.parquet")
+    assert documents(folder, "zh") == {"one\ntwo", "三"}
+
+
+def test_languages_are_file_names_and_other_files_are_left_alone(folder):
+    (folder / "zh.txt").write_text("一", "utf-8")
+    (folder / "en.jsonl").write_text('{"text": "a"}')
+    (folder / "README.md").write_text("not a language")
+    (folder / "de.txt").mkdir()
+    corpus = read_texts(str(folder), languages=["zh", "en"])
+    assert corpus.texts == {"zh": ("一",), "en": ("a",)}
+    assert corpus.source == str(folder)
+    assert read_texts(folder).languages == ("en", "zh")
+
+
+def test_files_of_other_languages_are_not_read(folder):
+    (folder / "en.txt").write_text("a")
+    (folder / "broken.jsonl").write_bytes(b"\xff")
+    assert read_texts(folder, languages=["en"]).texts == {"en": ("a",)}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("en.jsonl", b'{"text": "a"}\n\n{"text": b}\n', "en.jsonl, line 3: not JSON"),
+        ("en.jsonl", b'{"text": "a"', "en.jsonl, line 1: not JSON"),
+        ("en.jsonl", b'{"text": "a"}\n{"text": "\xff"}', "line 2, byte 11: not UTF-8"),
+        ("en.txt", b"a\nb\n\xe4\xbd", "en.txt, line 3, byte 1: not UTF-8"),
+        ("en.txt", "a".encode("utf-16"), "line 1, byte 1: not UTF-8"),
+        ("en.jsonl", b'[1]\n{"text": "a"}', r"line 1: expected .*, found \[1\]"),
+        ("en.jsonl", b'{"text": 3}', 'line 1: expected .*, found {"text": 3}'),
+        ("en.jsonl", b'{"txt": "a"}', 'line 1: expected .*, found {"txt": "a"}'),
+        ("en.jsonl", b'{"text": "a\\ud800"}', "line 1: a lone surrogate at character 2"),
+        ("en.jsonl", b"", "language en in .* has no documents"),
+        ("en.txt", b"\n \n", "language en in .* has no documents"),
+        ("en.parquet", b"PAR1 no", "en.parquet is not a parquet file"),
+    ],
+)
+def test_a_mistake_is_told_with_file_and_line(folder, name, content, message):
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=message) as error:
+        read_texts(folder)
+    assert str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"txt": ["a"]}, "en.parquet has no column text"),
+        ({"text": [1, 2]}, "en.parquet: a document's text is expected, found 1"),
+        ({"text": ["a", None]}, "en.parquet: a document's text is expected, found nothing"),
+    ],
+)
+def test_a_parquet_file_of_another_form_is_told(folder, table, message):
+    parquet.write_table(pyarrow.table(table), folder / "en.parquet")
+    with pytest.raises(InputError, match=message):
+        read_texts(folder)
+
+
+def test_two_files_for_one_language_are_told(folder):
+    for name in ("en.jsonl", "en.txt"):
+        (folder / name).write_text('{"text": "a"}')
+    with pytest.raises(InputError, match=r"two files for language en .*en\.jsonl and en\.txt"):
+        read_texts(folder)
+
+
+def test_a_missing_file_is_told_with_those_found(folder):
+    (folder / "en.txt").write_text("a")
+    (folder / "zh.txt").write_text("b")
+    with pytest.raises(InputError, match=r"no file for language fr in .*; found en, zh"):
+        read_texts(folder, languages=["en", "fr"])
+
+
+def test_a_missing_or_empty_folder_is_told(folder):
+    with pytest.raises(InputError, match=r"no <language>\.jsonl, \.txt or \.parquet in"):
+        read_texts(folder)
+    with pytest.raises(InputError, match=r"no folder .*none; texts are a folder of"):
+        read_texts(folder / "none")
+
+
+@pytest.fixture
+def data_set(folder, tmp_path, monkeypatch):
+    """A folder that `datasets` reads as if it came from the Hub: two configurations."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    for language, texts in {"en": ["one", "two", "two"], "zh": ["一"]}.items():
+        lines = [json.dumps({"text": text}) for text in texts]
+        (folder / f"{language}.jsonl").write_text("\n".join(lines))
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n"
+        "- config_name: en\n  data_files: en.jsonl\n"
+        "- config_name: zh\n  data_files: zh.jsonl\n"
+        "---\n"
+    )
+    return f"hf:{folder}"
+
+
+@pytest.fixture
+def data_set_with_column(data_set, folder):
+    """The same documents in one configuration with a column for the language."""
+    for name in ("en.jsonl", "zh.jsonl", "README.md"):
+        (folder / name).unlink()
+    rows = [("en", "one"), ("zh", "一"), ("en", "two"), ("en", "two")]
+    lines = [json.dumps({"language": language, "text": text}) for language, text in rows]
+    (folder / "train.jsonl").write_text("\n".join(lines))
+    return data_set
+
+
+def test_configurations_of_a_data_set_are_languages(data_set):
+    corpus = read_texts(data_set)
+    assert {k: set(v) for k, v in corpus.texts.items()} == {"en": {"one", "two"}, "zh": {"一"}}
+    assert corpus.source == data_set
+    assert read_texts(data_set, languages=["zh"]).texts == {"zh": ("一",)}
+
+
+def test_language_is_filled_into_the_configuration(data_set):
+    corpus = read_texts(f"{data_set}:{{language}}", languages=["zh", "en"])
+    assert corpus.languages == ("zh", "en")
+    assert set(corpus.texts["en"]) == {"one", "two"}
+
+
+def test_a_column_names_the_language(data_set_with_column):
+    corpus = read_texts(data_set_with_column)
+    assert {k: set(v) for k, v in corpus.texts.items()} == {"en": {"one", "two"}, "zh": {"一"}}
+    assert read_texts(data_set_with_column, languages=["zh"]).texts == {"zh": ("一",)}
+
+
+@pytest.mark.parametrize(
+    ("config", "languages", "message"),
+    [
+        ("", ["fr"], "has no configuration fr; found en, zh"),
+        ("", ["en", "fr"], "no texts for language fr in hf:.*; found en"),
+        (":{language}", None, r"needs --languages to fill in \{language\}"),
+        (":{language}", ["fr"], "cannot read data set hf:.*fr"),
+        (":en", None, "has no column language; found text"),
+        ("/none", None, "cannot read data set hf:.*none"),
+    ],
+)
+def test_what_a_data_set_lacks_is_told(data_set, config, languages, message):
+    with pytest.raises(InputError, match=message) as error:
+        read_texts(data_set + config, languages=languages)
+    assert "\n" not in str(error.value)
+
+
+def test_only_so_many_documents_of_a_data_set_are_read(data_set, monkeypatch):
+    monkeypatch.setattr("langheads.text.readers._HUB_DOCUMENTS", 1)
+    assert read_texts(data_set).texts == {"en": ("one",), "zh": ("一",)}
