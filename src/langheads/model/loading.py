@@ -1,0 +1,246 @@
+"""Loading a model as a TransformerLens `TransformerBridge`, and what it is, for provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.errors import InputError, ModelError
+
+DEMO = Path(str(resources.files("langheads"))) / "demo" / "model"
+_DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def load(
+    model: str | Path,
+    *,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    device_map: str | dict[str, str | int] | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> TransformerBridge:
+    """Load a model whose attention heads can be gated.
+
+    Args:
+        model: a Hugging Face id, a local folder, or ``demo`` (the embedded model).
+        dtype: ``float32``, ``float64``, ``bfloat16``, ``float16``; by default float32 on a CPU
+            and the checkpoint's own dtype elsewhere.
+        device: where to put it; by default TransformerLens' choice (CUDA, MPS, CPU).
+        device_map: Hugging Face's placement over several devices, instead of `device`.
+        revision: branch, tag or commit on the Hub.
+        trust_remote_code: run code that the repository brings along. Off unless asked for.
+
+    Returns:
+        A `TransformerBridge` in evaluation mode, weights as in the checkpoint.
+
+    Raises:
+        ModelError: no such model, a gated one without a token, an architecture that
+            TransformerLens does not know, or one without heads at ``hook_z``.
+        InputError: an unknown dtype or device.
+
+    Example:
+        >>> model = load("demo")
+        >>> head_shape(model)
+        (4, 12)
+    """
+    name = str(DEMO) if str(model) == "demo" else str(model)
+    if dtype is not None and not isinstance(dtype, torch.dtype) and dtype not in _DTYPES:
+        raise InputError(f"dtype {dtype!r} asked for; allowed are {', '.join(_DTYPES)}")
+    if device is not None and device_map is not None:
+        raise InputError("device and device_map were both given; give one")
+    try:
+        where = None if device is None else torch.device(device)
+    except RuntimeError as error:
+        raise InputError(
+            f"device {device!r} asked for; allowed are cpu, cuda, cuda:1 and so on, mps"
+        ) from error
+    try:
+        if where is not None:
+            torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device} cannot be used here: {_first_line(error)}") from error
+    config = _config(name, revision, trust_remote_code)
+    if not _has_safetensors(name, revision):
+        raise ModelError(
+            f"no *.safetensors in {name}; pickled weights are not read, save the model again with "
+            "save_pretrained"
+        )
+    if dtype is None:
+        on_cpu = str(where or _default_device()) == "cpu" and device_map is None
+        dtype = torch.float32 if on_cpu else (getattr(config, "dtype", None) or torch.float32)
+    try:
+        bridge = TransformerBridge.boot_transformers(
+            name,
+            dtype=dtype if isinstance(dtype, torch.dtype) else _DTYPES[dtype],
+            device=where,
+            device_map=device_map,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+        )
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        ImportError,
+        NotImplementedError,
+        SafetensorError,
+    ) as error:
+        if isinstance(error, RuntimeError) and "out of memory" in str(error):
+            raise ModelError(
+                f"{model} does not fit in memory on {where or 'the default device'}; try "
+                "--dtype bfloat16 or a device_map"
+            ) from error
+        raise ModelError(f"cannot load model {model}: {_first_line(error)}") from error
+    head_shape(bridge)
+    _probe(bridge)
+    return bridge
+
+
+def head_shape(model: TransformerBridge) -> tuple[int, int]:
+    """(layers, heads a layer) of a model whose every layer has a ``hook_z``.
+
+    Raises:
+        ModelError: a layer has no attention heads there (Mamba, hybrids, encoder-decoders).
+    """
+    layers, heads = int(model.cfg.n_layers), int(model.cfg.n_heads or 0)
+    hooks = model.hook_dict
+    without = [layer for layer in range(layers) if f"blocks.{layer}.attn.hook_z" not in hooks]
+    if without or not layers or heads < 1:
+        kind = model.cfg.architecture or type(model.original_model).__name__
+        which = "no layer" if len(without) == layers else f"not every layer (L{without[0]} is one)"
+        raise ModelError(
+            f"{kind} has {which} with attention heads at hook_z; langheads gates heads of "
+            "decoder-only transformers whose every block has self-attention"
+        )
+    return layers, heads
+
+
+def describe(model: TransformerBridge) -> dict[str, str]:
+    """Name, revision or weight hash, tokenizer hash, dtype and device, for provenance.
+
+    A model from the Hub is identified by its commit; any other by SHA-256 over its weights, which
+    reads them all once.
+    """
+    config = model.original_model.config
+    name = str(getattr(config, "_name_or_path", "") or model.cfg.model_name)
+    revision = str(getattr(config, "_commit_hash", None) or "")
+    return {
+        "model": "demo" if name == str(DEMO) else name,
+        "revision": revision,
+        "weight_hash": "" if revision else _weight_hash(model),
+        "tokenizer_hash": _tokenizer_hash(model.tokenizer),
+        "dtype": str(model.cfg.dtype).removeprefix("torch."),
+        "device": str(model.cfg.device),
+    }
+
+
+def _config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
+    """The model's configuration, read first so that a wrong name costs no download."""
+    from transformers import AutoConfig
+
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_local and not Path(name).is_dir():
+        raise ModelError(f"no model folder {name}; give a folder, a Hugging Face id, or demo")
+    try:
+        return AutoConfig.from_pretrained(
+            name, revision=revision, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        text = str(error)
+        if "gated repo" in text or "restricted" in text:
+            raise ModelError(
+                f"model {name} is gated: accept its licence on huggingface.co and set HF_TOKEN"
+            ) from error
+        if Path(name).is_dir():
+            raise ModelError(f"{name} is not a model folder: {_first_line(error)}") from error
+        raise ModelError(
+            f"no model {name}: not a local folder, and not on the Hugging Face Hub as far as it "
+            "can be reached from here; give a folder, a Hugging Face id, or demo"
+        ) from error
+
+
+def _has_safetensors(name: str, revision: str | None) -> bool:
+    """False where only pickled weights are to be had."""
+    if Path(name).is_dir():
+        return any(Path(name).glob("*.safetensors"))
+    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, has_file
+
+    try:
+        return any(
+            has_file(name, file, revision=revision)
+            for file in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
+        )
+    except Exception:
+        # The Hub's client raises many kinds when it cannot be asked; loading then says why.
+        return True
+
+
+def _probe(model: TransformerBridge) -> None:
+    """One forward of two tokens: every hook_z must fire once with the same number of heads."""
+    layers, heads = head_shape(model)
+    seen: list[tuple[int, tuple[int, ...]]] = []
+
+    def record(layer: int) -> Any:
+        return lambda z, hook: seen.append((layer, tuple(z.shape)))
+
+    hooks = [(f"blocks.{layer}.attn.hook_z", record(layer)) for layer in range(layers)]
+    with torch.no_grad(), model.hooks(fwd_hooks=hooks):
+        model(torch.zeros(1, 2, dtype=torch.long, device=model.cfg.device), return_type=None)
+    kind = model.cfg.architecture or type(model.original_model).__name__
+    if [layer for layer, _ in seen] != list(range(layers)):
+        raise ModelError(
+            f"{kind}: hook_z fired in layers {[layer for layer, _ in seen]} of one forward, "
+            f"expected each of {layers} once and in order"
+        )
+    for layer, shape in seen:
+        if len(shape) != 4 or shape[:3] != (1, 2, heads):
+            raise ModelError(
+                f"{kind}: hook_z of layer {layer} is {list(shape)}, expected [1, 2, {heads}, "
+                "d_head]; models whose layers differ in their number of heads are not supported"
+            )
+
+
+def _weight_hash(model: TransformerBridge) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.original_model.state_dict().items()):
+        digest.update(name.encode())
+        flat = tensor.detach().contiguous().cpu().flatten()
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _tokenizer_hash(tokenizer: Any) -> str:
+    """Of vocabulary, merges and normalisation; not of truncation and padding, which are settings
+    of the last call."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        spelled = "" if tokenizer is None else repr(sorted(tokenizer.get_vocab().items()))
+    else:
+        state = json.loads(backend.to_str())
+        spelled = json.dumps({k: v for k, v in state.items() if k not in ("truncation", "padding")})
+    return hashlib.sha256(spelled.encode()).hexdigest()
+
+
+def _default_device() -> torch.device:
+    from transformer_lens.utilities.devices import get_device
+
+    return torch.device(get_device())
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,107 @@
+"""Exact forwards from a later block: what a gate in layer l cannot change is computed once.
+
+A gate in layer l changes nothing before layer l. So the residual stream that enters each block is
+captured in one forward, and every further forward of the same tokens starts at block l: the
+blocks before it hand the captured residual through. Everything else is the model's own forward
+(masks, rotary angles, final norm, logit scale, soft cap), so the losses are those of a full
+forward, bit by bit.
+
+TransformerLens' ``start_at_layer`` gives the same values but still runs the earlier blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from einops import repeat
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.errors import InterventionError
+from langheads.model.loading import head_shape
+
+
+@dataclass
+class BlockInputs:
+    """The residual stream entering each block in one forward.
+
+    Attributes:
+        residuals: per layer ``[batch, pos, d_model]``; empty until the forward has run.
+        extras: how many more things than the residual each block returns in its tuple; None where
+            it returns the bare residual.
+    """
+
+    residuals: list[Float[Tensor, "batch pos d_model"]] = field(default_factory=list)
+    extras: list[int | None] = field(default_factory=list)
+
+
+@contextmanager
+def captured_block_inputs(model: TransformerBridge) -> Iterator[BlockInputs]:
+    """Capture the residual stream of the one forward that runs inside the block.
+
+    Memory: layers x ``[batch, pos, d_model]``.
+
+    Raises:
+        InterventionError: not exactly one forward ran, or a block takes no residual.
+    """
+    captured = BlockInputs()
+    layers, _ = head_shape(model)
+
+    def before(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        residual = args[0] if args else kwargs.get("hidden_states")
+        if not isinstance(residual, Tensor):
+            raise InterventionError("a block was called without hidden states")
+        captured.residuals.append(residual.detach())
+
+    def after(module: Any, args: tuple, output: Any) -> None:
+        captured.extras.append(len(output) - 1 if isinstance(output, tuple) else None)
+
+    handles = []
+    try:
+        for layer in range(layers):
+            block: torch.nn.Module = model.blocks[layer]
+            handles.append(block.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(block.register_forward_hook(after))
+        yield captured
+    finally:
+        for handle in handles:
+            handle.remove()
+    if len(captured.residuals) != layers or len(captured.extras) != layers:
+        raise InterventionError(
+            f"{len(captured.residuals)} blocks ran where one forward of {layers} was expected"
+        )
+
+
+@contextmanager
+def starting_at(
+    model: TransformerBridge, inputs: BlockInputs, layer: int, *, copies: int = 1
+) -> Iterator[None]:
+    """Forwards inside the block start at block `layer` from captured residuals.
+
+    The tokens given to the model must be those of the captured forward, `copies` times over.
+    Gates inside must be told: ``gated(..., first_layer=layer)``.
+
+    Args:
+        model: the model; its blocks are as before when the block ends, however it ends.
+        inputs: what `captured_block_inputs` gave.
+        layer: the first block that is computed; 0 computes all.
+        copies: how many times the captured batch is repeated, one whole batch after another.
+    """
+    skipped = [model.blocks[index] for index in range(layer)]
+    residual = repeat(
+        inputs.residuals[layer], "batch pos d_model -> (copy batch) pos d_model", copy=copies
+    )
+    try:
+        for block, extras in zip(skipped, inputs.extras[:layer], strict=True):
+            output = residual if extras is None else (residual, *[None] * extras)
+            # Through __dict__: a bridge component passes attributes on to the module it wraps.
+            block.__dict__["forward"] = lambda *args, _output=output, **kwargs: _output
+        yield
+    finally:
+        for block in skipped:
+            block.__dict__.pop("forward", None)

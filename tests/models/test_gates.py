@@ -1,0 +1,148 @@
+"""A gate on a head does what it says, in every architecture: held to the weights without a hook."""
+
+import pytest
+import torch
+from einops import repeat
+
+from hooks.gate import logits_under_gate
+from hooks.mean_baseline import mean_z as mean_z_of_one_head
+from langheads.model import gated, head_shape, mean_z
+from tests.models.zoo import HEADS, NAMES, TEXTS, hugging_face, pad, projection, tokens_of, w_o
+
+
+def heads_of(model):
+    layers, heads = head_shape(model)
+    return [(layer, head) for layer in range(layers) for head in range(heads)]
+
+
+@torch.no_grad()
+def logits_with_scaled_w_o(network, name, tokens, layer, head, factor):
+    """Plain Hugging Face, no hook: one head's slice of W_O times a factor, then put back."""
+    part = w_o(network, name, layer, head)
+    before = part.clone()
+    part.mul_(factor)
+    try:
+        return network(tokens).logits
+    finally:
+        part.copy_(before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bridge_is_the_hugging_face_model(zoo, name):
+    model, network = zoo.bridge(name), hugging_face(name)
+    tokens, _ = pad(tokens_of(model))
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens), network(tokens).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gate_one_on_everything_changes_nothing(zoo, name):
+    model = zoo.bridge(name)
+    tokens, _ = pad(tokens_of(model))
+    shape = head_shape(model)
+    # Gates that want a gradient are multiplied in even where they are 1.
+    every = [torch.ones(shape), torch.ones(shape, requires_grad=True)]
+    every += [torch.ones(len(tokens), *shape), torch.ones(len(tokens), *shape, requires_grad=True)]
+    with torch.no_grad():
+        untouched = model(tokens)
+        for gates in every:
+            with gated(model, gates):
+                assert torch.equal(model(tokens), untouched)
+
+
+@pytest.mark.parametrize("factor", [0.0, 3.0])
+@pytest.mark.parametrize("name", NAMES)
+def test_gate_is_a_factor_on_the_heads_slice_of_w_o(zoo, name, factor):
+    model, network = zoo.bridge(name), hugging_face(name)
+    documents = tokens_of(model, TEXTS[:2])
+    tokens, real = pad(documents)
+    heads = heads_of(model)
+    with torch.no_grad():
+        untouched = model(tokens)[real]
+    expected = [logits_with_scaled_w_o(network, name, tokens, *h, factor) for h in heads]
+    for head, logits in zip(heads, expected, strict=True):
+        with torch.no_grad(), gated(model, [head], factor):
+            library = model(tokens)
+        torch.testing.assert_close(library[real], logits[real], rtol=0, atol=1e-5)
+        bare = logits_under_gate(model, tokens, *head, m=factor)
+        torch.testing.assert_close(library[real], bare[real], rtol=0, atol=1e-5)
+        # Padding counts for nothing: alone, each document gives the same.
+        for row, document in enumerate(documents):
+            alone = logits_with_scaled_w_o(network, name, document[None], *head, factor)[0]
+            torch.testing.assert_close(library[row, real[row]], alone, rtol=0, atol=1e-5)
+        # Otherwise this test could not fail.
+        assert (library[real] - untouched).abs().max() > 0.02 * untouched.std()
+
+    # A gate of its own for every row: all heads, each with both documents, in one forward.
+    gates = torch.ones(len(heads), len(tokens), *head_shape(model))
+    for row, (layer, head) in enumerate(heads):
+        gates[row, :, layer, head] = factor
+    rows = repeat(tokens, "doc pos -> (head doc) pos", head=len(heads))
+    with torch.no_grad(), gated(model, gates.flatten(end_dim=1)):
+        together = model(rows).unflatten(0, (len(heads), len(tokens)))
+    for logits, row in zip(expected, together, strict=True):
+        torch.testing.assert_close(row[real], logits[real], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mean_z_counts_every_real_token_once(zoo, name):
+    model = zoo.bridge(name)
+    documents = tokens_of(model)
+    expected = torch.stack([mean_z_of_one_head(model, documents, *h) for h in heads_of(model)])
+    expected = expected.unflatten(0, head_shape(model))
+    for batch_tokens in (1, 100, 10_000):
+        library = mean_z(model, documents, batch_tokens=batch_tokens)
+        torch.testing.assert_close(library, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gate_zero_puts_the_baseline_in_the_heads_place(zoo, name):
+    model, network = zoo.bridge(name), hugging_face(name)
+    documents = tokens_of(model)
+    tokens, real = pad(documents[:2])
+    mean = mean_z(model, documents)
+    for layer, head in heads_of(model):
+        with torch.no_grad(), gated(model, [(layer, head)], 0.0, baseline=mean):
+            library = model(tokens)
+        bare = logits_under_gate(
+            model,
+            tokens,
+            layer,
+            head,
+            baseline=mean_z_of_one_head(model, documents, layer, head),
+        )
+        torch.testing.assert_close(library[real], bare[real], rtol=0, atol=1e-5)
+        # Without a hook: the head's slice of W_O is gone, what it did to the mean is in the bias.
+        module = projection(network, name, layer)
+        bias, shift = module.bias, mean[layer, head] @ w_o(network, name, layer, head)
+        module.bias = torch.nn.Parameter(shift if bias is None else bias.data + shift)
+        by_weights = logits_with_scaled_w_o(network, name, tokens, layer, head, 0.0)
+        module.bias = bias
+        torch.testing.assert_close(library[real], by_weights[real], rtol=0, atol=2e-5)
+        zero = logits_under_gate(model, tokens, layer, head)
+        assert (library[real] - zero[real]).abs().max() > 1e-3 * zero[real].std()
+
+
+def test_baseline_of_a_half_open_gate_is_mixed_in(zoo):
+    model = zoo.bridge("llama-gqa")
+    documents = tokens_of(model)
+    mean = mean_z(model, documents)
+    baseline = mean_z_of_one_head(model, documents, 1, 2)
+    tokens, _ = pad(documents[:1])
+    with torch.no_grad(), gated(model, ["L1H2"], 0.25, baseline=mean):
+        library = model(tokens)
+    bare = logits_under_gate(model, tokens, 1, 2, m=0.25, baseline=baseline)
+    torch.testing.assert_close(library, bare, rtol=0, atol=1e-5)
+
+
+def test_gates_in_gates_multiply(zoo):
+    model = zoo.bridge("llama-gqa")
+    tokens, _ = pad(tokens_of(model))
+    with torch.no_grad(), gated(model, ["L0H1"], 2.0), gated(model, ["L0H1", "L2H3"], 1.5):
+        both = model(tokens)
+    network = hugging_face("llama-gqa")
+    w_o(network, "llama-gqa", 0, 1).mul_(3.0)
+    w_o(network, "llama-gqa", 2, 3).mul_(1.5)
+    with torch.no_grad():
+        torch.testing.assert_close(both, network(tokens).logits, rtol=0, atol=1e-5)
+    assert head_shape(model) == (3, HEADS)

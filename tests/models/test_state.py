@@ -1,0 +1,204 @@
+"""The model is left as it was found, and an intervention that did not happen is an error."""
+
+import pytest
+import torch
+
+from langheads.errors import InputError, InterventionError, NonFiniteError
+from langheads.model import document_nll, gated, head_shape, mean_z
+from langheads.model.loss import map_documents
+from langheads.scores import gate_gradients, lahis_sequential
+from tests.models.test_losses import documents_of
+from tests.models.zoo import NAMES, pad, tokens_of
+
+
+def state(model):
+    """Everything that a measurement could leave behind."""
+    return {
+        "hooks": {n: (list(p.fwd_hooks), list(p.bwd_hooks)) for n, p in model.hook_dict.items()},
+        "context_level": getattr(model, "context_level", 0),
+        "requires_grad": [p.requires_grad for p in model.original_model.parameters()],
+        "gradients": [p.grad for p in model.original_model.parameters()],
+        "training": [module.training for module in model.modules()],
+        "attention": model.original_model.config._attn_implementation,
+        "forward": ["forward" in vars(module) for module in model.modules()],
+        "grad_mode": torch.is_grad_enabled(),
+        "tokenizer": (model.tokenizer.padding_side, model.tokenizer.backend_tokenizer.to_str()),
+    }
+
+
+def measurements(model, documents):
+    tokens, _ = pad(documents.tokens)
+
+    def under_gates():
+        with gated(model, ["L0H1"], 0.0, baseline=mean_z(model, documents.tokens)):
+            model(tokens)
+
+    def losses():
+        map_documents(model, documents, lambda t, lengths: document_nll(model, t, lengths).detach())
+
+    return [
+        under_gates,
+        losses,
+        lambda: gate_gradients(model, documents),
+        lambda: lahis_sequential(model, documents),
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_model_is_as_before(zoo, name):
+    model = zoo.fresh(name)
+    documents = documents_of(model)
+    # Some flags on, some off, one module in training mode, one hook of the user's.
+    for index, parameter in enumerate(model.original_model.parameters()):
+        parameter.requires_grad_(index % 2 == 0)
+    model.blocks[1].train()
+    model.add_hook("blocks.0.hook_resid_pre", lambda value, hook: None)
+    before, weights = state(model), [p.clone() for p in model.original_model.parameters()]
+    for measure in measurements(model, documents):
+        measure()
+        assert state(model) == before
+    for parameter, weight in zip(model.original_model.parameters(), weights, strict=True):
+        assert torch.equal(parameter, weight)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_model_is_as_before_after_an_exception(zoo, name):
+    model = zoo.bridge(name)
+    documents = documents_of(model)
+    tokens, _ = pad(documents.tokens)
+    before = state(model)
+
+    def fails(z, hook):
+        raise ZeroDivisionError
+
+    def fails_on_the_second_batch(tokens, lengths, calls=[]):  # noqa: B006
+        calls.append(len(tokens))
+        return document_nll(model, tokens, lengths) / (0 if len(calls) == 2 else 1)
+
+    with pytest.raises(ZeroDivisionError), gated(model, ["L0H1"], 3.0):  # noqa: PT012
+        model(tokens)
+        raise ZeroDivisionError
+    assert state(model) == before
+    for measure in measurements(model, documents):
+        with model.hooks(fwd_hooks=[("blocks.1.attn.hook_z", fails)]):
+            with_hook = state(model)
+            with pytest.raises(ZeroDivisionError):
+                measure()
+            assert state(model) == with_hook
+        assert state(model) == before
+    with pytest.raises(NonFiniteError, match="of language xx is NaN"):
+        map_documents(model, documents, fails_on_the_second_batch, batch_tokens=1)
+    assert state(model) == before
+
+
+def test_gates_without_a_forward_are_an_error(zoo):
+    model = zoo.bridge("llama-gqa")
+    with pytest.raises(InterventionError, match="no forward"), gated(model, ["L0H1"]):
+        pass
+
+
+def test_hooks_that_were_taken_away_are_an_error(zoo):
+    model = zoo.fresh("llama-gqa")
+    tokens, _ = pad(tokens_of(model))
+    with (  # noqa: PT012
+        pytest.raises(InterventionError, match="no forward"),
+        gated(model, ["L0H1"]),
+    ):
+        model.reset_hooks()
+        model(tokens)
+    point = model.hook_dict["blocks.1.attn.hook_z"]
+    with (  # noqa: PT012
+        pytest.raises(InterventionError, match="layer 2 fired where layer 1 was due"),
+        gated(model, ["L0H1"]),
+    ):
+        point.remove_hooks()
+        model(tokens)
+
+
+def test_a_forward_that_stops_early_is_an_error(zoo):
+    model = zoo.bridge("llama-gqa")
+    tokens, _ = pad(tokens_of(model))
+    with (
+        pytest.raises(InterventionError, match="stopped after layer 1 of 3"),
+        gated(model, ["L0H1"]),
+    ):
+        model(tokens, stop_at_layer=2)
+
+
+def test_a_layer_that_runs_twice_is_an_error(zoo):
+    model = zoo.bridge("llama-gqa")
+    tokens, _ = pad(tokens_of(model))
+
+    def again(value, hook, inside=[]):  # noqa: B006
+        if not inside:
+            inside.append(True)
+            model.blocks[0].attn.o(torch.zeros(*tokens.shape, 32))
+
+    with (
+        model.hooks(fwd_hooks=[("blocks.0.hook_resid_post", again)]),
+        pytest.raises(InterventionError, match="layer 0 fired where layer 1 was due"),
+        gated(model, ["L0H1"]),
+    ):
+        model(tokens)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_gate_for_another_batch_is_an_error(zoo, rows):
+    model = zoo.bridge("llama-gqa")
+    tokens, _ = pad(tokens_of(model)[:2])
+    with (
+        pytest.raises(InterventionError, match=rf"gates expect \[{rows}, pos, 4, d_head\]"),
+        gated(model, torch.zeros(rows, *head_shape(model))),
+    ):
+        model(tokens)
+
+
+@pytest.mark.parametrize(
+    "gates",
+    [
+        torch.ones(4, 3),
+        torch.ones(2, 4),
+        torch.ones(3, 5),
+        torch.ones(1, 1, 3, 4),
+        [(3, 0)],
+        [(0, 4)],
+        ["L0H-1"],
+    ],
+)
+def test_gates_of_another_shape_are_refused(zoo, gates):
+    model = zoo.bridge("llama-gqa")
+    with pytest.raises(InputError), gated(model, gates):
+        pytest.fail("the block ran")
+
+
+def test_heads_of_another_model_are_refused(zoo):
+    from langheads.heads import HeadSet
+
+    model = zoo.bridge("llama-gqa")
+    with (
+        pytest.raises(InputError, match=r"\(2, 4\), but this one has \(3, 4\)"),
+        gated(model, HeadSet(["L0H1"], (2, 4))),
+    ):
+        pytest.fail("the block ran")
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 8), (3, 5, 8)])
+def test_a_baseline_of_another_shape_is_refused(zoo, shape):
+    model = zoo.bridge("llama-gqa")
+    with (
+        pytest.raises(InputError, match=r"expected \[3, 4, d_head\]"),
+        gated(model, ["L0H1"], baseline=torch.zeros(shape)),
+    ):
+        pytest.fail("the block ran")
+
+
+@pytest.mark.parametrize("d_head", [1, 7])
+def test_a_baseline_of_another_width_is_an_error(zoo, d_head):
+    model = zoo.bridge("llama-gqa")
+    tokens, _ = pad(tokens_of(model))
+    # One number a head would be broadcast over d_head without a word.
+    with (
+        pytest.raises(InterventionError, match=rf"the baseline is \[3, 4, {d_head}\]"),
+        gated(model, ["L0H1"], baseline=torch.zeros(3, 4, d_head)),
+    ):
+        model(tokens)

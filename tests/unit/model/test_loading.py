@@ -1,0 +1,157 @@
+"""Loading a model, and what is refused at the door."""
+
+import hashlib
+import shutil
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformer_lens.model_bridge import TransformerBridge
+
+import langheads
+from langheads.errors import InputError, ModelError
+from langheads.model import describe, head_shape, load
+
+
+def test_a_folder_is_loaded_with_the_weights_of_the_checkpoint(tiny, tiny_folder):
+    weights = load_file(tiny_folder / "model.safetensors")
+    o_proj = tiny.blocks[1].attn.o.original_component.weight
+    assert torch.equal(o_proj, weights["model.layers.1.self_attn.o_proj.weight"])
+    assert head_shape(tiny) == (3, 4)
+    assert not tiny.original_model.training
+
+
+@pytest.mark.parametrize(
+    ("asked", "dtype"),
+    [
+        (None, torch.float32),
+        ("float64", torch.float64),
+        ("bfloat16", torch.bfloat16),
+        (torch.float16, torch.float16),
+    ],
+)
+def test_the_dtype_is_the_one_asked_for(tiny_folder, asked, dtype):
+    model = load(tiny_folder, dtype=asked, device="cpu")
+    assert {p.dtype for p in model.original_model.parameters()} == {dtype}
+    assert describe(model)["dtype"] == str(dtype).removeprefix("torch.")
+
+
+def test_a_model_is_described_by_its_weights_and_tokenizer(tiny, tiny_folder, bare_folder):
+    found = describe(tiny)
+    assert found["model"] == str(tiny_folder)
+    assert found["revision"] == ""
+    assert found["device"] == "cpu"
+    # The promised hash: SHA-256 over the names and bytes of the state dict.
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tiny.original_model.state_dict().items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    assert found["weight_hash"] == digest.hexdigest()
+    other = describe(load(bare_folder, device="cpu"))
+    assert other["weight_hash"] == found["weight_hash"]
+    assert other["tokenizer_hash"] != found["tokenizer_hash"]
+
+
+def test_one_changed_weight_is_another_model(tiny, tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][3] += 1e-3
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    changed = describe(load(folder, device="cpu"))
+    assert changed["weight_hash"] != describe(tiny)["weight_hash"]
+    assert changed["tokenizer_hash"] == describe(tiny)["tokenizer_hash"]
+
+
+def test_using_the_tokenizer_does_not_make_it_another_one(tiny):
+    before = describe(tiny)["tokenizer_hash"]
+    tiny.tokenizer(["a", "abc"], truncation=True, max_length=2, padding=True)
+    assert describe(tiny)["tokenizer_hash"] == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dtype": "int8"}, "dtype 'int8' asked for; allowed are float32, float64, bfloat16"),
+        ({"device": "gpu"}, "device 'gpu' asked for; allowed are cpu, cuda"),
+        ({"device": "cuda:99"}, "device cuda:99 cannot be used here"),
+        ({"device": "cpu", "device_map": "auto"}, "device and device_map were both given"),
+    ],
+)
+def test_an_unknown_place_or_precision_is_told(tiny_folder, arguments, message):
+    with pytest.raises(InputError, match=message):
+        load(tiny_folder, **arguments)
+
+
+@pytest.mark.parametrize("name", ["./none", "/none/at/all", "~/none", "a/b/c"])
+def test_a_missing_folder_is_told_without_looking_on_the_hub(monkeypatch, name):
+    def look(*arguments, **keywords):
+        raise AssertionError("the Hub was asked")
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", look)
+    with pytest.raises(ModelError, match=f"no model folder {name}"):
+        load(name)
+
+
+@pytest.mark.parametrize("name", ["none", "meta-llama/Llama-None"])
+def test_a_missing_model_is_told(name):
+    with pytest.raises(ModelError, match=f"no model {name}: not a local folder, and not on"):
+        load(name)
+
+
+def test_a_folder_of_something_else_is_told(tmp_path):
+    with pytest.raises(ModelError, match="is not a model folder"):
+        load(tmp_path)
+
+
+def test_broken_weights_are_told(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(ModelError, match="cannot load model") as error:
+        load(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_pickled_weights_are_not_read(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"no \*\.safetensors in .*pickled weights are not read"):
+        load(folder)
+
+
+def test_a_gated_model_is_told(monkeypatch):
+    def from_pretrained(name, **keywords):
+        raise OSError(
+            f"You are trying to access a gated repo.\nMake sure to have access to it at "
+            f"https://huggingface.co/{name}.\n401 Client Error."
+        )
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", from_pretrained)
+    with pytest.raises(ModelError, match=r"model org/name is gated: accept its licence.*HF_TOKEN"):
+        load("org/name")
+
+
+def test_the_same_function_is_at_the_public_door():
+    assert langheads.load is load
+
+
+@pytest.mark.parametrize("files", [("pytorch_model.bin",), ("model.safetensors.index.json",)])
+def test_pickled_weights_on_the_hub_are_not_downloaded(tiny_folder, monkeypatch, files):
+    config = transformers.AutoConfig.from_pretrained(tiny_folder)
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *a, **k: config)
+    monkeypatch.setattr(
+        "transformers.utils.has_file", lambda repo, name, revision=None: name in files
+    )
+    reached = ModelError("weights were asked for")
+
+    def boot(*args, **kwargs):
+        raise reached
+
+    monkeypatch.setattr(TransformerBridge, "boot_transformers", boot)
+    with pytest.raises(ModelError) as caught:
+        load("someone/something")
+    if files == ("pytorch_model.bin",):
+        assert "no *.safetensors in someone/something; pickled weights" in str(caught.value)
+    else:
+        assert caught.value is reached
