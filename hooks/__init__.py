@@ -1,0 +1,1 @@
+"""Each measurement of langheads once more as a bare TransformerLens hook, see README.md."""

@@ -1,0 +1,124 @@
+"""Scores of every head: how much does a language's loss depend on it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.errors import InputError
+from langheads.model import describe, head_shape, tokenize_languages
+from langheads.results import document_counts, provenance
+from langheads.scores.gradient import (
+    METHODS,
+    SCORES,
+    SEQUENTIAL,
+    SEQUENTIAL_UNITS,
+    gate_gradients,
+    lahis_sequential,
+)
+from langheads.text import Corpus, read_texts
+
+__all__ = ["METHODS", "gate_gradients", "lahis_sequential", "score"]
+
+
+def score(
+    model: TransformerBridge,
+    text: str | Path | Mapping[str, Sequence[str]] | Corpus,
+    *,
+    method: str | Iterable[str] = ("lahis", "lahis-paper", "taylor"),
+    languages: Iterable[str] | None = None,
+    docs: int | None = 1000,
+    max_tokens: int = 2048,
+    seed: int = 0,
+    bos: bool | None = None,
+    batch_tokens: int | str = "auto",
+) -> xr.Dataset:
+    """Gradient scores of every head for every language; formulas in `scores.gradient`.
+
+    Args:
+        model: the model.
+        text: texts, see `read_texts`; documents come from the front of the seeded order.
+        method: one or more of ``lahis``, ``lahis-paper``, ``lahis-sequential``, ``taylor``.
+        languages: all by default.
+        docs: documents a language; None for all.
+        max_tokens: documents are cut here (and at the model's context length).
+        seed: order of documents.
+        bos: prepend the tokenizer's BOS; by default as the tokenizer itself does.
+        batch_tokens: tokens a batch, padding included; halved when memory runs out.
+
+    Returns:
+        Dataset with dimensions ``language, layer, head``: a variable a method (``-`` becomes
+        ``_``) with its standard error ``<name>_se``, in the units of ``attrs["units"]``;
+        ``grad_abs`` (mean of abs(g), nats per token), ``helpful`` (share of documents with
+        g m < 0); per language ``docs``, ``skipped``, ``tokens`` (predicted), ``bytes``,
+        ``nats_per_byte``. Provenance in ``attrs``.
+
+    Raises:
+        InputError: an unknown method, texts that cannot be used.
+        NonFiniteError, OutOfMemoryError: see `map_documents`.
+
+    Example:
+        >>> import langheads
+        >>> scores = langheads.score(langheads.load("demo"), "texts/", docs=100)  # doctest: +SKIP
+        >>> scores.lahis.sel(language="zh").argmax(...)  # doctest: +SKIP
+    """
+    methods = [method] if isinstance(method, str) else list(dict.fromkeys(method))
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown or not methods:
+        raise InputError(
+            f"method {', '.join(unknown) or 'none'} asked for; allowed are {', '.join(METHODS)}"
+        )
+    if docs is not None and docs < 1:
+        raise InputError(f"{docs} documents asked for; at least 1 is needed")
+    layers, heads = head_shape(model)
+    corpus = read_texts(text, languages=languages, seed=seed)
+    texts = corpus.front(docs)
+    documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
+    passes = 1 + (SEQUENTIAL in methods)
+    maps: dict[str, list[np.ndarray]] = {}
+    nats_per_byte = []
+    with tqdm(total=passes * sum(map(len, documents.values())), unit="doc", desc="score") as bar:
+        for language, of_language in documents.items():
+            bar.set_postfix_str(language)
+            g, nll = gate_gradients(model, of_language, batch_tokens=batch_tokens, progress=bar)
+            nats_per_byte.append((nll * of_language.n_predicted).sum() / of_language.n_bytes.sum())
+            for name in methods:
+                if name == SEQUENTIAL:
+                    values = lahis_sequential(model, of_language, progress=bar)
+                else:
+                    values = SCORES[name].values(g)
+                    maps.setdefault(f"{name}_se", []).append(SCORES[name].standard_error(g))
+                maps.setdefault(name, []).append(values)
+            maps.setdefault("grad_abs", []).append(np.abs(g).mean(axis=0))
+            maps.setdefault("helpful", []).append((g < 0).mean(axis=0))
+
+    units = {name: SCORES[name].units for name in methods if name != SEQUENTIAL}
+    units |= {f"{name}_se": unit for name, unit in units.items()}
+    units |= {SEQUENTIAL: SEQUENTIAL_UNITS, "grad_abs": "nats per token", "helpful": "share"}
+    some = next(iter(documents.values()))
+    return xr.Dataset(
+        {
+            name.replace("-", "_"): (
+                ("language", "layer", "head"),
+                np.stack(stack),
+                {"units": units[name]},
+            )
+            for name, stack in maps.items()
+        }
+        | {"nats_per_byte": ("language", nats_per_byte, {"units": "nats per byte"})}
+        | document_counts(documents, "language"),
+        coords={"language": list(documents), "layer": np.arange(layers), "head": np.arange(heads)},
+        attrs=provenance(
+            "scores",
+            describe(model),
+            corpus,
+            docs=max(map(len, texts.values())),
+            max_tokens=some.max_tokens,
+            bos=some.bos,
+        ),
+    )

@@ -1,0 +1,229 @@
+"""Exact knock-out: what really happens to the loss when one head is removed.
+
+For every head (l, h), with that head's gate alone at 0 (its baseline in its place):
+
+    delta[l,h] = sum_i (NLL_i with the head off - NLL_i) / sum_i n_i
+
+over documents i with n_i predicted tokens (nats per token) or UTF-8 bytes (nats per byte), with
+the standard error of a ratio over paired documents (`langheads.stats`). No approximation: this is
+what gradient scores are judged against.
+
+Done naively this is one full forward a head. A head of layer l changes nothing before layer l, so
+the residual stream is captured once a batch and only blocks l .. L-1 run again
+(`langheads.model.replay`); the heads of a layer run side by side as rows of one batch, as many as
+the token budget allows, each row with its own gates.
+
+Counting multiplications for L equal blocks of cost B and an unembedding of cost U, the bound on
+the gain over full forwards is (L B + U) / ((L + 1) B / 2 + U).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from einops import rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads import stats
+from langheads.errors import InputError
+from langheads.heads import Head, HeadSet
+from langheads.model import (
+    captured_block_inputs,
+    describe,
+    document_nll,
+    gated,
+    head_shape,
+    map_documents,
+    mean_z,
+    starting_at,
+    token_budget,
+    tokenize_languages,
+)
+from langheads.results import document_counts, provenance
+from langheads.text import Corpus, Documents, read_texts
+
+BASELINES = ("zero", "mean")
+
+
+def knockout_nll(
+    model: TransformerBridge,
+    documents: Documents,
+    heads: HeadSet,
+    *,
+    baseline: Float[Tensor, "layer head d_head"] | None = None,
+    batch_tokens: int | str = "auto",
+    progress: tqdm | None = None,
+) -> tuple[Float[np.ndarray, " doc"], Float[np.ndarray, "doc knocked_out"]]:
+    """Summed NLL of every document, with nothing off and with each head off alone.
+
+    Args:
+        model: the model.
+        documents: of one language.
+        heads: which heads to knock out, one at a time.
+        baseline: what stands in for a head, ``[layer, head, d_head]``; None is zero.
+        batch_tokens: tokens a forward, padding included.
+        progress: updated by documents times heads done.
+
+    Returns:
+        NLL ``[doc]`` and ``[doc, knocked_out]`` in the order of `heads`, nats.
+
+    Memory: layers x ``[batch, pos, d_model]`` beside a forward's own.
+    """
+    by_layer = {
+        layer: [head for head in heads if head.layer == layer] for layer in range(heads.shape[0])
+    }
+    budget = token_budget(model, batch_tokens)
+
+    @torch.no_grad()
+    def measure(tokens: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
+        with captured_block_inputs(model) as inputs:
+            columns: dict[Head | None, Tensor] = {None: document_nll(model, tokens, lengths)}
+        for layer, of_layer in by_layer.items():
+            side_by_side = max(1, budget // tokens.numel())
+            for start in range(0, len(of_layer), side_by_side):
+                together = of_layer[start : start + side_by_side]
+                copies = len(together)
+                gates = torch.stack(
+                    [torch.from_numpy(HeadSet([h], heads.shape).gates(0.0)) for h in together]
+                )
+                with (
+                    starting_at(model, inputs, layer, copies=copies),
+                    gated(
+                        model,
+                        repeat(gates, "copy l h -> (copy batch) l h", batch=len(tokens)),
+                        baseline=baseline,
+                        first_layer=layer,
+                    ),
+                ):
+                    nll = document_nll(
+                        model,
+                        repeat(tokens, "batch pos -> (copy batch) pos", copy=copies),
+                        repeat(lengths, "batch -> (copy batch)", copy=copies),
+                    )
+                rows = rearrange(nll, "(copy batch) -> copy batch", copy=copies)
+                columns |= dict(zip(together, rows, strict=True))
+                if progress is not None:
+                    progress.update(copies * len(tokens))
+        return torch.stack([columns[None], *(columns[h] for h in heads)], dim=1)
+
+    nll = map_documents(model, documents, measure, batch_tokens=batch_tokens).double().numpy()
+    return nll[:, 0], nll[:, 1:]
+
+
+def knockout(
+    model: TransformerBridge,
+    text: str | Path | Mapping[str, Sequence[str]] | Corpus,
+    *,
+    heads: HeadSet | Iterable[str] | None = None,
+    baseline: str | Iterable[str] = ("zero",),
+    languages: Iterable[str] | None = None,
+    docs: int | None = 100,
+    max_tokens: int = 2048,
+    seed: int = 0,
+    bos: bool | None = None,
+    batch_tokens: int | str = "auto",
+) -> xr.Dataset:
+    """Exact rise in NLL when each head is knocked out alone, for every language.
+
+    Args:
+        model: the model.
+        text: texts, see `read_texts`; documents come from the front of the seeded order.
+        heads: only these; all by default.
+        baseline: ``zero``, ``mean`` (mean z over the same documents, all languages with equal
+            weight) or both.
+        languages: all by default.
+        docs: documents a language; None for all.
+        max_tokens: documents are cut here.
+        seed: order of documents.
+        bos: prepend BOS; by default as the tokenizer does.
+        batch_tokens: tokens a forward, padding included.
+
+    Returns:
+        Dataset over ``baseline, language, layer, head``: ``delta_nats_per_byte`` and
+        ``delta_nats_per_token`` with ``<name>_se``, NaN for heads that were not asked for;
+        ``nats_per_byte`` a language. Provenance in ``attrs``.
+
+    Raises:
+        InputError: an unknown baseline, a head that the model does not have, unusable texts.
+
+    Example:
+        >>> effect = knockout(model, "texts/", docs=100)  # doctest: +SKIP
+        >>> effect.delta_nats_per_byte.sel(baseline="zero", language="zh")  # doctest: +SKIP
+    """
+    baselines = [baseline] if isinstance(baseline, str) else list(dict.fromkeys(baseline))
+    if not baselines or not set(baselines) <= set(BASELINES):
+        raise InputError(
+            f"baseline {', '.join(baselines) or 'none'} asked for; allowed are "
+            f"{', '.join(BASELINES)}"
+        )
+    shape = head_shape(model)
+    everyone = [Head(layer, head) for layer in range(shape[0]) for head in range(shape[1])]
+    chosen = HeadSet(everyone if heads is None else heads, shape)
+    corpus = read_texts(text, languages=languages, seed=seed)
+    texts = corpus.front(docs)
+    documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
+    reference = {
+        "zero": None,
+        "mean": torch.stack([mean_z(model, d.tokens) for d in documents.values()]).mean(dim=0)
+        if "mean" in baselines
+        else None,
+    }
+    names = ("delta_nats_per_byte", "delta_nats_per_token")
+    full = (len(baselines), len(documents), *shape)
+    values = {key: np.full(full, np.nan) for name in names for key in (name, f"{name}_se")}
+    nats_per_byte = np.zeros(len(documents))
+    total = len(baselines) * len(chosen) * sum(map(len, documents.values()))
+    layers, indices = np.array(list(chosen)).T
+    with tqdm(total=total, unit="doc", desc="knockout") as bar:
+        for j, (language, of_language) in enumerate(documents.items()):
+            bar.set_postfix_str(language)
+            sizes = dict(zip(names, (of_language.n_bytes, of_language.n_predicted), strict=True))
+            for i, name in enumerate(baselines):
+                on, off = knockout_nll(
+                    model,
+                    of_language,
+                    chosen,
+                    baseline=reference[name],
+                    batch_tokens=batch_tokens,
+                    progress=bar,
+                )
+                nats_per_byte[j] = on.sum() / of_language.n_bytes.sum()
+                for key, size in sizes.items():
+                    rise, error = stats.paired_ratio(on, off, size)
+                    values[key][i, j, layers, indices] = rise
+                    values[f"{key}_se"][i, j, layers, indices] = error
+    some = next(iter(documents.values()))
+    units = {"byte": "nats per byte", "token": "nats per token"}
+    return xr.Dataset(
+        {
+            key: (
+                ("baseline", "language", "layer", "head"),
+                array,
+                {"units": units["byte" if "byte" in key else "token"]},
+            )
+            for key, array in values.items()
+        }
+        | {"nats_per_byte": ("language", nats_per_byte, {"units": "nats per byte"})}
+        | document_counts(documents, "language"),
+        coords={
+            "baseline": baselines,
+            "language": list(documents),
+            "layer": np.arange(shape[0]),
+            "head": np.arange(shape[1]),
+        },
+        attrs=provenance(
+            "knockout",
+            describe(model),
+            corpus,
+            docs=max(map(len, texts.values())),
+            max_tokens=some.max_tokens,
+            bos=some.bos,
+        ),
+    )

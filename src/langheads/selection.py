@@ -1,0 +1,122 @@
+"""From scores to heads: the count rule of LAHIS (arXiv 2511.07498, section 3.3).
+
+With s[l,h] a language's scores of the L x H heads of a model:
+
+    list      = heads with s > the `quantile` of s                       (paper: 0.96)
+    general   = heads on the lists of at least `general_at` languages    (paper: 4)
+    specific  = list without general, by falling score, cut to n heads
+    n         = floor(L * H * share)          (paper: 0.02 for perplexity and masks, 0.01 for
+                                               generation and transfer)
+
+Departure: n is at least 1, since 2% of a model with fewer than 50 heads is less than one head.
+
+It is a rule without a test: it finds "specific" heads in noise as well. How many heads each list
+really has is stored with the rule; whether they carry the language is for `ablate` to say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import xarray as xr
+
+from langheads.errors import InputError
+from langheads.heads import Head, HeadSet, LanguageHeads
+
+RULES = ("count",)
+
+
+def select(
+    scores: xr.Dataset,
+    *,
+    rule: str = "count",
+    score: str = "lahis",
+    quantile: float = 0.96,
+    general_at: int = 4,
+    share: float = 0.02,
+) -> LanguageHeads:
+    """Language-specific and language-general heads from a scores file.
+
+    Args:
+        scores: what `score` gave.
+        rule: ``count``.
+        score: which score, e.g. ``lahis`` or ``taylor``.
+        quantile: heads above this quantile of their language's scores are on its list, 0 to 1.
+        general_at: a head on at least so many lists is general.
+        share: at most this share of all heads, and at least one head, is kept a language.
+
+    Returns:
+        `LanguageHeads`; ``rule["listed"]`` has the length of each language's list before general
+        heads were taken out.
+
+    Raises:
+        InputError: unknown rule or score, or a parameter out of range.
+
+    Example:
+        >>> heads = select(scores, quantile=0.9, share=0.05)  # doctest: +SKIP
+        >>> print(heads.specific["zh"], "| general:", heads.general)  # doctest: +SKIP
+    """
+    if rule not in RULES:
+        raise InputError(f"rule {rule!r} asked for; allowed are {', '.join(RULES)}")
+    name = score.replace("-", "_")
+    if scores.attrs.get("kind") != "scores":
+        raise InputError(
+            f"expected a scores file, found {scores.attrs.get('kind', 'something else')}"
+        )
+    available = [
+        str(v)
+        for v in scores.data_vars
+        if scores[v].dims == ("language", "layer", "head") and not str(v).endswith("_se")
+    ]
+    if name not in available:
+        raise InputError(f"score {score!r} asked for; the file has {', '.join(available)}")
+    if not (0 <= quantile < 1 and 0 < share <= 1 and general_at >= 1):
+        raise InputError(
+            f"quantile {quantile}, share {share}, general_at {general_at} asked for; allowed are "
+            "0 <= quantile < 1, 0 < share <= 1, general_at >= 1"
+        )
+    shape = (scores.sizes["layer"], scores.sizes["head"])
+    lists = {
+        str(language): _above_quantile(scores[name].sel(language=language).values, quantile)
+        for language in scores.language.values
+    }
+    counts = Counter(head for heads in lists.values() for head in heads)
+    # Most widely shared first; ties in the order of the first list that has them.
+    general = [head for head, count in counts.most_common() if count >= general_at]
+    n = max(1, math.floor(shape[0] * shape[1] * share))
+    return LanguageHeads(
+        specific={
+            language: HeadSet([h for h in heads if h not in general][:n], shape)
+            for language, heads in lists.items()
+        },
+        general=HeadSet(general, shape),
+        model=str(scores.attrs["model"]),
+        rule={
+            "name": rule,
+            "score": score,
+            "quantile": quantile,
+            "general_at": general_at,
+            "share": share,
+            "n": n,
+            "listed": {language: len(heads) for language, heads in lists.items()},
+        },
+        provenance={key: _plain(value) for key, value in scores.attrs.items()},
+    )
+
+
+def _above_quantile(values: np.ndarray, quantile: float) -> list[Head]:
+    """Heads above the quantile, by falling score."""
+    order = np.argsort(-values, axis=None, kind="stable")
+    layers, heads = np.unravel_index(order, values.shape)
+    threshold = np.quantile(values, quantile)
+    return [
+        Head(int(layer), int(head))
+        for layer, head in zip(layers, heads, strict=True)
+        if values[layer, head] > threshold
+    ]
+
+
+def _plain(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,155 @@
+"""Statistics against values by hand, a bootstrap, and simulated tables without an effect."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from langheads.stats import diagonal, diagonal_test, paired_ratio
+
+
+def test_ratio_by_hand():
+    # Rises 1, 3 over 2, 4 bytes: 4/6 nats per byte; residuals -1/3, 1/3.
+    rise, error = paired_ratio(np.array([5.0, 2.0]), np.array([6.0, 5.0]), np.array([2, 4]))
+    assert rise == pytest.approx(4 / 6)
+    assert error == pytest.approx(math.sqrt(2 * (1 / 9 + 1 / 9)) / 6)
+
+
+def test_a_rise_in_proportion_to_the_size_has_no_error():
+    size = np.array([3, 50, 700])
+    rise, error = paired_ratio(np.ones(3), np.ones(3) + 0.25 * size, size)
+    assert rise == pytest.approx(0.25)
+    assert error == pytest.approx(0.0, abs=1e-12)
+
+
+def test_one_document_has_no_error():
+    rise, error = paired_ratio(np.array([1.0]), np.array([0.0]), np.array([4]))
+    assert rise == -0.25
+    assert math.isnan(error)
+
+
+def test_the_error_is_that_of_the_bootstrap():
+    rng = np.random.default_rng(0)
+    size = rng.integers(50, 400, size=150)
+    on = rng.normal(3.0, 0.5, size=150) * size
+    off = on + rng.normal(0.2, 0.6, size=150) * size + rng.normal(0, 5, size=150)
+    rise, error = paired_ratio(on, off, size)
+    drawn = rng.integers(150, size=(4000, 150))
+    bootstrap = (off - on)[drawn].sum(axis=1) / size[drawn].sum(axis=1)
+    assert rise == pytest.approx(bootstrap.mean(), abs=4 * error / math.sqrt(4000) + 1e-3)
+    assert error == pytest.approx(bootstrap.std(), rel=0.05)
+
+
+def test_diagonal_by_hand():
+    matrix = np.array([[0.5, 0.1, 0.3], [0.2, 0.2, 0.1], [0.0, 0.4, 0.1]])
+    share, margin = diagonal(matrix, own=[0, 1, 2])
+    # Only the first row is strictly ahead; margins 0.3, 0.05, -0.1.
+    assert share == pytest.approx(1 / 3)
+    assert margin == pytest.approx(0.25 / 3)
+
+
+def test_rows_may_stand_for_any_columns():
+    matrix = np.array([[0.1, 0.5, 0.3], [0.2, 0.1, 0.9]])
+    assert diagonal(matrix, own=[1, 2]) == (1.0, pytest.approx((0.3 + 0.75) / 2))
+    assert diagonal(matrix, own=[0, 1])[0] == 0.0
+    np.testing.assert_array_equal(matrix, [[0.1, 0.5, 0.3], [0.2, 0.1, 0.9]])
+
+
+def simulated_table(rng, languages=5, controls=99):
+    """Rises under random heads: some texts suffer more than others from anything."""
+
+    def rises(n):
+        return rng.gamma(1.0, 0.1, size=(n, 1)) * (1 + np.arange(languages)) + rng.normal(
+            0, 0.1, size=(n, languages)
+        )
+
+    return rises(languages), np.array([rises(controls) for _ in range(languages)])
+
+
+def test_p_is_uniform_without_an_effect():
+    rng = np.random.default_rng(0)
+    share_p, margin_p = [], []
+    for _ in range(200):
+        matrix, controls = simulated_table(rng)
+        found = diagonal_test(matrix, range(5), controls, rng=rng)
+        share_p.append(found["share_p"])
+        margin_p.append(found["margin_p"])
+    assert kstest(margin_p, "uniform").pvalue > 0.01
+    # The share has few values, so its p is at least as large as a uniform one.
+    assert np.mean(np.array(share_p) <= 0.05) <= 0.09
+    assert np.mean(share_p) > 0.5
+
+
+def test_p_is_small_for_a_planted_diagonal():
+    rng = np.random.default_rng(1)
+    matrix, controls = simulated_table(rng, controls=999)
+    found = diagonal_test(matrix + 2 * np.eye(5), range(5), controls, rng=rng)
+    assert found["share"] == 1.0
+    assert found["margin"] == pytest.approx(diagonal(matrix, range(5))[1] + 2)
+    assert found["share_p"] < 0.01
+    assert found["margin_p"] == 1 / 1000
+
+
+def test_p_is_one_for_a_diagonal_that_is_spared():
+    rng = np.random.default_rng(1)
+    matrix, controls = simulated_table(rng)
+    found = diagonal_test(matrix - 2 * np.eye(5), range(5), controls, rng=rng)
+    assert found["share"] == 0.0
+    assert found["share_p"] == found["margin_p"] == 1.0
+
+
+def test_p_of_one_row_is_counted_by_hand():
+    # Margins of the controls: 3 reach the 0.5 of the row, one of them by being equal; own text
+    # is hurt most in 4.
+    margins = np.array([0.9, 0.6, 0.5, 0.4, -0.1, -0.2, -0.3, -0.4, -0.5])
+    controls = np.stack([margins, np.zeros(9), np.zeros(9)], axis=1)[None]
+    matrix = np.array([[0.5, 0.0, 0.0]])
+    found = diagonal_test(matrix, [0], controls, rng=np.random.default_rng(0))
+    assert found == {
+        "share": 1.0,
+        "share_p": pytest.approx(5 / 10),
+        "margin": 0.5,
+        "margin_p": pytest.approx(4 / 10),
+    }
+
+
+def test_an_equal_table_reaches_it_whatever_the_rounding():
+    matrix = np.array([[0.1 + 0.2, 0.1], [0.0, 0.7]])
+    controls = np.repeat(np.array([[0.3, 0.1], [0.0, 0.7]])[:, None], 20, axis=1)
+    found = diagonal_test(matrix, [0, 1], controls, rng=np.random.default_rng(0))
+    assert found["share_p"] == found["margin_p"] == 1.0
+
+
+def test_rows_draw_apart_from_the_same_sets():
+    # Two sets, each bad for one text: drawn apart, a quarter of the tables has both on the
+    # diagonal; drawn together, none would, since a table's rows would then be equal.
+    pool = np.tile(np.eye(2), (300, 1))
+    found = diagonal_test(np.eye(2), [0, 1], np.stack([pool, pool]), rng=np.random.default_rng(0))
+    assert found["share_p"] == pytest.approx(0.25, abs=0.05)
+
+
+def test_one_language_has_nothing_to_compare_with():
+    found = diagonal_test(np.array([[0.3]]), [0], np.zeros((1, 5, 1)), rng=np.random.default_rng(0))
+    assert list(found) == ["share", "share_p", "margin", "margin_p"]
+    assert all(math.isnan(value) for value in found.values())
+
+
+def test_the_same_generator_gives_the_same_p():
+    matrix, controls = simulated_table(np.random.default_rng(2))
+    p = [
+        diagonal_test(matrix, range(5), controls, rng=np.random.default_rng(seed))
+        for seed in (0, 0, 1)
+    ]
+    assert p[0] == p[1]
+    assert p[0] != p[2]
+
+
+def test_conditions_beside_each_other_are_as_one_by_one():
+    rng = np.random.default_rng(0)
+    size, on, off = rng.integers(5, 90, 7), rng.normal(size=7), rng.normal(size=(7, 2, 3))
+    rises, errors = paired_ratio(on, off, size)
+    assert rises.shape == errors.shape == (2, 3)
+    for at in np.ndindex(2, 3):
+        alone = paired_ratio(on, off[(slice(None), *at)], size)
+        np.testing.assert_allclose((rises[at], errors[at]), alone)
