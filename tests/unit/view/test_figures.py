@@ -1,0 +1,273 @@
+import base64
+
+import numpy as np
+import pytest
+
+from langheads.errors import InputError, LangheadsError, ProvenanceError
+from langheads.heads import HeadSet, LanguageHeads
+from langheads.view import head_map, layer_profile, specificity_matrix
+from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores
+
+LANGUAGES = ["en", "zh", "हिन्दी"]
+HOSTILE = '<b>x</b><a href="javascript:alert(1)">%{z} & $y$</a>'
+
+
+def heatmaps(figure):
+    return [trace for trace in figure.data if trace.type == "heatmap"]
+
+
+def marks(figure, label):
+    """(layer, head) marked in each panel, by the panel's x axis."""
+    found = {}
+    for trace in figure.data:
+        if trace.type == "scatter" and trace.name == label and trace.x[0] is not None:
+            found.setdefault(trace.xaxis, set()).update(zip(trace.y, trace.x, strict=True))
+    return found
+
+
+def texts(node):
+    """Every string in a figure that plotly may draw."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key not in ("template", "bdata", "customdata"):
+                yield from texts(value)
+    elif isinstance(node, (list, tuple, np.ndarray)):
+        for value in node:
+            yield from texts(value)
+    elif isinstance(node, str):
+        yield node
+
+
+@pytest.mark.parametrize("method", ["lahis", "taylor"])
+def test_head_map_shows_each_score_at_its_head(method):
+    scores = make_scores(LANGUAGES)
+    figure = head_map(scores, method)
+    for trace, language in zip(heatmaps(figure), LANGUAGES, strict=True):
+        expected = scores[method].sel(language=language).values
+        np.testing.assert_array_equal(trace.z, expected)
+        assert trace.coloraxis == "coloraxis"
+    # Layer 0 is at the bottom: the axis rises.
+    assert figure.layout.yaxis.range[0] < figure.layout.yaxis.range[1]
+    assert figure.layout.coloraxis.colorbar.title.text == scores[method].attrs["units"]
+
+
+def test_head_map_gives_standard_errors_on_hover_where_there_are_any():
+    scores = make_scores(LANGUAGES)
+    trace = heatmaps(head_map(scores, "lahis"))[1]
+    np.testing.assert_array_equal(trace.customdata, scores.lahis_se.values[1])
+    assert "standard error" in trace.hovertemplate
+    assert heatmaps(head_map(scores, "taylor"))[1].customdata is None
+
+
+def test_head_map_colours_signed_scores_around_zero_and_says_where_it_cuts():
+    scores = make_scores(LANGUAGES)
+    scores.taylor[0, 0, 0] = 5.0
+    axis = head_map(scores, "taylor").layout.coloraxis
+    assert axis.cmin == -axis.cmax
+    assert axis.cmax == pytest.approx(np.quantile(abs(scores.taylor.values), 0.995))
+    assert axis.colorbar.ticktext[-1].startswith("≥")
+    assert axis.colorbar.ticktext[0].startswith("≤")
+    positive = head_map(scores, "lahis").layout.coloraxis
+    assert positive.cmin == 0
+
+
+def test_head_map_marks_chosen_and_planted_heads_in_their_panels():
+    heads = make_heads(LANGUAGES)
+    planted = {"zh": [(2, 5), (0, 1)]}
+    figure = head_map(make_scores(LANGUAGES), "lahis", heads, planted)
+    assert marks(figure, "specific head") == {
+        axis: set(heads.specific[language])
+        for axis, language in zip(["x", "x2", "x3"], LANGUAGES, strict=True)
+    }
+    assert marks(figure, "general head") == {a: {(3, 5)} for a in ["x", "x2", "x3"]}
+    assert marks(figure, "planted head") == {"x2": {(2, 5), (0, 1)}}
+    legend = [trace.name for trace in figure.data if trace.showlegend is None and trace.x]
+    assert legend == ["specific head", "general head", "planted head"]
+    roles = heatmaps(figure)[1].text
+    assert "specific to zh, rank 1" in roles[1][1]
+    assert "planted" in roles[2][5]
+    assert roles[0][0] == ""
+
+
+def test_head_map_of_a_large_model_keeps_cells_apart():
+    languages = [f"l{i}" for i in range(13)]
+    figure = head_map(make_scores(languages, shape=(32, 32)), "lahis")
+    assert len(heatmaps(figure)) == 13
+    plot = figure.layout.width - figure.layout.margin.l - figure.layout.margin.r
+    left, right = figure.layout.xaxis.domain
+    assert plot * (right - left) / 32 >= 8
+
+
+def test_layer_profile_sums_scores_and_counts_heads():
+    scores, heads = make_scores(LANGUAGES), make_heads(LANGUAGES)
+    score, count = heatmaps(layer_profile(scores, "taylor", heads))
+    for i, language in enumerate(LANGUAGES):
+        magnitudes = abs(scores.taylor.sel(language=language)).sum("head")
+        np.testing.assert_allclose(score.z[i], magnitudes / magnitudes.sum())
+        expected = [
+            sum(h.layer == layer for h in heads.specific[language]) / 2 for layer in range(4)
+        ]
+        np.testing.assert_allclose(count.z[i], expected)
+    assert len(heatmaps(layer_profile(scores, "lahis"))) == 1
+
+
+def test_layer_profile_leaves_a_language_without_heads_empty():
+    heads = make_heads(["en", "zh"])
+    _, count = heatmaps(layer_profile(make_scores(LANGUAGES), "lahis", heads))
+    assert np.isnan(count.z[2]).all()
+    assert np.isfinite(count.z[:2]).all()
+
+
+def test_general_heads_do_not_wash_out_the_colours_of_the_others():
+    ablation = make_ablation(LANGUAGES)
+    ablation["delta_nats_per_byte"].loc[{"heads_of": "general"}] = 7.0
+    axis = specificity_matrix(ablation, "zero").layout.coloraxis
+    assert axis.cmax == 0.3
+    assert axis.colorbar.title.text.endswith("scale of the language rows")
+
+
+@pytest.mark.parametrize("baseline", ["zero", "mean"])
+def test_specificity_matrix_shows_rises_beside_controls_on_one_scale(baseline):
+    ablation = make_ablation(LANGUAGES)
+    figure = specificity_matrix(ablation, baseline)
+    chosen, control = heatmaps(figure)
+    at = ablation.sel(baseline=baseline)
+    np.testing.assert_array_equal(chosen.z, at.delta_nats_per_byte)
+    np.testing.assert_array_equal(control.z, at.control_mean)
+    axis = figure.layout.coloraxis
+    assert chosen.coloraxis == control.coloraxis == "coloraxis"
+    # The largest of all baselines: both pictures have the same colour for the same rise.
+    assert axis.cmax == -axis.cmin == ablation.delta_nats_per_byte.max() == 0.3
+    own = {(s.x0 + 0.5, s.y0 + 0.5) for s in figure.layout.shapes if s.xref == "x"}
+    assert own == {(0, 0), (1, 1), (2, 2)}
+
+
+def test_specificity_matrix_marks_cells_outside_the_range_of_the_controls():
+    ablation = make_ablation(LANGUAGES)
+    ablation.delta_nats_per_byte[0, 0, 2] = 0.0100  # inside
+    figure = specificity_matrix(ablation, "zero")
+    marked = {
+        trace.name[:5]: set(zip(np.round(trace.y), np.round(trace.x), strict=True))
+        for trace in figure.data
+        if trace.type == "scatter"
+    }
+    assert marked["above"] == {(0, 0), (1, 1), (2, 2), (3, 0), (3, 1), (3, 2)}
+    assert marked["below"] == {(0, 1), (1, 0), (1, 2), (2, 0), (2, 1)}
+
+
+def test_specificity_matrix_says_on_hover_what_a_cell_means():
+    chosen, control = heatmaps(specificity_matrix(make_ablation(LANGUAGES), "zero"))
+    hover = chosen.hovertext[1][1]
+    # 0.2 ± 1.96 * 0.01; 0.2 of 0.5 nats per byte; perplexity 7 and 7.2.
+    assert "rise 0.2 nats per byte (95% interval 0.1804 to 0.2196)" in hover
+    assert "+40.00&#37; of 0.5 nats per byte" in hover
+    assert "perplexity 7 before, 7.2 after" in hover
+    assert "L0H0 L1H0" in hover
+    assert "random heads: mean 0.01" in control.hovertext[1][1]
+    assert chosen.text[1][1] == ".200"
+
+
+def test_specificity_matrix_states_the_diagonal_and_its_p_values():
+    figure = specificity_matrix(make_ablation(LANGUAGES, diagonal=(0.2, 0.001)), "zero")
+    subtitle = figure.layout.title.subtitle.text
+    assert subtitle == (
+        "own language hurt most in 100&#37; of rows (p = 0.001); "
+        "own minus others 0.199 nats per byte (p = 0.001)"
+    )
+
+
+def test_specificity_matrix_leaves_a_row_without_heads_empty():
+    figure = specificity_matrix(make_ablation(LANGUAGES, empty=["zh"]), "mean")
+    chosen, _ = heatmaps(figure)
+    assert np.isnan(chosen.z[1]).all()
+    assert set(chosen.text[1]) == {"–"}
+    assert "no value" in chosen.hovertext[1][0]
+    assert figure.layout.yaxis.ticktext[1] == "zh (0)"
+    assert figure.layout.coloraxis.cmax == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("template", ["langheads", "langheads_dark"])
+def test_both_templates_fit_every_figure(template):
+    figure = specificity_matrix(make_ablation(LANGUAGES), "zero")
+    figure.update_layout(template=template)
+    assert figure.layout.template.layout.font.color != figure.layout.template.layout.paper_bgcolor
+
+
+def test_names_are_shown_literally():
+    languages = [HOSTILE, "zh"]
+    model = {"model": "<i>model</i>"}
+    scores, heads = make_scores(languages, **model), make_heads(languages)
+    figures = [
+        head_map(scores, "lahis", heads, {HOSTILE: [(0, 0)]}),
+        layer_profile(scores, "lahis", heads),
+        specificity_matrix(make_ablation(languages, **model), "zero"),
+    ]
+    for figure in figures:
+        drawn = " ".join(texts(figure.to_plotly_json()))
+        for live in ("<a", "<i>", "<b>x", "%{z} &"):
+            assert live not in drawn
+        assert "&lt;i&gt;model&lt;/i&gt;" in drawn
+        assert "&lt;b&gt;x" in drawn
+
+
+def test_figures_do_not_change_the_result():
+    scores, ablation = make_scores(LANGUAGES), make_ablation(LANGUAGES)
+    before = scores.copy(deep=True), ablation.copy(deep=True)
+    head_map(scores, "lahis", make_heads(LANGUAGES))
+    layer_profile(scores, "taylor")
+    specificity_matrix(ablation, "zero")
+    assert scores.identical(before[0])
+    assert ablation.identical(before[1])
+
+
+def test_dimensions_are_found_by_name():
+    scores, ablation = make_scores(LANGUAGES), make_ablation(LANGUAGES)
+    turned = head_map(scores.transpose("head", "language", "layer"), "lahis")
+    np.testing.assert_array_equal(heatmaps(turned)[2].z, scores.lahis.values[2])
+    turned = specificity_matrix(ablation.transpose(), "mean")
+    np.testing.assert_array_equal(heatmaps(turned)[0].z, ablation.delta_nats_per_byte.values[1])
+
+
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (lambda: head_map(make_ablation(["en"])), "'scores' asked for, found kind 'ablation'"),
+        (lambda: layer_profile(make_ablation(["en"])), "found kind 'ablation'"),
+        (lambda: specificity_matrix(make_scores(["en"])), "found kind 'scores'"),
+        (lambda: head_map(make_scores(["en"]), "magic"), "this dataset has lahis, taylor"),
+        (lambda: head_map(make_scores(["en"]), "lahis_paper"), "this dataset has lahis, taylor"),
+        (lambda: specificity_matrix(make_ablation(["en"]), "noise"), "has zero, mean"),
+        (
+            lambda: specificity_matrix(make_ablation(["en"]).drop_vars("delta_nats_per_byte")),
+            "has no delta_nats_per_byte",
+        ),
+        (lambda: head_map(make_scores(["en"]), planted={"en": [(9, 0)]}), "L9H0"),
+    ],
+)
+def test_bad_input_is_refused_with_what_is_allowed(draw, said):
+    with pytest.raises(InputError, match=said) as caught:
+        draw()
+    assert isinstance(caught.value, LangheadsError)
+
+
+def test_heads_of_another_shape_are_refused():
+    other = make_heads(["en"], shape=(8, 6))
+    with pytest.raises(ProvenanceError, match="4 layers of 6 heads"):
+        head_map(make_scores(["en"]), "lahis", other)
+
+
+def test_exact_values_reach_the_browser():
+    """plotly writes arrays as base64; decoding that gives the dataset's numbers back."""
+    scores = make_scores(LANGUAGES)
+    z = head_map(scores, "lahis").to_plotly_json()["data"][0]["z"]
+    if isinstance(z, dict):
+        shape = [int(n) for n in z["shape"].split(",")]
+        z = np.frombuffer(base64.b64decode(z["bdata"]), dtype=z["dtype"]).reshape(shape)
+    np.testing.assert_array_equal(z, scores.lahis.values[0])
+
+
+def test_empty_head_sets_draw_no_marks():
+    none = HeadSet([], (4, 6))
+    heads = LanguageHeads(specific={"en": none}, general=none, model="made-up")
+    figure = head_map(make_scores(["en"]), "lahis", heads)
+    assert not [trace for trace in figure.data if trace.type == "scatter"]
