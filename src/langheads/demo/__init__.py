@@ -1,0 +1,1 @@
+"""The embedded model `demo`: its corpus grammar, its weights and the list of its planted heads."""
