@@ -1,0 +1,77 @@
+"""langheads: the attention heads that carry a language, found, proven and shown.
+
+Example:
+    >>> import langheads
+    >>> model = langheads.load("demo")
+    >>> scores = langheads.score(model, "texts/", docs=200)          # doctest: +SKIP
+    >>> heads = langheads.select(scores)                             # doctest: +SKIP
+    >>> proof = langheads.ablate(model, heads, "texts/")             # doctest: +SKIP
+    >>> langheads.view.specificity_matrix(proof, "zero").show()      # doctest: +SKIP
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langheads import view
+    from langheads.errors import LangheadsError
+    from langheads.experiments import ablate
+    from langheads.heads import Head, HeadSet, LanguageHeads
+    from langheads.model import gated, load, mean_z
+    from langheads.results import load_result, save
+    from langheads.scores import score
+    from langheads.selection import select
+    from langheads.text import read_texts
+    from langheads.view import report
+
+__version__ = version("langheads")
+
+# Importing langheads must not import torch and transformers, which take seconds: a name is
+# imported when it is first used.
+_HOME = {
+    "Head": "heads",
+    "HeadSet": "heads",
+    "LangheadsError": "errors",
+    "LanguageHeads": "heads",
+    "ablate": "experiments",
+    "gated": "model",
+    "load": "model",
+    "load_result": "results",
+    "mean_z": "model",
+    "read_texts": "text",
+    "report": "view",
+    "save": "results",
+    "score": "scores",
+    "select": "selection",
+}
+
+__all__ = [
+    "Head",
+    "HeadSet",
+    "LangheadsError",
+    "LanguageHeads",
+    "ablate",
+    "gated",
+    "load",
+    "load_result",
+    "mean_z",
+    "read_texts",
+    "report",
+    "save",
+    "score",
+    "select",
+    "view",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "view":
+        return import_module("langheads.view")
+    if name in _HOME:
+        return getattr(import_module(f"langheads.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'langheads' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,77 @@
+"""The chain in one call is the steps one after the other."""
+
+import os
+
+import pytest
+import xarray as xr
+
+import langheads
+from langheads import pipeline
+from langheads.errors import InputError
+
+SMALL = {"docs": 4, "seed": 2, "max_tokens": 60, "languages": ["zh", "en"]}
+CHOICE = {"quantile": 0.7, "general_at": 3, "share": 0.2}
+
+
+def without_time(dataset):
+    return dataset.drop_attrs().assign_attrs(
+        {key: value for key, value in dataset.attrs.items() if key != "time"}
+    )
+
+
+def test_a_run_is_its_steps(tiny, texts, tmp_path):
+    page = pipeline.run(
+        tiny, texts, tmp_path / "run", method=["taylor", "lahis"], proof_docs=3, controls=3,
+        selection=CHOICE, **SMALL,
+    )  # fmt: skip
+    assert page == tmp_path / "run" / "report.html"
+    assert sorted(os.listdir(page.parent)) == [
+        "ablation.nc", "heads.json", "report.html", "scores.nc",
+    ]  # fmt: skip
+    scores = langheads.score(tiny, texts, method=["taylor", "lahis"], **SMALL)
+    heads = langheads.select(scores, score="taylor", **CHOICE)
+    proof = langheads.ablate(tiny, heads, texts, controls=3, **SMALL | {"docs": 3})
+    written = langheads.load_result(page.parent / "scores.nc", "scores")
+    xr.testing.assert_equal(written, scores)
+    read = langheads.LanguageHeads.load(page.parent / "heads.json")
+    assert read.specific == heads.specific
+    assert read.rule == heads.rule
+    assert read.rule["score"] == "taylor"
+    written = langheads.load_result(page.parent / "ablation.nc", "ablation")
+    xr.testing.assert_equal(written, proof)
+    assert written.attrs["overlap"] == 0
+    assert "<html" in page.read_text("utf-8")[:500]
+
+
+def test_what_was_finished_is_kept(tiny, texts, tmp_path):
+    with pytest.raises(InputError, match="allowed are auto or a number"):
+        pipeline.run(tiny, texts, tmp_path, batch_tokens=0, **SMALL)
+    assert os.listdir(tmp_path) == []
+    # 10 documents of the proof reach into the 4 that were scored.
+    with pytest.raises(langheads.LangheadsError, match="were used to score these heads"):
+        pipeline.run(
+            tiny, texts, tmp_path, method="lahis", proof_docs=10, selection=CHOICE, **SMALL
+        )
+    assert sorted(os.listdir(tmp_path)) == ["heads.json", "scores.nc"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(
+    tiny, texts, tmp_path, monkeypatch
+):
+    def score(*arguments, **keywords):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(pipeline, "score", score)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot write"):
+        pipeline.run(tiny, texts, tmp_path / "file" / "run")
+    (tmp_path / "run" / "ablation.nc").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"ablation\.nc: it is a folder"):
+        pipeline.run(tiny, texts, tmp_path / "run")
+
+
+@pytest.mark.parametrize("docs", [0, 1, 161, 1000])
+def test_the_demo_says_how_many_documents_it_takes(tmp_path, docs):
+    with pytest.raises(InputError, match=f"{docs} documents asked for; the demo takes 2 to 160"):
+        pipeline.demo(tmp_path / "demo", docs=docs)
+    assert os.listdir(tmp_path) == []
