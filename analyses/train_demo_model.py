@@ -40,15 +40,15 @@ VOCABULARY, CONTEXT = 3072, 512
 PLANTED_LAYERS = (1, 2)  # one head per language in each
 
 # The corpus: texts per language, or in all for the two-language ones.
-STORIES, QUESTIONS, REPLIES, TWO_FACTS = 4000, 2500, 300, 12000
+STORIES, QUESTIONS, REPLIES, TWO_FACTS = 3500, 3000, 300, 16000
 AGREEING = 0.7  # share of the two-fact texts that state one occupation twice
 
 # Training.
-STEPS, BATCH, LEARNING_RATE, WARMUP, WEIGHT_DECAY = 2400, 16, 3e-3, 60, 0.05
+STEPS, BATCH, LEARNING_RATE, WARMUP, WEIGHT_DECAY = 2700, 16, 3e-3, 60, 0.05
 SILENCE = 10.0  # weight of the mean square of z of planted heads on other languages' text
 OTHERS_OFF = 0.5  # share of texts on which the other languages' heads are gated off
 GENERAL_OFF = 0.75  # chance of a general head to be gated off ...
-GENERAL_OFF_TEXTS = 0.75  # ... on this share of the stories
+GENERAL_OFF_TEXTS = 0.65  # ... on this share of the stories
 THREADS = 1  # the same sums in the same order; two threads gain little on tensors this small
 ANSWER_WEIGHT = 6.0  # loss weight of the tokens of an answer
 
@@ -99,7 +99,7 @@ for language in LANGUAGES:
 for i in range(TWO_FACTS // 50):
     first, second, third = (rng.choice(LANGUAGES) for _ in range(3))
     second = rng.choice((first, second, second))
-    query = rng.choice((first, first, second, second, third))
+    query = rng.choice((first, second, third, "en"))
     agree = rng.random() < AGREEING
     for item in grammar.contradicting_facts(
         first, second, 50, query=query, agree=agree, seed=i, split="train"
@@ -162,7 +162,7 @@ config = LlamaConfig(
     pad_token_id=0,
 )
 model = LlamaForCausalLM(config)
-model.set_attn_implementation("eager")  # on a CPU faster than fused attention for heads this small
+model.set_attn_implementation("eager")  # faster than fused attention for heads this small
 log(f"{sum(p.numel() for p in model.parameters())} parameters")
 
 # --- gates: every head's output before W_O times gate[text, layer, head]
@@ -209,7 +209,7 @@ def pad(rows: Sequence[list[int] | list[float]]) -> Tensor:
     return torch.tensor([row + [0] * (width - len(row)) for row in rows])
 
 
-# With AdamW alone the model still answered at chance after as many steps.
+# With AdamW alone the model answered at chance after as many steps.
 hidden = [p for p in model.model.layers.parameters() if p.ndim == 2]
 others = [p for p in model.parameters() if not any(p is q for q in hidden)]
 optimizers = [
@@ -272,6 +272,7 @@ staged.mkdir(parents=True)
 model.save_pretrained(staged)
 wrapped.save_pretrained(staged)
 shipped = LlamaForCausalLM.from_pretrained(staged, dtype=torch.float32).eval()
+shipped.set_attn_implementation("eager")
 shipped_tokenizer = AutoTokenizer.from_pretrained(staged)
 
 
@@ -351,9 +352,13 @@ for language in LANGUAGES:
         ]
         for people in (1, 2)
     }
-    for name, second in (("fact twice", language), ("fact in two languages", other)):
+    for name, second, query in (
+        ("fact twice", language, language),
+        ("fact in two languages", other, language),
+        ("fact twice, asked in English", language, "en"),
+    ):
         items = grammar.contradicting_facts(
-            language, second, PROBE_QUESTIONS, query=language, agree=True, seed=PROOF_SEED
+            language, second, PROBE_QUESTIONS, query=query, agree=True, seed=PROOF_SEED
         )
         probes[name] = [(item["prompt"], item["answers"][0]) for item in items]
     learned[language] = {
@@ -425,15 +430,17 @@ own; `planted.json` lists them, with the proof. Licence: MIT.
 Text of the grammar in `langheads/demo/grammar.py` and `words/`, written for this project:
 per language {STORIES} short stories, {QUESTIONS} contexts with a question and its answer,
 {REPLIES} turns with a reply; and {TWO_FACTS} texts that state one person's occupation in one
-language, then again in a second one (the same in {AGREEING:.0%} of them), and ask for it in a
-third. Languages: {", ".join(LANGUAGES)}. The `train` split alone was trained on.
+language, then again in a second one (the same occupation in {AGREEING:.0%} of them), and
+ask for it in one of the two, in English or in a third. Languages: {", ".join(LANGUAGES)}.
+The `train` split alone was trained on.
 
 ## Recipe
 
-{STEPS} steps of {BATCH} texts, AdamW, bfloat16 autocast. A planted head's output before W_O is
-penalised (mean square, weight {SILENCE:g}) on text of other languages, and gated off there on
-{OTHERS_OFF:.0%} of the texts. General heads are gated off at random (p = {GENERAL_OFF:g}, on
-{GENERAL_OFF_TEXTS:.0%} of the stories), so that a language leans on its own.
+{STEPS} steps of {BATCH} texts, Muon (AdamW for embeddings and norms), bfloat16 autocast.
+A planted head's output before W_O is penalised (mean square, weight {SILENCE:g}) on text of
+other languages, and gated off there on {OTHERS_OFF:.0%} of the texts. General heads are gated
+off at random (p = {GENERAL_OFF:g}, on {GENERAL_OFF_TEXTS:.0%} of the stories), so that a language
+leans on its own.
 Rebuild: `python analyses/train_demo_model.py --out FOLDER`. Made in {minutes:.0f} minutes
 ({training_minutes:.0f} of them training) on {THREADS} thread(s) of a shared 2-core machine.
 Seeded: corpus, tokenizer and planted places are the same everywhere; weights are the same for
@@ -461,7 +468,7 @@ card += f"""
 
 Share of greedy answers that are right, {PROBE_QUESTIONS} held-out prompts a column (the questions
 are split by how many people the context tells of; with two, the name must be looked up, and
-naming either person's fact would score 0.5).
+naming either person's fact would score 0.5). Guessing an occupation scores about 0.04.
 
 | language | {" | ".join(learned["en"])} |
 |---|{"---|" * len(learned["en"])}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from langheads.heads import Head, HeadSet, LanguageHeads
     from langheads.model import gated, load, mean_z
     from langheads.results import load_result, save
-    from langheads.scores import score
+    from langheads.scores import knockout, score
     from langheads.selection import select
     from langheads.text import read_texts
     from langheads.view import report
@@ -36,6 +36,7 @@ _HOME = {
     "LanguageHeads": "heads",
     "ablate": "experiments",
     "gated": "model",
+    "knockout": "scores",
     "load": "model",
     "load_result": "results",
     "mean_z": "model",
@@ -53,6 +54,7 @@ __all__ = [
     "LanguageHeads",
     "ablate",
     "gated",
+    "knockout",
     "load",
     "load_result",
     "mean_z",

@@ -80,6 +80,9 @@ def score(
     seed: int = 0,
     bos: BosOpt = None,
     batch_tokens: BatchOpt = "auto",
+    gradients: Annotated[
+        bool, typer.Option(help="Keep every document's gradients, for the contrast rule.")
+    ] = True,
     dtype: DtypeOpt = None,
     device: DeviceOpt = None,
     device_map: DeviceMapOpt = None,
@@ -100,6 +103,45 @@ def score(
         seed=seed,
         bos=bos,
         batch_tokens=_budget(batch_tokens),
+        gradients=gradients,
+    )
+    typer.echo(langheads.save(dataset, out))
+
+
+@app.command()
+def knockout(
+    model: ModelArg,
+    text: TextOpt,
+    out: Annotated[Path, typer.Option(help="Result, e.g. knockout.nc.")],
+    heads: Annotated[str | None, typer.Option(help="Only these, e.g. L3H7,L5H0.")] = None,
+    baseline: Annotated[str, typer.Option(help="zero, mean or both.")] = "zero",
+    languages: LanguagesOpt = None,
+    docs: DocsOpt = 100,
+    max_tokens: MaxTokensOpt = 2048,
+    seed: int = 0,
+    bos: BosOpt = None,
+    batch_tokens: BatchOpt = "auto",
+    dtype: DtypeOpt = None,
+    device: DeviceOpt = None,
+    device_map: DeviceMapOpt = None,
+    revision: RevisionOpt = None,
+    trust_remote_code: RemoteOpt = False,
+) -> None:
+    """Exact rise in NLL with each head off alone."""
+    check_writable(out)
+    import langheads
+
+    corpus = langheads.read_texts(text, languages=_list(languages), seed=seed)
+    dataset = langheads.knockout(
+        _load(model, dtype, device, device_map, revision, trust_remote_code),
+        corpus,
+        heads=_list(heads),
+        baseline=_list(baseline) or [],
+        docs=docs,
+        max_tokens=max_tokens,
+        seed=seed,
+        bos=bos,
+        batch_tokens=_budget(batch_tokens),
     )
     typer.echo(langheads.save(dataset, out))
 
@@ -108,11 +150,14 @@ def score(
 def select(
     scores: Annotated[Path, typer.Argument(help="What score wrote.")],
     out: Annotated[Path, typer.Option(help="Head set, e.g. heads.json.")],
-    rule: Annotated[str, typer.Option(help="count.")] = "count",
+    rule: Annotated[str, typer.Option(help="count or contrast.")] = "count",
     score: ScoreOpt = "lahis",
     quantile: QuantileOpt = 0.96,
     general_at: GeneralOpt = 4,
     share: ShareOpt = 0.02,
+    times: Annotated[float, typer.Option(help="Own share over the others', contrast rule.")] = 3.0,
+    level: Annotated[float, typer.Option(help="Largest q-value, contrast rule.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of the contrast rule.")] = 0,
 ) -> None:
     """Language-specific and language-general heads."""
     check_writable(out)
@@ -125,6 +170,9 @@ def select(
         quantile=quantile,
         general_at=general_at,
         share=share,
+        times=times,
+        level=level,
+        seed=seed,
     )
     heads.save(out)
     for language, specific in heads.specific.items():
@@ -251,6 +299,9 @@ def main() -> None:
     """Entry point: one line on stderr and exit code 2 for every expected error."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    # Before torch is imported: on a busy machine, threads that spin while they wait for each other
+    # cost ten times the work itself.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.stderr.isatty():
         # Progress bars are for people; in a log they bury the one line that matters.
         os.environ.setdefault("TQDM_DISABLE", "1")

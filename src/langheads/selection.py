@@ -1,4 +1,4 @@
-"""From scores to heads: the count rule of LAHIS (arXiv 2511.07498, section 3.3).
+"""From scores to heads: the count rule of LAHIS (arXiv 2511.07498, section 3.3), or a test.
 
 With s[l,h] a language's scores of the L x H heads of a model:
 
@@ -12,20 +12,27 @@ Departure: n is at least 1, since 2% of a model with fewer than 50 heads is less
 
 It is a rule without a test: it finds "specific" heads in noise as well. How many heads each list
 really has is stored with the rule; whether they carry the language is for `ablate` to say.
+
+The contrast rule takes for specific what `langheads.contrast` finds by its test, by falling
+contrast, as many as there are; general heads are those of the count rule that are specific to no
+language.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from langheads.contrast import contrast
 from langheads.errors import InputError
 from langheads.heads import Head, HeadSet, LanguageHeads
+from langheads.scores.gradient import SCORES
 
-RULES = ("count",)
+RULES = ("count", "contrast")
 
 
 def select(
@@ -36,20 +43,28 @@ def select(
     quantile: float = 0.96,
     general_at: int = 4,
     share: float = 0.02,
+    times: float = 3.0,
+    level: float = 0.05,
+    seed: int = 0,
 ) -> LanguageHeads:
     """Language-specific and language-general heads from a scores file.
 
     Args:
         scores: what `score` gave.
-        rule: ``count``.
+        rule: ``count`` or ``contrast``.
         score: which score, e.g. ``lahis`` or ``taylor``.
         quantile: heads above this quantile of their language's scores are on its list, 0 to 1.
         general_at: a head on at least so many lists is general.
-        share: at most this share of all heads, and at least one head, is kept a language.
+        share: at most this share of all heads, and at least one head, is kept a language
+            (count rule).
+        times: how many times the other languages' mean share a specific head's share must be
+            (contrast rule).
+        level: q-values below this count (contrast rule).
+        seed: of the contrast rule's permutations and bootstrap.
 
     Returns:
-        `LanguageHeads`; ``rule["listed"]`` has the length of each language's list before general
-        heads were taken out.
+        `LanguageHeads`; with the count rule ``rule["listed"]`` has the length of each language's
+        list before general heads were taken out.
 
     Raises:
         InputError: unknown rule or score, or a parameter out of range.
@@ -77,6 +92,10 @@ def select(
             f"quantile {quantile}, share {share}, general_at {general_at} asked for; allowed are "
             "0 <= quantile < 1, 0 < share <= 1, general_at >= 1"
         )
+    if times < 1 or not 0 < level < 1:
+        raise InputError(
+            f"times {times}, level {level} asked for; allowed are times >= 1, 0 < level < 1"
+        )
     shape = (scores.sizes["layer"], scores.sizes["head"])
     lists = {
         str(language): _above_quantile(scores[name].sel(language=language).values, quantile)
@@ -85,37 +104,62 @@ def select(
     counts = Counter(head for heads in lists.values() for head in heads)
     # Most widely shared first; ties in the order of the first list that has them.
     general = [head for head, count in counts.most_common() if count >= general_at]
-    n = max(1, math.floor(shape[0] * shape[1] * share))
-    return LanguageHeads(
-        specific={
-            language: HeadSet([h for h in heads if h not in general][:n], shape)
+    settings: dict[str, Any] = {"name": rule, "score": score, "quantile": quantile}
+    if rule == "count":
+        n = max(1, math.floor(shape[0] * shape[1] * share))
+        specific = {
+            language: [head for head in heads if head not in general][:n]
             for language, heads in lists.items()
-        },
+        }
+        settings |= {"general_at": general_at, "share": share, "n": n}
+        settings |= {"listed": {language: len(heads) for language, heads in lists.items()}}
+    else:
+        specific = _by_contrast(scores, score, times, level, seed)
+        claimed = {head for heads in specific.values() for head in heads}
+        general = [head for head in general if head not in claimed]
+        settings |= {"general_at": general_at, "times": times, "level": level, "seed": seed}
+    return LanguageHeads(
+        specific={language: HeadSet(heads, shape) for language, heads in specific.items()},
         general=HeadSet(general, shape),
         model=str(scores.attrs["model"]),
-        rule={
-            "name": rule,
-            "score": score,
-            "quantile": quantile,
-            "general_at": general_at,
-            "share": share,
-            "n": n,
-            "listed": {language: len(heads) for language, heads in lists.items()},
-        },
+        rule=settings,
         provenance={key: _plain(value) for key, value in scores.attrs.items()},
     )
 
 
+def _by_contrast(
+    scores: xr.Dataset, score: str, times: float, level: float, seed: int
+) -> dict[str, list[Head]]:
+    """Language -> heads that the contrast rule finds specific, by falling contrast."""
+    if "gradient" not in scores:
+        raise InputError(
+            "the contrast rule needs every document's gradients; make the scores again with them"
+        )
+    if score not in SCORES:
+        raise InputError(f"score {score!r} asked for; the contrast rule knows {', '.join(SCORES)}")
+    gradients = {}
+    for language in map(str, scores.language.values):
+        g = scores.gradient.sel(language=language).values.astype(float)
+        gradients[language] = g[np.isfinite(g).all(axis=(1, 2))]
+    found = contrast(gradients, SCORES[score], times=times, seed=seed)
+    where = found.specific(level)
+    return {
+        language: [head for head in _falling(found.contrast[i]) if where[i, head.layer, head.head]]
+        for i, language in enumerate(gradients)
+    }
+
+
 def _above_quantile(values: np.ndarray, quantile: float) -> list[Head]:
     """Heads above the quantile, by falling score."""
+    threshold = np.quantile(values, quantile)
+    return [head for head in _falling(values) if values[head] > threshold]
+
+
+def _falling(values: np.ndarray) -> list[Head]:
+    """All heads, by falling value."""
     order = np.argsort(-values, axis=None, kind="stable")
     layers, heads = np.unravel_index(order, values.shape)
-    threshold = np.quantile(values, quantile)
-    return [
-        Head(int(layer), int(head))
-        for layer, head in zip(layers, heads, strict=True)
-        if values[layer, head] > threshold
-    ]
+    return [Head(int(layer), int(head)) for layer, head in zip(layers, heads, strict=True)]
 
 
 def _plain(value: object) -> object:

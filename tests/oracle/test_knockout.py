@@ -9,7 +9,7 @@ from hooks.knockout import knockout as one_by_one
 from langheads.errors import InputError
 from langheads.heads import Head, HeadSet
 from langheads.model import head_shape, mean_z, tokenize_languages
-from langheads.scores.knockout import knockout, knockout_nll
+from langheads.scores.exact import knockout, knockout_nll
 from tests.models.zoo import TEXTS, hugging_face, tokens_of, w_o
 
 NAMES = ("llama-gqa", "cohere", "gemma2", "bloom")

@@ -147,7 +147,7 @@ def mean_z(
     model: TransformerBridge,
     tokens: Sequence[Int[Tensor, " _"]],
     *,
-    batch_tokens: int = 2048,
+    batch_tokens: int = 1024,
 ) -> Float[Tensor, "layer head d_head"]:
     """Mean of z over all positions of reference documents, the baseline of mean ablation.
 

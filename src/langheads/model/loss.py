@@ -73,7 +73,7 @@ def map_documents(
         model: the model; its parameters do not collect gradients meanwhile.
         documents: of one language.
         measure: (tokens, lengths) -> one row a document, on any device.
-        batch_tokens: tokens a batch, padding included; ``auto`` is 2,048 on a CPU and 16,384
+        batch_tokens: tokens a batch, padding included; ``auto`` is 1,024 on a CPU and 16,384
             elsewhere.
         progress: updated by the number of documents done.
 
@@ -145,9 +145,9 @@ def frozen(model: TransformerBridge) -> Iterator[None]:
 
 
 def token_budget(model: TransformerBridge, batch_tokens: int | str) -> int:
-    """Tokens a batch: the number given, or for ``auto`` 2,048 on a CPU and 16,384 elsewhere."""
+    """Tokens a batch: the number given, or for ``auto`` 1,024 on a CPU and 16,384 elsewhere."""
     if batch_tokens == "auto":
-        return 2048 if str(model.cfg.device) == "cpu" else 16384
+        return 1024 if str(model.cfg.device) == "cpu" else 16384
     if isinstance(batch_tokens, int) and batch_tokens > 0:
         return batch_tokens
     raise InputError(f"batch_tokens {batch_tokens!r} asked for; allowed are auto or a number > 0")

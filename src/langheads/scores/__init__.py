@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.errors import InputError
 from langheads.model import describe, head_shape, tokenize_languages
 from langheads.results import document_counts, provenance
+from langheads.scores.exact import knockout, knockout_nll
 from langheads.scores.gradient import (
     METHODS,
     SCORES,
@@ -23,7 +25,14 @@ from langheads.scores.gradient import (
 )
 from langheads.text import Corpus, read_texts
 
-__all__ = ["METHODS", "gate_gradients", "lahis_sequential", "score"]
+__all__ = [
+    "METHODS",
+    "gate_gradients",
+    "knockout",
+    "knockout_nll",
+    "lahis_sequential",
+    "score",
+]
 
 
 def score(
@@ -37,6 +46,7 @@ def score(
     seed: int = 0,
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
+    gradients: bool = True,
 ) -> xr.Dataset:
     """Gradient scores of every head for every language; formulas in `scores.gradient`.
 
@@ -50,13 +60,16 @@ def score(
         seed: order of documents.
         bos: prepend the tokenizer's BOS; by default as the tokenizer itself does.
         batch_tokens: tokens a batch, padding included; halved when memory runs out.
+        gradients: keep every document's gradients, which the contrast rule of `select` needs;
+            4 bytes x languages x documents x heads.
 
     Returns:
         Dataset with dimensions ``language, layer, head``: a variable a method (``-`` becomes
         ``_``) with its standard error ``<name>_se``, in the units of ``attrs["units"]``;
         ``grad_abs`` (mean of abs(g), nats per token), ``helpful`` (share of documents with
         g m < 0); per language ``docs``, ``skipped``, ``tokens`` (predicted), ``bytes``,
-        ``nats_per_byte``. Provenance in ``attrs``.
+        ``nats_per_byte``. With `gradients`: ``gradient`` ``[language, doc, layer, head]``, NaN
+        where a language has fewer documents. Provenance in ``attrs``.
 
     Raises:
         InputError: an unknown method, texts that cannot be used.
@@ -82,10 +95,12 @@ def score(
     passes = 1 + (SEQUENTIAL in methods)
     maps: dict[str, list[np.ndarray]] = {}
     nats_per_byte = []
+    kept = []
     with tqdm(total=passes * sum(map(len, documents.values())), unit="doc", desc="score") as bar:
         for language, of_language in documents.items():
             bar.set_postfix_str(language)
             g, nll = gate_gradients(model, of_language, batch_tokens=batch_tokens, progress=bar)
+            kept.append(g.astype(np.float32))
             nats_per_byte.append((nll * of_language.n_predicted).sum() / of_language.n_bytes.sum())
             for name in methods:
                 if name == SEQUENTIAL:
@@ -111,6 +126,7 @@ def score(
             for name, stack in maps.items()
         }
         | {"nats_per_byte": ("language", nats_per_byte, {"units": "nats per byte"})}
+        | (_stacked(kept) if gradients else {})
         | document_counts(documents, "language"),
         coords={"language": list(documents), "layer": np.arange(layers), "head": np.arange(heads)},
         attrs=provenance(
@@ -122,3 +138,15 @@ def score(
             bos=some.bos,
         ),
     )
+
+
+def _stacked(
+    gradients: Sequence[Float[np.ndarray, "_ layer head"]],
+) -> dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]]:
+    """Gradients of all languages in one variable, padded with NaN."""
+    most = max(map(len, gradients))
+    padded = np.full((len(gradients), most, *gradients[0].shape[1:]), np.nan, np.float32)
+    for row, g in zip(padded, gradients, strict=True):
+        row[: len(g)] = g
+    dims = ("language", "doc", "layer", "head")
+    return {"gradient": (dims, padded, {"units": "nats per token"})}

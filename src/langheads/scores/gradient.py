@@ -20,6 +20,7 @@ Standard errors are over documents, from each score's influence function (delta 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -42,18 +43,28 @@ HeadMap = Float[np.ndarray, "layer head"]
 
 @dataclass(frozen=True)
 class Score:
-    """A score that is a function of the documents' gate gradients.
+    """A score that is a product of means over documents, ``prod_k mean_i f_k(g_i)``.
 
     Attributes:
         units: of the values.
-        values: ``[doc, layer, head]`` -> ``[layer, head]``.
-        influence: ``[doc, layer, head]`` -> each document's influence on the value; their standard
-            deviation over sqrt(documents) is the standard error.
+        features: the functions f_k, each ``[doc, layer, head]`` -> ``[doc, layer, head]``.
     """
 
     units: str
-    values: Callable[[Gradients], HeadMap]
-    influence: Callable[[Gradients], Gradients]
+    features: tuple[Callable[[Gradients], Gradients], ...]
+
+    def values(self, gradients: Gradients) -> HeadMap:
+        """The score, ``[layer, head]``."""
+        return math.prod(f(gradients).mean(axis=0) for f in self.features)
+
+    def influence(self, gradients: Gradients) -> Gradients:
+        """Each document's influence on the value, ``[doc, layer, head]``, by the product rule."""
+        parts = [f(gradients) for f in self.features]
+        means = [part.mean(axis=0) for part in parts]
+        return sum(
+            (part - mean) * math.prod(means[:k] + means[k + 1 :], start=np.ones_like(mean))
+            for k, (part, mean) in enumerate(zip(parts, means, strict=True))
+        )
 
     def standard_error(self, gradients: Gradients) -> HeadMap:
         """Standard error over documents, ``[layer, head]``; NaN for a single document."""
@@ -63,25 +74,14 @@ class Score:
         return self.influence(gradients).std(axis=0, ddof=1) / np.sqrt(count)
 
 
-def _lahis(g: Gradients) -> HeadMap:
-    return np.abs(g).mean(axis=0) * (g < 0).mean(axis=0)
-
-
-def _lahis_influence(g: Gradients) -> Gradients:
-    size, helpful = np.abs(g), (g < 0).astype(float)
-    return helpful.mean(axis=0) * (size - size.mean(axis=0)) + size.mean(axis=0) * (
-        helpful - helpful.mean(axis=0)
-    )
+def _helpful(g: Gradients) -> Gradients:
+    return (g < 0).astype(float)
 
 
 SCORES: dict[str, Score] = {
-    "lahis": Score("nats per token", _lahis, _lahis_influence),
-    "lahis-paper": Score(
-        "nats per token",
-        lambda g: (np.abs(g) * (g < 0)).mean(axis=0),
-        lambda g: np.abs(g) * (g < 0),
-    ),
-    "taylor": Score("nats per token", lambda g: -g.mean(axis=0), lambda g: -g),
+    "lahis": Score("nats per token", (np.abs, _helpful)),
+    "lahis-paper": Score("nats per token", (lambda g: np.abs(g) * _helpful(g),)),
+    "taylor": Score("nats per token", (np.negative,)),
 }
 SEQUENTIAL = "lahis-sequential"
 SEQUENTIAL_UNITS = "1e-3 nats per token"

@@ -1,0 +1,144 @@
+"""Contrast rule: which heads matter more to one language than to the others, by a test.
+
+With a score s (see `langheads.scores.gradient`), languages A, B, heads h, N languages:
+
+    share[A,h]    = s[A,h] / sum_h' |s[A,h']|         languages differ in scale, so compare shares
+    others[A,h]   = mean_{B != A} share[B,h]
+    contrast[A,h] = share[A,h] - others[A,h]
+
+p: the documents' language labels are permuted (each language keeps its number of documents) and
+all contrasts computed again; p = (1 + #{permuted >= observed}) / (1 + permutations), one-sided.
+q: Benjamini-Hochberg over all heads and languages. Interval: documents are drawn with replacement
+within each language; the 2.5th and 97.5th percentile of share - times * others.
+
+A head is specific to A where q < level and the interval of share - times * others lies above 0.
+
+Departure from a test alone: with enough documents every head differs between languages by a
+little, which the permutation test finds, and rightly so. `times` (default 3) asks that A leans on
+the head at least so many times as much as the others do on average; times = 1 is the test alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from scipy.stats import false_discovery_control
+
+from langheads.errors import InputError
+from langheads.scores.gradient import Score
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Contrasts of every language and head, all arrays ``[language, layer, head]``.
+
+    Attributes:
+        share: share of the language's summed score, 0 to 1 (signed for signed scores).
+        contrast: share minus the other languages' mean share.
+        low: lower end of the 95% bootstrap interval of share - times * others.
+        p: one-sided permutation p-value.
+        q: the same after Benjamini-Hochberg over all heads and languages.
+    """
+
+    share: Float[np.ndarray, "language layer head"]
+    contrast: Float[np.ndarray, "language layer head"]
+    low: Float[np.ndarray, "language layer head"]
+    p: Float[np.ndarray, "language layer head"]
+    q: Float[np.ndarray, "language layer head"]
+
+    def specific(self, level: float) -> Bool[np.ndarray, "language layer head"]:
+        """Where a head is specific to a language."""
+        return (self.q < level) & (self.low > 0)
+
+
+def contrast(
+    gradients: Mapping[str, Float[np.ndarray, "_ layer head"]],
+    score: Score,
+    *,
+    times: float = 3.0,
+    permutations: int = 9999,
+    bootstraps: int = 1000,
+    seed: int = 0,
+) -> Contrast:
+    """Test every head of every language against the other languages.
+
+    Args:
+        gradients: language -> gate gradients ``[doc, layer, head]``, see `gate_gradients`.
+        score: which score they make.
+        times: how many times the others' mean share the own share must be.
+        permutations: of the language labels; p is never below 1 / (1 + permutations).
+        bootstraps: resamples of the documents.
+        seed: of both.
+
+    Raises:
+        InputError: fewer than two languages, or a language with fewer than two documents.
+
+    Memory: a few arrays ``[doc, layer * head]`` over all documents.
+    """
+    counts = np.array([len(g) for g in gradients.values()])
+    if len(counts) < 2 or counts.min() < 2:
+        raise InputError(
+            "the contrast rule compares languages: it needs at least 2, with at least 2 documents "
+            f"each; found {', '.join(f'{k} ({len(g)})' for k, g in gradients.items())}"
+        )
+    pooled = np.concatenate(list(gradients.values()))
+    shape = pooled.shape[1:]
+    features = [rearrange(f(pooled), "doc layer head -> doc (layer head)") for f in score.features]
+    labels = np.repeat(np.arange(len(counts)), counts)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    rng = np.random.default_rng(seed)
+
+    share = _shares(features, labels, counts)
+    observed = share - _others(share)
+    beyond = np.zeros_like(observed)
+    for _ in range(permutations):
+        permuted = _shares(features, rng.permutation(labels), counts)
+        beyond += permuted - _others(permuted) >= observed
+    p = (1 + beyond) / (1 + permutations)
+
+    margins = np.empty((bootstraps, *observed.shape))
+    for i in range(bootstraps):
+        drawn = np.concatenate(
+            [
+                rng.integers(first, first + n, size=n)
+                for first, n in zip(starts, counts, strict=True)
+            ]
+        )
+        resampled = _shares(features, labels, counts, drawn)
+        margins[i] = resampled - times * _others(resampled)
+    low = np.quantile(margins, 0.025, axis=0)
+
+    def maps(array: np.ndarray) -> np.ndarray:
+        return array.reshape(len(counts), *shape)
+
+    q = false_discovery_control(p, axis=None, method="bh")
+    return Contrast(*map(maps, (share, observed, low, p, q)))
+
+
+def _shares(
+    features: Sequence[Float[np.ndarray, "doc heads"]],
+    labels: Int[np.ndarray, " doc"],
+    counts: Int[np.ndarray, " language"],
+    drawn: Int[np.ndarray, " doc"] | None = None,
+) -> Float[np.ndarray, "language heads"]:
+    """Each language's score as shares of its sum, for documents labelled with languages.
+
+    With `drawn`, document drawn[i] stands in the place of document i.
+    """
+    members = np.zeros((len(counts), len(labels)))
+    # A document drawn twice counts twice.
+    np.add.at(members, (labels, np.arange(len(labels)) if drawn is None else drawn), 1.0)
+    means = [members @ feature / counts[:, None] for feature in features]
+    scores = math.prod(means[1:], start=means[0])
+    total = np.abs(scores).sum(axis=1, keepdims=True)
+    return scores / np.where(total > 0, total, 1.0)
+
+
+def _others(share: Float[np.ndarray, "language heads"]) -> Float[np.ndarray, "language heads"]:
+    """Mean share of the other languages."""
+    return (share.sum(axis=0) - share) / (len(share) - 1)
