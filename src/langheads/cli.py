@@ -191,7 +191,7 @@ def ablate(
     controls: ControlsOpt = 100,
     languages: LanguagesOpt = None,
     docs: DocsOpt = 100,
-    max_tokens: MaxTokensOpt = 2048,
+    max_tokens: Annotated[int | None, typer.Option(help="By default that of the scores.")] = None,
     seed: Annotated[int | None, typer.Option(help="By default that of the scores.")] = None,
     bos: BosOpt = None,
     batch_tokens: BatchOpt = "auto",

@@ -8,6 +8,7 @@ what selection gives and ablation takes: per language its specific heads, and th
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -71,11 +72,8 @@ class HeadSet(Set[Head]):
         layers, per_layer = (int(n) for n in shape)
         ordered: dict[Head, None] = {}
         for item in heads:
-            if isinstance(item, str):
-                head = Head.parse(item)
-            else:
-                layer, index = item
-                head = Head(int(layer), int(index))
+            layer, index = Head.parse(item) if isinstance(item, str) else item
+            head = Head(operator.index(layer), operator.index(index))
             if not (0 <= head.layer < layers and 0 <= head.head < per_layer):
                 raise InputError(
                     f"head {head} asked for, but the model has {layers} layers of {per_layer} "
@@ -216,6 +214,13 @@ class LanguageHeads:
         try:
             layers, per_layer = document["shape"]
             shape = (int(layers), int(per_layer))
+            provenance = dict(document["provenance"])
+            for key in ("seed", "docs", "max_tokens", "bos"):
+                if key in provenance:
+                    operator.index(provenance[key])
+            cutoffs = json.loads(provenance.get("scored_up_to", "{}"))
+            if not all(isinstance(cutoff, str) for cutoff in cutoffs.values()):
+                raise TypeError("scored_up_to")
             return cls(
                 specific={
                     str(language): HeadSet(map(tuple, heads), shape)
@@ -224,7 +229,7 @@ class LanguageHeads:
                 general=HeadSet(map(tuple, document["general"]), shape),
                 model=str(document["model"]),
                 rule=dict(document["rule"]),
-                provenance=dict(document["provenance"]),
+                provenance=provenance,
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, InputError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from langheads.model import DEMO, load
 from langheads.results import load_result, save
 from langheads.scores import score
 from langheads.selection import select
-from langheads.text import Corpus
+from langheads.text import Corpus, read_texts
 from langheads.view import report
 
 # 48 heads: a share of 2% would be less than one head, and the upper 4% two heads, of which the
 # general ones take a place; so the demo lists the upper tenth and keeps two a language.
 _DEMO_SELECTION = {"quantile": 0.9, "share": 0.05}
 _DEMO_TEXTS = 240
+logger = logging.getLogger("langheads")
 
 
 def run(
@@ -70,16 +72,28 @@ def run(
     for name in ("scores.nc", "heads.json", "ablation.nc", "report.html"):
         check_writable(out / name)
     methods = [method] if isinstance(method, str) else list(method)
+    corpus = read_texts(text, languages=languages, seed=seed)
+    shortest = min(corpus.texts, key=lambda language: len(corpus.texts[language]))
+    left = len(corpus.texts[shortest]) - proof_docs
+    if left < 1:
+        raise InputError(
+            f"language {shortest} has {len(corpus.texts[shortest])} documents, and {proof_docs} "
+            "are asked for the proof; give more texts or lower --proof-docs"
+        )
+    if docs > left:
+        logger.warning(
+            "scoring %d documents a language, so that %d are left for the proof", left, proof_docs
+        )
+        docs = left
     same = {"max_tokens": max_tokens, "seed": seed, "bos": bos, "batch_tokens": batch_tokens}
-    scores = score(model, text, method=methods, languages=languages, docs=docs, **same)  # type: ignore[arg-type]
+    scores = score(model, corpus, method=methods, docs=docs, **same)  # type: ignore[arg-type]
     save(scores, out / "scores.nc")
     heads = select(scores, score=methods[0], **dict(selection or {}))
     heads.save(out / "heads.json")
     proof = ablate(
         model,
         heads,
-        text,
-        languages=languages,
+        corpus,
         docs=proof_docs,
         controls=controls,
         **same,  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ language.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from typing import Any
@@ -33,6 +34,7 @@ from langheads.heads import Head, HeadSet, LanguageHeads
 from langheads.scores.gradient import SCORES
 
 RULES = ("count", "contrast")
+logger = logging.getLogger("langheads")
 
 
 def select(
@@ -101,12 +103,19 @@ def select(
         str(language): _above_quantile(scores[name].sel(language=language).values, quantile)
         for language in scores.language.values
     }
+    if general_at > len(lists):
+        logger.warning(
+            "no head can be general: %d languages, general heads are on at least %d lists",
+            len(lists),
+            general_at,
+        )
     counts = Counter(head for heads in lists.values() for head in heads)
     # Most widely shared first; ties in the order of the first list that has them.
     general = [head for head, count in counts.most_common() if count >= general_at]
     settings: dict[str, Any] = {"name": rule, "score": score, "quantile": quantile}
     if rule == "count":
-        n = max(1, math.floor(shape[0] * shape[1] * share))
+        # Rounded first: 100 * 0.29 is a little below 29.
+        n = max(1, math.floor(round(shape[0] * shape[1] * share, 9)))
         specific = {
             language: [head for head in heads if head not in general][:n]
             for language, heads in lists.items()

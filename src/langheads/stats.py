@@ -75,6 +75,18 @@ def diagonal(
     return float(ahead.mean()), float(margin.mean())
 
 
+def at_least(
+    observed: Float[np.ndarray, " text_of"], controls: Float[np.ndarray, "control text_of"]
+) -> Float[np.ndarray, " text_of"]:
+    """p = (1 + #{controls >= observed}) / (1 + controls), one-sided, column by column.
+
+    Example:
+        >>> at_least(np.array([2.0]), np.array([[1.0], [2.0], [0.0]]))
+        array([0.5])
+    """
+    return (1 + (controls >= observed - 1e-12).sum(axis=0)) / (1 + len(controls))
+
+
 def diagonal_test(
     matrix: Float[np.ndarray, "heads_of text_of"],
     own: Sequence[int],

@@ -35,7 +35,13 @@ def dom(page, tmp_path, *options):
         *("--disable-component-update", f"--user-data-dir={tmp_path / 'profile'}"),
         *("--virtual-time-budget=6000", *options, "--dump-dom", page.as_uri()),
     ]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    # A browser keeps settings and caches in the home folder, whatever its profile is.
+    home = tmp_path / "home"
+    home.mkdir(exist_ok=True)
+    places = {"HOME": ".", "XDG_CONFIG_HOME": ".config", "XDG_CACHE_HOME": ".cache"}
+    places |= {"XDG_DATA_HOME": ".local/share"}
+    env = os.environ | {name: str(home / place) for name, place in places.items()}
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True, env=env)
     return done.stdout.decode("utf-8")
 
 
@@ -48,6 +54,16 @@ def shown(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     page = report(write_run(folder / "run", LANGUAGES))
     return folder, page, without_scripts(dom(page, folder))
+
+
+def test_the_browser_leaves_nothing_in_the_home_of_the_user(tmp_path, monkeypatch):
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    (tmp_path / "page.html").write_text("<title>seen</title>")
+    assert "seen" in dom(tmp_path / "page.html", tmp_path)
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        assert not list((tmp_path / name).iterdir()), name
 
 
 def test_every_figure_is_drawn(shown):

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from langheads.errors import InputError, InterventionError, NonFiniteError
-from langheads.model import document_nll, gated, head_shape, mean_z
-from langheads.model.loss import map_documents
+from langheads.model import document_nll, gated, head_shape, map_documents, mean_z
 from langheads.scores import gate_gradients, lahis_sequential
 from tests.models.test_losses import documents_of
 from tests.models.zoo import NAMES, pad, tokens_of

@@ -136,7 +136,7 @@ def test_an_unknown_argument_of_score(refused, tiny_folder, texts_folder, out, a
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rule", "vote"], "rule 'vote' asked for; allowed are count"),
+        (["--rule", "vote"], "rule 'vote' asked for; allowed are count, contrast"),
         (["--score", "taylor"], "score 'taylor' asked for; the file has lahis, grad_abs, helpful"),
         (["--quantile", "1.5"], "quantile 1.5.* asked for; allowed are 0 <= quantile < 1"),
         (["--share", "0"], "share 0.0.* asked for; allowed are"),
@@ -168,7 +168,7 @@ def test_an_unknown_argument_of_run_and_demo(refused, tiny_folder, texts_folder,
         "run", tiny_folder, "--text", texts_folder, "--out", out / "run", *SMALL,
         "--method", "lahs", message="method lahs asked for",
     )  # fmt: skip
-    refused("demo", "--out", out / "demo", "--docs", "900", message="the demo takes 2 to 160")
+    refused("demo", "--out", out / "demo", "--docs", "900", message="the demo takes 2 to 180")
 
 
 # Models

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -42,9 +43,10 @@ from langheads.model import (
     tokenize_languages,
 )
 from langheads.results import provenance, require_same_model
-from langheads.text import Corpus, Documents, read_texts
+from langheads.text import Corpus, Documents, reaches_into, read_texts
 
 BASELINES = ("zero", "mean")
+logger = logging.getLogger("langheads")
 
 
 def ablate(
@@ -56,7 +58,7 @@ def ablate(
     controls: int = 100,
     languages: Iterable[str] | None = None,
     docs: int | None = 100,
-    max_tokens: int = 2048,
+    max_tokens: int | None = None,
     seed: int | None = None,
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
@@ -73,16 +75,18 @@ def ablate(
             numbers share them. At least 2; 100 or more for a p-value worth quoting.
         languages: of the text; all by default.
         docs: documents a language; None for all.
-        max_tokens: documents are cut here.
+        max_tokens: documents are cut here; by default where they were for the scores.
         seed: order of documents and random heads; by default that of the scores.
-        bos: prepend BOS; by default as the tokenizer does.
+        bos: prepend BOS; by default as for the scores.
         batch_tokens: tokens a batch, padding included.
         allow_overlap: prove on scored documents all the same; recorded in the result.
 
     Returns:
         Dataset over ``baseline, heads_of, text_of`` (and ``control``): ``delta_nats_per_byte``
         with ``delta_se``, ``control_delta``, ``control_mean``, ``control_se`` (standard error of
-        that mean), ``perplexity``, ``perplexity_off``, ``nats_per_byte``; per baseline
+        that mean), ``control_p`` (share of the random sets, the row's own heads left out, that
+        hurt at least as much) of ``n_controls`` such sets, ``perplexity``, ``perplexity_off``,
+        ``nats_per_byte``; per baseline
         ``diagonal_share``, ``diagonal_p``, ``own_minus_others``, ``own_minus_others_p``; per row
         ``heads`` and ``n_heads``. A language without specific heads is a row of NaN.
 
@@ -115,15 +119,20 @@ def ablate(
     corpus = read_texts(text, languages=languages, seed=seed)
     rows = _rows(heads, corpus)
     proof = corpus.back(docs)
-    overlap = _scored_documents(corpus, heads) & {t for texts in proof.values() for t in texts}
-    if overlap and not allow_overlap:
+    overlap = _overlap(proof, heads)
+    if overlap > 0 and not allow_overlap:
         raise ProvenanceError(
-            f"{len(overlap)} of the documents asked for were used to score these heads "
-            f"({heads.provenance.get('docs')} a language were); ask for fewer --docs, give other "
-            "texts, or pass --allow-overlap"
+            f"{overlap} of the documents asked for were used to score these heads, or may have "
+            f"been ({heads.provenance.get('docs')} a language were); ask for fewer --docs, give "
+            "more or other texts, or pass --allow-overlap"
         )
+    # As the heads were scored, unless asked otherwise.
+    max_tokens = int(heads.provenance.get("max_tokens", 2048)) if max_tokens is None else max_tokens
+    if bos is None and "bos" in heads.provenance:
+        bos = bool(heads.provenance["bos"])
     documents = tokenize_languages(model, proof, max_tokens=max_tokens, bos=bos)
-    reference = _reference(model, corpus, proof, documents) if "mean" in baselines else None
+    outside = _reference_documents(corpus, proof)
+    reference = _reference(model, outside, documents) if "mean" in baselines else None
 
     rng = np.random.default_rng(seed)
     pools = {
@@ -161,7 +170,8 @@ def ablate(
             layers=heads.shape[0],
             heads=heads.shape[1],
             controls=controls,
-            overlap=len(overlap),
+            overlap=overlap,
+            reference_docs=min(map(len, outside.values())),
             scored_docs=int(heads.provenance.get("docs", 0)),
             rule=json.dumps(heads.rule, ensure_ascii=False),
         ),
@@ -176,6 +186,8 @@ def _rows(heads: LanguageHeads, corpus: Corpus) -> dict[str, HeadSet]:
             f"the head set is for {', '.join(heads.specific)}, the texts are in "
             f"{', '.join(corpus.languages)}; no language is in both"
         )
+    if GENERAL in rows:
+        raise InputError(f"a language cannot be named {GENERAL}: that row is the general heads'")
     if not any(rows.values()):
         raise InputError(
             "no language has specific heads, so there is nothing to prove; select with a lower "
@@ -184,33 +196,40 @@ def _rows(heads: LanguageHeads, corpus: Corpus) -> dict[str, HeadSet]:
     return rows | ({GENERAL: heads.general} if heads.general else {})
 
 
-def _scored_documents(corpus: Corpus, heads: LanguageHeads) -> set[str]:
-    """The documents of this corpus that the heads were scored on."""
-    hashes = json.loads(heads.provenance.get("text_hash", "{}"))
-    scored = corpus.with_seed(int(heads.provenance.get("seed", 0))).front(
-        int(heads.provenance.get("docs", 0))
+def _overlap(proof: Mapping[str, Sequence[str]], heads: LanguageHeads) -> int:
+    """How many proof documents were scored or may have been; -1 where the head set cannot say."""
+    if "scored_up_to" not in heads.provenance:
+        return -1
+    cutoffs = json.loads(heads.provenance["scored_up_to"])
+    seed = int(heads.provenance["seed"])
+    return sum(
+        reaches_into(texts, seed, cutoffs[language])
+        for language, texts in proof.items()
+        if language in cutoffs
     )
-    return {
-        document
-        for language, documents in scored.items()
-        if hashes.get(language) == corpus.hashes[language]
-        for document in documents
-    }
+
+
+def _reference_documents(
+    corpus: Corpus, proof: Mapping[str, Sequence[str]]
+) -> dict[str, Sequence[str]]:
+    """As many documents outside the proof as in it, from the front; else the proof's own."""
+    outside: dict[str, Sequence[str]] = {}
+    for language, used in proof.items():
+        others = corpus.texts[language][: len(corpus.texts[language]) - len(used)][: len(used)]
+        if not others:
+            logger.warning("language %s: mean of z from the proof's own documents", language)
+        outside[language] = others or used
+    return outside
 
 
 def _reference(
     model: TransformerBridge,
-    corpus: Corpus,
-    proof: Mapping[str, Sequence[str]],
+    texts: Mapping[str, Sequence[str]],
     documents: Mapping[str, Documents],
 ) -> Float[Tensor, "layer head d_head"]:
-    """Mean z over all languages, each with equal weight: of documents outside the proof if any."""
+    """Mean z over all languages, each with equal weight."""
     some = next(iter(documents.values()))
-    outside = {}
-    for language, used in proof.items():
-        others = corpus.texts[language][: len(corpus.texts[language]) - len(used)][: len(used)]
-        outside[language] = others or used
-    tokens = tokenize_languages(model, outside, max_tokens=some.max_tokens, bos=some.bos)
+    tokens = tokenize_languages(model, texts, max_tokens=some.max_tokens, bos=some.bos)
     return torch.stack([mean_z(model, d.tokens) for d in tokens.values()]).mean(dim=0)
 
 

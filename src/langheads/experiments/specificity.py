@@ -56,7 +56,11 @@ def specificity(
         return np.array([stats.paired_ratio(on[b], losses[b], sizes[b]) for b in languages])
 
     shape = (len(baselines), len(rows), len(languages))
-    delta, delta_se, perplexity_off = (np.full(shape, np.nan) for _ in range(3))
+    delta, delta_se, perplexity_off, control_p = (np.full(shape, np.nan) for _ in range(4))
+    distinct = {
+        row: [s != heads_off for s in pools[heads_off.per_layer()]] if heads_off else []
+        for row, heads_off in rows.items()
+    }
     control = np.full((*shape[:2], n_controls, shape[2]), np.nan)
     tests = []
     for i, name in enumerate(baselines):
@@ -64,12 +68,13 @@ def specificity(
             profile: np.array([rises(off[name, s])[:, 0] for s in pool])
             for profile, pool in pools.items()
         }
-        for j, heads_off in enumerate(rows.values()):
+        for j, (row, heads_off) in enumerate(rows.items()):
             if heads_off:
                 losses = off[name, heads_off]
                 delta[i, j], delta_se[i, j] = rises(losses).T
                 perplexity_off[i, j] = [np.exp(losses[b].sum() / tokens[b]) for b in languages]
                 control[i, j] = pooled[heads_off.per_layer()]
+                control_p[i, j] = stats.at_least(delta[i, j], control[i, j][distinct[row]])
         tested = [
             j for j, (row, heads_off) in enumerate(rows.items()) if row != GENERAL and heads_off
         ]
@@ -95,6 +100,8 @@ def specificity(
             "control_delta": (("baseline", "heads_of", "control", "text_of"), control, per_byte),
             "control_mean": (matrix, control.mean(axis=2), per_byte),
             "control_se": (matrix, control.std(axis=2, ddof=1) / np.sqrt(n_controls), per_byte),
+            "control_p": (matrix, control_p, {"units": "probability"}),
+            "n_controls": ("heads_of", [sum(d) for d in distinct.values()], {"units": "count"}),
             "perplexity_off": (matrix, perplexity_off, nats),
             "perplexity": ("text_of", [np.exp(on[b].sum() / tokens[b]) for b in languages], nats),
             "nats_per_byte": (

@@ -1,8 +1,9 @@
 """The only floor that knows hook names, flags and TransformerLens."""
 
+from langheads.model.batches import map_documents, token_budget
 from langheads.model.gates import gated, mean_z
 from langheads.model.loading import DEMO, describe, head_shape, load
-from langheads.model.loss import document_nll, map_documents, token_budget
+from langheads.model.loss import document_nll
 from langheads.model.replay import captured_block_inputs, starting_at
 from langheads.model.tokens import tokenize_languages
 

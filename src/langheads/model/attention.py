@@ -21,10 +21,15 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.generalized_components import AttentionBridge
+
+from langheads.model.gates import gated
+from langheads.model.loading import head_shape
+from langheads.model.loss import document_nll, frozen
 
 logger = logging.getLogger("langheads")
 
@@ -41,7 +46,8 @@ def fused_attention(model: TransformerBridge) -> Iterator[bool]:
     Yields:
         Whether attention is fused; False where the model's check failed and it stays eager.
 
-    Memory: without ``[batch, head, pos, pos]`` a layer. ``hook_pattern`` does not fire inside.
+    Memory: without ``[batch, head, pos, pos]`` a layer, where the wrapped module has a fused
+    kernel (BLOOM's has none, and stays as it is). ``hook_pattern`` need not fire inside.
     """
     if model not in _trusted:
         _trusted[model] = _equal_to_eager(model)
@@ -78,31 +84,39 @@ def _equal_to_eager(model: TransformerBridge) -> bool:
         # Whatever an architecture raises here, eager attention works; say why it is kept.
         logger.info("fused attention is not used: %s", error)
         return False
-    # Kernels round differently, by some units in the last place of the model's dtype.
-    tolerance = min(1000 * torch.finfo(model.cfg.dtype).eps, 0.1)
-    equal = all(_close(f, e, tolerance) for f, e in zip(fused, eager, strict=True))
+    equal = _close(fused, eager, torch.finfo(model.cfg.dtype).eps)
     if not equal:
         logger.info("fused attention is not used: gate gradients differ from eager attention")
     return equal
 
 
-def _close(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
-    return bool((ours - theirs).abs().max() <= tolerance * theirs.abs().max())
+Probe = tuple[Float[Tensor, " batch"], Float[Tensor, "batch layer head"]]
 
 
-def _probe(
-    model: TransformerBridge,
-) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch layer head"]]:
+def _close(ours: Probe, theirs: Probe, eps: float) -> bool:
+    """Whether losses and every layer's gate gradients agree as far as the dtype allows.
+
+    Layer by layer, since a lost gradient of one layer would drown in the size of another's. In 16
+    bits single gradients differ by a tenth between kernels; there their direction must agree.
+    """
+    (nll, gradient), (eager_nll, eager_gradient) = ours, theirs
+    if (nll - eager_nll).abs().max() > max(4 * eps, 1e-5) * eager_nll.abs().max():
+        return False
+    by_layer = rearrange(gradient, "batch layer head -> layer (batch head)").double()
+    expected = rearrange(eager_gradient, "batch layer head -> layer (batch head)").double()
+    if eps > 1e-4:
+        return bool((torch.cosine_similarity(by_layer, expected, dim=1) > 0.98).all())
+    largest = expected.abs().amax(dim=1)
+    return bool(((by_layer - expected).abs().amax(dim=1) <= 1000 * eps * largest).all())
+
+
+def _probe(model: TransformerBridge) -> Probe:
     """Losses and gate gradients of a padded batch of two random documents."""
-    from langheads.model.gates import gated
-    from langheads.model.loading import head_shape
-    from langheads.model.loss import document_nll, frozen
-
     generator = torch.Generator().manual_seed(0)
     vocab = min(int(model.cfg.d_vocab), 1000)
-    tokens = torch.randint(vocab, (2, 12), generator=generator).to(model.cfg.device)
+    tokens = torch.randint(vocab, (2, 24), generator=generator).to(model.cfg.device)
     gates = torch.ones(2, *head_shape(model), device=model.cfg.device, requires_grad=True)
     with frozen(model), torch.enable_grad(), gated(model, gates):
-        nll = document_nll(model, tokens, torch.tensor([12, 7]))
-    (gradient,) = torch.autograd.grad(nll.sum(), gates)
+        nll = document_nll(model, tokens, torch.tensor([24, 7]))
+        (gradient,) = torch.autograd.grad(nll.sum(), gates)
     return nll.detach(), gradient

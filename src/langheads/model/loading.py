@@ -132,8 +132,8 @@ def head_shape(model: TransformerBridge) -> tuple[int, int]:
 def describe(model: TransformerBridge) -> dict[str, str]:
     """Name, revision or weight hash, tokenizer hash, dtype and device, for provenance.
 
-    A model from the Hub is identified by its commit; any other by SHA-256 over its weights, which
-    reads them all once.
+    A model from the Hub is identified by its commit; any other by SHA-256 over its weights, rounded
+    to bfloat16, which reads them all once.
     """
     config = model.original_model.config
     name = str(getattr(config, "_name_or_path", "") or model.cfg.model_name)
@@ -167,6 +167,8 @@ def _config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
             ) from error
         if Path(name).is_dir():
             raise ModelError(f"{name} is not a model folder: {_first_line(error)}") from error
+        if not isinstance(error, OSError):
+            raise ModelError(f"cannot load model {name}: {_first_line(error)}") from error
         raise ModelError(
             f"no model {name}: not a local folder, and not on the Hugging Face Hub as far as it "
             "can be reached from here; give a folder, a Hugging Face id, or demo"
@@ -190,7 +192,8 @@ def _has_safetensors(name: str, revision: str | None) -> bool:
 
 
 def _probe(model: TransformerBridge) -> None:
-    """One forward of two tokens: every hook_z must fire once with the same number of heads."""
+    """One forward of two texts of two tokens: every hook_z must fire once, with the same number of
+    heads, and no token may see a later one."""
     layers, heads = head_shape(model)
     seen: list[tuple[int, tuple[int, ...]]] = []
 
@@ -199,7 +202,7 @@ def _probe(model: TransformerBridge) -> None:
 
     hooks = [(f"blocks.{layer}.attn.hook_z", record(layer)) for layer in range(layers)]
     with torch.no_grad(), model.hooks(fwd_hooks=hooks):
-        model(torch.zeros(1, 2, dtype=torch.long, device=model.cfg.device), return_type=None)
+        logits = model(torch.tensor([[0, 1], [0, 2]], device=model.cfg.device))
     kind = model.cfg.architecture or type(model.original_model).__name__
     if [layer for layer, _ in seen] != list(range(layers)):
         raise ModelError(
@@ -207,18 +210,25 @@ def _probe(model: TransformerBridge) -> None:
             f"expected each of {layers} once and in order"
         )
     for layer, shape in seen:
-        if len(shape) != 4 or shape[:3] != (1, 2, heads):
+        if len(shape) != 4 or shape[:3] != (2, 2, heads):
             raise ModelError(
-                f"{kind}: hook_z of layer {layer} is {list(shape)}, expected [1, 2, {heads}, "
+                f"{kind}: hook_z of layer {layer} is {list(shape)}, expected [2, 2, {heads}, "
                 "d_head]; models whose layers differ in their number of heads are not supported"
             )
+    first, second = logits[:, 0].float()
+    if (first - second).abs().max() > 0.01 * first.abs().max():
+        raise ModelError(
+            f"{kind} lets a token see later ones; langheads needs a causal language model"
+        )
 
 
 def _weight_hash(model: TransformerBridge) -> str:
+    """SHA-256 over the weights as bfloat16, so that it does not depend on the dtype they were
+    loaded in."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.original_model.state_dict().items()):
         digest.update(name.encode())
-        flat = tensor.detach().contiguous().cpu().flatten()
+        flat = tensor.detach().to("cpu", torch.bfloat16).contiguous().flatten()
         digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""Losses of documents, and running something over many documents within memory.
+"""Losses of documents.
 
 NLL of a document with tokens t_0 .. t_T, in nats, t_0 (BOS or the first token) not predicted:
 
@@ -9,8 +9,7 @@ Logits are taken to float32 before the softmax whatever the model's dtype.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -18,14 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
-
-from langheads.errors import InputError, NonFiniteError, OutOfMemoryError
-from langheads.model.attention import fused_attention
-from langheads.text import Documents, length_batches, pad_right
-
-logger = logging.getLogger("langheads")
 
 
 def document_nll(
@@ -56,80 +48,6 @@ def document_nll(
     return rearrange(losses, "(batch pos) -> batch pos", batch=tokens.shape[0]).sum(dim=1)
 
 
-def map_documents(
-    model: TransformerBridge,
-    documents: Documents,
-    measure: Callable[[Int[Tensor, "batch pos"], Int[Tensor, " batch"]], Tensor],
-    *,
-    batch_tokens: int | str = "auto",
-    progress: tqdm | None = None,
-) -> Float[Tensor, "doc ..."]:
-    """Apply `measure` to every document, in batches of like length.
-
-    A batch that does not fit in memory is halved, said once on the log, and all later ones keep
-    the smaller budget.
-
-    Args:
-        model: the model; its parameters do not collect gradients meanwhile.
-        documents: of one language.
-        measure: (tokens, lengths) -> one row a document, on any device.
-        batch_tokens: tokens a batch, padding included; ``auto`` is 1,024 on a CPU and 16,384
-            elsewhere.
-        progress: updated by the number of documents done.
-
-    Returns:
-        ``[doc, ...]`` on the CPU, in the order of `documents`.
-
-    Raises:
-        NonFiniteError: a row is NaN or infinite; names the language and the document.
-        OutOfMemoryError: one document alone does not fit.
-    """
-    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-
-    budget = token_budget(model, batch_tokens)
-    lengths = [len(tokens) for tokens in documents.tokens]
-    queue = length_batches(lengths, budget)
-    rows: list[Tensor | None] = [None] * len(documents)
-    with frozen(model), fused_attention(model):
-        while queue:
-            indices = queue.pop(0)
-            batch = pad_right([documents.tokens[i] for i in indices]).to(model.cfg.device)
-            try:
-                result = measure(batch, torch.tensor([lengths[i] for i in indices])).cpu()
-            except Exception as error:
-                if not _out_of_memory(error, should_reduce_batch_size):
-                    raise
-                if len(indices) == 1:
-                    raise OutOfMemoryError(
-                        f"out of memory on one document of {lengths[indices[0]]} tokens "
-                        f"({documents.language}); lower --max-tokens or use a smaller dtype"
-                    ) from error
-                result = None
-            if result is None:
-                # Outside the except block: the traceback holds on to the batch's memory.
-                clear_device_cache(garbage_collection=True)
-                budget = max(lengths[indices[0]], batch.numel() // 2)
-                logger.warning("out of memory: going on with %d tokens a batch", budget)
-                left = [i for group in (indices, *queue) for i in group]
-                queue = [
-                    [left[i] for i in group]
-                    for group in length_batches([lengths[i] for i in left], budget)
-                ]
-                continue
-            finite = result.isfinite().reshape(len(indices), -1).all(dim=1)
-            if not finite.all():
-                bad = indices[int((~finite).nonzero()[0])]
-                raise NonFiniteError(
-                    f"loss or gradient of document {bad} of language {documents.language} is NaN "
-                    "or infinite; check the weights, or use a wider dtype"
-                )
-            for row, index in enumerate(indices):
-                rows[index] = result[row]
-            if progress is not None:
-                progress.update(len(indices))
-    return torch.stack([row for row in rows if row is not None])
-
-
 @contextmanager
 def frozen(model: TransformerBridge) -> Iterator[None]:
     """No parameter collects a gradient inside the block; flags are put back after it."""
@@ -142,16 +60,3 @@ def frozen(model: TransformerBridge) -> Iterator[None]:
     finally:
         for parameter, flag in zip(parameters, flags, strict=True):
             parameter.requires_grad_(flag)
-
-
-def token_budget(model: TransformerBridge, batch_tokens: int | str) -> int:
-    """Tokens a batch: the number given, or for ``auto`` 1,024 on a CPU and 16,384 elsewhere."""
-    if batch_tokens == "auto":
-        return 1024 if str(model.cfg.device) == "cpu" else 16384
-    if isinstance(batch_tokens, int) and batch_tokens > 0:
-        return batch_tokens
-    raise InputError(f"batch_tokens {batch_tokens!r} asked for; allowed are auto or a number > 0")
-
-
-def _out_of_memory(error: Exception, known: Callable[[Exception], bool]) -> bool:
-    return isinstance(error, MemoryError) or known(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -136,6 +137,7 @@ def score(
             docs=max(map(len, texts.values())),
             max_tokens=some.max_tokens,
             bos=some.bos,
+            scored_up_to=json.dumps(corpus.cutoffs(docs)),
         ),
     )
 

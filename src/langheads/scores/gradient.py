@@ -34,6 +34,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.errors import NonFiniteError
 from langheads.model import document_nll, gated, head_shape, map_documents
+from langheads.model.attention import fused_attention
+from langheads.model.batches import told_out_of_memory
 from langheads.model.loss import frozen
 from langheads.text import Documents
 
@@ -124,7 +126,7 @@ def gate_gradients(
         with torch.enable_grad(), gated(model, gates):
             nll = document_nll(model, tokens, lengths)
             mean_nll = nll / (lengths.to(nll.device) - 1)
-        (gradient,) = torch.autograd.grad(mean_nll.sum(), gates)
+            (gradient,) = torch.autograd.grad(mean_nll.sum(), gates)
         losses = repeat(mean_nll.detach(), "batch -> batch 1").to(gradient.device)
         return torch.cat([gradient.flatten(start_dim=1), losses], dim=1)
 
@@ -160,7 +162,12 @@ def lahis_sequential(
     optimizer = torch.optim.AdamW([gates], lr=1e-2, weight_decay=1e-2)
     size = torch.zeros_like(gates, dtype=torch.float64, requires_grad=False)
     helpful = torch.zeros_like(size)
-    with frozen(model), torch.enable_grad():
+    with (
+        told_out_of_memory(f"one document of {documents.language}"),
+        frozen(model),
+        fused_attention(model),
+        torch.enable_grad(),
+    ):
         for index, tokens in enumerate(documents.tokens):
             batch = tokens[None].to(model.cfg.device)
             with gated(model, gates):

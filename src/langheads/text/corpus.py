@@ -56,6 +56,12 @@ class Corpus:
             for language, texts in self.texts.items()
         }
 
+    def cutoffs(self, docs: int | None) -> dict[str, str]:
+        """Language -> sort key of its last document in `front`; what `reaches_into` compares."""
+        return {
+            language: _key(texts[-1], self.seed) for language, texts in self.front(docs).items()
+        }
+
     def with_seed(self, seed: int) -> Corpus:
         """The same documents in the order of another seed."""
         return Corpus(
@@ -118,6 +124,19 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def reaches_into(texts: Iterable[str], seed: int, cutoff: str) -> int:
+    """How many of these documents stand before the cutoff of another sample of that seed.
+
+    A document of that sample always does, whatever has been added to or taken from its corpus
+    since; a document that never was in the corpus may do so by chance.
+    """
+    return sum(_key(text, seed) <= cutoff for text in texts)
+
+
+def _key(text: str, seed: int) -> str:
+    return _digest(f"{seed}\0{text}")
+
+
 def _ordered(texts: Iterable[str], seed: int) -> tuple[str, ...]:
     unique = dict.fromkeys(text for text in texts if text.strip())
-    return tuple(sorted(unique, key=lambda text: _digest(f"{seed}\0{text}")))
+    return tuple(sorted(unique, key=lambda text: _key(text, seed)))

@@ -30,7 +30,7 @@ def read_folder(folder: Path, wanted: tuple[str, ...] | None) -> dict[str, Seque
         )
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix in _SUFFIXES and path.is_file():
+        if path.suffix in _SUFFIXES and path.is_file() and path.stem.upper() != "README":
             if path.stem in files:
                 raise InputError(
                     f"two files for language {path.stem} in {folder}: {files[path.stem].name} and "

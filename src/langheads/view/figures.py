@@ -53,7 +53,8 @@ def head_map(
 
     Args:
         scores: dataset of kind ``scores``, variables ``[language, layer, head]``.
-        method: a variable of it: ``lahis``, ``lahis_paper``, ``lahis_sequential``, ``taylor``.
+        method: a variable of it: ``lahis``, ``lahis_paper``, ``lahis_sequential``, ``taylor``;
+            hyphens will do.
         heads: marks specific heads (white circles) and general heads (black diamonds).
         planted: language -> its planted heads as ``(layer, head)`` (square frames).
 
@@ -69,6 +70,7 @@ def head_map(
         >>> figure = head_map(xr.load_dataset("scores.nc"), "taylor")  # doctest: +SKIP
         >>> figure.write_html("map.html")  # doctest: +SKIP
     """
+    method = method.replace("-", "_")
     values, unit, signed = _scores(scores, method)
     languages = names(scores, "language")
     shape = (values.shape[1], values.shape[2])
@@ -161,7 +163,7 @@ def layer_profile(
 
     Args:
         scores: dataset of kind ``scores``, variables ``[language, layer, head]``.
-        method: a variable of it.
+        method: a variable of it; hyphens will do.
         heads: adds the second panel.
 
     Returns:
@@ -175,6 +177,7 @@ def layer_profile(
     Example:
         >>> layer_profile(xr.load_dataset("scores.nc"), "lahis").show()  # doctest: +SKIP
     """
+    method = method.replace("-", "_")
     values, _, signed = _scores(scores, method)
     n_layers = values.shape[1]
     _check_shape(heads, (n_layers, values.shape[2]))

@@ -11,7 +11,16 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from langheads.errors import InputError
-from langheads.view.style import LIGHT, check_kind, label_width, literal, names, reach, tick_labels
+from langheads.view.style import (
+    LEVEL,
+    LIGHT,
+    check_kind,
+    label_width,
+    literal,
+    names,
+    reach,
+    tick_labels,
+)
 
 _UNIT = "nats per byte"
 
@@ -20,8 +29,8 @@ def specificity_matrix(ablation: xr.Dataset, baseline: str = "zero") -> go.Figur
     """Heads of A off (rows) against text of B (columns): the rise in loss, beside the controls.
 
     Left the chosen heads, right the mean of random head sets matched layer by layer and in number,
-    on one diverging scale centred at 0. A language's own cell is outlined. Triangles mark cells
-    beyond 95% of the random sets (above the 95th or below the 5th percentile).
+    on one diverging scale centred at 0. A language's own cell is outlined. A triangle marks a rise
+    above that of random sets with p < 0.05 (``control_p``, one-sided); a file without it has none.
 
     Args:
         ablation: dataset of kind ``ablation``; ``delta_nats_per_byte[baseline, heads_of,
@@ -29,7 +38,7 @@ def specificity_matrix(ablation: xr.Dataset, baseline: str = "zero") -> go.Figur
         baseline: a label of its ``baseline`` dimension: ``zero`` or ``mean``.
 
     Returns:
-        A plotly figure of fixed size in pixels; hover gives interval, control mean, percent and
+        A plotly figure of fixed size in pixels; hover gives interval, percent, random sets, p and
         perplexity before and after. Rows without heads stay empty.
 
     Raises:
@@ -50,7 +59,7 @@ def specificity_matrix(ablation: xr.Dataset, baseline: str = "zero") -> go.Figur
     rise = at["delta_nats_per_byte"].values
     control = at["control_mean"].values if "control_mean" in at else np.full(rise.shape, np.nan)
     rows, columns = names(at, "heads_of"), names(at, "text_of")
-    low, high = control_range(ablation, baseline)
+    low, high = _control_range(ablation, baseline)
     end, beyond = _scale(ablation)
     decimals = max(0, 2 - int(np.floor(np.log10(end))))
 
@@ -91,8 +100,8 @@ def specificity_matrix(ablation: xr.Dataset, baseline: str = "zero") -> go.Figur
             for column in (1, 2):
                 # The colour is the template's: ink on a light page, white on a dark one.
                 figure.add_shape(type="rect", line_width=2.5, **box, row=1, col=column)
-    _add_triangles(figure, "above 95% of random head sets", rise > high, "triangle-up")
-    _add_triangles(figure, "below 95% of random head sets", rise < low, "triangle-down")
+    if "control_p" in at:
+        _add_triangles(figure, at["control_p"].values < LEVEL)
 
     longest = max(map(len, columns))
     flat = 8 * longest < cell
@@ -160,7 +169,7 @@ def _scale(ablation: xr.Dataset) -> tuple[float, str]:
     return end, ("" if everything <= end else ", scale of the language rows")
 
 
-def control_range(ablation: xr.Dataset, baseline: str) -> tuple[np.ndarray, np.ndarray]:
+def _control_range(ablation: xr.Dataset, baseline: str) -> tuple[np.ndarray, np.ndarray]:
     """The 5th and 95th percentiles of the random head sets, each ``[heads_of, text_of]``.
 
     NaN where the file has no random sets, or none for a row.
@@ -217,6 +226,9 @@ def _hover(at: xr.Dataset, rise: np.ndarray, low: np.ndarray, high: np.ndarray) 
                 mean = value("control_mean", i, j)
                 if np.isfinite(mean):
                     parts.append(_control_words(mean, low[i, j], high[i, j]))
+                p = value("control_p", i, j)
+                if np.isfinite(p):
+                    parts.append(f"more than random heads: p = {p:.2g}")
                 before, after = value("perplexity", i, j), value("perplexity_off", i, j)
                 if np.isfinite(before) and np.isfinite(after):
                     parts.append(f"perplexity {before:.4g} before, {after:.4g} after")
@@ -266,19 +278,19 @@ def _verdict(at: xr.Dataset) -> str:
         return f"p = {number(name):.2g}" if np.isfinite(number(name)) else "no p-value"
 
     parts = []
+    if np.isfinite(number("own_minus_others")):
+        parts.append(
+            f"own minus others {number('own_minus_others'):.3g} {_UNIT} ({p('own_minus_others_p')})"
+        )
     if np.isfinite(number("diagonal_share")):
         parts.append(
             f"own language hurt most in {100 * number('diagonal_share'):.0f}&#37; of rows "
             f"({p('diagonal_p')})"
         )
-    if np.isfinite(number("own_minus_others")):
-        parts.append(
-            f"own minus others {number('own_minus_others'):.3g} {_UNIT} ({p('own_minus_others_p')})"
-        )
     return "; ".join(parts).replace("others -", "others −") or "no diagonal statistic in this file"
 
 
-def _add_triangles(figure: go.Figure, label: str, where: np.ndarray, symbol: str) -> None:
+def _add_triangles(figure: go.Figure, where: np.ndarray) -> None:
     rows, columns = np.nonzero(where)
     if not rows.size:
         return
@@ -288,12 +300,13 @@ def _add_triangles(figure: go.Figure, label: str, where: np.ndarray, symbol: str
             y=rows - 0.32,
             mode="markers",
             marker={
-                "symbol": symbol,
+                "symbol": "triangle-up",
                 "size": 7,
                 "color": "white",
                 "line": {"color": "black", "width": 1},
             },
-            name=label,
+            name=f"more than random heads, p &lt; {LEVEL}",
+            showlegend=True,
             hoverinfo="skip",
         ),
         row=1,

@@ -27,10 +27,10 @@ from langheads.errors import InputError
 from langheads.files import read_json, write_text_atomically
 from langheads.heads import LanguageHeads
 from langheads.results import load_result, require_same_model
-from langheads.view import words
+from langheads.view import judge, words
 from langheads.view.figures import Planted, head_map, layer_profile, scored_methods
 from langheads.view.matrix import specificity_matrix
-from langheads.view.style import DARK, LIGHT, METHODS, check_kind, names
+from langheads.view.style import DARK, LEVEL, LIGHT, METHODS, check_kind, names
 
 _MAP = (
     "How to read it: each square is one head, layers from bottom to top; the same colour is the "
@@ -57,6 +57,10 @@ _LIMITS = (
     "effect is, and it does not correct for how many models or rules were tried.",
     "Rises are in nats per UTF-8 byte, since tokens of different languages are not the same amount "
     "of text; perplexity, shown on hover, cannot be compared across languages.",
+    "Bytes make languages comparable only roughly. Devanagari takes 3 bytes a letter and English "
+    "1, so the same relative rise is fewer nats per byte in Hindi; percent stands in brackets.",
+    "Parallel texts are not independent: where the texts are translations of each other, the proof "
+    "texts of one language are translations of scored texts of another.",
 )
 
 
@@ -71,7 +75,7 @@ class _Section:
     anchor: str
     title: str
     paragraphs: Sequence[str] = ()
-    verdicts: Sequence[words.Verdict] = ()
+    verdicts: Sequence[judge.Verdict] = ()
     pictures: Sequence[_Picture] = ()
     tables: Sequence[words.Table] = ()
 
@@ -195,7 +199,8 @@ def _sections(run: _Run) -> list[_Section]:
     sections = [_summary(run)]
     heads = next(iter(run.heads.values()), None)
     if run.planted:
-        ablation = next(iter(run.ablation.values()), None)
+        proofs = [a for a in run.ablation.values() if heads is None or words.proves(a, heads)]
+        ablation = next(iter(proofs), None)
         table = words.planted_table(run.planted, heads, ablation)
         sections.append(_Section("planted", "Planted heads", tables=[table]))
     for number, (name, ablation) in enumerate(run.ablation.items(), start=1):
@@ -204,11 +209,11 @@ def _sections(run: _Run) -> list[_Section]:
                 f"proof-{number}",
                 _title("Proof by ablation", name, len(run.ablation)),
                 pictures=[
-                    _Picture(specificity_matrix(ablation, baseline), _MATRIX)
+                    _Picture(specificity_matrix(ablation, baseline), _matrix_caption(ablation))
                     for baseline in names(ablation, "baseline")
                 ],
                 tables=[
-                    words.language_verdicts(ablation),
+                    judge.language_verdicts(ablation),
                     *(words.matrix_table(ablation, b) for b in names(ablation, "baseline")),
                 ],
             )
@@ -241,8 +246,33 @@ def _sections(run: _Run) -> list[_Section]:
     return [*sections, _Section("provenance", "Provenance", tables=[provenance])]
 
 
+def _matrix_caption(ablation: xr.Dataset) -> str:
+    if "control_p" not in ablation:
+        return f"{_MATRIX} This file has no p-value for single cells, so none is marked."
+    return (
+        f"{_MATRIX} A triangle: the rise is above that of random heads, p < {LEVEL} (one-sided); "
+        "by chance about 1 cell in 20 has one."
+    )
+
+
+def _other_heads(run: _Run) -> list[str]:
+    """Sentences about proofs of other heads than those that the page takes as chosen."""
+    first = next(iter(run.heads), None)
+    said = []
+    for name, ablation in run.ablation.items():
+        if first is None or words.proves(ablation, run.heads[first]):
+            continue
+        whose = [other for other, heads in run.heads.items() if words.proves(ablation, heads)]
+        said.append(
+            f"The proof in {name} is of other heads than those in {first}"
+            + (f": it is of those in {whose[0]}." if whose else ".")
+        )
+    return said
+
+
 def _summary(run: _Run) -> _Section:
-    paragraphs = [words.scored_words(scores) for scores in run.scores.values()]
+    paragraphs = _other_heads(run)
+    paragraphs += [words.scored_words(scores) for scores in run.scores.values()]
     paragraphs += [words.chosen_words(heads) for heads in run.heads.values()]
     if run.planted and run.heads:
         found = words.found_planted(run.planted, next(iter(run.heads.values())))
@@ -251,7 +281,7 @@ def _summary(run: _Run) -> _Section:
             f"Of {total} planted heads, {sum(map(len, found.values()))} are among the specific "
             "heads of their language."
         )
-    verdicts = [words.verdict(ablation) for ablation in run.ablation.values()]
+    verdicts = [judge.verdict(ablation) for ablation in run.ablation.values()]
     missing = {
         "scores (scores.nc)": run.scores,
         "chosen heads (heads.json)": run.heads,

@@ -1,4 +1,4 @@
-"""What all figures share: colours, two templates (light, dark), safe labels, checks of the input.
+"""What all figures share: colours, two templates (light, dark), safe labels, checks of input.
 
 Figures leave colours of paper, text and colour scales to the template, so that one figure can be
 shown light or dark; colours set by a figure itself are readable on both.
@@ -24,6 +24,8 @@ METHODS = {
     "lahis_sequential": "LAHIS score, sequential as in the authors' script",
     "taylor": "First-order estimate (Taylor)",
 }
+# A p-value below this counts as shown.
+LEVEL = 0.05
 
 LIGHT, DARK = "langheads", "langheads_dark"
 _FONT = "system-ui, 'Noto Sans', 'Helvetica Neue', Arial, sans-serif"

@@ -64,9 +64,13 @@ def make_ablation(languages, diagonal=(0.2, 0.3), empty=(), controls=100, seed=0
     rng = np.random.default_rng(seed)
     control = rng.uniform(0.008, 0.012, (2, n + 1, controls, n))
     counts = np.array([2] * n + [1])
+    heads = [str(chosen) for chosen in make_heads(languages).specific.values()] + ["L3H5"]
+    p = (1 + (control >= delta[:, :, None]).sum(axis=2)) / (1 + controls)
     for language in empty:
         at = rows.index(language)
-        delta[:, at], control[:, at], counts[at] = np.nan, np.nan, 0
+        delta[:, at], control[:, at], counts[at], p[:, at] = np.nan, np.nan, 0, np.nan
+        heads[at] = ""
+    least = max(0.001, 1 / (1 + controls))
     shown = [own > 0.012 for own in diagonal]
     per_byte = {"units": "nats per byte"}
     return xr.Dataset(
@@ -76,15 +80,17 @@ def make_ablation(languages, diagonal=(0.2, 0.3), empty=(), controls=100, seed=0
             "control_delta": (("baseline", "heads_of", "control", "text_of"), control, per_byte),
             "control_mean": (matrix, control.mean(axis=2), per_byte),
             "control_se": (matrix, control.std(axis=2) / 10, per_byte),
+            "control_p": (matrix, p, {"units": "probability"}),
+            "n_controls": ("heads_of", np.where(counts > 0, controls, 0), {"units": "count"}),
             "nats_per_byte": ("text_of", np.full(n, 0.5), per_byte),
             "perplexity": ("text_of", np.full(n, 7.0)),
             "perplexity_off": (matrix, 7.0 + delta),
             "diagonal_share": ("baseline", [1.0 if yes else 0.0 for yes in shown]),
-            "diagonal_p": ("baseline", [0.001 if yes else 0.8 for yes in shown]),
+            "diagonal_p": ("baseline", [least if yes else 0.8 for yes in shown]),
             "own_minus_others": ("baseline", np.array(diagonal) - 0.001, per_byte),
-            "own_minus_others_p": ("baseline", [0.001 if yes else 0.7 for yes in shown]),
+            "own_minus_others_p": ("baseline", [least if yes else 0.7 for yes in shown]),
             "n_heads": ("heads_of", counts),
-            "heads": ("heads_of", ["L0H0 L1H0" if count else "" for count in counts]),
+            "heads": ("heads_of", heads),
         },
         coords={"baseline": baselines, "heads_of": rows, "text_of": list(languages)},
         attrs=PROVENANCE | {"kind": "ablation"} | attrs,

@@ -98,6 +98,13 @@ def test_head_map_of_a_large_model_keeps_cells_apart():
     assert plot * (right - left) / 32 >= 8
 
 
+def test_methods_may_be_spelled_as_on_the_command_line():
+    scores = make_scores(LANGUAGES).rename(lahis="lahis_paper", lahis_se="lahis_paper_se")
+    for draw in (head_map, layer_profile):
+        assert draw(scores, "lahis-paper") == draw(scores, "lahis_paper")
+    assert heatmaps(head_map(scores, "lahis-paper"))[0].customdata is not None
+
+
 def test_layer_profile_sums_scores_and_counts_heads():
     scores, heads = make_scores(LANGUAGES), make_heads(LANGUAGES)
     score, count = heatmaps(layer_profile(scores, "taylor", heads))
@@ -142,17 +149,33 @@ def test_specificity_matrix_shows_rises_beside_controls_on_one_scale(baseline):
     assert own == {(0, 0), (1, 1), (2, 2)}
 
 
-def test_specificity_matrix_marks_cells_outside_the_range_of_the_controls():
-    ablation = make_ablation(LANGUAGES)
-    ablation.delta_nats_per_byte[0, 0, 2] = 0.0100  # inside
-    figure = specificity_matrix(ablation, "zero")
-    marked = {
-        trace.name[:5]: set(zip(np.round(trace.y), np.round(trace.x), strict=True))
+def marked(figure):
+    """(row, column) of every triangle, by what the legend calls it."""
+    return {
+        trace.name: set(zip(np.round(trace.y), np.round(trace.x), strict=True))
         for trace in figure.data
-        if trace.type == "scatter"
+        # plotly shows no legend for a lone trace unless told to.
+        if trace.type == "scatter" and trace.showlegend
     }
-    assert marked["above"] == {(0, 0), (1, 1), (2, 2), (3, 0), (3, 1), (3, 2)}
-    assert marked["below"] == {(0, 1), (1, 0), (1, 2), (2, 0), (2, 1)}
+
+
+def test_specificity_matrix_marks_cells_by_their_p():
+    ablation = make_ablation(LANGUAGES)
+    # Far above every random set, but the file says what p is; and far below: no mark either.
+    ablation.control_p[0, 1, 1] = 0.05
+    ablation.control_p[0, 2, 0] = 0.049
+    assert marked(specificity_matrix(ablation, "zero")) == {
+        "more than random heads, p &lt; 0.05": {(0, 0), (2, 2), (2, 0), (3, 0), (3, 1), (3, 2)}
+    }
+    turned = specificity_matrix(ablation.transpose(), "zero")
+    assert marked(turned) == marked(specificity_matrix(ablation, "zero"))
+
+
+def test_specificity_matrix_marks_nothing_in_a_file_without_p():
+    older = make_ablation(LANGUAGES).drop_vars(["control_p", "n_controls"])
+    figure = specificity_matrix(older, "zero")
+    assert marked(figure) == {}
+    assert "5th to 95th percentile" in heatmaps(figure)[0].hovertext[0][0]
 
 
 def test_specificity_matrix_says_on_hover_what_a_cell_means():
@@ -162,7 +185,9 @@ def test_specificity_matrix_says_on_hover_what_a_cell_means():
     assert "rise 0.2 nats per byte (95% interval 0.1804 to 0.2196)" in hover
     assert "+40.00&#37; of 0.5 nats per byte" in hover
     assert "perplexity 7 before, 7.2 after" in hover
-    assert "L0H0 L1H0" in hover
+    assert "L1H1 L2H0" in hover
+    assert "random heads: mean 0.01" in hover
+    assert "more than random heads: p = 0.0099" in hover
     assert "random heads: mean 0.01" in control.hovertext[1][1]
     assert chosen.text[1][1] == ".200"
 
@@ -171,8 +196,8 @@ def test_specificity_matrix_states_the_diagonal_and_its_p_values():
     figure = specificity_matrix(make_ablation(LANGUAGES, diagonal=(0.2, 0.001)), "zero")
     subtitle = figure.layout.title.subtitle.text
     assert subtitle == (
-        "own language hurt most in 100&#37; of rows (p = 0.001); "
-        "own minus others 0.199 nats per byte (p = 0.001)"
+        "own minus others 0.199 nats per byte (p = 0.0099); "
+        "own language hurt most in 100&#37; of rows (p = 0.0099)"
     )
 
 

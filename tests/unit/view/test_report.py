@@ -7,7 +7,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from langheads.errors import InputError, LangheadsError, ProvenanceError
-from langheads.view import report, words
+from langheads.view import report
 from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores, write_run
 
 LANGUAGES = ["en", "zh", "हिन्दी", "العربية"]
@@ -133,9 +133,77 @@ def test_planted_heads_are_compared_with_those_found(page):
         "en",
         "L0H0 L0H5",
         "1 of 2",
-        *("+40.00%", "+0.20% (zh)"),
-        *("+60.00%", "+0.20% (zh)"),
+        *("0.2000 (+40.00%)", "0.0010 (+0.20%, zh)"),
+        *("0.3000 (+60.00%)", "0.0010 (+0.20%, zh)"),
     ]
+
+
+def written(folder):
+    return Page(report(folder).read_text(encoding="utf-8"))
+
+
+def test_the_largest_other_is_so_in_nats_per_byte_and_not_in_percent(tmp_path):
+    write_run(tmp_path, ["en", "zh", "hi"])
+    ablation = make_ablation(["en", "zh", "hi"])
+    ablation.delta_nats_per_byte[:, 0] = [0.2, 0.03, 0.02]
+    ablation.nats_per_byte[:] = [0.5, 0.5, 0.1]  # hi: +20%, zh: +6%
+    ablation.to_netcdf(tmp_path / "ablation.nc", engine="h5netcdf")
+    page = written(tmp_path)
+    assert page.table("language", "planted heads")[1][4] == "0.0300 (+6.00%, zh)"
+    assert page.table("heads of", "heads")[1][3] == "0.0300 (+6.00%, zh)"
+
+
+def test_a_proof_of_other_heads_is_told_and_not_mixed_with_the_planted_ones(tmp_path, page):
+    write_run(tmp_path, LANGUAGES)
+    ablation = make_ablation(LANGUAGES)
+    ablation["heads"] = ("heads_of", ["L1H0 L0H0", *ablation["heads"].values[1:]])
+    ablation.to_netcdf(tmp_path / "ablation.nc", engine="h5netcdf")
+    same = written(tmp_path)  # another order of the same heads
+    assert same.table("language", "planted heads") == page.table("language", "planted heads")
+    assert "other heads than" not in same.text
+
+    ablation["heads"][0] = "L1H0 L0H1"
+    ablation.to_netcdf(tmp_path / "ablation.nc", engine="h5netcdf")
+    other = written(tmp_path)
+    assert "The proof in ablation.nc is of other heads than those in heads.json." in other.text
+    assert other.table("language", "planted heads")[1] == ["en", "L0H0 L0H5", "1 of 2"]
+
+    make_ablation(LANGUAGES).to_netcdf(tmp_path / "proof.nc", engine="h5netcdf")
+    both = written(tmp_path)
+    assert both.table("language", "planted heads") == page.table("language", "planted heads")
+    assert "ablation.nc is of other heads" in both.text
+    assert "proof.nc is of other heads" not in both.text
+
+
+@pytest.mark.parametrize(("least", "told"), [(3, False), (4, False), (5, True)])
+def test_impossible_general_heads_are_told(tmp_path, least, told):
+    write_run(tmp_path, LANGUAGES)
+    rule = {"name": "count", "general_at": least}
+    make_heads(LANGUAGES, rule=rule).save(tmp_path / "heads.json")
+    text = written(tmp_path).text
+    assert ("General heads are impossible here" in text) == told
+    assert ("one must be on the lists of 5 languages, and there are only 4" in text) == told
+
+
+def test_the_limits_of_bytes_and_of_translations_are_told(page):
+    assert "Devanagari takes 3 bytes a letter" in page.text
+    assert "translations of scored texts of another" in page.text
+
+
+def test_captions_say_what_a_triangle_means(tmp_path, page):
+    assert "A triangle: the rise is above that of random heads, p < 0.05" in page.text
+    write_run(tmp_path, LANGUAGES)
+    older = make_ablation(LANGUAGES).drop_vars(["control_p", "n_controls"])
+    older.to_netcdf(tmp_path / "ablation.nc", engine="h5netcdf")
+    text = written(tmp_path).text
+    assert "A triangle:" not in text
+    assert "no p-value for single cells" in text
+
+
+def test_proof_on_scored_documents_is_not_called_proven(tmp_path):
+    page = written(write_run(tmp_path, LANGUAGES, overlap=3))
+    assert "3 of the proof documents were used for scoring." in page.text
+    assert "Proven on" not in page.text
 
 
 def test_tables_hold_the_numbers(page):
@@ -149,57 +217,6 @@ def test_tables_hold_the_numbers(page):
     provenance = page.table("setting", "file")
     assert ["weight_hash", "all files", "ab" * 32] in provenance
     assert ["text_hash", "all files", "en: 00; zh: 11"] in provenance
-
-
-@pytest.mark.parametrize(
-    ("ablation", "state", "said"),
-    [
-        ({}, "yes", "Proven on these texts"),
-        ({"diagonal": (0.001, 0.001)}, "no", "there is no diagonal"),
-        (
-            {"diagonal": (0.2, 0.001)},
-            "open",
-            "zero ablation shows a diagonal, mean ablation does not",
-        ),
-    ],
-)
-def test_a_verdict_needs_both_baselines(ablation, state, said):
-    verdict = words.verdict(make_ablation(LANGUAGES, **ablation))
-    assert verdict.state == state
-    assert said in verdict.headline
-
-
-def test_no_verdict_from_one_baseline_or_without_a_test():
-    ablation = make_ablation(LANGUAGES)
-    alone = words.verdict(ablation.sel(baseline=["zero"]))
-    assert (alone.state, "mean ablation was not run" in alone.headline) == ("open", True)
-    ablation.diagonal_p[0] = float("nan")
-    assert words.verdict(ablation).state == "open"
-
-
-def test_no_diagonal_is_said_with_what_it_means():
-    verdict = words.verdict(make_ablation(LANGUAGES, diagonal=(0.001, 0.001)))
-    assert any("Do not call them its language heads" in reason for reason in verdict.reasons)
-
-
-def test_few_controls_are_told():
-    reasons = words.verdict(make_ablation(LANGUAGES, controls=10)).reasons
-    assert any("Only 10 random head sets" in reason for reason in reasons)
-
-
-def test_each_language_is_judged_by_both_baselines():
-    ablation = make_ablation(LANGUAGES, empty=["हिन्दी"])
-    ablation.delta_nats_per_byte[1, 1, 0] = 0.4  # zh off hurts en more, mean ablation only
-    ablation.delta_nats_per_byte[:, 3, 0] = 0.5
-    rows = {row[0]: row for row in words.language_verdicts(ablation).rows}
-    assert {language: row[-1] for language, row in rows.items()} == {
-        "en": "yes",
-        "zh": "no verdict: baselines disagree",
-        "हिन्दी": "no specific heads",
-        "العربية": "no",
-    }
-    assert rows["zh"][2:6] == ["+40.00%", "+0.20% (en)", "+60.00%", "+80.00% (en)"]
-    assert rows["हिन्दी"][1:6] == ["0", "–", "–", "–", "–"]
 
 
 def test_missing_results_leave_their_sections_out_with_a_note(tmp_path):
