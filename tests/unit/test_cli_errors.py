@@ -166,7 +166,7 @@ def test_an_unknown_argument_of_ablate(
 def test_an_unknown_argument_of_run_and_demo(refused, tiny_folder, texts_folder, out):
     refused(
         "run", tiny_folder, "--text", texts_folder, "--out", out / "run", *SMALL,
-        "--method", "lahs", message="method lahs asked for",
+        "--method", "lahs", "--proof-docs", "3", message="method lahs asked for",
     )  # fmt: skip
     refused("demo", "--out", out / "demo", "--docs", "900", message="the demo takes 2 to 180")
 

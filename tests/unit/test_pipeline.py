@@ -45,12 +45,12 @@ def test_a_run_is_its_steps(tiny, texts, tmp_path):
 
 def test_what_was_finished_is_kept(tiny, texts, tmp_path):
     with pytest.raises(InputError, match="allowed are auto or a number"):
-        pipeline.run(tiny, texts, tmp_path, batch_tokens=0, **SMALL)
+        pipeline.run(tiny, texts, tmp_path, batch_tokens=0, proof_docs=3, **SMALL)
     assert os.listdir(tmp_path) == []
-    # 10 documents of the proof reach into the 4 that were scored.
-    with pytest.raises(langheads.LangheadsError, match="were used to score these heads"):
+    # Every listed head is general, so nothing is left to prove.
+    with pytest.raises(InputError, match="no language has specific heads"):
         pipeline.run(
-            tiny, texts, tmp_path, method="lahis", proof_docs=10, selection=CHOICE, **SMALL
+            tiny, texts, tmp_path, proof_docs=3, selection=CHOICE | {"general_at": 1}, **SMALL
         )
     assert sorted(os.listdir(tmp_path)) == ["heads.json", "scores.nc"]
 
@@ -70,8 +70,19 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(
         pipeline.run(tiny, texts, tmp_path / "run")
 
 
-@pytest.mark.parametrize("docs", [0, 1, 161, 1000])
+@pytest.mark.parametrize("docs", [0, 1, 181, 1000])
 def test_the_demo_says_how_many_documents_it_takes(tmp_path, docs):
-    with pytest.raises(InputError, match=f"{docs} documents asked for; the demo takes 2 to 160"):
+    with pytest.raises(InputError, match=f"{docs} documents asked for; the demo takes 2 to 180"):
         pipeline.demo(tmp_path / "demo", docs=docs)
     assert os.listdir(tmp_path) == []
+
+
+def test_scoring_leaves_documents_for_the_proof(tiny, texts, tmp_path, caplog):
+    pipeline.run(
+        tiny, texts, tmp_path, proof_docs=5, controls=2, selection=CHOICE, **SMALL | {"docs": 1000}
+    )
+    assert "scoring 7 documents a language, so that 5 are left for the proof" in caplog.text
+    assert langheads.load_result(tmp_path / "scores.nc").attrs["docs"] == 7
+    assert langheads.load_result(tmp_path / "ablation.nc").attrs["overlap"] == 0
+    with pytest.raises(InputError, match="has 12 documents, and 12 are asked for the proof"):
+        pipeline.run(tiny, texts, tmp_path, proof_docs=12, **SMALL)

@@ -42,11 +42,14 @@ def test_a_model_is_described_by_its_weights_and_tokenizer(tiny, tiny_folder, ba
     assert found["model"] == str(tiny_folder)
     assert found["revision"] == ""
     assert found["device"] == "cpu"
-    # The promised hash: SHA-256 over the names and bytes of the state dict.
+    # The promised hash: SHA-256 over the names and bytes of the state dict as bfloat16.
     digest = hashlib.sha256()
     for name, tensor in sorted(tiny.original_model.state_dict().items()):
-        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        rounded = tensor.to(torch.bfloat16).contiguous().view(torch.int16)
+        digest.update(name.encode() + rounded.numpy().tobytes())
     assert found["weight_hash"] == digest.hexdigest()
+    for dtype in ("float64", "bfloat16"):
+        assert describe(load(tiny_folder, dtype=dtype))["weight_hash"] == found["weight_hash"]
     other = describe(load(bare_folder, device="cpu"))
     assert other["weight_hash"] == found["weight_hash"]
     assert other["tokenizer_hash"] != found["tokenizer_hash"]
@@ -55,7 +58,7 @@ def test_a_model_is_described_by_its_weights_and_tokenizer(tiny, tiny_folder, ba
 def test_one_changed_weight_is_another_model(tiny, tiny_folder, tmp_path):
     folder = shutil.copytree(tiny_folder, tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
-    weights["model.norm.weight"][3] += 1e-3
+    weights["model.norm.weight"][3] += 1e-1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     changed = describe(load(folder, device="cpu"))
     assert changed["weight_hash"] != describe(tiny)["weight_hash"]
