@@ -284,7 +284,7 @@ def run(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for texts, results and page.")],
-    docs: Annotated[int, typer.Option(help="Documents a language for scoring.")] = 60,
+    docs: Annotated[int, typer.Option(help="Documents a language for scoring.")] = 48,
     controls: ControlsOpt = 40,
 ) -> None:
     """The whole chain on the embedded model with planted heads, offline."""
