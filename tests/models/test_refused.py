@@ -13,6 +13,11 @@ def test_a_model_without_attention_heads_is_refused(zoo, tmp_path):
         load(folder)
 
 
+def test_a_model_that_sees_later_tokens_is_refused(zoo, tmp_path):
+    with pytest.raises(ModelError, match="lets a token see later ones"):
+        load(zoo.save("bert", tmp_path))
+
+
 def test_a_model_with_other_heads_in_every_layer_is_refused(zoo, tmp_path):
     folder = zoo.save("laguna", tmp_path)
     with pytest.raises(ModelError, match="layers differ in their number of heads"):

@@ -93,6 +93,8 @@ TEXTS = (
 # Not for gates: no attention heads, and another number of heads in every layer.
 _REFUSED = {
     "mamba": Spec("MambaConfig", "MambaForCausalLM", {"state_size": 4}),
+    # Sees later tokens, so its loss is not one of predicting them.
+    "bert": Spec("BertConfig", "BertForMaskedLM", {}),
     "laguna": Spec(
         "LagunaConfig",
         "LagunaForCausalLM",
