@@ -373,8 +373,8 @@ for language in LANGUAGES:
     own_rise = rise[language][language]
     off = {x: r for x, r in rise[language].items() if x != language}
     worst = max(off, key=lambda x: abs(off[x]))
-    most = max(max(off.values()), 1e-9)
-    in_nats = max(max(off[x] * baseline[x] for x in off), 1e-9)
+    most = max(max(abs(r) for r in off.values()), 1e-9)
+    in_nats = max(max(abs(off[x]) * baseline[x] for x in off), 1e-9)
     ratio = min(own_rise / most, own_rise * baseline[language] / in_nats)
     proof[language] = {
         "nats_per_byte": round(baseline[language], 5),

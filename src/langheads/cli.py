@@ -285,7 +285,7 @@ def run(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for texts, results and page.")],
     docs: Annotated[int, typer.Option(help="Documents a language for scoring.")] = 48,
-    controls: ControlsOpt = 40,
+    controls: ControlsOpt = 25,
 ) -> None:
     """The whole chain on the embedded model with planted heads, offline."""
     from langheads import pipeline
@@ -299,9 +299,10 @@ def main() -> None:
     """Entry point: one line on stderr and exit code 2 for every expected error."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    # Before torch is imported: on a busy machine, threads that spin while they wait for each other
-    # cost ten times the work itself.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Before torch is imported: on a busy machine, threads that spin for long while they wait for
+    # each other cost ten times the work itself; threads that never spin cost a quarter on an idle
+    # one.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if not sys.stderr.isatty():
         # Progress bars are for people; in a log they bury the one line that matters.
         os.environ.setdefault("TQDM_DISABLE", "1")

@@ -102,7 +102,7 @@ def run(
     return report(out, out / "report.html")
 
 
-def demo(out: str | Path, *, docs: int = 48, controls: int = 40) -> tuple[Path, str]:
+def demo(out: str | Path, *, docs: int = 48, controls: int = 25) -> tuple[Path, str]:
     """The main chain on the embedded model with planted heads, offline.
 
     Args:
