@@ -16,6 +16,8 @@ A head is specific to A where q < level and the interval of share - times * othe
 Departure from a test alone: with enough documents every head differs between languages by a
 little, which the permutation test finds, and rightly so. `times` (default 3) asks that A leans on
 the head at least so many times as much as the others do on average; times = 1 is the test alone.
+The default was raised from 2 to 3 after 2 had made 16 claims for the 14 planted heads of a demo
+model, so the demo's precision is no independent evidence for this value.
 """
 
 from __future__ import annotations
