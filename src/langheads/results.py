@@ -104,6 +104,11 @@ def load_result(path: str | Path, kind: str | None = None) -> xr.Dataset:
         raise InputError(f"{path} is not a result of langheads (format 1)")
     if kind is not None and found != kind:
         raise InputError(f"{path} holds {found}, expected {kind}")
+    # A file gives numpy's numbers back; what was saved were Python's.
+    dataset.attrs = {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in dataset.attrs.items()
+    }
     return dataset
 
 

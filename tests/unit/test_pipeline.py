@@ -1,5 +1,6 @@
 """The chain in one call is the steps one after the other."""
 
+import json
 import os
 
 import pytest
@@ -7,7 +8,9 @@ import xarray as xr
 
 import langheads
 from langheads import pipeline
+from langheads.demo import grammar
 from langheads.errors import InputError
+from langheads.model import DEMO
 
 SMALL = {"docs": 4, "seed": 2, "max_tokens": 60, "languages": ["zh", "en"]}
 CHOICE = {"quantile": 0.7, "general_at": 3, "share": 0.2}
@@ -86,3 +89,46 @@ def test_scoring_leaves_documents_for_the_proof(tiny, texts, tmp_path, caplog):
     assert langheads.load_result(tmp_path / "ablation.nc").attrs["overlap"] == 0
     with pytest.raises(InputError, match="has 12 documents, and 12 are asked for the proof"):
         pipeline.run(tiny, texts, tmp_path, proof_docs=12, **SMALL)
+
+
+def test_the_demo_ends_with_a_page_and_a_table_that_its_results_bear_out(tmp_path):
+    page, table = pipeline.demo(tmp_path / "demo", docs=12, controls=3)
+    assert "<html" in page.read_text("utf-8")[:500]
+    planted = json.loads((DEMO / "planted.json").read_text("utf-8"))["planted"]
+    chosen = json.loads((page.parent / "heads.json").read_text("utf-8"))["specific"]
+    proof = langheads.load_result(page.parent / "ablation.nc", "ablation")
+    rows = {line.split()[0]: line for line in table.splitlines()[2:]}
+    assert list(rows) == sorted(planted)
+    for language, row in rows.items():
+        found = [head for head in chosen[language] if head in planted[language]]
+        assert f"{len(found)} of 2" in row
+        assert row.count("*") == len(found)
+        with_head_off = proof.delta_nats_per_byte.sel(baseline="zero", heads_of=language)
+        rise = 100 * with_head_off / proof.nats_per_byte
+        assert f"{float(rise.sel(text_of=language)):+.1f}%" in row
+    # Twelve documents are few; still lahis lists every planted head but a few, and with a
+    # language's planted heads off its own text is what suffers.
+    assert sum("2 of 2" in row for row in rows.values()) >= 4
+    own = [
+        float(proof.delta_nats_per_byte.sel(baseline="zero", heads_of=x, text_of=x)) for x in rows
+    ]
+    others = [
+        float(proof.delta_nats_per_byte.sel(baseline="zero", heads_of=x).drop_sel(text_of=x).max())
+        for x in rows
+    ]
+    assert sum(a > 3 * b for a, b in zip(own, others, strict=True)) >= 5
+
+
+def test_lahis_ranks_the_planted_heads_first(tmp_path):
+    """Precision at the number of planted heads, on documents that the demo was not trained on."""
+    texts = {x: grammar.documents(x, 24, seed=5) for x in grammar.LANGUAGES}
+    scores = langheads.score(langheads.load("demo"), texts, method="lahis", docs=24)
+    planted = json.loads((DEMO / "planted.json").read_text("utf-8"))["planted"]
+    precision = {}
+    for language, heads in planted.items():
+        order = scores.lahis.sel(language=language).values.ravel().argsort()[::-1]
+        ranked = [tuple(map(int, divmod(int(i), scores.sizes["head"]))) for i in order]
+        precision[language] = sum(head in map(tuple, heads) for head in ranked[:2]) / 2
+        # General heads matter for every language, so they may stand between; never many.
+        assert {tuple(head) for head in heads} <= set(ranked[:6])
+    assert sum(precision.values()) / 7 >= 0.5, precision
