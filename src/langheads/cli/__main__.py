@@ -1,0 +1,5 @@
+"""``python -m langheads.cli``."""
+
+from langheads.cli import main
+
+main()
