@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from langheads import view
     from langheads.errors import LangheadsError
-    from langheads.experiments import ablate
+    from langheads.experiments import Reply, ablate, generate
     from langheads.heads import Head, HeadSet, LanguageHeads
-    from langheads.model import gated, load, mean_z
+    from langheads.model import gated, load, mean_z, shifted
     from langheads.results import load_result, save
     from langheads.scores import knockout, score
     from langheads.selection import select
@@ -34,8 +34,10 @@ _HOME = {
     "HeadSet": "heads",
     "LangheadsError": "errors",
     "LanguageHeads": "heads",
+    "Reply": "experiments",
     "ablate": "experiments",
     "gated": "model",
+    "generate": "experiments",
     "knockout": "scores",
     "load": "model",
     "load_result": "results",
@@ -45,6 +47,7 @@ _HOME = {
     "save": "results",
     "score": "scores",
     "select": "selection",
+    "shifted": "model",
 }
 
 __all__ = [
@@ -52,8 +55,10 @@ __all__ = [
     "HeadSet",
     "LangheadsError",
     "LanguageHeads",
+    "Reply",
     "ablate",
     "gated",
+    "generate",
     "knockout",
     "load",
     "load_result",
@@ -63,6 +68,7 @@ __all__ = [
     "save",
     "score",
     "select",
+    "shifted",
     "view",
 ]
 

@@ -1,5 +1,6 @@
 """Experiments that prove, or fail to prove, what selected heads do."""
 
 from langheads.experiments.ablation import ablate
+from langheads.experiments.generation import Reply, generate
 
-__all__ = ["ablate"]
+__all__ = ["Reply", "ablate", "generate"]

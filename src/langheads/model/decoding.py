@@ -1,0 +1,122 @@
+"""Continuing token rows with the model's own `generate`, under whatever hooks are set.
+
+Hugging Face's `generate` on the network inside the bridge keeps its own cache and fires every
+hook once a forward: once for the prompts, then once for each new token. It is given a blank
+generation configuration, so a checkpoint's repetition penalty, top-p or suppressed tokens play
+no part; only its end-of-sequence tokens are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import GenerationConfig, LogitsProcessor
+
+# The value does not matter: padding is masked, and what follows the end is cut off.
+_PADDING = 0
+
+
+@torch.no_grad()
+def decode(
+    model: TransformerBridge,
+    rows: Sequence[Int[Tensor, " _"]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seeds: Sequence[int] = (),
+    use_cache: bool = True,
+) -> list[Int[Tensor, " _"]]:
+    """Continue a batch of token rows, each up to its first end-of-sequence token.
+
+    At temperature T > 0 the next token is argmax(logits / T + Gumbel noise), which is a sample of
+    softmax(logits / T); every row draws its noise from a seed of its own, so a sample depends
+    neither on the other rows nor on the cache.
+
+    Args:
+        model: the model; flags and configurations are as before afterwards.
+        rows: ``[pos]`` a row, special tokens included; padded on the left here.
+        max_new_tokens: at least 1.
+        temperature: 0 takes the likeliest token.
+        seeds: one a row; needed at a temperature above 0.
+        use_cache: keep keys and values of earlier positions.
+
+    Returns:
+        A tensor ``[new]`` a row on the CPU: at most `max_new_tokens` tokens, the end-of-sequence
+        token included where the model gave one.
+
+    Memory: keys and values of all positions, and attention ``[batch, head, pos, pos]`` of one
+    layer for the prompts.
+    """
+    device = model.cfg.device
+    width = max(map(len, rows))
+    tokens = torch.full((len(rows), width), _PADDING)
+    real = torch.zeros_like(tokens)
+    for i, row in enumerate(rows):
+        tokens[i, width - len(row) :] = row
+        real[i, width - len(row) :] = 1
+    ends = end_tokens(model)
+    network: Any = model.original_model
+    with _blank_generation_config(network):
+        grown = network.generate(
+            tokens.to(device),
+            attention_mask=real.to(device),
+            generation_config=GenerationConfig(
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                use_cache=use_cache,
+                eos_token_id=ends or None,
+                pad_token_id=_PADDING,
+            ),
+            logits_processor=[_Gumbel(temperature, seeds)] if temperature > 0 else None,
+        )
+    return [_until_end(row, ends) for row in grown[:, width:].cpu()]
+
+
+def end_tokens(model: TransformerBridge) -> list[int]:
+    """The end-of-sequence tokens of the checkpoint's generation settings and of its tokenizer."""
+    settings = getattr(model.original_model, "generation_config", None)
+    ends = getattr(settings, "eos_token_id", None)
+    listed = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    own = getattr(model.tokenizer, "eos_token_id", None)
+    # TransformerLens gives a tokenizer without EOS one that the model has no logit for.
+    known = [own] if own is not None and own < model.cfg.d_vocab else []
+    return list(dict.fromkeys([*listed, *known]))
+
+
+def _until_end(row: Int[Tensor, " new"], ends: Sequence[int]) -> Int[Tensor, " _"]:
+    at = torch.isin(row, torch.tensor(ends, dtype=row.dtype)).nonzero()
+    return row[: int(at[0]) + 1] if len(at) else row
+
+
+@contextmanager
+def _blank_generation_config(network: Any) -> Iterator[None]:
+    """What `generate` is not told it takes from the checkpoint's settings: show it none."""
+    before = network.generation_config
+    try:
+        network.generation_config = GenerationConfig()
+        yield
+    finally:
+        network.generation_config = before
+
+
+class _Gumbel(LogitsProcessor):
+    """Adds each row's own noise to its logits, so that the argmax is a sample."""
+
+    def __init__(self, temperature: float, seeds: Sequence[int]):
+        self._temperature = temperature
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(
+        self, input_ids: Int[Tensor, "batch pos"], scores: Float[Tensor, "batch vocab"]
+    ) -> Float[Tensor, "batch vocab"]:
+        # -log of exponential noise is Gumbel noise; drawn on the CPU, the same on every device.
+        noise = torch.stack(
+            [torch.empty(scores.shape[1]).exponential_(generator=g) for g in self._generators]
+        )
+        return scores.float() / self._temperature - noise.log().to(scores.device)
