@@ -1,0 +1,282 @@
+"""Language confusion of replies: line, word and language-confusion pass rate.
+
+Source: Marchisio et al., Understanding and Mitigating Language Confusion in LLMs,
+arXiv 2406.20052; rules of its released `compute_metrics.py`, in this order for each reply:
+
+1. cut at the first ``\\nQ:`` (a base model going on with its few-shot prompt), strip;
+2. delete ASCII punctuation and ``،``, put a space for ``—``;
+3. lines end at ``\\n``; lines of fewer than 5 words are left out (zh: words by jieba, ja: by
+   fugashi, all others, Korean and Thai too: by white space);
+4. a reply with no line left, an empty one too, counts nowhere;
+5. a line is right if the detector names the wanted language with more than 0.3.
+
+    LPR  = 1 - replies with a wrong line / counted replies
+    WPR  = 1 - replies with an English word / counted replies whose every line is right
+    LCPR = 2 LPR WPR / (LPR + WPR)
+
+WPR only for ar, hi, ja, ko, ru, zh. A word is English if it is in a list of lower-case words of
+more than 3 letters; words are compared as they stand, so ``Hello`` is not found. Where nothing
+was counted the released code says 1.0; here it is None, as is whatever else has no denominator.
+
+Departures by default, each with a switch in `Rules`: the word list is not ours to give, so any
+lower-case word of more than 3 letters a to z counts as English (a French loan word too, so WPR is
+at most the reference's); zh and ja are cut into pairs of characters unless ``segment`` is
+``reference``; the detector is the caller's, and 0.3 was set with fastText.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from langheads.errors import InputError
+from langheads.text.identify import Detector
+
+WPR_LANGUAGES = ("ar", "hi", "ja", "ko", "ru", "zh")
+"""Languages in other scripts, for which the released code counts English words."""
+
+_DELETED = str.maketrans({**dict.fromkeys(string.punctuation + "،", None), "—": " "})
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_PIECE = re.compile(rf"[{_CJK}]{{1,2}}|[^\s{_CJK}]+")
+
+
+def looks_english(word: str) -> bool:
+    """Whether a word is more than 3 letters, all of a to z."""
+    return re.fullmatch("[a-z]{4,}", word) is not None
+
+
+def word_list(path: str | Path) -> Callable[[str], bool]:
+    """The released code's check, from a file of one English word a line.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read word list {path}: {error}") from error
+    words = {line.strip() for line in lines}
+    return frozenset(word for word in words if word.islower() and len(word) > 3).__contains__
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Each choice that changes the rates; the defaults are the released code's, but for two.
+
+    Attributes:
+        min_words: lines of fewer words are left out.
+        sure: the detector must be surer than this.
+        lines: ``newline`` ends lines at ``\\n`` only; ``any`` at whatever Python calls a line end;
+            ``none`` takes the reply as one line.
+        empty: replies without a counted line are left out (``skip``) or count as wrong
+            (``wrong``).
+        cut_at: a reply is cut here; None cuts nowhere.
+        punctuation: whether punctuation is deleted first.
+        english: which words are English; `word_list` of the released list is the reference.
+        segment: ``pairs`` cuts zh and ja into pairs of characters; ``reference`` uses jieba and
+            fugashi, which must be installed; ``space`` counts white space there, too.
+        wpr_languages: languages that get a WPR.
+    """
+
+    min_words: int = 5
+    sure: float = 0.3
+    lines: str = "newline"
+    empty: str = "skip"
+    cut_at: str | None = "\nQ:"
+    punctuation: bool = True
+    english: Callable[[str], bool] = looks_english
+    segment: str = "pairs"
+    wpr_languages: tuple[str, ...] = WPR_LANGUAGES
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("lines", ("newline", "any", "none")),
+            ("empty", ("skip", "wrong")),
+            ("segment", ("pairs", "reference", "space")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise InputError(
+                    f"{name} {getattr(self, name)!r} asked for; allowed are {', '.join(allowed)}"
+                )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One reply: its counted lines, how many of them are wrong, and whether a word is English."""
+
+    lines: int
+    wrong: int
+    english: bool
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Rates of the replies in one wanted language; None where there is nothing to divide by.
+
+    Attributes:
+        lpr: line pass rate, share of counted replies.
+        wpr: word pass rate, share of replies that passed by line.
+        lcpr: harmonic mean of both; 0 where both are.
+        line_accuracy: mean over counted replies of the share of right lines.
+        counted: replies that were judged.
+        skipped: replies without a counted line.
+    """
+
+    lpr: float | None
+    wpr: float | None
+    lcpr: float | None
+    line_accuracy: float | None
+    counted: int
+    skipped: int
+
+
+def language_confusion(
+    texts: Sequence[str], language: str, detect: Detector, rules: Rules | None = None
+) -> Confusion:
+    """Pass rates of replies that should be in one language.
+
+    Args:
+        texts: replies.
+        language: the wanted one, a code of the detector's.
+        detect: see `langheads.text.detector`.
+        rules: the released code's by default, see the top of this module.
+
+    Raises:
+        InputError: a language that the detector cannot answer with, so that nothing could pass.
+
+    Example:
+        >>> from langheads.text import detector
+        >>> replies = ["Das ist ein Satz mit sieben Wörtern.", "This is a sentence of seven words."]
+        >>> language_confusion(replies, "de", detector(candidates=["de", "en"])).lpr
+        0.5
+    """
+    rules = rules or Rules()
+    if language not in detect.languages:
+        raise InputError(
+            f"language {language} is wanted, but the detector answers with "
+            f"{', '.join(detect.languages)} only"
+        )
+    judged = [judge(text, language, detect, rules) for text in texts]
+    counted = [reply for reply in judged if reply.lines or rules.empty == "wrong"]
+    passed = [reply for reply in counted if reply.lines and not reply.wrong]
+    lpr = len(passed) / len(counted) if counted else None
+    wpr = None
+    if passed and language in rules.wpr_languages:
+        wpr = 1 - sum(reply.english for reply in passed) / len(passed)
+    shares = [1 - reply.wrong / reply.lines if reply.lines else 0.0 for reply in counted]
+    return Confusion(
+        lpr=lpr,
+        wpr=wpr,
+        lcpr=_harmonic(lpr, wpr),
+        line_accuracy=sum(shares) / len(shares) if shares else None,
+        counted=len(counted),
+        skipped=len(judged) - sum(reply.lines > 0 for reply in judged),
+    )
+
+
+def mean_confusion(by_language: Mapping[str, Confusion]) -> Confusion:
+    """The mean over languages of each rate, over the languages that have it, as released.
+
+    LCPR is the mean of the languages' LCPR, not that of mean LPR and mean WPR.
+    """
+
+    def mean(name: str) -> float | None:
+        values = [getattr(found, name) for found in by_language.values()]
+        values = [value for value in values if value is not None]
+        return sum(values) / len(values) if values else None
+
+    return Confusion(
+        lpr=mean("lpr"),
+        wpr=mean("wpr"),
+        lcpr=mean("lcpr"),
+        line_accuracy=mean("line_accuracy"),
+        counted=sum(found.counted for found in by_language.values()),
+        skipped=sum(found.skipped for found in by_language.values()),
+    )
+
+
+def judge(text: str, language: str, detect: Detector, rules: Rules) -> Judged:
+    """Rules 1 to 5 on one reply."""
+    if rules.cut_at is not None:
+        text = text.split(rules.cut_at)[0]
+    text = text.strip()
+    if rules.punctuation:
+        text = text.translate(_DELETED)
+    lines = {
+        "newline": lambda: text.split("\n"),
+        "any": text.splitlines,
+        "none": lambda: [" ".join(text.split())],
+    }[rules.lines]()
+    kept = [(line, words(line, language, rules.segment)) for line in lines]
+    kept = [(line, found) for line, found in kept if len(found) >= max(1, rules.min_words)]
+    wrong = 0
+    for line, _ in kept:
+        found, share = detect(line)
+        wrong += found != language or not share > rules.sure
+    return Judged(
+        lines=len(kept),
+        wrong=wrong,
+        english=any(rules.english(word.strip()) for _, found in kept for word in found),
+    )
+
+
+def words(line: str, language: str, segment: str = "pairs") -> list[str]:
+    """The words of a line as they are counted, see `Rules.segment`.
+
+    Raises:
+        InputError: ``reference`` without the package that it needs.
+
+    Example:
+        >>> words("我们在桥边见面 today", "zh")
+        ['我们', '在桥', '边见', '面', 'today']
+    """
+    if language not in ("zh", "ja") or segment == "space":
+        return line.split()
+    if segment == "pairs":
+        return _PIECE.findall(line)
+    return list(_segmenter(language)(line))
+
+
+@cache
+def _segmenter(language: str) -> Callable[[str], Iterable[str]]:
+    package = {"zh": "jieba", "ja": "fugashi"}[language]
+    try:
+        module: Any = import_module(package)
+    except ImportError as error:
+        raise InputError(
+            f"segment reference needs {package} for {language}; pip install "
+            "'langheads[segment]', or use segment pairs"
+        ) from error
+    if language == "zh":
+        return lambda line: module.cut(line)
+    tagger = module.Tagger("-O wakati -b 50000")
+    return lambda line: tagger.parse(line).split()
+
+
+def _harmonic(a: float | None, b: float | None) -> float | None:
+    if a is None or b is None:
+        return None
+    return 2 * a * b / (a + b) if a + b else 0.0
+
+
+def right_language(text: str, language: str, detect: Detector, sure: float = 0.3) -> bool:
+    """Whether the reply as a whole is in the wanted language; an empty one is not."""
+    found, share = detect(text)
+    return found == language and share > sure
+
+
+def switch_rate(before: Sequence[bool], after: Sequence[bool]) -> float:
+    """Share of all prompts whose reply was right before and is not after.
+
+    Example:
+        >>> switch_rate([True, True, False, False], [True, False, True, False])
+        0.25
+    """
+    pairs = list(zip(before, after, strict=True))
+    return sum(b and not a for b, a in pairs) / len(pairs)
