@@ -19,7 +19,7 @@ the gain over full forwards is (L B + U) / ((L + 1) B / 2 + U).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,7 @@ from langheads.model import (
     tokenize_languages,
 )
 from langheads.results import document_counts, provenance
+from langheads.scores.screen import check_screen, screened
 from langheads.text import Corpus, Documents, read_texts
 
 BASELINES = ("zero", "mean")
@@ -76,45 +77,112 @@ def knockout_nll(
 
     Memory: layers x ``[batch, pos, d_model]`` beside a forward's own.
     """
-    by_layer = {
-        layer: [head for head in heads if head.layer == layer] for layer in range(heads.shape[0])
-    }
-    budget = token_budget(model, batch_tokens)
 
     @torch.no_grad()
     def measure(tokens: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
-        with captured_block_inputs(model) as inputs:
-            columns: dict[Head | None, Tensor] = {None: document_nll(model, tokens, lengths)}
-        for layer, of_layer in by_layer.items():
-            side_by_side = max(1, budget // tokens.numel())
-            for start in range(0, len(of_layer), side_by_side):
-                together = of_layer[start : start + side_by_side]
-                copies = len(together)
-                gates = torch.stack(
-                    [torch.from_numpy(HeadSet([h], heads.shape).gates(0.0)) for h in together]
-                )
-                with (
-                    starting_at(model, inputs, layer, copies=copies),
-                    gated(
-                        model,
-                        repeat(gates, "copy l h -> (copy batch) l h", batch=len(tokens)),
-                        baseline=baseline,
-                        first_layer=layer,
-                    ),
-                ):
-                    nll = document_nll(
-                        model,
-                        repeat(tokens, "batch pos -> (copy batch) pos", copy=copies),
-                        repeat(lengths, "batch -> (copy batch)", copy=copies),
-                    )
-                rows = rearrange(nll, "(copy batch) -> copy batch", copy=copies)
-                columns |= dict(zip(together, rows, strict=True))
-                if progress is not None:
-                    progress.update(copies * len(tokens))
-        return torch.stack([columns[None], *(columns[h] for h in heads)], dim=1)
+        def loss(copies: int) -> Float[Tensor, " rows"]:
+            return document_nll(
+                model,
+                repeat(tokens, "batch pos -> (copy batch) pos", copy=copies),
+                repeat(lengths, "batch -> (copy batch)", copy=copies),
+            )
+
+        return heads_off(
+            model,
+            loss,
+            heads,
+            batch_shape=(len(tokens), tokens.shape[1]),
+            baseline=baseline,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
 
     nll = map_documents(model, documents, measure, batch_tokens=batch_tokens).double().numpy()
     return nll[:, 0], nll[:, 1:]
+
+
+def heads_off(
+    model: TransformerBridge,
+    loss: Callable[[int], Float[Tensor, " rows"]],
+    heads: HeadSet,
+    *,
+    batch_shape: tuple[int, int],
+    baseline: Float[Tensor, "layer head d_head"] | None = None,
+    batch_tokens: int | str = "auto",
+    progress: tqdm | None = None,
+) -> Float[Tensor, "batch conditions"]:
+    """A loss of every row of one batch, with nothing off and with each head off alone.
+
+    Args:
+        model: the model.
+        loss: runs one forward of the batch, so many copies of it one after another, and gives
+            each row's loss.
+        heads: which heads to knock out, one at a time.
+        batch_shape: rows and positions of one copy.
+        baseline: what stands in for a head; None is zero.
+        batch_tokens: tokens a forward, which says how many heads run side by side.
+        progress: updated by rows times heads done.
+
+    Returns:
+        ``[batch, 1 + heads]``, nothing off first.
+
+    Memory: layers x ``[batch, pos, d_model]`` beside a forward's own.
+    """
+    rows, width = batch_shape
+    side_by_side = max(1, token_budget(model, batch_tokens) // (rows * width))
+    with captured_block_inputs(model) as inputs:
+        columns: dict[Head | None, Tensor] = {None: loss(1)}
+    for layer in range(heads.shape[0]):
+        of_layer = [head for head in heads if head.layer == layer]
+        for start in range(0, len(of_layer), side_by_side):
+            together = of_layer[start : start + side_by_side]
+            copies = len(together)
+            gates = torch.stack(
+                [torch.from_numpy(HeadSet([h], heads.shape).gates(0.0)) for h in together]
+            )
+            with (
+                starting_at(model, inputs, layer, copies=copies),
+                gated(
+                    model,
+                    repeat(gates, "copy l h -> (copy batch) l h", batch=rows),
+                    baseline=baseline,
+                    first_layer=layer,
+                ),
+            ):
+                found = rearrange(loss(copies), "(copy batch) -> copy batch", copy=copies)
+            columns |= dict(zip(together, found, strict=True))
+            if progress is not None:
+                progress.update(copies * rows)
+    return torch.stack([columns[None], *(columns[h] for h in heads)], dim=1)
+
+
+def check_baselines(baseline: str | Iterable[str]) -> list[str]:
+    """The baselines asked for, each once.
+
+    Raises:
+        InputError: none, or an unknown one.
+    """
+    baselines = [baseline] if isinstance(baseline, str) else list(dict.fromkeys(baseline))
+    if not baselines or not set(baselines) <= set(BASELINES):
+        raise InputError(
+            f"baseline {', '.join(baselines) or 'none'} asked for; allowed are "
+            f"{', '.join(BASELINES)}"
+        )
+    return baselines
+
+
+def check_heads(heads: HeadSet | Iterable[str] | None, shape: tuple[int, int]) -> HeadSet:
+    """The heads asked for; None is all of the model.
+
+    Raises:
+        InputError: none, or one that the model does not have.
+    """
+    if heads is None:
+        heads = HeadSet([(x, y) for x in range(shape[0]) for y in range(shape[1])], shape)
+    chosen = HeadSet(heads, shape)
+    if not chosen:
+        raise InputError("no heads asked for; give at least one, or leave heads out for all")
+    return chosen
 
 
 def knockout(
@@ -122,6 +190,7 @@ def knockout(
     text: str | Path | Mapping[str, Sequence[str]] | Corpus,
     *,
     heads: HeadSet | Iterable[str] | None = None,
+    screen: str | None = None,
     baseline: str | Iterable[str] = ("zero",),
     languages: Iterable[str] | None = None,
     docs: int | None = 100,
@@ -136,6 +205,9 @@ def knockout(
         model: the model.
         text: texts, see `read_texts`; documents come from the front of the seeded order.
         heads: only these; all by default.
+        screen: ``taylor:0.1`` knocks out only the tenth of all heads that this gradient score
+            ranks highest, taken in each language on the same documents: every head that is in
+            any language's tenth. ``lahis``, ``lahis-paper`` or ``taylor``.
         baseline: ``zero``, ``mean`` (mean z over the same documents, all languages with equal
             weight) or both.
         languages: all by default.
@@ -148,27 +220,30 @@ def knockout(
     Returns:
         Dataset over ``baseline, language, layer, head``: ``delta_nats_per_byte`` and
         ``delta_nats_per_token`` with ``<name>_se``, NaN for heads that were not asked for;
-        ``nats_per_byte`` a language. Provenance in ``attrs``.
+        ``nats_per_byte`` a language; for every document ``rise`` ``[baseline, language, doc,
+        layer, head]`` (nats, NaN where a language has fewer documents), ``doc_bytes`` and
+        ``doc_tokens``. Provenance in ``attrs``, with the heads that the screen left out.
 
     Raises:
-        InputError: an unknown baseline, a head that the model does not have, unusable texts.
+        InputError: an unknown baseline, a head that the model does not have, both `heads` and
+            `screen`, unusable texts.
 
     Example:
         >>> effect = knockout(model, "texts/", docs=100)  # doctest: +SKIP
         >>> effect.delta_nats_per_byte.sel(baseline="zero", language="zh")  # doctest: +SKIP
     """
-    baselines = [baseline] if isinstance(baseline, str) else list(dict.fromkeys(baseline))
-    if not baselines or not set(baselines) <= set(BASELINES):
-        raise InputError(
-            f"baseline {', '.join(baselines) or 'none'} asked for; allowed are "
-            f"{', '.join(BASELINES)}"
-        )
+    baselines = check_baselines(baseline)
     shape = head_shape(model)
-    everyone = [Head(layer, head) for layer in range(shape[0]) for head in range(shape[1])]
-    chosen = HeadSet(everyone if heads is None else heads, shape)
+    everyone = check_heads(None, shape)
+    chosen = everyone if heads is None else check_heads(heads, shape)
+    rule = None if screen is None else check_screen(screen)
+    if rule is not None and heads is not None:
+        raise InputError("heads and screen were both given; give one")
     corpus = read_texts(text, languages=languages, seed=seed)
     texts = corpus.front(docs)
     documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
+    if rule is not None:
+        chosen = screened(model, documents, *rule, batch_tokens=batch_tokens)
     reference = {
         "zero": None,
         "mean": torch.stack([mean_z(model, d.tokens) for d in documents.values()]).mean(dim=0)
@@ -179,6 +254,8 @@ def knockout(
     full = (len(baselines), len(documents), *shape)
     values = {key: np.full(full, np.nan) for name in names for key in (name, f"{name}_se")}
     nats_per_byte = np.zeros(len(documents))
+    most = max(map(len, documents.values()))
+    rises = np.full((len(baselines), len(documents), most, *shape), np.nan, np.float32)
     total = len(baselines) * len(chosen) * sum(map(len, documents.values()))
     layers, indices = np.array(list(chosen)).T
     with tqdm(total=total, unit="doc", desc="knockout") as bar:
@@ -194,6 +271,7 @@ def knockout(
                     batch_tokens=batch_tokens,
                     progress=bar,
                 )
+                rises[i, j, : len(on), layers, indices] = (off - on[:, None]).T
                 nats_per_byte[j] = on.sum() / of_language.n_bytes.sum()
                 for key, size in sizes.items():
                     rise, error = stats.paired_ratio(on, off, size)
@@ -210,7 +288,16 @@ def knockout(
             )
             for key, array in values.items()
         }
-        | {"nats_per_byte": ("language", nats_per_byte, {"units": "nats per byte"})}
+        | {
+            "nats_per_byte": ("language", nats_per_byte, {"units": "nats per byte"}),
+            "rise": (
+                ("baseline", "language", "doc", "layer", "head"),
+                rises,
+                {"units": "nats", "sign": "positive: the document is less probable without it"},
+            ),
+            "doc_bytes": _padded([d.n_bytes for d in documents.values()], "bytes"),
+            "doc_tokens": _padded([d.n_predicted for d in documents.values()], "tokens"),
+        }
         | document_counts(documents, "language"),
         coords={
             "baseline": baselines,
@@ -225,5 +312,16 @@ def knockout(
             docs=max(map(len, texts.values())),
             max_tokens=some.max_tokens,
             bos=some.bos,
+            **({} if rule is None else {"screen": screen, "screened_out": str(everyone - chosen)}),
         ),
     )
+
+
+def _padded(
+    sizes: Sequence[Int[np.ndarray, " _"]], units: str
+) -> tuple[tuple[str, str], Int[np.ndarray, "language doc"], dict[str, str]]:
+    """Sizes of every document in one variable; 0 where a language has fewer documents."""
+    padded = np.zeros((len(sizes), max(map(len, sizes))), dtype=np.int64)
+    for row, of_language in zip(padded, sizes, strict=True):
+        row[: len(of_language)] = of_language
+    return ("language", "doc"), padded, {"units": units}

@@ -1,0 +1,218 @@
+"""Questions with answers, the same examples in the same order in every language.
+
+Examples are aligned by id and sorted by SHA-256 of (seed, id), so example n is the same one in
+every language and whatever the order of lines in the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from langheads.errors import InputError
+from langheads.text.readers import _lines, _text
+
+QA_TEMPLATE = "{context}\nQ: {question}\nA:"
+"""How a question is put; a space joins the answer, also in languages that write without."""
+
+logger = logging.getLogger("langheads")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One example.
+
+    Attributes:
+        id: the same in every language.
+        context: a text that holds the answer.
+        question: what is asked of it.
+        answers: right answers, at least one; the first is the one whose probability is measured.
+    """
+
+    id: str
+    context: str
+    question: str
+    answers: tuple[str, ...]
+
+    def prompt(self, template: str = QA_TEMPLATE) -> str:
+        """The text that the answer continues."""
+        return template.format(context=self.context, question=self.question)
+
+    def with_answer(self, template: str = QA_TEMPLATE) -> str:
+        """The prompt and its first answer, a space between them unless the prompt ends in one."""
+        prompt = self.prompt(template)
+        return prompt + ("" if prompt[-1:].isspace() else " ") + self.answers[0]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Aligned examples: ``examples[a][n].id == examples[b][n].id``.
+
+    Attributes:
+        examples: language -> examples in the order that `seed` fixes.
+        source: where they came from, for provenance.
+        seed: of the order.
+        left_out: ids that some language lacks.
+    """
+
+    examples: dict[str, tuple[Question, ...]]
+    source: str
+    seed: int
+    left_out: int = 0
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids, in order."""
+        return tuple(question.id for question in next(iter(self.examples.values())))
+
+    def front(self, docs: int | None) -> Questions:
+        """The first `docs` examples of every language (None: all)."""
+        return self.only(range(len(self.ids))[:docs])
+
+    def only(self, indices: Iterable[int]) -> Questions:
+        """The examples with these indices, in this order."""
+        chosen = list(indices)
+        return Questions(
+            {language: tuple(of[i] for i in chosen) for language, of in self.examples.items()},
+            self.source,
+            self.seed,
+            self.left_out,
+        )
+
+
+def read_questions(
+    source: str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions,
+    *,
+    languages: Iterable[str] | None = None,
+    seed: int = 0,
+) -> Questions:
+    """Read aligned questions a language.
+
+    Args:
+        source: a folder of ``<language>.jsonl``, a line ``{"id", "context", "question",
+            "answers": [...]}``, where SQuAD's ``"answers": {"text": [...]}`` will do as well; or
+            a mapping language -> such records; or `Questions`.
+        languages: which languages, in which order; all by default.
+        seed: fixes the order of examples.
+
+    Raises:
+        InputError: no such folder or language, a line that cannot be used or repeats an id (with
+            file and line), or no id that all languages have.
+
+    Example:
+        >>> one = {"id": 7, "context": "Ann has tea.", "question": "What?", "answers": ["tea"]}
+        >>> read_questions({"en": [one]}).examples["en"][0].with_answer()
+        'Ann has tea.\\nQ: What?\\nA: tea'
+    """
+    wanted = None if languages is None else tuple(dict.fromkeys(languages))
+    if wanted is not None and not all(wanted):
+        raise InputError("an empty language name was asked for; write --languages en,zh")
+    if isinstance(source, Questions):
+        name, present = source.source, list(source.examples)
+    elif isinstance(source, Mapping):
+        name, present = "questions given in Python", list(source)
+    else:
+        name = str(source)
+        if not Path(source).is_dir():
+            raise InputError(f"no folder {source}; questions are a folder of <language>.jsonl")
+        present = sorted(path.stem for path in Path(source).glob("*.jsonl") if path.is_file())
+    missing = [language for language in wanted or () if language not in present]
+    if missing or not present:
+        raise InputError(
+            f"no questions for language {', '.join(missing) or 'any'} in {name}; found "
+            f"{', '.join(present) or 'no <language>.jsonl'}"
+        )
+    found: dict[str, dict[str, Question]] = {}
+    for language in wanted or present:
+        if isinstance(source, Questions):
+            found[language] = {question.id: question for question in source.examples[language]}
+        elif isinstance(source, Mapping):
+            found[language] = _by_id(
+                (f"{language}, question {n}", record)
+                for n, record in enumerate(source[language], start=1)
+            )
+        else:
+            found[language] = _by_id(_records(Path(source) / f"{language}.jsonl"))
+    everywhere = set.intersection(*map(set, found.values()))
+    left_out = len(set.union(*map(set, found.values()))) - len(everywhere)
+    if not everywhere:
+        counts = ", ".join(f"{language} {len(of)}" for language, of in found.items())
+        raise InputError(f"no id in {name} that all languages have; questions found: {counts}")
+    if left_out:
+        logger.warning("%d questions left out, which not every language has", left_out)
+    order = sorted(everywhere, key=lambda id: hashlib.sha256(f"{seed}\0{id}".encode()).hexdigest())
+    return Questions(
+        {language: tuple(of[id] for id in order) for language, of in found.items()},
+        name,
+        seed,
+        left_out + (source.left_out if isinstance(source, Questions) else 0),
+    )
+
+
+def check_template(template: str) -> str:
+    """The template, if it has both fields and no other.
+
+    Raises:
+        InputError: it has not.
+    """
+    try:
+        fields = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
+    except ValueError:
+        fields = set()
+    if fields != {"context", "question"}:
+        raise InputError(
+            f"template {template!r:.80} asked for; it needs the fields {{context}} and "
+            "{question}, and no other"
+        )
+    return template
+
+
+def _records(path: Path) -> Iterable[tuple[str, Any]]:
+    for number, line in _lines(path):
+        where = f"{path}, line {number}"
+        try:
+            yield where, json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{where}: not JSON ({error.msg})") from error
+
+
+def _by_id(records: Iterable[tuple[str, Any]]) -> dict[str, Question]:
+    found: dict[str, Question] = {}
+    for where, record in records:
+        question = _question(where, record)
+        if question.id in found:
+            raise InputError(f"{where}: id {question.id:.60} a second time; ids must differ")
+        found[question.id] = question
+    return found
+
+
+def _question(where: str, record: Any) -> Question:
+    if not isinstance(record, Mapping):
+        raise InputError(
+            f'{where}: expected {{"id", "context", "question", "answers"}}, found {record!r:.60}'
+        )
+    missing = [key for key in ("id", "context", "question", "answers") if key not in record]
+    if missing:
+        found = ", ".join(map(str, record)) or "nothing"
+        raise InputError(f"{where}: no {', '.join(missing)}; found {found:.80}")
+    answers = record["answers"]
+    if isinstance(answers, Mapping):
+        answers = answers.get("text")
+    if not isinstance(answers, list | tuple) or not answers:
+        raise InputError(
+            f'{where}: answers must be ["...", ...] or {{"text": ["...", ...]}}, '
+            f"found {record['answers']!r:.60}"
+        )
+    if not isinstance(record["id"], str | int):
+        raise InputError(f"{where}: an id is a string or a number, found {record['id']!r:.60}")
+    texts = [_text(text, where) for text in (record["context"], record["question"], *answers)]
+    if not all(text.strip() for text in texts):
+        raise InputError(f"{where}: context, question or an answer is empty")
+    id = _text(str(record["id"]), where)
+    return Question(id, texts[0], texts[1], tuple(text.strip() for text in texts[2:]))

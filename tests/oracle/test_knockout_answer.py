@@ -1,0 +1,145 @@
+"""Task knock-out against a bare hook, against weights edited by hand, and one row at a time."""
+
+import numpy as np
+import pytest
+import torch
+
+from hooks.knockout_answer import knockout_answer
+from langheads.heads import HeadSet
+from langheads.model import head_shape, mean_z
+from langheads.scores.answers import greedy_replies, tokenize_answers
+from langheads.scores.tasks import knockout_task
+from langheads.text import QA_TEMPLATE, read_questions
+from langheads.text.answers import f1
+from tests.models.test_generation import by_hugging_face
+from tests.models.zoo import hugging_face, w_o
+
+# Of different length, so that batches are padded.
+QUESTIONS = {
+    "en": [
+        {"id": 1, "context": "Ann drinks tea.", "question": "What?", "answers": ["tea", "a tea"]},
+        {"id": 2, "context": "Bob has a small red cat.", "question": "Who?", "answers": ["Bob"]},
+        {"id": 3, "context": "It is late.", "question": "When?", "answers": ["late at night"]},
+    ],
+    "hi": [
+        {"id": 3, "context": "देर हो गई।", "question": "कब?", "answers": ["देर"]},
+        {"id": 1, "context": "ऐन चाय पीती है।", "question": "क्या?", "answers": ["चाय"]},
+        {"id": 2, "context": "बॉब की बिल्ली है।", "question": "कौन?", "answers": ["बॉब"]},
+    ],
+}
+
+
+def records(questions):
+    return {
+        language: [questions.examples[language][i] for i in range(len(questions.ids))]
+        for language in questions.examples
+    }
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 256, 4096])
+def test_equals_the_bare_hook_in_float64(zoo, exact_softmax, batch_tokens):
+    model = zoo.bridge("llama-gqa", torch.float64)
+    found = knockout_task(
+        model, QUESTIONS, measure="answer-logprob", baseline=("zero", "mean"),
+        batch_tokens=batch_tokens, bos=True,
+    )  # fmt: skip
+    shape = head_shape(model)
+    asked = records(read_questions(QUESTIONS))
+    whole = {
+        language: [model.to_tokens(q.with_answer(), prepend_bos=True)[0] for q in of]
+        for language, of in asked.items()
+    }
+    mean = (mean_z(model, whole["en"]) + mean_z(model, whole["hi"])) / 2
+    for language, of in asked.items():
+        for question in of:
+            prompt = model.to_tokens(question.prompt(), prepend_bos=True)
+            answer = model.to_tokens(" " + question.answers[0], prepend_bos=False)
+            at = {"language": language, "example": question.id}
+            measured = found.example_delta_answer_logprob.sel(at)
+            expected = knockout_answer(model, prompt, answer, *shape).numpy()
+            # float32 on file.
+            np.testing.assert_allclose(measured.sel(baseline="zero"), expected, rtol=2e-7)
+            assert np.abs(expected).max() > 0.1
+            layer, head = 2, 1
+            by_mean = knockout_answer(model, prompt, answer, *shape, mean[layer, head])
+            assert measured.sel(baseline="mean", layer=layer, head=head).item() == pytest.approx(
+                by_mean[layer, head].item(), rel=1e-6
+            )
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "cohere", "bloom"])
+def test_equals_weights_with_the_slice_zeroed(zoo, name):
+    """Probabilities and replies, with plain Hugging Face and one example at a time."""
+    model, network = zoo.bridge(name), hugging_face(name)
+    heads = ["L1H2", "L0H3"]
+    found = knockout_task(model, QUESTIONS, measure=("answer-logprob", "f1"), heads=heads, bos=True)
+    changed = set()
+
+    def scores(question, language):
+        text = model.to_tokens(question.with_answer(), prepend_bos=True)[0]
+        prompt = model.to_tokens(question.prompt(), prepend_bos=True)[0]
+        with torch.no_grad():
+            log_probs = network(text[None]).logits[0, len(prompt) - 1 : -1].log_softmax(dim=-1)
+        (new,) = by_hugging_face(network, [prompt], n=10)
+        written = model.tokenizer.decode(new, skip_special_tokens=True).split("\n")[0].strip()
+        changed.add(written)
+        return (
+            float(log_probs.gather(-1, text[len(prompt) :, None]).sum()),
+            max(f1(written, answer, language) for answer in question.answers),
+        )
+
+    for language, of in records(read_questions(QUESTIONS)).items():
+        on = np.array([scores(question, language) for question in of])
+        assert found.answer_logprob.sel(language=language).item() == pytest.approx(
+            on[:, 0].mean(), rel=1e-5
+        )
+        assert found.f1.sel(language=language).item() == pytest.approx(on[:, 1].mean())
+        for layer, head in [(1, 2), (0, 3)]:
+            part = w_o(network, name, layer, head)
+            before = part.clone()
+            part.zero_()
+            off = np.array([scores(question, language) for question in of])
+            part.copy_(before)
+            at = {"baseline": "zero", "language": language, "layer": layer, "head": head}
+            drop = off - on
+            for k, key in enumerate(("answer_logprob", "f1")):
+                np.testing.assert_allclose(
+                    found[f"example_delta_{key}"].sel(at), drop[:, k], rtol=1e-4, atol=1e-4
+                )
+                assert found[f"delta_{key}"].sel(at).item() == pytest.approx(
+                    drop[:, k].mean(), abs=1e-4
+                )
+                assert found[f"delta_{key}_se"].sel(at).item() == pytest.approx(
+                    drop[:, k].std(ddof=1) / np.sqrt(3), abs=1e-4
+                )
+    # Otherwise every reply would be as good as any other.
+    assert len(changed) > 6
+    assert np.isfinite(found.delta_f1).sum() == 2 * 2
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "cohere", "qwen3", "mistral-window"])
+def test_replies_do_not_depend_on_the_batch(zoo, name):
+    """Padded rows under gates of their own are the rows one by one; both are plain generation."""
+    model, network = zoo.bridge(name), hugging_face(name)
+    asked = read_questions(QUESTIONS)
+    asked, answers = tokenize_answers(
+        model, asked, template=QA_TEMPLATE, max_tokens=200, max_new_tokens=8, bos=True
+    )
+    heads = HeadSet(["L1H1", "L0H0", "L1H3"], head_shape(model))
+    together, alone = (
+        greedy_replies(model, answers["hi"], heads, max_new_tokens=8, batch_tokens=n)
+        for n in (4096, 1)
+    )
+    assert together == alone
+    assert len(together) == 4
+    assert len({reply for replies in together for reply in replies}) > 3
+    for k, head in enumerate([None, *heads]):
+        if head is not None:
+            part = w_o(network, name, *head)
+            before = part.clone()
+            part.zero_()
+        new = by_hugging_face(network, list(answers["hi"].prompts.tokens), n=8)
+        if head is not None:
+            part.copy_(before)
+        plain = [model.tokenizer.decode(row, skip_special_tokens=True) for row in new]
+        assert [text.split("\n")[0].strip() for text in plain] == together[k]
