@@ -1,0 +1,142 @@
+"""Activation patching of heads: one prompt's run with a head of another prompt's run put in.
+
+With D the logit difference (answer minus wrong token) at the last position, z_clean the head's
+output there in the clean run:
+
+    share[l,h] = (D(corrupt run, z[l,h] at the last position := z_clean) - D(corrupt))
+                 / (D(clean) - D(corrupt))
+
+1: the head alone brings the clean run's preference back; 0: it does nothing (denoising, Heimersheim
+and Nanda, arXiv 2404.15255). A prompt and its translation have different lengths, and no position
+but the last of one belongs to a certain position of the other, so z is put in at the last position
+only: what a head does at earlier ones is not seen.
+
+TransformerLens' own `patching` runs every layer again for each head and patches by absolute
+position, which for prompts of different length are not each other's; here all heads of a layer
+run side by side from that layer on (see `model.replay`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.errors import InterventionError
+from langheads.heads import HeadSet
+from langheads.model import captured_block_inputs, head_shape, starting_at
+from langheads.model.readout import last, last_positions, widened
+
+
+def logit_difference(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "batch pos"],
+    lengths: Int[Tensor, " batch"],
+    answer: Int[Tensor, " batch"],
+    wrong: Int[Tensor, " batch"],
+) -> Float[Tensor, " batch"]:
+    """Logit of the answer minus that of the wrong token after each row's last real token.
+
+    Args:
+        model: the model, under gates or not.
+        tokens: right-padded.
+        lengths: tokens of each row, padding not counted.
+        answer, wrong: a token a row.
+    """
+    logits = widened(last(model(tokens, return_type="logits"), lengths))
+    row = torch.arange(len(tokens), device=logits.device)
+    return logits[row, answer.to(logits.device)] - logits[row, wrong.to(logits.device)]
+
+
+@torch.no_grad()
+def patched_differences(
+    model: TransformerBridge,
+    clean: tuple[Int[Tensor, "batch pos"], Int[Tensor, " batch"]],
+    corrupt: tuple[Int[Tensor, "batch corrupt_pos"], Int[Tensor, " batch"]],
+    answer: Int[Tensor, " batch"],
+    wrong: Int[Tensor, " batch"],
+    heads: HeadSet,
+    *,
+    budget: int,
+) -> Float[Tensor, "batch columns"]:
+    """Logit differences of the clean run, the corrupt run, and the corrupt run with each head.
+
+    Args:
+        model: the model.
+        clean: right-padded tokens and lengths of the run that heads are taken from.
+        corrupt: those of the run that they are put into.
+        answer, wrong: a token a row, the same for both runs.
+        heads: which heads.
+        budget: tokens a forward, padding included.
+
+    Returns:
+        ``[batch, 2 + heads]``: clean, corrupt, then `heads` in their order; in logits.
+
+    Memory: layers x ``[batch, corrupt_pos, d_model]`` beside a forward's own.
+    """
+    layers, _ = head_shape(model)
+    names = [f"blocks.{layer}.attn.hook_z" for layer in range(layers)]
+    with last_positions(model, names, clean[1]) as z:
+        columns: dict[Any, Tensor] = {"clean": logit_difference(model, *clean, answer, wrong)}
+    tokens, lengths = corrupt
+    with captured_block_inputs(model) as inputs:
+        columns["corrupt"] = logit_difference(model, tokens, lengths, answer, wrong)
+    side_by_side = max(1, budget // tokens.numel())
+    for layer, name in enumerate(names):
+        of_layer = [head for head in heads if head.layer == layer]
+        for start in range(0, len(of_layer), side_by_side):
+            together = of_layer[start : start + side_by_side]
+            copies = len(together)
+            indices = torch.tensor([head.head for head in together])
+            with (
+                starting_at(model, inputs, layer, copies=copies),
+                _put_in(model, name, z[name], indices, lengths) as fired,
+            ):
+                differences = logit_difference(
+                    model,
+                    repeat(tokens, "batch pos -> (copy batch) pos", copy=copies),
+                    *(
+                        repeat(each, "batch -> (copy batch)", copy=copies)
+                        for each in (lengths, answer, wrong)
+                    ),
+                )
+            if fired != [name]:
+                raise InterventionError(f"{name} fired {len(fired)} times in one forward")
+            rows = rearrange(differences, "(copy batch) -> copy batch", copy=copies)
+            columns |= dict(zip(together, rows, strict=True))
+    return torch.stack([columns["clean"], columns["corrupt"], *(columns[h] for h in heads)], dim=1)
+
+
+@contextmanager
+def _put_in(
+    model: TransformerBridge,
+    name: str,
+    clean: Float[Tensor, "batch head d_head"],
+    heads: Int[Tensor, " copy"],
+    lengths: Int[Tensor, " batch"],
+) -> Iterator[list[str]]:
+    """Copy i of the batch gets head ``heads[i]`` of the clean run at its last positions."""
+    fired: list[str] = []
+
+    def put(z: Tensor, hook: Any) -> Tensor:
+        if z.ndim != 4 or len(z) != len(heads) * len(clean) or z.shape[2:] != clean.shape[1:]:
+            raise InterventionError(
+                f"{name} is {list(z.shape)}, patching expects [{len(heads) * len(clean)}, pos, "
+                f"{clean.shape[1]}, {clean.shape[2]}]"
+            )
+        fired.append(name)
+        patched = rearrange(z.clone(), "(copy batch) ... -> copy batch ...", copy=len(heads))
+        batch = torch.arange(len(clean), device=z.device)
+        for copy, head in enumerate(heads.tolist()):
+            ends = lengths.to(z.device) - 1
+            patched[copy, batch, ends, head] = clean[:, head].to(z)
+        return rearrange(patched, "copy batch ... -> (copy batch) ...")
+
+    with model.hooks(fwd_hooks=[(name, put)]):
+        yield fired
