@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from langheads.heads import Head, HeadSet, LanguageHeads
     from langheads.model import gated, load, mean_z, shifted
     from langheads.results import load_result, save
-    from langheads.scores import knockout, score
+    from langheads.scores import attribute, knockout, score
     from langheads.selection import select
     from langheads.text import read_texts
     from langheads.view import report
@@ -36,6 +36,7 @@ _HOME = {
     "LanguageHeads": "heads",
     "Reply": "experiments",
     "ablate": "experiments",
+    "attribute": "scores",
     "gated": "model",
     "generate": "experiments",
     "knockout": "scores",
@@ -57,6 +58,7 @@ __all__ = [
     "LanguageHeads",
     "Reply",
     "ablate",
+    "attribute",
     "gated",
     "generate",
     "knockout",

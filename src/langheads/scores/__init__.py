@@ -15,6 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.errors import InputError
 from langheads.model import describe, head_shape, tokenize_languages
 from langheads.results import document_counts, provenance
+from langheads.scores.attribution import attribute
 from langheads.scores.exact import knockout, knockout_nll
 from langheads.scores.gradient import (
     METHODS,
@@ -28,6 +29,7 @@ from langheads.text import Corpus, read_texts
 
 __all__ = [
     "METHODS",
+    "attribute",
     "gate_gradients",
     "knockout",
     "knockout_nll",
