@@ -288,7 +288,7 @@ def _ratio(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sum of rises over sum of gaps and its standard error; NaN where there is no gap."""
     nothing = np.full(rise.shape[1:], np.nan)
-    if not len(gap) or _same(gap.sum(), size.sum()):
+    if _same(gap.sum(keepdims=True), size.sum(keepdims=True)).all():
         return nothing, nothing
     share = rise.sum(axis=0) / gap.sum()
     if len(gap) < 2:
