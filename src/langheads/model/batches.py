@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
@@ -24,8 +24,9 @@ logger = logging.getLogger("langheads")
 def map_documents(
     model: TransformerBridge,
     documents: Documents,
-    measure: Callable[[Int[Tensor, "batch pos"], Int[Tensor, " batch"]], Tensor],
+    measure: Callable[..., Tensor],
     *,
+    given: Shaped[Tensor, "doc ..."] | None = None,
     batch_tokens: int | str = "auto",
     progress: tqdm | None = None,
 ) -> Float[Tensor, "doc ..."]:
@@ -37,7 +38,10 @@ def map_documents(
     Args:
         model: the model; its parameters do not collect gradients meanwhile.
         documents: of one language.
-        measure: (tokens, lengths) -> one row a document, on any device.
+        measure: (tokens ``[batch, pos]``, lengths ``[batch]``) -> one row a document, on any
+            device.
+        given: something for every document, handed to `measure` as a third argument
+            ``[batch, ...]``.
         batch_tokens: tokens a batch, padding included; ``auto`` is 1,024 on a CPU and 16,384
             elsewhere.
         progress: updated by the number of documents done.
@@ -58,7 +62,9 @@ def map_documents(
             indices = queue.pop(0)
             batch = pad_right([documents.tokens[i] for i in indices]).to(model.cfg.device)
             try:
-                result = measure(batch, torch.tensor([lengths[i] for i in indices])).cpu()
+                rows_given = () if given is None else (given[indices],)
+                sizes = torch.tensor([lengths[i] for i in indices])
+                result = measure(batch, sizes, *rows_given).cpu()
             except Exception as error:
                 if not _out_of_memory(error):
                     raise

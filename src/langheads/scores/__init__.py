@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.errors import InputError
@@ -17,14 +16,10 @@ from langheads.model import describe, head_shape, tokenize_languages
 from langheads.results import document_counts, provenance
 from langheads.scores.attribution import attribute
 from langheads.scores.exact import knockout, knockout_nll
-from langheads.scores.gradient import (
-    METHODS,
-    SCORES,
-    SEQUENTIAL,
-    SEQUENTIAL_UNITS,
-    gate_gradients,
-    lahis_sequential,
-)
+from langheads.scores.gradient import gate_gradients, lahis_sequential
+from langheads.scores.methods import METHODS, UNITS, forward_equivalents, measure_scores
+from langheads.scores.quadrature import quadrature
+from langheads.scores.tasks import knockout_task
 from langheads.text import Corpus, read_texts
 
 __all__ = [
@@ -33,7 +28,9 @@ __all__ = [
     "gate_gradients",
     "knockout",
     "knockout_nll",
+    "knockout_task",
     "lahis_sequential",
+    "quadrature",
     "score",
 ]
 
@@ -51,12 +48,16 @@ def score(
     batch_tokens: int | str = "auto",
     gradients: bool = True,
 ) -> xr.Dataset:
-    """Gradient scores of every head for every language; formulas in `scores.gradient`.
+    """Scores of every head for every language.
+
+    Formulas: `scores.gradient` (``lahis``, ``lahis-paper``, ``lahis-sequential``, ``taylor``),
+    `scores.quadrature` (``quadrature``), `scores.activation` (``grad-act``, ``output-norm``,
+    ``entropy``); ``random`` is a control.
 
     Args:
         model: the model.
         text: texts, see `read_texts`; documents come from the front of the seeded order.
-        method: one or more of ``lahis``, ``lahis-paper``, ``lahis-sequential``, ``taylor``.
+        method: one or more of `METHODS`.
         languages: all by default.
         docs: documents a language; None for all.
         max_tokens: documents are cut here (and at the model's context length).
@@ -71,7 +72,9 @@ def score(
         ``_``) with its standard error ``<name>_se``, in the units of ``attrs["units"]``;
         ``grad_abs`` (mean of abs(g), nats per token), ``helpful`` (share of documents with
         g m < 0); per language ``docs``, ``skipped``, ``tokens`` (predicted), ``bytes``,
-        ``nats_per_byte``. With `gradients`: ``gradient`` ``[language, doc, layer, head]``, NaN
+        ``nats_per_byte``. ``attrs["seconds"]`` is JSON: seconds of each pass over the documents,
+        and ``attrs["forward_equivalents"]`` what it costs in forwards (a backward counts two). With
+        `gradients`: ``gradient`` ``[language, doc, layer, head]``, NaN
         where a language has fewer documents. Provenance in ``attrs``.
 
     Raises:
@@ -95,41 +98,25 @@ def score(
     corpus = read_texts(text, languages=languages, seed=seed)
     texts = corpus.front(docs)
     documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
-    passes = 1 + (SEQUENTIAL in methods)
-    maps: dict[str, list[np.ndarray]] = {}
-    nats_per_byte = []
-    kept = []
-    with tqdm(total=passes * sum(map(len, documents.values())), unit="doc", desc="score") as bar:
-        for language, of_language in documents.items():
-            bar.set_postfix_str(language)
-            g, nll = gate_gradients(model, of_language, batch_tokens=batch_tokens, progress=bar)
-            kept.append(g.astype(np.float32))
-            nats_per_byte.append((nll * of_language.n_predicted).sum() / of_language.n_bytes.sum())
-            for name in methods:
-                if name == SEQUENTIAL:
-                    values = lahis_sequential(model, of_language, progress=bar)
-                else:
-                    values = SCORES[name].values(g)
-                    maps.setdefault(f"{name}_se", []).append(SCORES[name].standard_error(g))
-                maps.setdefault(name, []).append(values)
-            maps.setdefault("grad_abs", []).append(np.abs(g).mean(axis=0))
-            maps.setdefault("helpful", []).append((g < 0).mean(axis=0))
-
-    units = {name: SCORES[name].units for name in methods if name != SEQUENTIAL}
-    units |= {f"{name}_se": unit for name, unit in units.items()}
-    units |= {SEQUENTIAL: SEQUENTIAL_UNITS, "grad_abs": "nats per token", "helpful": "share"}
+    measured = measure_scores(model, documents, methods, seed=seed, batch_tokens=batch_tokens)
     some = next(iter(documents.values()))
     return xr.Dataset(
         {
             name.replace("-", "_"): (
                 ("language", "layer", "head"),
-                np.stack(stack),
-                {"units": units[name]},
+                np.stack([of_language[language] for language in documents]),
+                {"units": UNITS[name.removesuffix("_se")]},
             )
-            for name, stack in maps.items()
+            for name, of_language in measured.maps.items()
         }
-        | {"nats_per_byte": ("language", nats_per_byte, {"units": "nats per byte"})}
-        | (_stacked(kept) if gradients else {})
+        | {
+            "nats_per_byte": (
+                "language",
+                list(measured.nats_per_byte.values()),
+                {"units": "nats per byte"},
+            )
+        }
+        | (_stacked(list(measured.gradients.values())) if gradients else {})
         | document_counts(documents, "language"),
         coords={"language": list(documents), "layer": np.arange(layers), "head": np.arange(heads)},
         attrs=provenance(
@@ -140,6 +127,8 @@ def score(
             max_tokens=some.max_tokens,
             bos=some.bos,
             scored_up_to=json.dumps(corpus.cutoffs(docs)),
+            seconds=json.dumps({k: round(v, 3) for k, v in measured.seconds.items()}),
+            forward_equivalents=json.dumps({m: forward_equivalents(m) for m in methods}),
         ),
     )
 
@@ -151,6 +140,6 @@ def _stacked(
     most = max(map(len, gradients))
     padded = np.full((len(gradients), most, *gradients[0].shape[1:]), np.nan, np.float32)
     for row, g in zip(padded, gradients, strict=True):
-        row[: len(g)] = g
+        row[: len(g)] = g  # float64 to float32
     dims = ("language", "doc", "layer", "head")
     return {"gradient": (dims, padded, {"units": "nats per token"})}

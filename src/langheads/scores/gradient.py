@@ -94,10 +94,11 @@ def gate_gradients(
     model: TransformerBridge,
     documents: Documents,
     *,
+    at: Gradients | None = None,
     batch_tokens: int | str = "auto",
     progress: tqdm | None = None,
 ) -> tuple[Gradients, Float[np.ndarray, " doc"]]:
-    """Exact gradient of every document's mean NLL with respect to its own gates, at gate 1.
+    """Exact gradient of every document's mean NLL with respect to its own gates.
 
     Every document of a batch has its own row of gates, so one backward of the summed losses gives
     all per-document gradients at once.
@@ -105,6 +106,7 @@ def gate_gradients(
     Args:
         model: the model.
         documents: of one language.
+        at: the gates, a row a document; 1 everywhere by default.
         batch_tokens: tokens a batch, see `map_documents`.
         progress: updated by documents done.
 
@@ -118,11 +120,14 @@ def gate_gradients(
     Memory: activations of one batch; the result is 8 bytes x documents x layers x heads.
     """
     shape = head_shape(model)
+    gates_of = np.ones((len(documents), *shape)) if at is None else at
 
-    def measure(tokens: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
-        gates = torch.ones(
-            len(tokens), *shape, dtype=_gate_dtype(model), device=tokens.device
-        ).requires_grad_()
+    def measure(
+        tokens: Int[Tensor, "batch pos"],
+        lengths: Int[Tensor, " batch"],
+        given: Float[Tensor, "batch layer head"],
+    ) -> Tensor:
+        gates = given.to(tokens.device).requires_grad_()
         with torch.enable_grad(), gated(model, gates):
             nll = document_nll(model, tokens, lengths)
             mean_nll = nll / (lengths.to(nll.device) - 1)
@@ -131,7 +136,12 @@ def gate_gradients(
         return torch.cat([gradient.flatten(start_dim=1), losses], dim=1)
 
     rows = map_documents(
-        model, documents, measure, batch_tokens=batch_tokens, progress=progress
+        model,
+        documents,
+        measure,
+        given=torch.from_numpy(gates_of).to(_gate_dtype(model)),
+        batch_tokens=batch_tokens,
+        progress=progress,
     ).double()
     return rows[:, :-1].reshape(-1, *shape).numpy(), rows[:, -1].numpy()
 

@@ -23,6 +23,11 @@ METHODS = {
     "lahis_paper": "LAHIS score, formula of the paper's text",
     "lahis_sequential": "LAHIS score, sequential as in the authors' script",
     "taylor": "First-order estimate (Taylor)",
+    "quadrature": "Estimated knock-out (quadrature)",
+    "grad_act": "Gradient times activation, position by position",
+    "output_norm": "Norm of what the head writes",
+    "entropy": "Share of the norm, by entropy over languages",
+    "random": "Random numbers",
 }
 # A p-value below this counts as shown.
 LEVEL = 0.05

@@ -1,0 +1,135 @@
+"""The quadrature score: its formula by hand, where it is exact, and what it estimates."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+import langheads
+from hooks.quadrature import estimated_rise, gradient_at
+from langheads.demo import grammar
+from langheads.errors import InputError
+from langheads.heads import HeadSet
+from langheads.model import head_shape, tokenize_languages
+from langheads.scores import gate_gradients, knockout_nll, quadrature
+from langheads.text import Documents
+from tests.oracle.texts import TEXTS
+
+module = sys.modules["langheads.scores.quadrature"]
+
+
+@pytest.mark.usefixtures("exact_softmax")
+@pytest.mark.parametrize("batch_tokens", [1, 100_000])
+def test_the_formula_by_hand(zoo, batch_tokens):
+    """Every gradient again by a bare hook, one document and one head at a time."""
+    model = zoo.bridge("llama-gqa", torch.float64)
+    shape = head_shape(model)
+    documents = tokenize_languages(model, {"en": TEXTS["en"]}, bos=True)["en"]
+    g, _ = gate_gradients(model, documents)
+    rows = quadrature(model, documents, g, seed=4, batch_tokens=batch_tokens)
+    rng = np.random.default_rng(4)
+    drawn = [module._draw(len(documents), shape, rng) for _ in range(3)]
+    size = documents.n_predicted / documents.n_predicted.mean()
+    ones = torch.ones(shape, dtype=torch.float64)
+    for layer, head in [(0, 1), (1, 3), (2, 0)]:
+        inside, outside, at_one = [], [], []
+        for i, tokens in enumerate(documents.tokens):
+            first = float(gradient_at(model, tokens, layer, head, ones))
+            at_one.append(size[i] * first)
+            for one in drawn:
+                gates = torch.from_numpy(np.where(one[i], 1 / 3, 1.0))
+                y = size[i] * (float(gradient_at(model, tokens, layer, head, gates)) - first)
+                (inside if one[i, layer, head] else outside).append(y)
+        change = np.mean(inside) - np.mean(outside)
+        expected = -(np.mean(at_one) + 0.75 * change)
+        assert rows[:, layer, head].mean() == pytest.approx(expected, rel=1e-8)
+
+
+def test_every_head_is_drawn_equally_often_and_alone():
+    drawn = module._draw(4000, (3, 8), np.random.default_rng(0))
+    assert (drawn.sum(axis=0) == 500).all()
+    together = np.corrcoef(drawn.reshape(4000, -1).T)
+    np.fill_diagonal(together, 0)
+    assert np.abs(together).max() < 5 / np.sqrt(4000)
+
+
+def test_exact_where_the_loss_is_cubic_in_the_gates(zoo, monkeypatch):
+    """A made-up loss: a cubic of every gate, and products of every two gates."""
+    model = zoo.bridge("llama-gqa")
+    layers, heads = shape = head_shape(model)
+    rng = np.random.default_rng(1)
+    a, b, c = rng.normal(size=(3, *shape))
+    pairs = rng.normal(size=(layers, heads, layers, heads))
+    pairs = pairs + pairs.transpose(2, 3, 0, 1)
+    for layer, head in np.ndindex(shape):
+        pairs[layer, head, layer, head] = 0
+    count = 4000
+    tokens = (torch.zeros(8, dtype=torch.long),) * count
+    documents = Documents("xx", tokens, np.full(count, 8), 0, True, 8)
+
+    def gradients(model, documents, *, at, **settings):
+        return a + 2 * b * at + 3 * c * at**2 + np.einsum("lhkj,dkj->dlh", pairs, at), None
+
+    monkeypatch.setattr(module, "gate_gradients", gradients)
+    g, _ = gradients(model, documents, at=np.ones((count, *shape)))
+    rows = quadrature(model, documents, g)
+    # Removing a head takes its own cubic and its products with all others, which stay at 1.
+    expected = -(a + b + c + pairs.sum(axis=(2, 3)))
+    error = rows.std(axis=0, ddof=1) / np.sqrt(count)
+    assert np.abs((rows.mean(axis=0) - expected) / error).max() < 5
+    assert error.max() < 0.2
+
+
+def test_estimates_exact_knock_out_in_nats():
+    """On the demo: one number for another, better than first order and than LAHIS."""
+    model = langheads.load("demo")
+    layers, heads = shape = head_shape(model)
+    everyone = HeadSet([(x, y) for x in range(layers) for y in range(heads)], shape)
+    texts = {x: grammar.documents(x, 36, seed=3) for x in ("en", "hi")}
+    for documents in tokenize_languages(model, texts).values():
+        g, _ = gate_gradients(model, documents)
+        estimate = quadrature(model, documents, g).mean(axis=0).ravel()
+        on, off = knockout_nll(model, documents, everyone)
+        exact = (off - on[:, None]).sum(axis=0) / documents.n_predicted.sum()
+        first_order = -g.mean(axis=0).ravel()
+        lahis = (np.abs(g).mean(axis=0) * (g < 0).mean(axis=0)).ravel()
+        assert np.corrcoef(estimate, exact)[0, 1] > 0.95
+        assert estimate @ exact / (exact @ exact) == pytest.approx(1, abs=0.25)
+        rank = spearmanr(estimate, exact)[0]
+        assert rank > spearmanr(first_order, exact)[0] + 0.2
+        assert rank > spearmanr(lahis, exact)[0]
+
+
+def test_the_bare_estimate_is_near_the_truth():
+    """`hooks/quadrature.py` itself, one document, against the head gated to 0 by a bare hook."""
+    model = langheads.load("demo")
+    tokens = model.to_tokens(grammar.documents("en", 1)[0])[0]
+
+    def nll(layer, head, m):
+        def hook_fn(z, hook):
+            z = z.clone()
+            z[:, :, head] *= m
+            return z
+
+        logits = model.run_with_hooks(
+            tokens[None], fwd_hooks=[(f"blocks.{layer}.attn.hook_z", hook_fn)]
+        )
+        return torch.nn.functional.cross_entropy(logits[0, :-1], tokens[1:])
+
+    pairs = [(layer, head) for layer in (1, 2) for head in range(12)]
+    with torch.no_grad():
+        exact = np.array([float(nll(x, y, 0.0) - nll(x, y, 1.0)) for x, y in pairs])
+    with torch.enable_grad():
+        estimate = np.array([float(estimated_rise(model, tokens, x, y)) for x, y in pairs])
+    assert np.corrcoef(exact, estimate)[0, 1] > 0.95
+    assert np.abs(exact).max() > 0.1
+
+
+def test_too_few_documents(zoo):
+    model = zoo.bridge("llama-gqa")
+    documents = tokenize_languages(model, {"en": TEXTS["en"][:1]}, bos=True)["en"]
+    g, _ = gate_gradients(model, documents)
+    with pytest.raises(InputError, match="at least 2 are needed, language en has 1"):
+        quadrature(model, documents, g)
