@@ -1,0 +1,134 @@
+"""The verb that lets a model reply under gates and shifts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from langheads.cli.app import app
+from langheads.cli.options import BatchOpt, BosOpt, Loader, budget, split_list, takes_model
+from langheads.errors import InputError
+from langheads.files import check_writable, write_text_atomically
+
+if TYPE_CHECKING:
+    from langheads.heads import LanguageHeads
+
+
+@app.command()
+@takes_model
+def generate(
+    model: Loader,
+    prompts: Annotated[Path, typer.Option(help='Lines of {"prompt", "language", "id"}.')],
+    out: Annotated[Path, typer.Option(help="Replies, e.g. replies.jsonl.")],
+    heads: Annotated[Path | None, typer.Option(help="What select wrote.")] = None,
+    gate: Annotated[
+        list[str] | None, typer.Option(help="zh=0, or general=0; may be given again.")
+    ] = None,
+    shift: Annotated[
+        list[str] | None, typer.Option(help="zh-en=1: from en to zh; needs --text.")
+    ] = None,
+    baseline: Annotated[str, typer.Option(help="zero or mean (needs --text).")] = "zero",
+    text: Annotated[
+        str | None, typer.Option(help="Folder of <language>.jsonl/.txt/.parquet, or hf:REPO.")
+    ] = None,
+    docs: Annotated[int, typer.Option(help="Documents a language for means of z.")] = 100,
+    max_tokens: Annotated[int, typer.Option(help="Those documents are cut here.")] = 2048,
+    max_new_tokens: Annotated[int, typer.Option(help="Length limit of a reply.")] = 40,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    seed: int = 0,
+    detector: Annotated[str, typer.Option(help="py3langid, lingua or fasttext.")] = "py3langid",
+    detector_model: Annotated[Path | None, typer.Option(help="fastText's model file.")] = None,
+    candidates: Annotated[
+        str | None, typer.Option(help="Languages a reply can be in, e.g. en,zh; default: all.")
+    ] = None,
+    min_words: Annotated[int, typer.Option(help="Shorter lines are not judged.")] = 5,
+    sure: Annotated[float, typer.Option(help="The detector must be surer than this.")] = 0.3,
+    compare: Annotated[
+        bool, typer.Option("--compare/--no-compare", help="Let the untouched model reply, too.")
+    ] = True,
+    chat: Annotated[bool, typer.Option("--chat", help="Use the chat template.")] = False,
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keys and values.")] = True,
+    bos: BosOpt = None,
+    batch_tokens: BatchOpt = "auto",
+) -> None:
+    """Replies under gates, with language measures."""
+    check_writable(out)
+    gates, shifts = _assigned("--gate", gate), _assigned("--shift", shift)
+    import langheads
+    from langheads.experiments.quality import require_known
+    from langheads.experiments.records import reply_records
+    from langheads.experiments.steering import check_steering
+    from langheads.text import Rules
+    from langheads.text import detector as detector_of
+    from langheads.text.requests import read_requests
+
+    requests = read_requests(prompts)
+    detect = detector_of(detector, candidates=split_list(candidates), model_path=detector_model)
+    chosen = None if heads is None else langheads.LanguageHeads.load(heads)
+    corpus = None if text is None else langheads.read_texts(text, seed=seed)
+    pairs = {_pair(name, chosen): amount for name, amount in shifts.items()}
+    # Before the model is loaded.
+    check_steering(chosen, gates, pairs, baseline, corpus)
+    require_known([request.language for request in requests], detect)
+    records, summary = reply_records(
+        model(),
+        requests,
+        detect,
+        heads=chosen,
+        gate=gates,
+        shift=pairs,
+        baseline=baseline,
+        corpus=corpus,
+        docs=docs,
+        max_tokens=max_tokens,
+        compare=compare,
+        rules=Rules(min_words=min_words, sure=sure),
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+        batch_tokens=budget(batch_tokens),
+        use_cache=cache,
+        chat=chat,
+        bos=bos,
+    )
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+    write_text_atomically(out, "".join(lines))
+    told = {k: round(v, 4) if isinstance(v, float) else v for k, v in summary.items()}
+    shown = " ".join(f"{key}={'none' if v is None else v}" for key, v in told.items())
+    typer.echo(shown, err=True)
+    typer.echo(out)
+
+
+def _assigned(option: str, given: list[str] | None) -> dict[str, float]:
+    """Name -> number of each ``zh=0``."""
+    found: dict[str, float] = {}
+    for each in given or ():
+        name, _, value = each.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not name or not abs(number) < float("inf"):
+            example = "zh=0" if option == "--gate" else "zh-en=1"
+            raise InputError(f"{option} {each!r}: write name and number like {example}")
+        if name in found:
+            raise InputError(f"{option} {name} was given twice; give it once")
+        found[name] = number
+    return found
+
+
+def _pair(name: str, heads: LanguageHeads | None) -> tuple[str, str]:
+    """The two languages of ``zh-en``; a language's own name may have a hyphen."""
+    known = () if heads is None else tuple(heads.specific)
+    cuts = [i for i, character in enumerate(name) if character == "-"]
+    pairs = [(name[:i], name[i + 1 :]) for i in cuts]
+    fitting = [pair for pair in pairs if pair[0] in known and pair[1] in known]
+    if len(fitting) != 1:
+        raise InputError(
+            f"--shift {name}: write two languages of the head set like zh-en; it has "
+            f"{', '.join(known) or 'none, since --heads was not given'}"
+        )
+    return fitting[0]

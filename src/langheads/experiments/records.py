@@ -1,0 +1,190 @@
+"""Replies as records: what was asked, what came, in which language, and at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.experiments.generation import Reply, generate
+from langheads.experiments.quality import (
+    Judgement,
+    confusion_by_language,
+    judge_replies,
+    reply_nll,
+    require_known,
+)
+from langheads.experiments.steering import (
+    check_steering,
+    heads_of,
+    mean_z_by_language,
+    named_gates,
+    require_heads_of,
+)
+from langheads.heads import HeadSet, LanguageHeads
+from langheads.model import describe, shifted
+from langheads.text import Corpus, Detector, Rules, mean_confusion, switch_rate
+from langheads.text.requests import Request
+
+
+def reply_records(
+    model: TransformerBridge,
+    requests: Sequence[Request],
+    detect: Detector,
+    *,
+    heads: LanguageHeads | None = None,
+    gate: Mapping[str, float] | None = None,
+    shift: Mapping[tuple[str, str], float] | None = None,
+    baseline: str = "zero",
+    corpus: Corpus | None = None,
+    docs: int = 100,
+    max_tokens: int = 2048,
+    compare: bool = True,
+    rules: Rules | None = None,
+    **generation: Any,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Generate under named gates and shifts, and judge every reply.
+
+    Args:
+        model: the model.
+        requests: see `langheads.text.requests.read_requests`.
+        detect: see `langheads.text.detector`.
+        heads: which head serves which language; needed by `gate` and `shift`.
+        gate: language, or ``general``, -> the gate of its heads.
+        shift: (to, from) -> how many times the difference of their mean z is added, on the heads
+            of both.
+        baseline: ``zero`` or ``mean`` (over all languages of `corpus`), where a gate is not 1.
+        corpus: texts for means of z; needed by `shift` and by baseline ``mean``.
+        docs: documents a language for them, from the front.
+        max_tokens: those documents are cut here.
+        compare: also let the untouched model reply, for switch rate and change in NLL.
+        rules: of the pass rates.
+        generation: further arguments of `langheads.generate`.
+
+    Returns:
+        A record a request, and a summary: shares of the replies, rates averaged over languages,
+        NLL in nats per token by the untouched model. None where there is nothing to divide by.
+
+    Raises:
+        InputError: gates or shifts without a head set, a shift without texts, unknown languages.
+        ProvenanceError: a head set of another model.
+    """
+    gate, shift, rules = dict(gate or {}), dict(shift or {}), rules or Rules()
+    touched = bool(gate or shift)
+    wanted = [request.language for request in requests]
+    check_steering(heads, gate, shift, baseline, corpus)
+    require_known(wanted, detect)
+    prompts = [request.prompt for request in requests]
+    gates, directions, mean = _interventions(
+        model, heads, gate, shift, baseline, corpus, docs, max_tokens, generation.get("bos")
+    )
+    with ExitStack() as stack:
+        for pair, (both, direction) in directions.items():
+            stack.enter_context(shifted(model, both, direction, shift[pair]))
+        replies = generate(model, prompts, gates=gates, baseline=mean, **generation)
+    judged = judge_replies(model, replies, wanted, detect, sure=rules.sure)
+    nll = reply_nll(model, replies)
+    before = generate(model, prompts, **generation) if compare and touched else None
+    summary = _summary(replies, wanted, judged, nll, detect, rules)
+    made = {
+        "model": describe(model)["model"],
+        "gates": gate,
+        "shift": {f"{to}-{away}": amount for (to, away), amount in shift.items()},
+        "baseline": baseline,
+        "detector": detect.name,
+    }
+    records = [
+        {
+            "id": request.id,
+            "prompt": request.prompt,
+            "reply": reply.text,
+            "finished": reply.finished,
+            "wanted": request.language,
+            **asdict(judgement),
+            "nll_per_token": float(nats),
+            **made,
+        }
+        for request, reply, judgement, nats in zip(requests, replies, judged, nll, strict=True)
+    ]
+    if before is not None:
+        judged_before = judge_replies(model, before, wanted, detect, sure=rules.sure)
+        nll_before = reply_nll(model, before)
+        for record, reply, judgement in zip(records, before, judged_before, strict=True):
+            record["untouched"] = {"reply": reply.text, **asdict(judgement)}
+        asked = [i for i, language in enumerate(wanted) if language is not None]
+        summary |= {
+            "right_before": _mean([bool(judged_before[i].right) for i in asked]),
+            "switch_rate": switch_rate(
+                [bool(judged_before[i].right) for i in asked],
+                [bool(judged[i].right) for i in asked],
+            )
+            if asked
+            else None,
+            "delta_nll_per_token": float(nll.mean() - nll_before.mean()),
+        }
+    return records, summary
+
+
+def _interventions(
+    model: TransformerBridge,
+    heads: LanguageHeads | None,
+    gate: Mapping[str, float],
+    shift: Mapping[tuple[str, str], float],
+    baseline: str,
+    corpus: Corpus | None,
+    docs: int,
+    max_tokens: int,
+    bos: bool | None,
+) -> tuple[
+    Float[Tensor, "layer head"] | None,
+    dict[tuple[str, str], tuple[HeadSet, Float[Tensor, "layer head d_head"]]],
+    Float[Tensor, "layer head d_head"] | None,
+]:
+    """Gates, heads and direction of each shift, and the baseline."""
+    if heads is None or not (gate or shift):
+        return None, {}, None
+    require_heads_of(model, heads)
+    gates = named_gates(heads, gate) if gate else None
+    if corpus is None or (not shift and baseline == "zero"):
+        return gates, {}, None
+    texts = corpus.front(docs)
+    if baseline == "zero":
+        texts = {language: texts[language] for pair in shift for language in pair}
+    means = mean_z_by_language(model, texts, max_tokens=max_tokens, bos=bos)
+    directions = {
+        (to, away): (heads_of(heads, to) | heads_of(heads, away), means[to] - means[away])
+        for to, away in shift
+    }
+    mean = torch.stack(list(means.values())).mean(dim=0) if baseline == "mean" else None
+    return gates, directions, mean
+
+
+def _summary(
+    replies: Sequence[Reply],
+    wanted: Sequence[str | None],
+    judged: Sequence[Judgement],
+    nll: Float[np.ndarray, " reply"],
+    detect: Detector,
+    rules: Rules,
+) -> dict[str, Any]:
+    by_language = confusion_by_language(replies, wanted, detect, rules)
+    return {
+        "replies": len(replies),
+        "right": _mean([one.right for one in judged if one.right is not None]),
+        **(asdict(mean_confusion(by_language)) if by_language else {}),
+        "repetition": _mean([one.repetition for one in judged]),
+        "prompt_copy": _mean([one.prompt_copy for one in judged]),
+        "empty": _mean([one.empty for one in judged]),
+        "nll_per_token": float(nll.mean()),
+    }
+
+
+def _mean(values: Sequence[float | bool]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,230 @@
+"""The verb generate: its records against the Python functions, and each error in one line."""
+
+import json
+import os
+import re
+import sys
+
+import pytest
+import torch
+
+import langheads
+from langheads import cli
+from langheads.experiments.quality import reply_nll
+from langheads.heads import HeadSet, LanguageHeads
+from langheads.model import describe, gated, mean_z, shifted
+from langheads.text import detector, right_language
+
+PROMPTS = [
+    {"prompt": "the cat sleeps on", "language": "en", "id": "first"},
+    {"prompt": "猫在暖和的", "language": "zh"},
+    {"prompt": "बिल्ली", "language": "hi"},
+    {"prompt": "no language is wanted here"},
+]
+SPECIFIC = {"en": ["L0H1", "L2H3"], "zh": ["L1H0"], "hi": ["L0H1", "L1H2"]}
+NEW = ["--max-new-tokens", "8"]
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps(p, ensure_ascii=False) + "\n" for p in PROMPTS), "utf-8")
+    return path
+
+
+@pytest.fixture
+def heads(tiny, tmp_path):
+    shape = (3, 4)
+    return LanguageHeads(
+        {language: HeadSet(of, shape) for language, of in SPECIFIC.items()},
+        HeadSet(["L2H0"], shape),
+        "tiny",
+        provenance=describe(tiny),
+    ).save(tmp_path / "heads.json")
+
+
+@pytest.fixture
+def out(tmp_path):
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def verb(monkeypatch, capsys, tiny_folder, out):
+    """Runs ``langheads generate`` in this process: exit code, stdout, stderr."""
+    for name in ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_VERBOSITY"):
+        monkeypatch.setenv(name, "error" if name == "TRANSFORMERS_VERBOSITY" else "1")
+
+    def run(*arguments):
+        given = ["langheads", "generate", tiny_folder, "--out", out / "r.jsonl", *arguments]
+        monkeypatch.setattr(sys, "argv", [*map(str, given), "--device", "cpu"])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stopped:
+            code = stopped.code
+        found = capsys.readouterr()
+        return code, found.out, found.err
+
+    return run
+
+
+def read(out):
+    return [json.loads(line) for line in (out / "r.jsonl").read_text("utf-8").splitlines()]
+
+
+def told(error):
+    """The summary, the last line on stderr."""
+    pairs = (part.split("=") for part in error.splitlines()[-1].split())
+    return {k: None if v == "none" else float(v) for k, v in pairs}
+
+
+def test_untouched(verb, prompts, out, tiny):
+    code, printed, error = verb("--prompts", prompts, *NEW)
+    assert (code, printed) == (0, f"{out / 'r.jsonl'}\n")
+    records = read(out)
+    expected = langheads.generate(tiny, [p["prompt"] for p in PROMPTS], max_new_tokens=8)
+    assert [r["reply"] for r in records] == [reply.text for reply in expected]
+    assert [r["id"] for r in records] == ["first", "2", "3", "4"]
+    assert [r["wanted"] for r in records] == ["en", "zh", "hi", None]
+    detect = detector()
+    for record, nats in zip(records, reply_nll(tiny, expected), strict=True):
+        assert (record["language"], record["confidence"]) == detect(record["reply"])
+        assert record["nll_per_token"] == pytest.approx(nats, rel=1e-5)
+        assert record["gates"] == record["shift"] == {}
+        assert "untouched" not in record
+        right = record["wanted"] and right_language(record["reply"], record["wanted"], detect)
+        assert record["right"] is right
+    summary = told(error)
+    assert summary["replies"] == 4
+    assert "switch_rate" not in summary
+    assert summary["nll_per_token"] == pytest.approx(
+        sum(r["nll_per_token"] for r in records) / 4, abs=1e-4
+    )
+
+
+def test_gates_by_language(verb, prompts, heads, out, tiny):
+    arguments = ["--gate", "zh=0", "--gate", "en=3", "--gate", "general=0.5"]
+    code, _, error = verb("--prompts", prompts, "--heads", heads, *arguments, *NEW)
+    assert code == 0, error
+    gates = torch.ones(3, 4)
+    gates[1, 0], gates[0, 1], gates[2, 3], gates[2, 0] = 0.0, 3.0, 3.0, 0.5
+    texts = [p["prompt"] for p in PROMPTS]
+    expected = langheads.generate(tiny, texts, gates=gates, max_new_tokens=8)
+    before = langheads.generate(tiny, texts, max_new_tokens=8)
+    records = read(out)
+    assert [r["reply"] for r in records] == [reply.text for reply in expected]
+    assert [r["untouched"]["reply"] for r in records] == [reply.text for reply in before]
+    assert [r.text for r in before] != [r.text for r in expected]
+    assert records[0]["gates"] == {"zh": 0.0, "en": 3.0, "general": 0.5}
+    change = reply_nll(tiny, expected).mean() - reply_nll(tiny, before).mean()
+    assert told(error)["delta_nll_per_token"] == pytest.approx(change, abs=1e-4)
+    alone = verb("--prompts", prompts, "--heads", heads, *arguments, *NEW, "--no-compare")
+    assert "delta_nll_per_token" not in told(alone[2])
+    assert [r["reply"] for r in read(out)] == [reply.text for reply in expected]
+
+
+def test_shift_and_mean_baseline(verb, prompts, heads, out, tiny, texts, texts_folder):
+    arguments = ["--text", texts_folder, "--docs", "5", "--shift", "zh-en=2.5", "--gate", "hi=0"]
+    code, _, error = verb(
+        "--prompts", prompts, "--heads", heads, *arguments, "--baseline", "mean", *NEW
+    )
+    assert code == 0, error
+    front = langheads.read_texts(texts).front(5)
+    means = {
+        language: mean_z(tiny, [tiny.to_tokens(t, prepend_bos=True)[0] for t in of])
+        for language, of in front.items()
+    }
+    heads_of_both = ["L1H0", "L0H1", "L2H3"]
+    pooled = sum(means.values()) / 3
+    with shifted(tiny, heads_of_both, means["zh"] - means["en"], 2.5):
+        expected = langheads.generate(
+            tiny,
+            [p["prompt"] for p in PROMPTS],
+            gates=["L0H1", "L1H2"],
+            baseline=pooled,
+            max_new_tokens=8,
+        )
+    assert [r["reply"] for r in read(out)] == [reply.text for reply in expected]
+    assert read(out)[0]["shift"] == {"zh-en": 2.5}
+
+
+def test_reply_nll_by_hand(tiny):
+    """Against log softmax of the model's own logits, one reply at a time; under gates, too."""
+    made = langheads.generate(tiny, ["ab", "", "a longer prompt"], max_new_tokens=5, bos=True)
+    assert len(made[1].prompt_tokens) == 1
+    for gates in (torch.ones(3, 4), langheads.HeadSet(["L1H1"], (3, 4))):
+        with torch.no_grad(), gated(tiny, gates, 0.0):
+            found = reply_nll(tiny, made)
+            for reply, nats in zip(made, found, strict=True):
+                row = torch.tensor([reply.prompt_tokens + reply.tokens])
+                log_probs = tiny(row)[0, :-1].log_softmax(dim=-1)
+                picked = log_probs.gather(1, row[0, 1:, None])[-len(reply.tokens) :]
+                assert nats == pytest.approx(-float(picked.mean()), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gate", "zh"], "--gate 'zh': write name and number like zh=0"),
+        (["--gate", "zh=off"], "--gate 'zh=off': write name"),
+        (["--gate", "zh=nan"], "--gate 'zh=nan': write name"),
+        (["--gate", "zh=0", "--gate", "zh=1"], "--gate zh was given twice"),
+        (["--gate", "zh=0"], "needs a head set"),
+        (["--gate", "fr=0", "--heads", "HEADS"], "heads of fr asked for; .* en, zh, hi, general"),
+        (["--gate", "en=0", "--gate", "hi=3", "--heads", "HEADS"],
+         "head L0H1 serves en and hi, but their gates differ, 0 and 3"),
+        (["--shift", "zh=1", "--heads", "HEADS"], "--shift zh: write two languages"),
+        (["--shift", "zh-en=1"], "none, since --heads was not given"),
+        (["--shift", "zh-en=1", "--heads", "HEADS"], "need texts for the mean of z"),
+        (["--gate", "zh=0", "--heads", "HEADS", "--baseline", "median"], "allowed are zero, mean"),
+        (["--gate", "zh=0", "--heads", "HEADS", "--baseline", "mean"], "need texts"),
+        (["--candidates", "en,zh"], "language hi is wanted, but the detector answers with en, zh"),
+        (["--candidates", "en,klingon"], "py3langid does not know language klingon"),
+        (["--detector", "langdetect"], "detector langdetect asked for"),
+        (["--chat"], "no chat template"),
+        (["--max-new-tokens", "400"], "prompt 1 has 18 tokens, with 400 new ones"),
+        (["--heads", "none.json", "--gate", "zh=0"], "cannot read none.json"),
+    ],
+)  # fmt: skip
+def test_refused_in_one_line(verb, prompts, heads, out, arguments, message):
+    given = [heads if a == "HEADS" else a for a in arguments]
+    code, printed, error = verb("--prompts", prompts, *given)
+    assert (code, printed) == (2, "")
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert re.search(message, error), error
+    assert os.listdir(out) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no prompts in"),
+        ('{"prompt": ""}\n', 'line 1: expected {"prompt": "..."}'),
+        ('{"prompt": "a"}\n["b"]\n', "line 2: expected"),
+        ('{"prompt": "a"}\n{"prompt"\n', "line 2: not JSON"),
+        ('{"prompt": "a", "language": 3}\n', "line 1: language must be a code like en, found 3"),
+        ('{"prompt": "a", "id": 2}\n{"prompt": "b"}\n', "line 2: id 2 was given before"),
+        ('{"prompt": "\\ud800"}\n', "line 1: a lone surrogate"),
+    ],
+)
+def test_prompts_that_cannot_be_used(verb, tmp_path, out, content, message):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(content, "utf-8")
+    code, _, error = verb("--prompts", path)
+    assert code == 2
+    assert error.count("\n") == 1
+    assert re.search(message, error), error
+    assert os.listdir(out) == []
+
+
+def test_heads_of_another_model(verb, prompts, heads, out):
+    document = json.loads(heads.read_text("utf-8"))
+    document["provenance"]["weight_hash"] = "0" * 64
+    heads.write_text(json.dumps(document), "utf-8")
+    code, _, error = verb("--prompts", prompts, "--heads", heads, "--gate", "zh=0")
+    assert code == 2
+    assert "was made with weights 000000000000" in error
+    assert os.listdir(out) == []
