@@ -19,6 +19,7 @@ the gain over full forwards is (L B + U) / ((L + 1) B / 2 + U).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -207,7 +208,7 @@ def knockout(
         heads: only these; all by default.
         screen: ``taylor:0.1`` knocks out only the tenth of all heads that this gradient score
             ranks highest, taken in each language on the same documents: every head that is in
-            any language's tenth. ``lahis``, ``lahis-paper`` or ``taylor``.
+            any language's tenth. Any method of `score` but ``lahis-sequential``.
         baseline: ``zero``, ``mean`` (mean z over the same documents, all languages with equal
             weight) or both.
         languages: all by default.
@@ -243,7 +244,7 @@ def knockout(
     texts = corpus.front(docs)
     documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
     if rule is not None:
-        chosen = screened(model, documents, *rule, batch_tokens=batch_tokens)
+        chosen = screened(model, documents, *rule, seed=seed, batch_tokens=batch_tokens)
     reference = {
         "zero": None,
         "mean": torch.stack([mean_z(model, d.tokens) for d in documents.values()]).mean(dim=0)
@@ -254,6 +255,7 @@ def knockout(
     full = (len(baselines), len(documents), *shape)
     values = {key: np.full(full, np.nan) for name in names for key in (name, f"{name}_se")}
     nats_per_byte = np.zeros(len(documents))
+    started = time.perf_counter()
     most = max(map(len, documents.values()))
     rises = np.full((len(baselines), len(documents), most, *shape), np.nan, np.float32)
     total = len(baselines) * len(chosen) * sum(map(len, documents.values()))
@@ -309,6 +311,7 @@ def knockout(
             "knockout",
             describe(model),
             corpus,
+            seconds=round(time.perf_counter() - started, 3),
             docs=max(map(len, texts.values())),
             max_tokens=some.max_tokens,
             bos=some.bos,

@@ -18,9 +18,12 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.errors import InputError
 from langheads.heads import HeadSet
 from langheads.model import head_shape
-from langheads.scores.gradient import SCORES, gate_gradients
+from langheads.scores.gradient import SEQUENTIAL
+from langheads.scores.methods import METHODS, measure_scores
 from langheads.text import Documents
 
+# The sequential score depends on the order of documents, so it ranks that too.
+SCREENS = tuple(name for name in METHODS if name != SEQUENTIAL)
 logger = logging.getLogger("langheads")
 
 
@@ -39,10 +42,10 @@ def check_screen(screen: str) -> tuple[str, float]:
         number = float(share)
     except ValueError:
         number = math.nan
-    if method not in SCORES or not 0 < number <= 1:
+    if method not in SCREENS or not 0 < number <= 1:
         raise InputError(
             f"screen {screen!r} asked for; allowed is METHOD:SHARE, METHOD one of "
-            f"{', '.join(SCORES)}, 0 < SHARE <= 1, such as taylor:0.1"
+            f"{', '.join(SCREENS)}, 0 < SHARE <= 1, such as taylor:0.1"
         )
     return method, number
 
@@ -53,6 +56,7 @@ def screened(
     method: str,
     share: float,
     *,
+    seed: int = 0,
     batch_tokens: int | str = "auto",
 ) -> HeadSet:
     """The heads that pass; how many do not is said on the log.
@@ -60,17 +64,18 @@ def screened(
     Args:
         model: the model.
         documents: language -> its documents.
-        method: a gradient score, see `langheads.scores.gradient`.
+        method: one of `SCREENS`, see `langheads.score`.
         share: of all heads that each language takes.
+        seed: of methods that draw.
         batch_tokens: tokens a batch, padding included.
     """
     shape = head_shape(model)
     # Rounded first: 10 * 0.3 is a little above 3.
     count = math.ceil(round(share * shape[0] * shape[1], 9))
     passed: list[tuple[int, int]] = []
-    for of_language in documents.values():
-        gradients, _ = gate_gradients(model, of_language, batch_tokens=batch_tokens)
-        order = np.argsort(-SCORES[method].values(gradients), axis=None, kind="stable")[:count]
+    found = measure_scores(model, documents, [method], seed=seed, batch_tokens=batch_tokens)
+    for values in found.maps[method].values():
+        order = np.argsort(-values, axis=None, kind="stable")[:count]
         passed += [divmod(int(index), shape[1]) for index in order]
     # In the model's order: ranks of different languages cannot be compared.
     heads = HeadSet(sorted(passed), shape)
