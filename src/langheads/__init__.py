@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langheads import view
+    from langheads.classes import HeadClasses, classify
     from langheads.errors import LangheadsError
     from langheads.experiments import Reply, ablate, generate
     from langheads.heads import Head, HeadSet, LanguageHeads
     from langheads.model import gated, load, mean_z, shifted
     from langheads.results import load_result, save
-    from langheads.scores import attribute, knockout, score
+    from langheads.scores import attribute, knockout, knockout_task, score
     from langheads.selection import select
-    from langheads.text import read_texts
+    from langheads.text import read_questions, read_texts
     from langheads.view import report
 
 __version__ = version("langheads")
@@ -31,18 +32,22 @@ __version__ = version("langheads")
 # imported when it is first used.
 _HOME = {
     "Head": "heads",
+    "HeadClasses": "classes",
     "HeadSet": "heads",
     "LangheadsError": "errors",
     "LanguageHeads": "heads",
     "Reply": "experiments",
     "ablate": "experiments",
     "attribute": "scores",
+    "classify": "classes",
     "gated": "model",
     "generate": "experiments",
     "knockout": "scores",
+    "knockout_task": "scores",
     "load": "model",
     "load_result": "results",
     "mean_z": "model",
+    "read_questions": "text",
     "read_texts": "text",
     "report": "view",
     "save": "results",
@@ -53,18 +58,22 @@ _HOME = {
 
 __all__ = [
     "Head",
+    "HeadClasses",
     "HeadSet",
     "LangheadsError",
     "LanguageHeads",
     "Reply",
     "ablate",
     "attribute",
+    "classify",
     "gated",
     "generate",
     "knockout",
+    "knockout_task",
     "load",
     "load_result",
     "mean_z",
+    "read_questions",
     "read_texts",
     "report",
     "save",
