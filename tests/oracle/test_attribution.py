@@ -158,17 +158,17 @@ def test_the_model_is_as_before_also_after_a_failure(zoo, monkeypatch):
 def test_a_hook_point_that_does_not_fire_once_is_an_error(zoo):
     model = zoo.bridge("llama-gqa")
     tokens, lengths = tokens_of(model)[0][None], torch.tensor([3])
-    with (
-        pytest.raises(InterventionError, match="hook_mlp_out did not fire"),
-        last_positions(model, ["blocks.0.hook_mlp_out"], lengths),
-    ):
-        pass
-    with (
-        pytest.raises(InterventionError, match="hook_mlp_out fired twice"),
-        last_positions(model, ["blocks.0.hook_mlp_out"], lengths),
-    ):
-        model(tokens)
-        model(tokens)
+
+    def run(times):
+        with last_positions(model, ["blocks.0.hook_mlp_out"], lengths):
+            for _ in range(times):
+                model(tokens)
+
+    run(1)
+    with pytest.raises(InterventionError, match="hook_mlp_out did not fire"):
+        run(0)
+    with pytest.raises(InterventionError, match="hook_mlp_out fired twice"):
+        run(2)
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "mistral-window", "qwen3", "cohere", "bloom"])
