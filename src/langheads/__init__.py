@@ -15,22 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langheads import view
-    from langheads.classes import HeadClasses, classify
+    from langheads.classes import HeadClasses
+    from langheads.classification import classify
     from langheads.errors import LangheadsError
-    from langheads.experiments import Reply, ablate, generate
+    from langheads.experiments import Reply, ablate, compare, deletion, generate
     from langheads.heads import Head, HeadSet, LanguageHeads
     from langheads.model import gated, load, mean_z, shifted
     from langheads.results import load_result, save
     from langheads.scores import attribute, knockout, knockout_task, score
     from langheads.selection import select
     from langheads.text import read_questions, read_texts
-    from langheads.view import report
+    from langheads.view import AttentionView, report, show_attention
 
 __version__ = version("langheads")
 
 # Importing langheads must not import torch and transformers, which take seconds: a name is
 # imported when it is first used.
 _HOME = {
+    "AttentionView": "view",
     "Head": "heads",
     "HeadClasses": "classes",
     "HeadSet": "heads",
@@ -39,7 +41,9 @@ _HOME = {
     "Reply": "experiments",
     "ablate": "experiments",
     "attribute": "scores",
-    "classify": "classes",
+    "classify": "classification",
+    "compare": "experiments",
+    "deletion": "experiments",
     "gated": "model",
     "generate": "experiments",
     "knockout": "scores",
@@ -54,9 +58,11 @@ _HOME = {
     "score": "scores",
     "select": "selection",
     "shifted": "model",
+    "show_attention": "view",
 }
 
 __all__ = [
+    "AttentionView",
     "Head",
     "HeadClasses",
     "HeadSet",
@@ -66,6 +72,8 @@ __all__ = [
     "ablate",
     "attribute",
     "classify",
+    "compare",
+    "deletion",
     "gated",
     "generate",
     "knockout",
@@ -80,6 +88,7 @@ __all__ = [
     "score",
     "select",
     "shifted",
+    "show_attention",
     "view",
 ]
 

@@ -5,27 +5,31 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.demo import grammar
-from langheads.errors import InputError
-from langheads.experiments import ablate
+from langheads.errors import InputError, LangheadsError
+from langheads.experiments import ablate, compare, deletion
 from langheads.files import check_writable, read_json, write_text_atomically
-from langheads.heads import HeadSet
-from langheads.model import DEMO, load
+from langheads.heads import HeadSet, LanguageHeads
+from langheads.model import DEMO, EMBEDDED, describe, load
 from langheads.results import load_result, save
-from langheads.scores import score
+from langheads.scores import METHODS, knockout, score
 from langheads.selection import select
 from langheads.text import Corpus, read_texts
-from langheads.view import report
+from langheads.view import report, show_attention
 
 # 48 heads: a share of 2% would be less than one head, and the upper 4% two heads, of which the
 # general ones take a place; so the demo lists the upper tenth and keeps two a language.
 _DEMO_SELECTION = {"quantile": 0.9, "share": 0.05}
 _DEMO_TEXTS = 240
+# A text that can be taken in at a glance, and small enough for matrices.
+_SHOWN_TOKENS = 60
 logger = logging.getLogger("langheads")
 
 
@@ -50,7 +54,8 @@ def run(
     Args:
         model: the model.
         text: texts, see `read_texts`.
-        out: folder for ``scores.nc``, ``heads.json``, ``ablation.nc`` and ``report.html``.
+        out: folder for ``scores.nc``, ``heads.json``, ``ablation.nc``, ``attention.json`` and
+            ``report.html``.
         method: see `score`; selection takes the first.
         languages: all by default.
         docs: documents a language for scoring, from the front of the seeded order.
@@ -69,7 +74,7 @@ def run(
         LangheadsError: see `score`, `select`, `ablate`; what was finished by then is kept.
     """
     out = Path(out)
-    for name in ("scores.nc", "heads.json", "ablation.nc", "report.html"):
+    for name in ("scores.nc", "heads.json", "ablation.nc", "attention.json", "report.html"):
         check_writable(out / name)
     methods = [method] if isinstance(method, str) else list(method)
     corpus = read_texts(text, languages=languages, seed=seed)
@@ -99,7 +104,100 @@ def run(
         **same,  # type: ignore[arg-type]
     )
     save(proof, out / "ablation.nc")
+    _show(model, heads, scores, corpus, methods[0], bos, out / "attention.json")
     return report(out, out / "report.html")
+
+
+def _show(
+    model: TransformerBridge,
+    heads: LanguageHeads,
+    scores: xr.Dataset,
+    corpus: Corpus,
+    score_name: str,
+    bos: bool | None,
+    path: Path,
+) -> None:
+    """Attention of the strongest heads of two languages over a held-out text of each."""
+    with_heads = [language for language, chosen in heads.specific.items() if chosen]
+    pair = list(dict.fromkeys((with_heads[0], with_heads[-1])))
+    last = corpus.back(1)
+    texts = [last[language][0] for language in pair]
+    try:
+        view = show_attention(
+            model,
+            texts[0],
+            replace(
+                heads, specific={language: heads.specific[language].top(2) for language in pair}
+            ),
+            scores=scores,
+            score=score_name,
+            beside=texts[1] if len(texts) > 1 else None,
+            labels=pair,
+            max_tokens=_SHOWN_TOKENS,
+            bos=bos,
+        )
+    except LangheadsError as error:
+        # A picture is not worth losing a run for.
+        logger.warning("no picture of attention: %s", error)
+        # One of an earlier run would pass for this one's.
+        path.unlink(missing_ok=True)
+        return
+    view.save(path)
+
+
+def benchmark(
+    model: TransformerBridge,
+    text: str | Path | Mapping[str, Sequence[str]] | Corpus,
+    out: str | Path,
+    *,
+    method: str | Iterable[str] = METHODS,
+    languages: Iterable[str] | None = None,
+    docs: int = 100,
+    deletion_docs: int = 16,
+    max_tokens: int = 2048,
+    seed: int = 0,
+    batch_tokens: int | str = "auto",
+) -> xr.Dataset:
+    """Hold scores to exact knock-out of the same documents; see `experiments.comparison`.
+
+    Args:
+        model: the model; an embedded one brings its list of planted heads.
+        text: texts, see `read_texts`.
+        out: folder for ``scores.nc``, ``halves/``, ``knockout.nc``, ``deletion.nc``,
+            ``comparison.nc``.
+        method: scores to compare; all by default.
+        languages: all by default.
+        docs: documents a language for scores and knock-outs, from the front of the seeded order.
+        deletion_docs: documents a language for the deletion curves, from its back.
+        max_tokens: documents are cut here.
+        seed: order of documents, draws of scores.
+        batch_tokens: tokens a batch, padding included.
+
+    Returns:
+        What `compare` returns.
+
+    Raises:
+        LangheadsError: see `score`, `knockout`, `deletion`; what was finished by then is kept.
+    """
+    out = Path(out)
+    corpus = read_texts(text, languages=languages, seed=seed)
+    methods = [method] if isinstance(method, str) else list(method)
+    same = {"max_tokens": max_tokens, "seed": seed, "batch_tokens": batch_tokens}
+    front = corpus.front(docs)
+    halves = [{x: texts[k::2] for x, texts in front.items()} for k in (0, 1)]
+    scores = score(model, corpus, method=methods, docs=docs, **same)  # type: ignore[arg-type]
+    save(scores, out / "scores.nc")
+    for number, half in enumerate(halves, start=1):
+        of_half = score(model, half, method=methods, gradients=False, **same)  # type: ignore[arg-type]
+        save(of_half, out / "halves" / f"scores-{number}.nc")
+    save(knockout(model, corpus, docs=docs, **same), out / "knockout.nc")  # type: ignore[arg-type]
+    curves = deletion(model, scores, corpus, docs=deletion_docs, batch_tokens=batch_tokens)
+    save(curves, out / "deletion.nc")
+    if folder := EMBEDDED.get(describe(model)["model"]):
+        write_text_atomically(out / "planted.json", (folder / "planted.json").read_text("utf-8"))
+    comparison = compare(out)
+    save(comparison, out / "comparison.nc")
+    return comparison
 
 
 def demo(out: str | Path, *, docs: int = 48, controls: int = 25) -> tuple[Path, str]:

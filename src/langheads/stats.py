@@ -1,4 +1,4 @@
-"""Statistics of ablations: a ratio with its standard error, and a permutation test of a diagonal.
+"""Statistics: ratios with standard errors, a permutation test of a diagonal, rankings of heads.
 
 Rise in NLL per byte over paired documents i (the same document with heads on and off):
 
@@ -14,14 +14,22 @@ Diagonal of a specificity matrix D[heads of A off, text of B]:
 
 Null: each row's heads are replaced by a random head set of the same number of heads in each layer.
 p = (1 + #{null statistic >= observed}) / (1 + null matrices), one-sided (Phipson and Smyth 2010).
+
+Rankings of heads by a score, ties in the order of the heads:
+
+    precision at n     share of the n highest heads that are relevant, n = number of relevant heads
+    average precision  mean over relevant heads of the precision at their rank
+    split-half         Spearman correlation of the scores of two halves of the documents, r, brought
+                       to the whole length by Spearman and Brown: 2 r / (1 + r)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from scipy import stats as scipy_stats
 
 
 def paired_ratio(
@@ -118,3 +126,111 @@ def diagonal_test(
     beyond = (null >= np.array([share, margin]) - 1e-12).sum(axis=0)
     p = (1 + beyond) / (1 + draws)
     return {"share": share, "share_p": float(p[0]), "margin": margin, "margin_p": float(p[1])}
+
+
+def rank_correlation(a: Float[np.ndarray, "*heads"], b: Float[np.ndarray, "*heads"]) -> float:
+    """Spearman rank correlation over the heads that are finite in both; NaN for a constant.
+
+    Example:
+        >>> rank_correlation(np.array([1.0, 2.0, 9.0]), np.array([0.1, 0.2, 0.3]))
+        1.0
+    """
+    finite = np.isfinite(a) & np.isfinite(b)
+    x, y = a[finite], b[finite]
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return round(float(scipy_stats.spearmanr(x, y).statistic), 12)
+
+
+def rank_overlap(
+    maps: Mapping[str, Float[np.ndarray, "layer head"]], *, top: int
+) -> tuple[Float[np.ndarray, "language language"], Float[np.ndarray, "language language"]]:
+    """How alike two languages rank the heads, for every pair.
+
+    Args:
+        maps: language -> score of every head.
+        top: length of the lists that are compared.
+
+    Returns:
+        Spearman correlation over all heads; and shared heads over all heads in either list
+        (Jaccard), of the lists of the `top` highest.
+    """
+    stacked = [np.asarray(values, dtype=float) for values in maps.values()]
+    correlation = np.array([[rank_correlation(a, b) for b in stacked] for a in stacked])
+    lists = [set(_falling(values)[:top].tolist()) for values in stacked]
+    shared = np.array([[len(a & b) / len(a | b) for b in lists] for a in lists])
+    return correlation, shared
+
+
+def split_half(a: Float[np.ndarray, "*heads"], b: Float[np.ndarray, "*heads"]) -> float:
+    """Reliability of a score from its values on two halves of the documents, 1 at best.
+
+    Example:
+        >>> split_half(np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 1.0, 3.0, 4.0]))
+        0.888888888889
+    """
+    r = rank_correlation(a, b)
+    return round(2 * r / (1 + r), 12) if r > -1 else float("nan")
+
+
+def precision(score: Float[np.ndarray, "*heads"], relevant: Bool[np.ndarray, "*heads"]) -> float:
+    """Precision at as many heads as are relevant; NaN where none is.
+
+    Example:
+        >>> precision(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]))
+        0.5
+    """
+    n = int(relevant.sum())
+    return float(relevant.ravel()[_falling(score)[:n]].mean()) if n else float("nan")
+
+
+def average_precision(
+    score: Float[np.ndarray, "*heads"], relevant: Bool[np.ndarray, "*heads"]
+) -> float:
+    """Mean over relevant heads of the precision at their rank; NaN where none is relevant.
+
+    Example:
+        >>> average_precision(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]))
+        0.8333333333333333
+    """
+    hits = relevant.ravel()[_falling(score)]
+    at_rank = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float(at_rank[hits].mean()) if hits.any() else float("nan")
+
+
+def bootstrap_interval(
+    rows: Float[np.ndarray, "doc *conditions"],
+    statistic: Callable[..., np.ndarray] = np.mean,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[Float[np.ndarray, "*conditions"], Float[np.ndarray, "*conditions"]]:
+    """Percentile interval over documents drawn with replacement (`scipy.stats.bootstrap`).
+
+    Args:
+        rows: one row a document.
+        statistic: takes ``axis``, see scipy.
+        resamples: how many.
+        level: of confidence.
+        seed: of the resampling.
+
+    Returns:
+        lower and upper end, in the statistic's unit.
+    """
+    found = scipy_stats.bootstrap(
+        (rows,),
+        statistic,
+        n_resamples=resamples,
+        confidence_level=level,
+        method="percentile",
+        axis=0,
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return np.asarray(found.low), np.asarray(found.high)
+
+
+def _falling(score: Float[np.ndarray, "*heads"]) -> Int[np.ndarray, " _"]:
+    """Indices of the heads by falling score, NaN last."""
+    return np.argsort(-score.ravel(), kind="stable")

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import kstest
+from scipy.stats import kstest, spearmanr
 
+from langheads import stats
 from langheads.stats import diagonal, diagonal_test, paired_ratio
 
 
@@ -153,3 +154,49 @@ def test_conditions_beside_each_other_are_as_one_by_one():
     for at in np.ndindex(2, 3):
         alone = paired_ratio(on, off[(slice(None), *at)], size)
         np.testing.assert_allclose((rises[at], errors[at]), alone)
+
+
+def test_rankings_against_scipy_and_by_hand():
+    rng = np.random.default_rng(3)
+    a, b = rng.random((2, 4, 6))
+    expected = spearmanr(a.ravel(), b.ravel()).statistic
+    assert stats.rank_correlation(a, b) == pytest.approx(expected)
+    assert stats.split_half(a, b) == pytest.approx(2 * expected / (1 + expected))
+    assert np.isnan(stats.rank_correlation(np.ones(4), np.arange(4.0)))
+    # A head that was not measured is left out.
+    gap = b.copy()
+    gap[0, 0] = np.nan
+    rest = spearmanr(a.ravel()[1:], b.ravel()[1:]).statistic
+    assert stats.rank_correlation(a, gap) == pytest.approx(rest)
+
+
+def test_precision_of_a_ranking():
+    score = np.array([[0.9, 0.1], [0.5, 0.7]])
+    relevant = np.array([[True, True], [False, False]])
+    # Falling: (0,0) relevant, (1,1) not, (1,0) not, (0,1) relevant.
+    assert stats.precision(score, relevant) == 0.5
+    assert stats.average_precision(score, relevant) == pytest.approx((1 + 2 / 4) / 2)
+    assert stats.precision(score, ~relevant) == 0.5
+    assert np.isnan(stats.precision(score, np.zeros((2, 2), bool)))
+    assert np.isnan(stats.average_precision(score, np.zeros((2, 2), bool)))
+
+
+def test_overlap_of_languages():
+    maps = {
+        "en": np.array([[4.0, 3.0], [2.0, 1.0]]),
+        "de": np.array([[8.0, 6.0], [4.0, 2.0]]),
+        "zh": np.array([[1.0, 2.0], [3.0, 4.0]]),
+    }
+    correlation, shared = stats.rank_overlap(maps, top=2)
+    np.testing.assert_allclose(correlation, [[1, 1, -1], [1, 1, -1], [-1, -1, 1]])
+    np.testing.assert_allclose(shared, [[1, 1, 0], [1, 1, 0], [0, 0, 1]])
+
+
+def test_bootstrap_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for i in range(200):
+        rows = rng.normal(size=(40, 2))
+        low, high = stats.bootstrap_interval(rows, resamples=200, seed=i)
+        covered += int(((low < 0) & (high > 0)).sum())
+    assert 0.88 < covered / 400 < 0.98

@@ -11,11 +11,21 @@ import sys
 
 import typer
 
-from langheads.cli import attribute, classify, generate, measure, prove
+from langheads.cli import attention, attribute, classify, compare, generate, measure, prove
 from langheads.cli.app import app
 from langheads.errors import LangheadsError
 
-__all__ = ["app", "attribute", "classify", "generate", "main", "measure", "prove"]
+__all__ = [
+    "app",
+    "attention",
+    "attribute",
+    "classify",
+    "compare",
+    "generate",
+    "main",
+    "measure",
+    "prove",
+]
 
 # typer brings its own copy of click in some versions and uses the real one in others; the base of
 # its public exceptions is the same class name in both.

@@ -23,27 +23,23 @@ from pathlib import Path
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.errors import InputError, ProvenanceError
+from langheads.experiments.held_out import check_held_out, losses_with_heads_off
 from langheads.experiments.specificity import GENERAL, specificity
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.model import (
-    captured_block_inputs,
     describe,
-    document_nll,
-    gated,
     head_shape,
-    map_documents,
     mean_z,
-    starting_at,
     tokenize_languages,
 )
 from langheads.results import provenance, require_same_model
-from langheads.text import Corpus, Documents, reaches_into, read_texts
+from langheads.text import Corpus, Documents, read_texts
 
 BASELINES = ("zero", "mean")
 logger = logging.getLogger("langheads")
@@ -119,13 +115,7 @@ def ablate(
     corpus = read_texts(text, languages=languages, seed=seed)
     rows = _rows(heads, corpus)
     proof = corpus.back(docs)
-    overlap = _overlap(proof, heads)
-    if overlap > 0 and not allow_overlap:
-        raise ProvenanceError(
-            f"{overlap} of the documents asked for were used to score these heads, or may have "
-            f"been ({heads.provenance.get('docs')} a language were); ask for fewer --docs, give "
-            "more or other texts, or pass --allow-overlap"
-        )
+    overlap = check_held_out(proof, heads.provenance, allow_overlap=allow_overlap)
     # As the heads were scored, unless asked otherwise.
     max_tokens = int(heads.provenance.get("max_tokens", 2048)) if max_tokens is None else max_tokens
     if bos is None and "bos" in heads.provenance:
@@ -147,7 +137,9 @@ def ablate(
     with tqdm(total=total, unit="doc", desc="ablate") as bar:
         for language, of_language in documents.items():
             bar.set_postfix_str(language)
-            losses[language] = _losses(model, of_language, arguments, batch_tokens, bar)
+            losses[language] = losses_with_heads_off(
+                model, of_language, arguments, batch_tokens, bar
+            )
     some = next(iter(documents.values()))
     return specificity(
         rows,
@@ -196,19 +188,6 @@ def _rows(heads: LanguageHeads, corpus: Corpus) -> dict[str, HeadSet]:
     return rows | ({GENERAL: heads.general} if heads.general else {})
 
 
-def _overlap(proof: Mapping[str, Sequence[str]], heads: LanguageHeads) -> int:
-    """How many proof documents were scored or may have been; -1 where the head set cannot say."""
-    if "scored_up_to" not in heads.provenance:
-        return -1
-    cutoffs = json.loads(heads.provenance["scored_up_to"])
-    seed = int(heads.provenance["seed"])
-    return sum(
-        reaches_into(texts, seed, cutoffs[language])
-        for language, texts in proof.items()
-        if language in cutoffs
-    )
-
-
 def _reference_documents(
     corpus: Corpus, proof: Mapping[str, Sequence[str]]
 ) -> dict[str, Sequence[str]]:
@@ -231,32 +210,3 @@ def _reference(
     some = next(iter(documents.values()))
     tokens = tokenize_languages(model, texts, max_tokens=some.max_tokens, bos=some.bos)
     return torch.stack([mean_z(model, d.tokens) for d in tokens.values()]).mean(dim=0)
-
-
-def _losses(
-    model: TransformerBridge,
-    documents: Documents,
-    conditions: Sequence[tuple[HeadSet, Float[Tensor, "layer head d_head"] | None]],
-    batch_tokens: int | str,
-    bar: tqdm,
-) -> Float[np.ndarray, "doc condition"]:
-    """Summed NLL of every document, nats: nothing off, then each condition (heads, baseline).
-
-    Blocks below a condition's first head are not run again, see `langheads.model.replay`.
-    """
-
-    @torch.no_grad()
-    def measure(tokens: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
-        with captured_block_inputs(model) as inputs:
-            losses = [document_nll(model, tokens, lengths)]
-        for heads_off, baseline in conditions:
-            first = min(head.layer for head in heads_off)
-            with (
-                starting_at(model, inputs, first),
-                gated(model, heads_off, 0.0, baseline=baseline, first_layer=first),
-            ):
-                losses.append(document_nll(model, tokens, lengths))
-            bar.update(len(tokens))
-        return torch.stack(losses, dim=1)
-
-    return map_documents(model, documents, measure, batch_tokens=batch_tokens).double().numpy()

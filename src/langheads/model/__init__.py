@@ -3,7 +3,7 @@
 from langheads.model.batches import map_documents, token_budget
 from langheads.model.decoding import decode, end_tokens
 from langheads.model.gates import gated, mean_z
-from langheads.model.loading import DEMO, describe, head_shape, load
+from langheads.model.loading import DEMO, EMBEDDED, describe, head_shape, load
 from langheads.model.loss import document_nll
 from langheads.model.replay import captured_block_inputs, starting_at
 from langheads.model.shift import shifted
@@ -11,6 +11,7 @@ from langheads.model.tokens import tokenize_languages
 
 __all__ = [
     "DEMO",
+    "EMBEDDED",
     "captured_block_inputs",
     "decode",
     "describe",

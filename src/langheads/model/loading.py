@@ -14,7 +14,10 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.errors import InputError, ModelError
 
-DEMO = Path(str(resources.files("langheads"))) / "demo" / "model"
+_DATA = Path(str(resources.files("langheads"))) / "demo"
+EMBEDDED = {"demo": _DATA / "model", "demo-hard": _DATA / "hard_model"}
+"""The embedded models, made by ``analyses/train_demo_model.py``."""
+DEMO = EMBEDDED["demo"]
 _DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
@@ -35,7 +38,8 @@ def load(
     """Load a model whose attention heads can be gated.
 
     Args:
-        model: a Hugging Face id, a local folder, or ``demo`` (the embedded model).
+        model: a Hugging Face id, a local folder, or an embedded model: ``demo`` (planted language
+            heads), ``demo-hard`` (harder to read).
         dtype: ``float32``, ``float64``, ``bfloat16``, ``float16``; by default float32 on a CPU
             and the checkpoint's own dtype elsewhere.
         device: where to put it; by default TransformerLens' choice (CUDA, MPS, CPU).
@@ -56,7 +60,7 @@ def load(
         >>> head_shape(model)
         (4, 12)
     """
-    name = str(DEMO) if str(model) == "demo" else str(model)
+    name = str(EMBEDDED.get(str(model), model))
     if dtype is not None and not isinstance(dtype, torch.dtype) and dtype not in _DTYPES:
         raise InputError(f"dtype {dtype!r} asked for; allowed are {', '.join(_DTYPES)}")
     if device is not None and device_map is not None:
@@ -139,7 +143,7 @@ def describe(model: TransformerBridge) -> dict[str, str]:
     name = str(getattr(config, "_name_or_path", "") or model.cfg.model_name)
     revision = str(getattr(config, "_commit_hash", None) or "")
     return {
-        "model": "demo" if name == str(DEMO) else name,
+        "model": {str(folder): short for short, folder in EMBEDDED.items()}.get(name, name),
         "revision": revision,
         "weight_hash": "" if revision else _weight_hash(model),
         "tokenizer_hash": _tokenizer_hash(model.tokenizer),
