@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from hooks.knockout import knock_out
 from hooks.knockout_answer import knockout_answer
 from langheads.heads import HeadSet
 from langheads.model import head_shape, mean_z
@@ -12,7 +13,7 @@ from langheads.scores.tasks import knockout_task
 from langheads.text import QA_TEMPLATE, read_questions
 from langheads.text.answers import f1
 from tests.models.test_generation import by_hugging_face
-from tests.models.zoo import hugging_face, w_o
+from tests.models.zoo import EOS, hugging_face, w_o
 
 # Of different length, so that batches are padded.
 QUESTIONS = {
@@ -145,3 +146,28 @@ def test_replies_do_not_depend_on_the_batch(zoo, name):
             part.copy_(before)
         plain = [model.tokenizer.decode(row, skip_special_tokens=True) for row in new]
         assert [text.split("\n")[0].strip() for text in plain] == together[k]
+
+
+def test_replies_under_the_mean_are_those_of_a_bare_loop(zoo):
+    model = zoo.bridge("llama-gqa")
+    asked = read_questions(QUESTIONS, languages=["en"])
+    asked, answers = tokenize_answers(
+        model, asked, template=QA_TEMPLATE, max_tokens=200, max_new_tokens=6, bos=True
+    )
+    prompts = answers["en"].prompts.tokens
+    mean = 3 * mean_z(model, prompts)
+    heads = HeadSet(["L1H1", "L2H0"], head_shape(model))
+    found = greedy_replies(model, answers["en"], heads, max_new_tokens=6, baseline=mean)
+    for replies, (layer, head) in zip(found[1:], heads, strict=True):
+        for reply, prompt in zip(replies, prompts, strict=True):
+            tokens = prompt[None]
+            hook = (f"blocks.{layer}.attn.hook_z", knock_out(head, mean[layer, head]))
+            for _ in range(6):
+                with torch.no_grad():
+                    logits = model.run_with_hooks(tokens, fwd_hooks=[hook])
+                tokens = torch.cat([tokens, logits[:, -1:].argmax(dim=-1)], dim=1)
+            new = tokens[0, len(prompt) :].tolist()
+            new = new[: new.index(EOS)] if EOS in new else new
+            written = model.tokenizer.decode(new, skip_special_tokens=True)
+            assert reply == written.split("\n")[0].strip()
+    assert found[1] != found[0]

@@ -19,7 +19,7 @@ LANGUAGES = {"xx": TEXTS, "zh": (TEXTS[1], "狗在跑。", "好。")}
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 4096])
-def test_rise_of_every_document(zoo, batch_tokens):
+def test_rise_of_every_document(zoo, exact_softmax, batch_tokens):
     model = zoo.bridge("llama-gqa", torch.float64)
     found = knockout(model, LANGUAGES, heads=["L1H2"], batch_tokens=batch_tokens, bos=True)
     for language, texts in LANGUAGES.items():

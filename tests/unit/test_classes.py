@@ -5,7 +5,8 @@ import pytest
 import xarray as xr
 
 import langheads
-from langheads.classes import HeadClasses, classify
+from langheads.classes import HeadClasses
+from langheads.classification import classify
 from langheads.demo import grammar
 from langheads.errors import InputError
 from langheads.heads import HeadSet
@@ -159,7 +160,14 @@ def test_round_trip(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"format": 2}, {"kind": "heads"}, {"shape": [1, 1]}, {"languages": ["en"]}, {"deltas": {}}],
+    [
+        {"format": 2},
+        {"kind": "heads"},
+        {"shape": [1, 1]},
+        {"languages": ["en"]},
+        {"deltas": {}},
+        {"rule": {}},
+    ],
 )
 def test_another_file_is_refused(tmp_path, changes):
     path = classify(task()).save(tmp_path / "classes.json")

@@ -27,7 +27,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.errors import InputError
 from langheads.heads import HeadSet
 from langheads.model import decode, gated, map_documents, tokenize_languages
-from langheads.scores.exact import heads_off
+from langheads.scores.scan import heads_off
 from langheads.text import Documents, Questions
 
 logger = logging.getLogger("langheads")

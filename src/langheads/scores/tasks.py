@@ -36,7 +36,7 @@ from langheads.scores.answers import (
     greedy_replies,
     tokenize_answers,
 )
-from langheads.scores.exact import check_baselines, check_heads
+from langheads.scores.scan import check_baselines, check_heads
 from langheads.text import QA_TEMPLATE, Corpus, Question, Questions, read_questions
 from langheads.text.answers import REPLY_MEASURES, best
 from langheads.text.questions import check_template

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from langheads.classes import classify
+from langheads.classification import classify
 from langheads.view import head_classes
 from tests.unit.test_classes import loss, task
 
