@@ -9,7 +9,7 @@ Minutes: 5 (demo, 20 prompts a language; not run on XL-Sum).
 Number to expect: EXPECTED
 
     python analyses/offtarget.py
-    python analyses/offtarget.py MODEL heads.json hf:csebuetnlp/xlsum:{language} es,vi,hi,ja,th
+    python analyses/offtarget.py MODEL heads.json 'hf:csebuetnlp/xlsum:{language}' es,vi,hi,ja,th
 
 The demo answers in the prompt's language, always; it strays when an English turn stands before
 the prompt, so that is what it is given. For XL-Sum the prompt is the article, cut, and a request
@@ -21,16 +21,16 @@ import sys
 from pathlib import Path
 
 import langheads
+from langheads import off_target
 from langheads.demo import grammar
-from langheads.experiments.offtarget import offtarget
 from langheads.model import DEMO
 from langheads.text import Rules, detector
 
 PROMPTS = 20  # a language
 TEXTS = 60  # documents a language, for the means of the shift
 AMOUNT = 1.0  # of the shift
-DRAWS = 5  # random head sets
-NEW_TOKENS = 40
+DRAWS = 3  # random head sets
+NEW_TOKENS = 20
 ARTICLE_CHARACTERS = 1500
 SUSPECT = "en"
 # The demo's replies have three to eight words; the benchmark's lines of fewer than five words
@@ -38,6 +38,14 @@ SUSPECT = "en"
 DEMO_RULES = Rules(min_words=1)
 OUT = Path("results/offtarget.nc")
 SUMMARISE = "{article}\n\nTL;DR:"
+XLSUM = {
+    "en": "english",
+    "es": "spanish",
+    "vi": "vietnamese",
+    "hi": "hindi",
+    "ja": "japanese",
+    "th": "thai",
+}
 
 
 def demo() -> dict:
@@ -66,7 +74,10 @@ def demo() -> dict:
 def real(model: str, heads: str, source: str, languages: str) -> dict:
     """Any model, with articles to sum up; the first are for means, the last for prompts."""
     wanted = languages.split(",")
-    corpus = langheads.read_texts(source, languages=[*wanted, SUSPECT])
+    # XL-Sum's configurations are named in English, the detector answers with codes.
+    names = {XLSUM[code] if "{language}" in source else code: code for code in [*wanted, SUSPECT]}
+    found = langheads.read_texts(source, languages=names)
+    corpus = langheads.read_texts({code: found.texts[name] for name, code in names.items()})
     chosen = langheads.LanguageHeads.load(heads)
     articles = corpus.back(PROMPTS)
     return {
@@ -92,7 +103,7 @@ def _heads(pairs: list, shape: tuple) -> langheads.HeadSet:
 def main(arguments: list[str]) -> None:
     """Run, save, and print a table."""
     run = real(*arguments) if arguments else demo()
-    found = offtarget(
+    found = off_target(
         run.pop("model"),
         run.pop("heads"),
         run.pop("prompts"),

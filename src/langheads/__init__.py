@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from langheads.classes import HeadClasses
     from langheads.classification import classify
     from langheads.errors import LangheadsError
-    from langheads.experiments import Reply, ablate, compare, deletion, generate
+    from langheads.experiments import (
+        Reply,
+        ablate,
+        compare,
+        deletion,
+        generate,
+        off_target,
+        switch_rates,
+    )
     from langheads.heads import Head, HeadSet, LanguageHeads
     from langheads.model import gated, load, mean_z, shifted
     from langheads.results import load_result, save
@@ -51,6 +59,7 @@ _HOME = {
     "load": "model",
     "load_result": "results",
     "mean_z": "model",
+    "off_target": "experiments",
     "read_questions": "text",
     "read_texts": "text",
     "report": "view",
@@ -59,6 +68,7 @@ _HOME = {
     "select": "selection",
     "shifted": "model",
     "show_attention": "view",
+    "switch_rates": "experiments",
 }
 
 __all__ = [
@@ -81,6 +91,7 @@ __all__ = [
     "load",
     "load_result",
     "mean_z",
+    "off_target",
     "read_questions",
     "read_texts",
     "report",
@@ -89,6 +100,7 @@ __all__ = [
     "select",
     "shifted",
     "show_attention",
+    "switch_rates",
     "view",
 ]
 

@@ -21,6 +21,7 @@ from langheads.text import (
     language_confusion,
     prompt_copy_share,
     repetition_share,
+    right_language,
 )
 
 
@@ -31,7 +32,8 @@ class Judgement:
     Attributes:
         language: as detected on the whole reply.
         confidence: of the detector, share.
-        right: whether that is the wanted language, and sure enough; None where none is wanted.
+        right: whether that is the wanted language, and sure enough; an empty reply is not. None
+            where no language is wanted.
         repetition: share of 4-grams of tokens that stood in the reply before.
         prompt_copy: share of 4-grams of tokens that the prompt has.
         empty: nothing but white space.
@@ -75,7 +77,9 @@ def judge_replies(
             Judgement(
                 language=found,
                 confidence=confidence,
-                right=None if language is None else found == language and confidence > sure,
+                right=None
+                if language is None
+                else right_language(reply.text, language, detect, sure),
                 repetition=repetition_share(tokens),
                 prompt_copy=prompt_copy_share(tokens, reply.prompt_tokens),
                 empty=not reply.text.strip(),

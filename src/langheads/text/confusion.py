@@ -268,7 +268,7 @@ def _harmonic(a: float | None, b: float | None) -> float | None:
 def right_language(text: str, language: str, detect: Detector, sure: float = 0.3) -> bool:
     """Whether the reply as a whole is in the wanted language; an empty one is not."""
     found, share = detect(text)
-    return found == language and share > sure
+    return bool(text.strip()) and found == language and share > sure
 
 
 def switch_rate(before: Sequence[bool], after: Sequence[bool]) -> float:

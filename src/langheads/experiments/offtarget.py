@@ -1,0 +1,295 @@
+"""Off-target replies: do they come back to the wanted language when other languages' heads are off?
+
+For each wanted language L, the same prompts under each condition:
+
+    none                 nothing off
+    own off              L's specific heads off (should hurt, if they carry L)
+    rivals off           specific heads of all other languages off, but for those that L has, too
+    rivals, general off  and the general heads
+    random off           random heads, as many in each layer as `rivals off` has
+    suspect off          specific heads of the language that replies stray into (English)
+    random suspect off   random heads, as many in each layer as `suspect off` has
+    shift                heads of L and the suspect: z + a (mean z over L - mean z over suspect)
+
+Measured: share of replies in L, LPR, WPR, LCPR, and the guards that tell a reply that came back
+from one that fell apart. Random sets are drawn several times from all heads; their replies are
+averaged prompt by prompt before any interval is made.
+
+Source: LAHIS, arXiv 2511.07498, section 5 (English heads off, XL-Sum). Departures: the paper takes
+1% of all heads; here the head set decides. It reports BERTScore; here guards stand for quality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.errors import InputError
+from langheads.experiments.generation import Reply, generate
+from langheads.experiments.quality import judge_replies, reply_nll, require_known
+from langheads.experiments.steering import mean_z_by_language, require_heads_of
+from langheads.heads import HeadSet, LanguageHeads
+from langheads.model import describe, shifted
+from langheads.results import provenance
+from langheads.stats import bootstrap_interval
+from langheads.text import Corpus, Detector, Rules, language_confusion
+
+CONDITIONS = (
+    "none",
+    "own off",
+    "rivals off",
+    "rivals, general off",
+    "random off",
+    "suspect off",
+    "random suspect off",
+    "shift",
+)
+_PER_PROMPT = {
+    "right": "share of prompts",
+    "suspect": "share of prompts",
+    "repetition": "share of 4-grams",
+    "prompt_copy": "share of 4-grams",
+    "empty": "share of prompts",
+    "nll": "nats per token",
+}
+_RATES = ("lpr", "wpr", "lcpr")
+
+
+def off_target(
+    model: TransformerBridge,
+    heads: LanguageHeads,
+    prompts: Mapping[str, Sequence[str]],
+    detect: Detector,
+    *,
+    texts: Mapping[str, Sequence[str]] | None = None,
+    suspect: str = "en",
+    conditions: Sequence[str] = CONDITIONS,
+    amount: float = 1.0,
+    draws: int = 5,
+    max_new_tokens: int = 40,
+    rules: Rules | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    batch_tokens: int | str = "auto",
+    chat: bool = False,
+    bos: bool | None = None,
+) -> xr.Dataset:
+    """Replies of every wanted language under every condition.
+
+    Args:
+        model: the model the heads were chosen in.
+        heads: language -> its specific heads, and the general ones.
+        prompts: language that the reply should be in -> prompts.
+        detect: see `langheads.text.detector`.
+        texts: language -> documents, for the means of ``shift``.
+        suspect: the language that replies stray into.
+        conditions: some of `CONDITIONS`; ``none`` is always there.
+        amount: of the shift.
+        draws: random head sets for each random condition.
+        max_new_tokens: length limit of a reply.
+        rules: of the pass rates, see `langheads.text.Rules`; its `sure` decides about whole
+            replies, too.
+        resamples: of the bootstrap over prompts.
+        seed: of random heads and bootstrap.
+        batch_tokens: tokens a batch, padding and replies included.
+        chat: use the chat template.
+        bos: prepend BOS; None does what the model's tokenizer does by itself.
+
+    Returns:
+        Dataset of kind ``offtarget`` over ``language, condition, prompt``: a value a reply as
+        ``<name>_each``; over ``language, condition``: its mean ``<name>`` with ``<name>_low`` and
+        ``<name>_high`` (95% bootstrap interval over prompts), for ``right``, ``suspect`` (in the
+        suspect's language), ``repetition``, ``prompt_copy``, ``empty``, ``nll`` (of the replies,
+        by the untouched model); ``delta_right`` against ``none``, paired by prompt, with its
+        interval; ``lpr``, ``wpr``, ``lcpr``; ``n_heads``. NaN where a condition has no heads, or
+        the wanted language is the suspect.
+
+    Raises:
+        InputError: no prompts, unknown conditions or languages, a shift without texts.
+        ProvenanceError: heads of another model.
+    """
+    rules = rules or Rules()
+    chosen = tuple(dict.fromkeys(("none", *conditions)))
+    if unknown := [name for name in chosen if name not in CONDITIONS]:
+        raise InputError(
+            f"condition {', '.join(unknown)} asked for; allowed are {'; '.join(CONDITIONS)}"
+        )
+    if not prompts or not all(prompts.values()) or draws < 1:
+        raise InputError("no prompts, or none for one of the languages, or fewer than 1 draw")
+    require_known([*prompts, suspect], detect)
+    require_heads_of(model, heads)
+    if missing := sorted({*prompts, suspect} - set(heads.specific)):
+        raise InputError(
+            f"heads of {', '.join(missing)} are needed; the head set has "
+            f"{', '.join(heads.specific)}"
+        )
+    means: dict[str, Tensor] = {}
+    if "shift" in chosen:
+        needed = dict.fromkeys([*prompts, suspect])
+        if texts is None or not set(needed) <= set(texts):
+            raise InputError(
+                f"a shift needs texts of {', '.join(needed)} for the mean of z; "
+                f"found {', '.join(texts or {}) or 'none'}"
+            )
+        means = mean_z_by_language(model, {lang: texts[lang] for lang in needed}, bos=bos)
+
+    rng = np.random.default_rng(seed)
+    width = max(map(len, prompts.values()))
+    each = {name: np.full((len(prompts), len(chosen), width), np.nan) for name in _PER_PROMPT}
+    rates = {name: np.full((len(prompts), len(chosen)), np.nan) for name in _RATES}
+    n_heads = np.zeros((len(prompts), len(chosen)), dtype=np.int64)
+    settings: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "batch_tokens": batch_tokens,
+        "chat": chat,
+        "bos": bos,
+    }
+    with tqdm(total=len(prompts) * len(chosen), unit="condition", desc="offtarget") as bar:
+        for row, (language, asked) in enumerate(prompts.items()):
+            for column, condition in enumerate(chosen):
+                bar.set_postfix_str(f"{language}, {condition}")
+                sets = _sets(condition, heads, language, suspect, draws, rng)
+                n_heads[row, column] = len(sets[0]) if sets else 0
+                runs = []
+                for off in sets:
+                    with (
+                        shifted(model, off, means[language] - means[suspect], amount)
+                        if condition == "shift"
+                        else nullcontext()
+                    ):
+                        # An empty set stands for nothing off.
+                        gates = off if off and condition != "shift" else None
+                        replies = generate(model, asked, gates=gates, **settings)
+                    runs.append(_measured(model, replies, language, suspect, detect, rules))
+                for name in each if runs else ():
+                    values = np.mean([run[0][name] for run in runs], axis=0)
+                    each[name][row, column, : len(asked)] = values
+                for name in rates if runs else ():
+                    rates[name][row, column] = np.mean([run[1][name] for run in runs])
+                bar.update()
+    return _dataset(
+        each,
+        rates,
+        n_heads,
+        prompts,
+        chosen,
+        resamples,
+        provenance(
+            "offtarget",
+            describe(model),
+            Corpus({lang: tuple(of) for lang, of in prompts.items()}, "prompts", seed),
+            suspect=suspect,
+            detector=detect.name,
+            amount=amount,
+            draws=draws,
+            max_new_tokens=max_new_tokens,
+            sure=rules.sure,
+            min_words=rules.min_words,
+            segment=rules.segment,
+            resamples=resamples,
+            chat=chat,
+        ),
+    )
+
+
+def _sets(
+    condition: str,
+    heads: LanguageHeads,
+    language: str,
+    suspect: str,
+    draws: int,
+    rng: np.random.Generator,
+) -> list[HeadSet]:
+    """The head sets of a condition: one, or the draws of a random one; none where it has none."""
+    empty = HeadSet([], heads.shape)
+    own = heads.specific[language]
+    rivals = empty
+    for other, specific in heads.specific.items():
+        rivals = rivals | specific if other != language else rivals
+    rivals = rivals - own
+    straying = empty if language == suspect else heads.specific[suspect] - own
+    if condition == "none":
+        return [empty]
+    found = {
+        "own off": own,
+        "rivals off": rivals,
+        "rivals, general off": rivals | heads.general if rivals and heads.general else empty,
+        "random off": rivals,
+        "suspect off": straying,
+        "random suspect off": straying,
+        "shift": straying | own if straying else empty,
+    }[condition]
+    if not found:
+        return []
+    if condition.startswith("random"):
+        return [found.layer_matched(rng) for _ in range(draws)]
+    return [found]
+
+
+def _measured(
+    model: TransformerBridge,
+    replies: Sequence[Reply],
+    language: str,
+    suspect: str,
+    detect: Detector,
+    rules: Rules,
+) -> tuple[dict[str, Float[np.ndarray, " prompt"]], dict[str, float]]:
+    """Values a reply, and the pass rates."""
+    judged = judge_replies(model, replies, [language] * len(replies), detect, sure=rules.sure)
+    each = {
+        "right": [bool(one.right) for one in judged],
+        "suspect": [one.language == suspect and one.confidence > rules.sure for one in judged],
+        "repetition": [one.repetition for one in judged],
+        "prompt_copy": [one.prompt_copy for one in judged],
+        "empty": [one.empty for one in judged],
+    }
+    values = {name: np.array(of, dtype=float) for name, of in each.items()}
+    values["nll"] = reply_nll(model, replies)
+    rates = language_confusion([reply.text for reply in replies], language, detect, rules)
+    found = {name: getattr(rates, name) for name in _RATES}
+    return values, {name: np.nan if rate is None else rate for name, rate in found.items()}
+
+
+def _dataset(
+    each: dict[str, Float[np.ndarray, "language condition prompt"]],
+    rates: dict[str, Float[np.ndarray, "language condition"]],
+    n_heads: np.ndarray,
+    prompts: Mapping[str, Sequence[str]],
+    conditions: Sequence[str],
+    resamples: int,
+    attrs: dict[str, Any],
+) -> xr.Dataset:
+    table = ("language", "condition")
+    changes = each["right"] - each["right"][:, :1]
+    variables: dict[str, Any] = {
+        f"{name}_each": ((*table, "prompt"), values, {"units": _PER_PROMPT[name]})
+        for name, values in each.items()
+    }
+    for name, values in (each | {"delta_right": changes}).items():
+        units = {"units": _PER_PROMPT.get(name, "share of prompts")}
+        mean, low, high = (np.full(values.shape[:2], np.nan) for _ in range(3))
+        for row, asked in enumerate(prompts.values()):
+            own = values[row, :, : len(asked)]
+            mean[row] = own.mean(axis=1)
+            there = ~np.isnan(mean[row])
+            if len(asked) > 1:
+                low[row, there], high[row, there] = bootstrap_interval(
+                    own[there].T, resamples=resamples, seed=attrs["seed"]
+                )
+        for suffix, found in (("", mean), ("_low", low), ("_high", high)):
+            variables[f"{name}{suffix}"] = (table, found, units)
+    for name, values in rates.items():
+        variables[name] = (table, values, {"units": "share of replies"})
+    variables["n_heads"] = (table, n_heads, {"units": "count"})
+    variables["prompts"] = ("language", [len(of) for of in prompts.values()], {"units": "count"})
+    return xr.Dataset(
+        variables, coords={"language": list(prompts), "condition": list(conditions)}, attrs=attrs
+    )

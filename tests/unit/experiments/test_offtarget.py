@@ -1,0 +1,184 @@
+"""The off-target table against replies made one condition at a time."""
+
+import numpy as np
+import pytest
+
+from langheads.errors import InputError, ProvenanceError
+from langheads.experiments.generation import generate
+from langheads.experiments.offtarget import CONDITIONS, off_target
+from langheads.experiments.quality import reply_nll
+from langheads.heads import HeadSet, LanguageHeads
+from langheads.model import mean_z, shifted
+from langheads.results import load_result, save
+from langheads.text import Rules, language_confusion
+
+SHAPE = (3, 4)
+PROMPTS = {"zh": ["猫在", "石头", "a"], "hi": ["बिल्ली", "b"], "en": ["the", "cat", "sleeps", "on"]}
+OWN = {"en": ["L0H1", "L2H3"], "zh": ["L1H0", "L0H1"], "hi": ["L1H2"]}
+GENERAL = ["L2H0"]
+
+
+class ByCodePoint:
+    """A language by the last code point of the text, more or less sure of it."""
+
+    name = "by code point"
+    languages = ("en", "zh", "hi")
+
+    def __call__(self, text):
+        last = ord(text[-1]) if text else 0
+        return self.languages[last % 3], 0.25 + 0.1 * (last % 5)
+
+
+@pytest.fixture(scope="module")
+def heads():
+    specific = {language: HeadSet(of, SHAPE) for language, of in OWN.items()}
+    return LanguageHeads(specific, HeadSet(GENERAL, SHAPE), "tiny")
+
+
+@pytest.fixture(scope="module")
+def rules():
+    return Rules(min_words=1, lines="none", empty="wrong")
+
+
+@pytest.fixture(scope="module")
+def found(tiny, heads, texts, rules):
+    return off_target(
+        tiny,
+        heads,
+        PROMPTS,
+        ByCodePoint(),
+        texts=texts,
+        amount=2.0,
+        draws=3,
+        max_new_tokens=5,
+        rules=rules,
+        resamples=200,
+    )
+
+
+OFF = {
+    ("zh", "none"): [],
+    ("zh", "own off"): OWN["zh"],
+    # L0H1 is zh's, too, so it stays on.
+    ("zh", "rivals off"): ["L2H3", "L1H2"],
+    ("zh", "rivals, general off"): ["L2H3", "L1H2", "L2H0"],
+    ("zh", "suspect off"): ["L2H3"],
+    ("hi", "rivals off"): ["L0H1", "L2H3", "L1H0"],
+    ("hi", "suspect off"): ["L0H1", "L2H3"],
+    ("en", "rivals off"): ["L1H0", "L1H2"],
+}
+
+
+@pytest.mark.parametrize("place", OFF, ids=str)
+def test_one_condition(tiny, found, rules, place):
+    language, condition = place
+    detect = ByCodePoint()
+    off = OFF[place]
+    replies = generate(tiny, PROMPTS[language], gates=off or None, max_new_tokens=5)
+    here = found.sel(language=language, condition=condition)
+    seen = [detect(reply.text) for reply in replies]
+    right = [found == language and share > 0.3 for found, share in seen]
+    n = len(replies)
+    np.testing.assert_array_equal(here.right_each[:n], right)
+    assert bool(here.right_each[n:].isnull().all())
+    assert here.right.item() == pytest.approx(np.mean(right))
+    strayed = [found == "en" and share > 0.3 for found, share in seen]
+    assert here.suspect.item() == pytest.approx(np.mean(strayed))
+    assert here.nll.item() == pytest.approx(reply_nll(tiny, replies).mean(), rel=1e-5)
+    rates = language_confusion([r.text for r in replies], language, detect, rules)
+    for name in ("lpr", "wpr", "lcpr"):
+        expected = getattr(rates, name)
+        assert here[name].item() == pytest.approx(
+            np.nan if expected is None else expected, nan_ok=True
+        )
+    assert int(here.n_heads) == len(off)
+
+
+def test_the_shift_goes_from_the_suspect_to_the_wanted(tiny, found, texts):
+    means = {
+        language: mean_z(tiny, [tiny.to_tokens(t, prepend_bos=True)[0] for t in texts[language]])
+        for language in ("en", "hi")
+    }
+    with shifted(tiny, [*OWN["en"], *OWN["hi"]], means["hi"] - means["en"], 2.0):
+        replies = generate(tiny, PROMPTS["hi"], max_new_tokens=5)
+    nll = reply_nll(tiny, replies)
+    here = found.sel(language="hi", condition="shift")
+    np.testing.assert_allclose(here.nll_each[: len(nll)], nll, rtol=1e-5)
+    assert not np.allclose(nll, found.nll_each.sel(language="hi", condition="none")[: len(nll)])
+
+
+def test_what_there_is_no_condition_for(found):
+    """English cannot be brought back from English."""
+    english = found.sel(language="en")
+    without = [c for c in CONDITIONS if bool(english.right.sel(condition=c).isnull())]
+    assert without == ["suspect off", "random suspect off", "shift"]
+    assert not bool(found.right.sel(language=["zh", "hi"]).isnull().any())
+
+
+def test_random_sets_are_matched_and_averaged(tiny, heads, rules):
+    """With all heads of a layer every draw is the same set, so the average is exact."""
+    full = HeadSet([(1, h) for h in range(4)], SHAPE)
+    specific = {"zh": HeadSet(["L0H0"], SHAPE), "en": full}
+    every = LanguageHeads(specific, HeadSet([], SHAPE), "tiny")
+    found = off_target(
+        tiny,
+        every,
+        {"zh": PROMPTS["zh"]},
+        ByCodePoint(),
+        conditions=["suspect off", "random suspect off", "rivals, general off"],
+        draws=2,
+        max_new_tokens=5,
+        rules=rules,
+    ).sel(language="zh")
+    assert found.condition.values.tolist()[0] == "none"
+    here, random = found.sel(condition="suspect off"), found.sel(condition="random suspect off")
+    for name in ("right", "nll", "repetition", "lpr"):
+        assert random[name].item() == pytest.approx(here[name].item())
+    # No general heads, so nothing to add.
+    assert bool(found.right.sel(condition="rivals, general off").isnull())
+
+
+def test_intervals(found):
+    for name in ("right", "nll", "delta_right"):
+        there = found[name].notnull()
+        assert bool((found[f"{name}_low"] <= found[name] + 1e-12).where(there, True).all())
+        assert bool((found[f"{name}_high"] >= found[name] - 1e-12).where(there, True).all())
+    none = found.sel(condition="none")
+    np.testing.assert_array_equal(none.delta_right, 0)
+    np.testing.assert_array_equal(none.delta_right_high, 0)
+    np.testing.assert_allclose(found.delta_right, found.right - none.right, atol=1e-12)
+    # By hand: the two prompts of hi, drawn with replacement, give four means.
+    each = found.nll_each.sel(language="hi", condition="none")[:2].values
+    here = found.sel(language="hi", condition="none")
+    assert (here.nll_low.item(), here.nll_high.item()) == pytest.approx((each.min(), each.max()))
+
+
+def test_saved_and_read(found, tmp_path):
+    assert load_result(save(found, tmp_path / "o.nc"), "offtarget").identical(found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"conditions": ["rival off"]}, "condition rival off asked for; allowed are none; own"),
+        ({"prompts": {}}, "no prompts"),
+        ({"draws": 0}, "fewer than 1 draw"),
+        ({"prompts": {"fr": ["a"]}}, "language fr is wanted"),
+        ({"texts": None}, "a shift needs texts of zh, hi, en .* found none"),
+        ({"suspect": "de"}, "language de is wanted"),
+    ],
+)
+def test_refused(tiny, heads, texts, changes, message):
+    arguments = {"prompts": PROMPTS, "texts": texts} | changes
+    prompts = arguments.pop("prompts")
+    with pytest.raises(InputError, match=message):
+        off_target(tiny, heads, prompts, ByCodePoint(), **arguments)
+
+
+def test_heads_that_do_not_belong(tiny, heads):
+    only = LanguageHeads({"zh": heads.specific["zh"]}, heads.general, "tiny")
+    with pytest.raises(InputError, match="heads of en, hi are needed; the head set has zh"):
+        off_target(tiny, only, {"zh": ["a"], "hi": ["b"]}, ByCodePoint(), conditions=[])
+    other = LanguageHeads({}, HeadSet([], (9, 9)), "other")
+    with pytest.raises(ProvenanceError, match="a model of 9 layers x 9 heads"):
+        off_target(tiny, other, PROMPTS, ByCodePoint(), conditions=[])
