@@ -78,6 +78,20 @@ class HeadClasses:
             "agnostic": measured * alpha**2
         }
 
+    @property
+    def distinct(self) -> dict[str, HeadSet]:
+        """Language -> those of its specific heads whose harm is shown to be larger in it: the
+        interval of the difference lies on its side of 0. The others are specific because the
+        other language's interval is wide, not because it is shown to differ."""
+        _, low, high = self.harm * self.deltas["difference"]
+        # Turned over, the lower end is the larger one.
+        low, high = np.minimum(low, high), np.maximum(low, high)
+        first, second = self.languages
+        return {
+            first: HeadSet([h for h in self.specific[first] if low[h] > 0], self.shape),
+            second: HeadSet([h for h in self.specific[second] if high[h] < 0], self.shape),
+        }
+
     def save(self, path: str | Path) -> Path:
         """Write the JSON file (format 1), atomically; returns its path."""
         document = {
@@ -92,6 +106,7 @@ class HeadClasses:
             "counts": self.counts,
             "expected_by_chance": self.expected_by_chance,
             "specific": {name: _pairs(heads) for name, heads in self.specific.items()},
+            "distinct": {name: _pairs(heads) for name, heads in self.distinct.items()},
             "agnostic": _pairs(self.agnostic),
             "other": _pairs(self.other),
             "deltas": {

@@ -20,10 +20,10 @@ All resamples are one matrix of counts [bootstraps, example], and all their mean
 [example, heads]: `scipy.stats.bootstrap` would copy every head's examples for every resample.
 
 "A-specific" rests on B's interval not excluding `min_drop`, which is not evidence that B needs
-nothing: fewer examples make more heads specific. The interval of the difference speaks to that. No
-correction for many heads is made; `expected_by_chance` says how many a class would hold if no head
-mattered: an interval at `level` lies above 0 for level/2 of such heads. Below about 20 examples
-percentile intervals are too narrow.
+nothing: fewer examples make more heads specific. `HeadClasses.distinct` names those specific heads
+whose difference between the languages excludes 0. No correction for many heads is made;
+`expected_by_chance` says how many a class would hold if no head mattered: an interval at `level`
+lies above 0 for level/2 of such heads. Below about 20 examples percentile intervals are too narrow.
 """
 
 from __future__ import annotations

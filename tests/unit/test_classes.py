@@ -135,6 +135,23 @@ def test_thresholds():
     assert per_token.units == "nats per token"
 
 
+def test_a_specific_head_need_not_be_shown_to_differ():
+    """The same mean in both languages, but with noise that hides it in one."""
+    found = classify(task())
+    assert found.distinct == found.specific
+    reverse = classify(task(), ("hi", "en"))
+    assert reverse.distinct == reverse.specific
+    assert classify(loss()).distinct == classify(loss()).specific
+    data = task()
+    noise = np.random.default_rng(5).normal(size=60)
+    noise -= noise.mean()
+    data.example_delta_answer_logprob[0, 0, :, 0, 0] = -0.5 + 0.1 * noise
+    data.example_delta_answer_logprob[0, 1, :, 0, 0] = -0.5 + 10 * noise
+    found = classify(data)
+    assert found.specific["en"] == heads((1, 0), (0, 0))
+    assert found.distinct["en"] == heads((1, 0))
+
+
 def test_silent_examples_are_no_drop():
     """A measure that no example changed has an interval of 0 to 0."""
     data = task()

@@ -84,6 +84,9 @@ def test_scan_then_classes(verb, tiny_folder, tiny, questions, out):
         key = name if name == "agnostic" else f"{name}-specific"
         assert lines[key].startswith(f"{len(heads)} (by chance ")
         assert lines[key].endswith(f") {heads}".rstrip())
+    for language, heads in classes.distinct.items():
+        said = f"{len(heads)} of its {len(classes.specific[language])} {heads}".rstrip()
+        assert lines[f"shown to matter more to {language}"] == said
 
 
 def test_screen_on_the_command_line(verb, tiny_folder, texts_folder, out):

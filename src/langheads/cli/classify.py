@@ -46,8 +46,14 @@ def classify(
     groups = {f"{name}-specific": heads for name, heads in classes.specific.items()}
     groups["agnostic"] = classes.agnostic
     for name, heads in groups.items():
-        chance = classes.expected_by_chance[name]
-        typer.echo(f"{name}: {len(heads)} (by chance {chance:.2g}) {heads}".rstrip(), err=True)
+        chance = f"by chance {classes.expected_by_chance[name]:.2g}"
+        typer.echo(f"{name}: {len(heads)} ({chance}) {heads}".rstrip(), err=True)
+    for language, heads in classes.distinct.items():
+        typer.echo(
+            f"shown to matter more to {language}: {len(heads)} of its "
+            f"{len(classes.specific[language])} {heads}".rstrip(),
+            err=True,
+        )
     for name in ("other", "not measured"):
         typer.echo(f"{name}: {classes.counts[name]}", err=True)
     typer.echo(out)
