@@ -9,8 +9,10 @@ import xarray as xr
 import langheads
 from langheads import pipeline
 from langheads.demo import grammar
-from langheads.errors import InputError
+from langheads.errors import InputError, InterventionError
+from langheads.heads import Head
 from langheads.model import DEMO
+from langheads.view.patterns import AttentionData
 
 SMALL = {"docs": 4, "seed": 2, "max_tokens": 60, "languages": ["zh", "en"]}
 CHOICE = {"quantile": 0.7, "general_at": 3, "share": 0.2}
@@ -29,7 +31,7 @@ def test_a_run_is_its_steps(tiny, texts, tmp_path):
     )  # fmt: skip
     assert page == tmp_path / "run" / "report.html"
     assert sorted(os.listdir(page.parent)) == [
-        "ablation.nc", "heads.json", "report.html", "scores.nc",
+        "ablation.nc", "attention.json", "heads.json", "report.html", "scores.nc",
     ]  # fmt: skip
     scores = langheads.score(tiny, texts, method=["taylor", "lahis"], **SMALL)
     heads = langheads.select(scores, score="taylor", **CHOICE)
@@ -43,7 +45,26 @@ def test_a_run_is_its_steps(tiny, texts, tmp_path):
     written = langheads.load_result(page.parent / "ablation.nc", "ablation")
     xr.testing.assert_equal(written, proof)
     assert written.attrs["overlap"] == 0
+    view = AttentionData.load(page.parent / "attention.json")
+    assert [context.label for context in view.contexts] == ["zh", "en"]
+    for head in view.heads:
+        # A head may be on both lists.
+        for language in head.role.split(", "):
+            assert Head.parse(head.name) in heads.specific[language]
+        taylor = scores.taylor.sel(language=head.role.split(", ")[0]).values
+        assert head.score == taylor[Head.parse(head.name)]
     assert "<html" in page.read_text("utf-8")[:500]
+
+
+def test_a_picture_that_cannot_be_made_loses_no_run(tiny, texts, tmp_path, monkeypatch, caplog):
+    def show_attention(*arguments, **keywords):
+        raise InterventionError("no pattern")
+
+    monkeypatch.setattr(pipeline, "show_attention", show_attention)
+    (tmp_path / "attention.json").write_text("of an earlier run")
+    pipeline.run(tiny, texts, tmp_path, proof_docs=3, controls=2, selection=CHOICE, **SMALL)
+    assert "no picture of attention: no pattern" in caplog.text
+    assert sorted(os.listdir(tmp_path)) == ["ablation.nc", "heads.json", "report.html", "scores.nc"]
 
 
 def test_what_was_finished_is_kept(tiny, texts, tmp_path):

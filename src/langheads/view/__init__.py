@@ -1,8 +1,18 @@
-"""Pictures and the report: functions of saved results, nothing is measured here."""
+"""Pictures and the report: functions of saved results, but `show_attention`, which runs the model
+for what it shows."""
 
+from langheads.view.attention import AttentionView, show_attention
 from langheads.view.classes import head_classes
 from langheads.view.figures import head_map, layer_profile
 from langheads.view.matrix import specificity_matrix
 from langheads.view.page import report
 
-__all__ = ["head_classes", "head_map", "layer_profile", "report", "specificity_matrix"]
+__all__ = [
+    "AttentionView",
+    "head_classes",
+    "head_map",
+    "layer_profile",
+    "report",
+    "show_attention",
+    "specificity_matrix",
+]

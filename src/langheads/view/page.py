@@ -1,18 +1,15 @@
 """One page from a folder of results: no network, no other file, safe with any names in it.
 
 The page holds plotly.js once and every figure as JSON. Its content security policy lets exactly
-two scripts run, known by their hashes, and no request leave; names from files are escaped all the
-same. Figures take their colours from a template, which the page's script chooses by the reader's
-light or dark setting.
+its own scripts run, known by their hashes, and no request leave; names from files are escaped all
+the same. Figures take their colours from a template, which the page's script chooses by the
+reader's light or dark setting.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +25,11 @@ from langheads.files import read_json, write_text_atomically
 from langheads.heads import LanguageHeads
 from langheads.results import load_result, require_same_model
 from langheads.view import judge, words
+from langheads.view.attention_page import attention_json, attention_scripts
+from langheads.view.embed import csp_hash, resource, script_json
 from langheads.view.figures import Planted, head_map, layer_profile, scored_methods
 from langheads.view.matrix import specificity_matrix
+from langheads.view.patterns import AttentionData
 from langheads.view.style import DARK, LEVEL, LIGHT, METHODS, check_kind, names
 
 _MAP = (
@@ -44,6 +44,11 @@ _MATRIX = (
     "How to read it: each row switches off one language's heads, each column is a language's text; "
     "heads that carry a language show as a strong outlined diagonal on the left and as nothing on "
     "the right, where random heads are off."
+)
+_ATTENTION = (
+    "How to read it: choose a head, then point at a word; shaded are the words that it looks at. "
+    "These are single texts, picked to look at and not to prove anything: where a head looks does "
+    "not say what it passes on."
 )
 _LIMITS = (
     "A gradient score says how much the loss answers to a small change of one head. It is a reason "
@@ -78,6 +83,7 @@ class _Section:
     verdicts: Sequence[judge.Verdict] = ()
     pictures: Sequence[_Picture] = ()
     tables: Sequence[words.Table] = ()
+    attention: Sequence[AttentionData] = ()
 
 
 @dataclass
@@ -87,6 +93,7 @@ class _Run:
     scores: dict[str, xr.Dataset] = field(default_factory=dict)
     heads: dict[str, LanguageHeads] = field(default_factory=dict)
     ablation: dict[str, xr.Dataset] = field(default_factory=dict)
+    attention: dict[str, AttentionData] = field(default_factory=dict)
     planted: Planted = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
 
@@ -94,15 +101,16 @@ class _Run:
 def report(run: str | Path, out: str | Path | None = None) -> Path:
     """Write one offline HTML page about a folder of results.
 
-    Taken are ``scores.nc``, ``heads.json``, ``ablation.nc`` and ``planted.json``, and other files
-    of these kinds under other names; what is missing is left out of the page, with a note.
+    Taken are ``scores.nc``, ``heads.json``, ``ablation.nc``, ``planted.json`` and
+    ``attention.json``, and other files of these kinds under other names; what is missing is left
+    out of the page, with a note.
 
     Args:
         run: a folder with results of one model.
         out: the page; by default ``report.html`` in `run`.
 
     Returns:
-        The page's path. About 5 MB, nearly all of it plotly.js.
+        The page's path. About 5 MB, nearly all of it plotly.js; with attention 1.3 MB more.
 
     Raises:
         InputError: no such folder, nothing in it to report, a file that cannot be read, or a page
@@ -125,7 +133,7 @@ def _read(folder: Path) -> _Run:
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; a run is a folder with scores.nc or ablation.nc")
     run = _Run()
-    expected = ("scores.nc", "heads.json", "ablation.nc", "planted.json")
+    expected = ("scores.nc", "heads.json", "ablation.nc", "planted.json", "attention.json")
     paths = [folder / name for name in expected if (folder / name).is_file()]
     paths += [p for p in sorted(folder.iterdir()) if p.is_file() and p.name not in expected]
     for path in paths:
@@ -138,7 +146,7 @@ def _read(folder: Path) -> _Run:
             if path.name in expected:
                 raise
             run.left_out.append(path.name)
-    if not (run.scores or run.heads or run.ablation):
+    if not (run.scores or run.heads or run.ablation or run.attention):
         raise InputError(
             f"nothing to report in {folder}: expected scores.nc, heads.json or ablation.nc, found "
             f"{', '.join(sorted(p.name for p in folder.iterdir())[:8]) or 'an empty folder'}"
@@ -163,7 +171,15 @@ def _take(run: _Run, path: Path) -> None:
     if path.name == "planted.json":
         run.planted = _planted(path)
         return
+    if path.name == "attention.json" or _is_attention(path):
+        run.attention[path.name] = AttentionData.load(path)
+        return
     run.heads[path.name] = LanguageHeads.load(path)
+
+
+def _is_attention(path: Path) -> bool:
+    document = read_json(path)
+    return isinstance(document, dict) and document.get("kind") == "attention"
 
 
 def _planted(path: Path) -> Planted:
@@ -191,6 +207,7 @@ def _sources(run: _Run) -> list[tuple[str, dict[str, Any]]]:
         *((name, dict(ds.attrs)) for name, ds in run.scores.items()),
         *((name, dict(heads.provenance)) for name, heads in run.heads.items()),
         *((name, dict(ds.attrs)) for name, ds in run.ablation.items()),
+        *((name, dict(view.provenance)) for name, view in run.attention.items()),
     ]
     return [(name, attrs) for name, attrs in all_of_them if attrs]
 
@@ -239,6 +256,15 @@ def _sections(run: _Run) -> list[_Section]:
                 f"heads-{number}",
                 _title("Chosen heads", name, len(run.heads)),
                 tables=[words.heads_table(chosen)],
+            )
+        )
+    for number, (name, view) in enumerate(run.attention.items(), start=1):
+        sections.append(
+            _Section(
+                f"attention-of-{number}",
+                _title("Attention in context", name, len(run.attention)),
+                paragraphs=[_ATTENTION],
+                attention=[view],
             )
         )
     sections.append(_Section("limits", "What the numbers show, and what not", paragraphs=_LIMITS))
@@ -323,33 +349,21 @@ def _page(sections: list[_Section], run_name: str) -> str:
         "light": pio.templates[LIGHT].to_plotly_json(),
         "dark": pio.templates[DARK].to_plotly_json(),
     }
-    library = get_plotlyjs()
-    script = _resource("page.js")
+    views = [view for section in sections for view in section.attention]
+    scripts = [get_plotlyjs(), resource("page.js"), *(attention_scripts(views) if views else [])]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(_resource("page.html.j2")).render(
+    return environment.from_string(resource("page.html.j2")).render(
         run=run_name,
         shown=shown,
         data=_json({"figures": figures, "templates": templates}),
-        library=Markup(library),
-        script=Markup(script),
-        script_hashes=[_csp_hash(library), _csp_hash(script)],
+        attention_css=Markup(resource("attention.css")) if views else "",
+        attention_data=attention_json(views) if views else "",
+        scripts=[Markup(script) for script in scripts],
+        script_hashes=[csp_hash(script) for script in scripts],
     )
 
 
-def _resource(name: str) -> str:
-    return files("langheads.view").joinpath(name).read_text(encoding="utf-8")
-
-
 def _json(value: Any) -> Markup:
-    """JSON that can stand in a script tag: no character of it can end the tag or open a comment."""
-    text = pio.json.to_json_plotly(value, engine="json")
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
-def _csp_hash(script: str) -> str:
-    digest = hashlib.sha256(script.encode("utf-8")).digest()
-    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+    return script_json(pio.json.to_json_plotly(value, engine="json"))

@@ -1,0 +1,210 @@
+"""Tokens as a reader can read them: whole characters of the text, each shown once.
+
+Tokenizers cut where they like: byte-level and byte-fallback pieces are parts of a character, and
+pieces of Hindi or Thai begin with a vowel sign that cannot stand alone. A display unit is the
+shortest run of tokens that ends between two characters, a letter with its signs and an emoji with
+all that is joined to it being one character. The labels of the units are slices of the text, so
+joined they give it back.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from langheads.errors import InputError
+
+_JOINER = "\u200d"
+# Scripts that are written without spaces: there a unit is as good as a word.
+_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+
+
+@dataclass(frozen=True)
+class DisplayTokens:
+    """A text's tokens and the units that they are shown as.
+
+    Attributes:
+        ids: the tokens, ``[pos]``.
+        labels: a text a unit.
+        tokens: the unit's tokens as (start, stop) into `ids`; units follow each other and take all.
+        chars: the unit's characters as (start, stop) into the text; empty for BOS.
+    """
+
+    ids: tuple[int, ...]
+    labels: tuple[str, ...]
+    tokens: tuple[tuple[int, int], ...]
+    chars: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def text(self) -> str:
+        """The text that the units cover: their labels joined, without BOS."""
+        return "".join(
+            label
+            for label, (start, stop) in zip(self.labels, self.chars, strict=True)
+            if start < stop
+        )
+
+    def joined(self, starts: Iterable[int]) -> DisplayTokens:
+        """Larger units: one from each unit in `starts` up to the next; the first must be 0."""
+        bounds = [*starts, len(self)]
+        runs = [slice(a, b) for a, b in pairwise(bounds)]
+        return DisplayTokens(
+            self.ids,
+            tuple("".join(self.labels[run]) for run in runs),
+            tuple((self.tokens[run][0][0], self.tokens[run][-1][1]) for run in runs),
+            tuple((self.chars[run][0][0], self.chars[run][-1][1]) for run in runs),
+        )
+
+
+def display_tokens(tokenizer: Any, text: str, *, bos: bool, max_tokens: int) -> DisplayTokens:
+    """Tokenise a text and find its display units.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer. A slow one has no offsets; its pieces are decoded, so
+            labels are slices of what they decode to.
+        text: the text.
+        bos: prepend the tokenizer's BOS, which is shown as ``<bos>``.
+        max_tokens: tokens beyond are cut off, BOS included.
+
+    Raises:
+        InputError: BOS asked of a tokenizer that has none, or a text without tokens.
+
+    Example:
+        >>> import langheads
+        >>> tokenizer = langheads.load("demo").tokenizer
+        >>> display_tokens(tokenizer, "a 猫", bos=True, max_tokens=9).labels
+        ('<bos>', 'a', ' 猫')
+    """
+    if bos and tokenizer.bos_token_id is None:
+        raise InputError("BOS asked for, but the tokenizer has no BOS token; use --no-bos")
+    room = max_tokens - bos
+    if getattr(tokenizer, "is_fast", False):
+        encoded = tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        ids = encoded["input_ids"]
+        offsets = [(int(start), int(stop)) for start, stop in encoded["offset_mapping"]]
+    else:
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        text, offsets = _decoded(tokenizer, ids)
+    if not ids[:room]:
+        raise InputError(f"the text {text[:40]!r} has no tokens to show")
+    groups, chars = _units(text, offsets, min(room, len(ids)))
+    first = int(bos)
+    front = (((0, 1),), ((0, 0),), ("<bos>",)) if bos else ((), (), ())
+    return DisplayTokens(
+        ids=(*((tokenizer.bos_token_id,) if bos else ()), *ids[:room]),
+        labels=(*front[2], *(text[start:stop] for start, stop in chars)),
+        tokens=(*front[0], *((start + first, stop + first) for start, stop in groups)),
+        chars=(*front[1], *chars),
+    )
+
+
+def word_starts(display: DisplayTokens) -> list[int]:
+    """The units that begin a word: after BOS, at spaces, and between letters and signs.
+
+    In scripts written without spaces each unit stays by itself.
+
+    Example:
+        >>> import langheads
+        >>> tokenizer = langheads.load("demo").tokenizer
+        >>> display = display_tokens(tokenizer, "The cat.", bos=False, max_tokens=9)
+        >>> display.joined(word_starts(display)).labels
+        ('The', ' cat', '.')
+    """
+    starts = [0]
+    for i in range(1, len(display)):
+        last, first = display.labels[i - 1][-1:], display.labels[i][:1]
+        if not last or not first or display.chars[i - 1] == (0, 0):
+            starts.append(i)
+        elif "".join(display.labels[starts[-1] : i]).isspace():
+            # A space belongs to the word after it.
+            continue
+        elif (
+            last.isspace() != first.isspace()
+            or _is_letter(last) != _is_letter(first)
+            or unicodedata.name(first, "").startswith(_UNSPACED)
+        ):
+            starts.append(i)
+    return starts
+
+
+def _is_letter(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LMN"
+
+
+def _units(
+    text: str, offsets: Sequence[tuple[int, int]], used: int
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Units of the first `used` tokens: their tokens, and their characters."""
+    # Where each token ends: at the furthest character reached so far. What no token claims, such
+    # as the spaces that some offsets leave out, goes to the token after it.
+    ends, reached = [], 0
+    for _, stop in offsets:
+        reached = max(reached, stop)
+        ends.append(reached)
+    # Later tokens that begin before this end share its last character.
+    first_after, least = [], len(text)
+    for start, stop in reversed(offsets):
+        first_after.append(least)
+        if start < stop:
+            least = min(least, start)
+    first_after.reverse()
+    groups: list[tuple[int, int]] = []
+    chars: list[tuple[int, int]] = []
+    token, char = 0, 0
+    for i in range(used):
+        end = len(text) if i + 1 == len(offsets) else ends[i]
+        whole = end > char and first_after[i] >= end and _may_part(text, end)
+        if whole or i + 1 == used:
+            if i + 1 == used and end <= char and groups:
+                # The last tokens add no character of their own.
+                groups[-1] = (groups[-1][0], used)
+                continue
+            groups.append((token, i + 1))
+            chars.append((char, end))
+            token, char = i + 1, end
+    return groups, chars
+
+
+def _may_part(text: str, at: int) -> bool:
+    """Whether the characters on both sides of `at` can stand apart."""
+    if at >= len(text):
+        return True
+    before, after = text[at - 1], text[at]
+    if before == _JOINER or after == _JOINER or "\U0001f3fb" <= after <= "\U0001f3ff":
+        return False
+    if _is_flag_part(before) and _is_flag_part(after):
+        run = 0
+        while run < at and _is_flag_part(text[at - 1 - run]):
+            run += 1
+        return run % 2 == 0
+    # A sign has to be shown on its letter; emoji tags and variation selectors are such signs too.
+    return unicodedata.category(after)[0] != "M" and not "\U000e0020" <= after <= "\U000e007f"
+
+
+def _is_flag_part(character: str) -> bool:
+    return "\U0001f1e6" <= character <= "\U0001f1ff"
+
+
+def _decoded(tokenizer: Any, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+    """What the tokens decode to, and the characters of each."""
+
+    def decode(some: Sequence[int]) -> str:
+        return tokenizer.decode(some, clean_up_tokenization_spaces=False)
+
+    text = decode(ids)
+    offsets, start = [], 0
+    for count in range(1, len(ids) + 1):
+        prefix = decode(ids[:count])
+        # Part of a character decodes to the replacement character, which is not in the text.
+        stop = len(prefix) if text.startswith(prefix) else start
+        offsets.append((start, stop))
+        start = max(start, stop)
+    return text, offsets
