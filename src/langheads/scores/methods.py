@@ -127,8 +127,6 @@ def measure_scores(
             found.gradients[language] = g
             total = (nll * of_language.n_predicted).sum()
             found.nats_per_byte[language] = total / of_language.n_bytes.sum()
-            found.add("grad_abs", language, np.abs(g).mean(axis=0))
-            found.add("helpful", language, (g < 0).mean(axis=0))
             for name in methods:
                 if name in SCORES:
                     found.add(name, language, SCORES[name].values(g))
@@ -160,6 +158,8 @@ def measure_scores(
             if "random" in methods:
                 rng = np.random.default_rng([seed, number])
                 found.add("random", language, rng.random(head_shape(model)))
+            found.add("grad_abs", language, np.abs(g).mean(axis=0))
+            found.add("helpful", language, (g < 0).mean(axis=0))
     if "entropy" in methods:
         found.maps["entropy"] = activation.activation_entropy(norms)
     return found

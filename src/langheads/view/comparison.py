@@ -1,0 +1,261 @@
+"""Pictures of the benchmark of scores: against exact knock-out, and as deletion curves."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.subplots import make_subplots
+
+from langheads import stats
+from langheads.errors import InputError
+from langheads.view.style import COLOURWAY, LIGHT, METHODS, check_kind, literal, names
+
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
+_PANELS = {
+    "spearman": "Spearman with exact knock-out",
+    "average_precision": "average precision on planted heads",
+    "area": "area under the deletion curve, share of NLL",
+    "split_half": "split-half reliability",
+}
+
+
+def score_against_knockout(
+    scores: xr.Dataset, knockout: xr.Dataset, method: str = "lahis"
+) -> go.Figure:
+    """One panel a language: exact rise in NLL (across) against a score (up), one dot a head.
+
+    Args:
+        scores: dataset of kind ``scores``.
+        knockout: dataset of kind ``knockout``, zero baseline, of the same model.
+        method: a variable of `scores`; hyphens will do.
+
+    Returns:
+        A plotly figure of fixed size; each panel's title gives the rank correlation. Where the
+        score is in nats per token, the diagonal is where it tells the truth.
+
+    Raises:
+        InputError: another kind of dataset, no such score, no common language.
+
+    Example:
+        >>> score_against_knockout(scores, knockout, "quadrature").show()  # doctest: +SKIP
+    """
+    method = method.replace("-", "_")
+    check_kind(scores, "scores", [method])
+    check_kind(knockout, "knockout", ["delta_nats_per_token"])
+    languages = [x for x in names(scores, "language") if x in names(knockout, "language")]
+    if not languages:
+        raise InputError("scores and knock-outs have no language in common")
+    unit = str(scores[method].attrs.get("units", "unit unknown"))
+    exact = knockout.delta_nats_per_token.sel(baseline="zero")
+    titles = []
+    for language in languages:
+        rho = stats.rank_correlation(
+            scores[method].sel(language=language).values, exact.sel(language=language).values
+        )
+        titles.append(f"{literal(language)}, Spearman {rho:.2f}")
+    columns = min(len(languages), 3)
+    rows = math.ceil(len(languages) / columns)
+    figure = make_subplots(
+        rows, columns, subplot_titles=titles, horizontal_spacing=0.09, vertical_spacing=0.34 / rows
+    )
+    for i, language in enumerate(languages):
+        at = {"row": i // columns + 1, "col": i % columns + 1}
+        x = exact.sel(language=language).values
+        y = scores[method].sel(language=language).values
+        layers, heads = np.indices(x.shape)
+        if unit == "nats per token":
+            ends = [float(np.nanmin(x)), float(np.nanmax(x))]
+            diagonal = {"width": 1, "dash": "dot", "color": "#808080"}
+            figure.add_trace(
+                go.Scatter(
+                    x=ends, y=ends, mode="lines", line=diagonal, hoverinfo="skip", showlegend=False
+                ),
+                **at,
+            )
+        figure.add_trace(
+            go.Scatter(
+                x=x.ravel(),
+                y=y.ravel(),
+                mode="markers",
+                marker={"color": COLOURWAY[0], "size": 6, "opacity": 0.75},
+                hovertext=[f"L{a}H{b}" for a, b in zip(layers.ravel(), heads.ravel(), strict=True)],
+                hovertemplate=f"<b>%{{hovertext}}</b> {literal(language)}<br>exact %{{x:.4g}} nats "
+                f"per token<br>score %{{y:.4g}} {literal(unit)}<extra></extra>",
+                showlegend=False,
+            ),
+            **at,
+        )
+        if i + columns >= len(languages):
+            figure.update_xaxes(title_text="exact rise, nats per token", **at)
+        if at["col"] == 1:
+            figure.update_yaxes(title_text=f"score, {literal(unit)}", **at)
+    return _finish(
+        figure,
+        f"{METHODS.get(method, method)} against exact knock-out",
+        literal(scores.attrs.get("model", "model unknown")),
+        rows,
+        columns,
+    )
+
+
+def deletion_curves(deletion: xr.Dataset) -> go.Figure:
+    """One panel a language: what it loses, and the others on average, as heads go by each score.
+
+    Args:
+        deletion: dataset of kind ``deletion``.
+
+    Returns:
+        A plotly figure; solid lines are the language's own text, dotted ones the mean of the
+        other languages'. A click in the legend hides a score.
+
+    Raises:
+        InputError: another kind of dataset.
+    """
+    check_kind(deletion, "deletion", ["rise"])
+    languages = names(deletion, "heads_of")
+    columns = min(len(languages), 3)
+    rows = math.ceil(len(languages) / columns)
+    figure = make_subplots(
+        rows,
+        columns,
+        subplot_titles=[literal(x) for x in languages],
+        horizontal_spacing=0.08,
+        vertical_spacing=0.34 / rows,
+    )
+    steps = deletion.step.values
+    for i, language in enumerate(languages):
+        at = {"row": i // columns + 1, "col": i % columns + 1}
+        for k, method in enumerate(names(deletion, "score")):
+            rise = 100 * deletion.rise.sel(score=method, heads_of=language)
+            own = rise.sel(text_of=language).values
+            others = rise.drop_sel(text_of=language).mean("text_of").values
+            label = literal(method.replace("_", "-"))
+            for values, dash, whose in ((own, "solid", language), (others, "dot", "others")):
+                figure.add_trace(
+                    go.Scatter(
+                        x=steps,
+                        y=values,
+                        mode="lines+markers",
+                        line={"color": COLOURWAY[k % len(COLOURWAY)], "dash": dash, "width": 1.5},
+                        marker={"symbol": _SYMBOLS[k % len(_SYMBOLS)], "size": 6},
+                        name=label,
+                        legendgroup=label,
+                        showlegend=i == 0 and dash == "solid",
+                        hovertemplate=f"{label}, text of {literal(whose)}<br>%{{x}} heads off: "
+                        "%{y:+.2f}%<extra></extra>",
+                    ),
+                    **at,
+                )
+        figure.update_xaxes(type="log", tickvals=list(steps), **at)
+        if i + columns >= len(languages):
+            figure.update_xaxes(title_text="heads off", **at)
+        if at["col"] == 1:
+            figure.update_yaxes(title_text="rise in NLL, %", **at)
+    return _finish(
+        figure,
+        "Heads removed in the order of each score",
+        f"{literal(deletion.attrs.get('model', 'model unknown'))}, "
+        f"{literal(deletion.attrs.get('docs', '?'))} held-out documents a language; solid: own "
+        "text, dotted: mean of the others",
+        rows,
+        columns,
+        legend=150,
+    )
+
+
+def score_benchmark(comparison: xr.Dataset) -> go.Figure:
+    """One panel a measure, one row a score, one dot a language; the bar is the mean.
+
+    Args:
+        comparison: dataset of kind ``comparison``.
+
+    Returns:
+        A plotly figure of fixed size; measures that the run did not make are left out.
+
+    Raises:
+        InputError: another kind of dataset, or one without any measure.
+    """
+    check_kind(comparison, "comparison", ["spearman"])
+    panels = [name for name in _PANELS if np.isfinite(comparison[name]).any()]
+    if not panels:
+        raise InputError("the comparison has no measure to show")
+    methods = names(comparison, "score")
+    languages = names(comparison, "language")
+    figure = make_subplots(
+        1,
+        len(panels),
+        subplot_titles=[_PANELS[name] for name in panels],
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+    )
+    figure.update_annotations(font_size=11)
+    rows = [literal(method) for method in methods]
+    for column, name in enumerate(panels, start=1):
+        values = comparison[name].values
+        figure.add_trace(
+            go.Bar(
+                x=[np.nanmean(row) if np.isfinite(row).any() else None for row in values],
+                y=rows,
+                orientation="h",
+                marker={"color": "rgba(128,128,128,0.25)"},
+                hovertemplate="%{y}: mean %{x:.3f}<extra></extra>",
+                showlegend=False,
+            ),
+            row=1,
+            col=column,
+        )
+        for k, language in enumerate(languages):
+            figure.add_trace(
+                go.Scatter(
+                    x=values[:, k],
+                    y=rows,
+                    mode="markers",
+                    marker={
+                        "color": COLOURWAY[k % len(COLOURWAY)],
+                        "symbol": _SYMBOLS[k % len(_SYMBOLS)],
+                        "size": 8,
+                    },
+                    name=literal(language),
+                    legendgroup=language,
+                    showlegend=column == 1,
+                    hovertemplate=f"%{{y}}, {literal(language)}: %{{x:.3f}}<extra></extra>",
+                ),
+                row=1,
+                col=column,
+            )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_layout(
+        template=LIGHT,
+        title={
+            "text": f"Benchmark of scores, {literal(comparison.attrs.get('model', 'unknown'))}",
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 12},
+        },
+        width=max(720, 240 * len(panels) + 240),
+        height=130 + 30 * len(methods),
+        margin={"t": 84, "b": 40, "l": 130, "r": 90},
+    )
+    return figure
+
+
+def _finish(
+    figure: go.Figure, title: str, subtitle: str, rows: int, columns: int, legend: int = 30
+) -> go.Figure:
+    figure.update_layout(
+        template=LIGHT,
+        title={
+            "text": title,
+            "subtitle": {"text": subtitle},
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 12},
+        },
+        width=80 + 300 * columns + legend,
+        height=150 + 230 * rows,
+        margin={"t": 100, "b": 50, "l": 70, "r": legend},
+    )
+    return figure

@@ -1,0 +1,101 @@
+"""Pictures of the benchmark hold the numbers of the results that they are given."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from langheads.errors import InputError
+from langheads.view.comparison import deletion_curves, score_against_knockout, score_benchmark
+
+LANGUAGES = ["en", "zh", "<b>x</b>"]
+
+
+def made(kind, variables, coords):
+    return xr.Dataset(variables, coords=coords, attrs={"kind": kind, "model": "<i>m</i>"})
+
+
+@pytest.fixture
+def scores():
+    values = np.arange(18.0).reshape(3, 2, 3)
+    return made(
+        "scores",
+        {"quadrature": (("language", "layer", "head"), values, {"units": "nats per token"})},
+        {"language": LANGUAGES},
+    )
+
+
+@pytest.fixture
+def knockout():
+    values = -np.arange(18.0).reshape(1, 3, 2, 3)
+    dims = ("baseline", "language", "layer", "head")
+    return made(
+        "knockout",
+        {"delta_nats_per_token": (dims, values)},
+        {"baseline": ["zero"], "language": LANGUAGES},
+    )
+
+
+def test_every_head_is_a_dot_with_its_name(scores, knockout):
+    figure = score_against_knockout(scores, knockout, "quadrature")
+    dots = [trace for trace in figure.data if trace.mode == "markers"]
+    assert [list(t.y) for t in dots] == [list(map(float, range(k, k + 6))) for k in (0, 6, 12)]
+    assert list(dots[1].x) == [-6.0, -7.0, -8.0, -9.0, -10.0, -11.0]
+    assert list(dots[0].hovertext) == ["L0H0", "L0H1", "L0H2", "L1H0", "L1H1", "L1H2"]
+    titles = [note.text for note in figure.layout.annotations]
+    assert titles[0] == "en, Spearman -1.00"
+    assert titles[2].startswith("&lt;b&gt;x")
+    # The score is in nats, so the line of truth is drawn.
+    lines = [trace for trace in figure.data if trace.mode == "lines"]
+    assert all(list(line.x) == list(line.y) for line in lines)
+    assert len(lines) == 3
+
+
+def test_curves_are_own_and_mean_of_others():
+    rise = np.arange(18.0).reshape(1, 3, 2, 3) / 100
+    deletion = made(
+        "deletion",
+        {"rise": (("score", "heads_of", "step", "text_of"), rise)},
+        {"score": ["lahis_paper"], "heads_of": LANGUAGES, "step": [1, 2], "text_of": LANGUAGES},
+    )
+    figure = deletion_curves(deletion)
+    own, others = figure.data[0], figure.data[1]
+    np.testing.assert_allclose(own.y, 100 * rise[0, 0, :, 0])
+    np.testing.assert_allclose(others.y, 100 * rise[0, 0, :, 1:].mean(axis=1))
+    assert own.line.dash == "solid"
+    assert others.line.dash == "dot"
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["lahis-paper"]
+
+
+def test_the_benchmark_shows_what_was_measured():
+    gap = np.full((2, 3), np.nan)
+    measured = np.array([[1.0, 1.0, 1.0], [0.5, 0.75, np.nan]])
+    dims = ("score", "language")
+    comparison = made(
+        "comparison",
+        {
+            "spearman": (dims, measured),
+            "average_precision": (dims, gap),
+            "area": (dims, gap),
+            "split_half": (dims, measured / 2),
+        },
+        {"score": ["knockout", "lahis"], "language": LANGUAGES},
+    )
+    figure = score_benchmark(comparison)
+    bars = [trace for trace in figure.data if trace.type == "bar"]
+    assert [list(bar.x) for bar in bars] == [[1.0, 0.625], [0.5, 0.3125]]
+    assert len(figure.layout.annotations) == 2
+    comparison["spearman"][:] = np.nan
+    comparison["split_half"][:] = np.nan
+    with pytest.raises(InputError, match="no measure to show"):
+        score_benchmark(comparison)
+
+
+def test_other_kinds_are_refused(scores, knockout):
+    with pytest.raises(InputError, match="kind 'knockout' asked for, found kind 'scores'"):
+        score_against_knockout(scores, scores, "quadrature")
+    with pytest.raises(InputError, match="has no lahis"):
+        score_against_knockout(scores, knockout, "lahis")
+    with pytest.raises(InputError, match="no language in common"):
+        score_against_knockout(scores, knockout.assign_coords(language=list("abc")), "quadrature")
+    with pytest.raises(InputError, match="kind 'deletion' asked for"):
+        deletion_curves(scores)
