@@ -185,7 +185,10 @@ def _may_part(text: str, at: int) -> bool:
         while run < at and _is_flag_part(text[at - 1 - run]):
             run += 1
         return run % 2 == 0
-    # A sign has to be shown on its letter; emoji tags and variation selectors are such signs too.
+    # A sign has to be shown on its letter; emoji tags and variation selectors are such signs too,
+    # and so is the vowel AM of Thai and Lao, which Unicode counts as a letter.
+    if after in "\u0e33\u0eb3":
+        return False
     return unicodedata.category(after)[0] != "M" and not "\U000e0020" <= after <= "\U000e007f"
 
 

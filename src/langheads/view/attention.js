@@ -122,6 +122,7 @@
           make("span", "", item, number(value));
           make("i", "", item).style.setProperty("--a", value);
         }
+        if (!list.childNodes.length) make("li", "", list, "nothing above 0.0005");
         sums.replaceChildren();
         for (const [s, [label, start, stop]] of context.spans.entries()) {
           const key = make("bdi", "key", sums, visible(label));
