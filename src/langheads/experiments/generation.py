@@ -3,7 +3,8 @@
 Each prompt is continued token by token, greedily unless a temperature is asked for, with its
 gates on every position of every forward: those of the prompt and those of the reply. Batches hold
 prompts of like length, padded on the left; a reply does not depend on the batch that its prompt
-is in, nor on the cache.
+is in, nor on the cache, but for what rounding in 16 bits does to tokens that are all but equally
+likely. Attention is eager, as TransformerLens runs it.
 """
 
 from __future__ import annotations
