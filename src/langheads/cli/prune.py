@@ -1,0 +1,82 @@
+"""The verb that removes heads for good."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langheads.cli.app import app
+from langheads.cli.options import (
+    BatchOpt,
+    BosOpt,
+    LanguagesOpt,
+    Loader,
+    budget,
+    split_list,
+    takes_model,
+)
+
+
+@app.command()
+@takes_model
+def prune(
+    model: Loader,
+    heads: Annotated[Path, typer.Option(help="What select wrote.")],
+    drop: Annotated[str, typer.Option(help="Languages, e.g. zh,hi, or general.")],
+    out: Annotated[Path, typer.Option(help="New folder for the model.")],
+    text: Annotated[
+        str | None, typer.Option(help="Texts to measure the loss on, before and after.")
+    ] = None,
+    languages: LanguagesOpt = None,
+    docs: Annotated[int, typer.Option(help="Documents a language.")] = 100,
+    max_tokens: Annotated[int | None, typer.Option(help="By default that of the scores.")] = None,
+    seed: Annotated[int | None, typer.Option(help="By default that of the scores.")] = None,
+    bos: BosOpt = None,
+    batch_tokens: BatchOpt = "auto",
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="Measure on scored documents all the same.")
+    ] = False,
+) -> None:
+    """A plain Hugging Face model without some languages' heads."""
+    import langheads
+    from langheads.experiments.pruning import check_folder
+    from langheads.experiments.steering import heads_of
+
+    check_folder(out)
+    chosen = langheads.LanguageHeads.load(heads)
+    names = split_list(drop) or []
+    for name in names:
+        heads_of(chosen, name)
+    corpus = None
+    if text is not None:
+        order = int(chosen.provenance.get("seed", 0)) if seed is None else seed
+        corpus = langheads.read_texts(text, languages=split_list(languages), seed=order)
+    account = langheads.prune(
+        model(),
+        chosen,
+        drop=names,
+        out=out,
+        text=corpus,
+        docs=docs,
+        max_tokens=max_tokens,
+        seed=seed,
+        bos=bos,
+        batch_tokens=budget(batch_tokens),
+        allow_overlap=allow_overlap,
+    )
+    for key in ("cut", "zeroed"):
+        typer.echo(f"{key}: {len(account[key])} {' '.join(account[key])}".rstrip(), err=True)
+    typer.echo(
+        f"parameters zeroed: {account['parameters_zeroed']}; saved: "
+        f"{account['parameters_saved']} parameters, {account['bytes_saved']} bytes",
+        err=True,
+    )
+    if not account["cut"]:
+        typer.echo("slices of W_O were zeroed only, so nothing is smaller or faster", err=True)
+    for language, loss in account.get("nats_per_byte", {}).items():
+        typer.echo(
+            f"{language}: {loss['before']:.4f} -> {loss['after']:.4f} nats per byte", err=True
+        )
+    typer.echo(out)

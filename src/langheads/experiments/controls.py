@@ -1,0 +1,185 @@
+"""What a soft head mask on language heads is worth: beside random heads, and beside all heads.
+
+Each mask is trained alike, on the same questions in the same order (`softmask`), and each is asked
+the same questions afterwards (`evaluation`). Random heads are as many in each layer as the language
+heads, and others than these wherever the layer has enough. All heads tell how far more gates go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.errors import InputError
+from langheads.experiments.evaluation import (
+    MEASURES,
+    delta_variables,
+    difference,
+    evaluate_qa,
+)
+from langheads.experiments.softmask import adapt
+from langheads.heads import HeadSet
+from langheads.masks import HeadMask
+from langheads.model import head_shape
+from langheads.scores.scan import check_heads
+from langheads.text import Questions, read_questions
+
+LANGUAGE, ALL = "language heads", "all heads"
+
+
+def compare_masks(
+    model: TransformerBridge,
+    heads: HeadSet | Iterable[str],
+    questions: str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions,
+    *,
+    language: str,
+    controls: int = 3,
+    docs: int | None = None,
+    max_new_tokens: int = 10,
+    bootstraps: int = 2000,
+    seed: int = 0,
+    batch_tokens: int | str = "auto",
+    **training: Any,
+) -> xr.Dataset:
+    """Train masks on the given heads, on random heads and on all heads, and test each.
+
+    Args:
+        model: the model.
+        heads: the language heads.
+        questions: see `read_questions`.
+        language: which of their languages.
+        controls: random head sets, at least 1.
+        docs: test questions, from the back of the seeded order; None for all.
+        max_new_tokens: of a reply.
+        bootstraps: resamples of the questions.
+        seed: order of questions and steps; control k is drawn by (seed, k).
+        batch_tokens: tokens a forward, padding included.
+        training: further arguments of `adapt`, the same for every mask.
+
+    Returns:
+        Dataset of kind ``qa`` as of `evaluate_qa`, with the conditions ``untouched``, ``language
+        heads``, ``random heads 0`` and so on, ``all heads``. In addition ``versus_random_<name>``
+        with ``_low`` and ``_high``: the difference to the mean of the random heads, paired by
+        question (NaN for the random heads); ``trained`` (1 for heads that were),
+        ``train_set_loss`` ``[condition, when]``, before and after; ``train_loss``
+        ``[condition, step]`` and ``validation_loss`` ``[condition, check]``.
+        The interval holds the heads that were drawn fixed: see each control for how they differ.
+
+    Raises:
+        InputError: fewer than 1 control; see `adapt` and `evaluate_qa`.
+
+    Example:
+        >>> proof = compare_masks(model, heads, "xquad/", language="hi")  # doctest: +SKIP
+        >>> proof.versus_random_accuracy.sel(condition="language heads")  # doctest: +SKIP
+    """
+    if controls < 1:
+        raise InputError(f"{controls} controls asked for; at least 1 random head set is needed")
+    shape = head_shape(model)
+    chosen = check_heads(heads, shape)
+    asked = read_questions(questions, languages=[language], seed=seed)
+    sets = {LANGUAGE: chosen}
+    for k in range(controls):
+        sets[f"random heads {k}"] = other_heads(chosen, np.random.default_rng([seed, k]))
+    sets[ALL] = check_heads(None, shape)
+    masks = {
+        name: adapt(
+            model, of, asked, language=language, seed=seed, batch_tokens=batch_tokens, **training
+        )
+        for name, of in sets.items()
+    }
+    shared = {key: training[key] for key in ("baseline", "bos", "max_tokens") if key in training}
+    found = evaluate_qa(
+        model,
+        asked,
+        language=language,
+        gates=masks,
+        docs=docs,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        batch_tokens=batch_tokens,
+        bootstraps=bootstraps,
+        **shared,
+    )
+    settings = {k: v for k, v in masks[LANGUAGE].settings.items() if k not in found.attrs}
+    return found.assign(
+        _versus_random(found, controls, bootstraps, seed) | _training(masks, shape)
+    ).assign_attrs(controls=controls, heads=str(chosen), **settings)
+
+
+def other_heads(heads: HeadSet, rng: np.random.Generator) -> HeadSet:
+    """A random set with as many heads in each layer, of those not in the set where there are
+    enough.
+
+    Example:
+        >>> heads = HeadSet(["L0H0", "L1H0", "L1H1"], shape=(2, 3))
+        >>> found = other_heads(heads, np.random.default_rng(0))
+        >>> found.per_layer(), len(found & heads)
+        ((1, 2), 1)
+    """
+    drawn: list[tuple[int, int]] = []
+    for layer, count in enumerate(heads.per_layer()):
+        others: list[int] = []
+        own: list[int] = []
+        for index in rng.permutation(heads.shape[1]).tolist():
+            (own if (layer, index) in heads else others).append(index)
+        drawn += [(layer, index) for index in sorted((others + own)[:count])]
+    return HeadSet(drawn, heads.shape)
+
+
+def _versus_random(
+    found: xr.Dataset, controls: int, bootstraps: int, seed: int
+) -> dict[str, tuple[Any, ...]]:
+    names = [f"random heads {k}" for k in range(controls)]
+    variables: dict[str, tuple[Any, ...]] = {}
+    for measure in MEASURES:
+        values = found[f"example_{measure}"]
+        random = values.sel(condition=names).mean("condition")
+        rows = [
+            (np.nan,) * 3
+            if name in names
+            else difference((values.sel(condition=name) - random).values, bootstraps, seed)
+            for name in found.condition.values.tolist()
+        ]
+        variables |= delta_variables(measure, "versus_random", rows)
+    return variables
+
+
+def _training(masks: Mapping[str, HeadMask], shape: tuple[int, int]) -> dict[str, Any]:
+    steps = len(masks[LANGUAGE].losses["train"])
+    nothing = np.full(steps, np.nan)
+    said = {"units": "nats per answer token"}
+    checks = [check for check, _ in masks[LANGUAGE].losses["validation"]]
+    before_after = [[loss for _, loss in mask.losses["train_set"]] for mask in masks.values()]
+    variables: dict[str, Any] = {
+        "train_set_loss": (
+            ("condition", "when"),
+            np.array([[before_after[0][0], np.nan], *before_after]),
+            said,
+        ),
+        "when": ("when", ["before", "after"]),
+        "trained": (
+            ("condition", "layer", "head"),
+            np.stack(
+                [np.zeros(shape), *(mask.heads.gates(2.0) - 1 for mask in masks.values())]
+            ).astype(np.int8),
+        ),
+        "train_loss": (
+            ("condition", "step"),
+            np.stack([nothing, *(np.array(mask.losses["train"]) for mask in masks.values())]),
+            said,
+        ),
+    }
+    if checks:
+        losses = [[loss for _, loss in mask.losses["validation"]] for mask in masks.values()]
+        variables["validation_loss"] = (
+            ("condition", "check"),
+            np.array([[np.nan] * len(checks), *losses]),
+            said,
+        )
+        variables["check"] = ("check", checks, {"long_name": "steps taken"})
+    return variables

@@ -1,0 +1,289 @@
+"""Pruned models: loaded by plain `transformers`, held to gates at 0 and to weights cut by hand."""
+
+import json
+import os
+
+import pytest
+import torch
+import transformers
+
+import langheads
+from langheads.errors import InputError, ModelError, ProvenanceError
+from langheads.heads import HeadSet, LanguageHeads
+from langheads.model import gated, head_shape
+from tests.models.zoo import HEADS, NAMES, hugging_face, pad, projection, tokens_of, w_o
+
+
+def language_heads(shape, general=(), **specific):
+    sets = {language: HeadSet(heads, shape) for language, heads in specific.items()}
+    return LanguageHeads(sets, HeadSet(general, shape), "tiny")
+
+
+def plain(folder):
+    """As any user loads it, without langheads and TransformerLens."""
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation="eager"
+    ).eval()
+
+
+@torch.no_grad()
+def logits_of(network, model):
+    tokens, real = pad(tokens_of(model))
+    return network(tokens).logits[real]
+
+
+@torch.no_grad()
+def gated_logits(model, heads):
+    tokens, real = pad(tokens_of(model))
+    with gated(model, heads, 0.0):
+        return model(tokens, return_type="logits")[real]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_gates_at_zero(zoo, name, tmp_path):
+    model = zoo.bridge(name)
+    before = {key: value.clone() for key, value in model.original_model.state_dict().items()}
+    # Every layer loses a head, none a whole key-value group in every layer.
+    heads = language_heads(head_shape(model), zh=["L0H1", "L1H0", "L1H3"], hi=["L1H3"], en=["L0H0"])
+    account = langheads.prune(model, heads, drop=["zh", "hi"], out=tmp_path / "pruned")
+    network = plain(tmp_path / "pruned")
+    off = HeadSet(["L0H1", "L1H0", "L1H3"], head_shape(model))
+    found, expected = logits_of(network, model), gated_logits(model, off)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert (expected - logits_of(hugging_face(name), model)).abs().max() > 0.05
+
+    # Weight by weight: those slices are zero, and nothing else differs, biases least of all.
+    by_hand = hugging_face(name)
+    zeroed = 0
+    for layer, head in off:
+        part = w_o(by_hand, name, layer, head)
+        zeroed += part.numel()
+        part.zero_()
+    state, wanted = network.state_dict(), by_hand.state_dict()
+    assert state.keys() == wanted.keys()
+    for key, value in wanted.items():
+        assert torch.equal(state[key], value), key
+    if getattr(projection(network, name, 0), "bias", None) is not None:
+        assert projection(network, name, 0).bias.abs().min() > 0
+
+    assert account == json.loads((tmp_path / "pruned" / "pruned.json").read_text("utf-8"))
+    assert account["removed"] == account["zeroed"] == ["L0H1", "L1H0", "L1H3"]
+    assert (account["cut"], account["parameters_zeroed"]) == ([], zeroed)
+    assert (account["parameters_saved"], account["bytes_saved"]) == (0, 0)
+    assert account["dropped"] == ["zh", "hi"]
+    assert account["kept"] == [list(range(HEADS))] * head_shape(model)[0]
+    assert sorted(os.listdir(tmp_path)) == ["pruned"]
+    for key, value in model.original_model.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+# Model, heads that are off in every layer, key-value heads left, old heads left in layer 0.
+SHRINKS = [
+    ("llama-gqa", ["H2", "H3"], 1, [0, 1]),
+    ("mistral-window", ["H0", "H1"], 1, [2, 3]),
+    ("qwen2", ["H2", "H3"], 1, [0, 1]),
+    ("qwen3", ["H0", "H1"], 1, [2, 3]),
+    ("llama-mha", ["H0", "H1"], 2, [2, 3]),
+]
+
+
+@pytest.mark.parametrize(("name", "groups", "left", "kept"), SHRINKS)
+def test_whole_groups_in_every_layer_are_cut_out(zoo, name, groups, left, kept, tmp_path):
+    model = zoo.bridge(name)
+    layers, per_layer = head_shape(model)
+    whole = [f"L{layer}{head}" for layer in range(layers) for head in groups]
+    # One more head than can be cut.
+    extra = f"L1H{kept[-1]}"
+    heads = language_heads((layers, per_layer), zh=[*whole, extra])
+    account = langheads.prune(model, heads, drop="zh", out=tmp_path / "pruned")
+    network = plain(tmp_path / "pruned")
+    expected = gated_logits(model, heads.specific["zh"])
+    # Sums over fewer columns are added up in another order.
+    apart = (logits_of(network, model) - expected).abs().max()
+    assert apart < 1e-5 * expected.abs().max()
+
+    assert account["cut"] == whole
+    assert account["zeroed"] == [extra]
+    assert account["kept"][0] == kept
+    assert network.config.num_key_value_heads == left
+    assert network.config.num_attention_heads == len(kept)
+    full = hugging_face(name)
+    count = {key: sum(p.numel() for p in net.parameters()) for key, net in
+             (("before", full), ("after", network))}  # fmt: skip
+    assert account["parameters_saved"] == count["before"] - count["after"] > 0
+    assert account["bytes_saved"] == 4 * account["parameters_saved"]
+    smaller = os.path.getsize(tmp_path / "pruned" / "model.safetensors")
+    full.save_pretrained(tmp_path / "full")
+    # But for a header of some other length.
+    saved = os.path.getsize(tmp_path / "full" / "model.safetensors") - smaller
+    assert abs(saved - account["bytes_saved"]) < 200
+    # It can be loaded, gated and pruned again.
+    again = langheads.load(tmp_path / "pruned", device="cpu")
+    assert head_shape(again) == (layers, len(kept))
+    new = account["kept"][1].index(int(extra[-1]))
+    with torch.no_grad(), gated(again, [(1, new)], 0.0):
+        tokens, real = pad(tokens_of(again))
+        assert (again(tokens)[real] - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_a_number_of_heads_that_the_configuration_refuses_is_zeroed(zoo, tmp_path):
+    """3 heads do not divide Llama's d_model of 32; 2 do."""
+    model = zoo.bridge("llama-mha")
+    heads = language_heads(head_shape(model), zh=["L0H0", "L1H2"])
+    account = langheads.prune(model, heads, drop="zh", out=tmp_path / "pruned")
+    assert (account["cut"], account["zeroed"]) == ([], ["L0H0", "L1H2"])
+
+
+def test_demo_with_losses(tmp_path):
+    from langheads.demo import grammar
+
+    model = langheads.load("demo", device="cpu")
+    shape = head_shape(model)
+    heads = language_heads(shape, zh=["L1H3", "L2H4"], ru=["L1H4", "L2H3"], general=["L0H0"])
+    texts = {language: grammar.documents(language, 6) for language in ("zh", "de")}
+    account = langheads.prune(
+        model, heads, drop=["zh"], out=tmp_path / "deep" / "pruned", text=texts, docs=3
+    )
+    network = plain(tmp_path / "deep" / "pruned")
+    tokens = model.to_tokens(texts["zh"][0])
+    with torch.no_grad():
+        found = network(tokens).logits
+        with gated(model, heads.specific["zh"], 0.0):
+            expected = model(tokens)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    # The losses, with plain transformers and one document at a time.
+    corpus = langheads.read_texts(texts, seed=0)
+    untouched = plain(model.tokenizer.name_or_path)
+    for language in texts:
+        for when, net in (("before", untouched), ("after", network)):
+            nll, size = 0.0, 0
+            for text in corpus.back(3)[language]:
+                row = model.to_tokens(text)
+                with torch.no_grad():
+                    nll += net(row, labels=row).loss.item() * (row.shape[1] - 1)
+                size += len(text.encode())
+            assert account["nats_per_byte"][language][when] == pytest.approx(nll / size, rel=1e-4)
+    rise = {k: v["after"] - v["before"] for k, v in account["nats_per_byte"].items()}
+    assert rise["zh"] > 20 * abs(rise["de"])
+    # The tokenizer is the one that was read, and the same to langheads.
+    again = langheads.load(tmp_path / "deep" / "pruned", device="cpu")
+    described = langheads.model.describe(again)
+    assert described["tokenizer_hash"] == langheads.model.describe(model)["tokenizer_hash"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "deep" / "pruned")
+    assert tokenizer(texts["zh"][0])["input_ids"] == tokens[0].tolist()
+    written = again.original_model.config.to_dict()
+    same = model.original_model.config.to_dict()
+    assert {k for k in same if written.get(k) != same[k]} <= {"_name_or_path"}
+    assert account["provenance"]["model"] == "demo"
+    assert json.loads(account["provenance"]["text_hash"]).keys() == texts.keys()
+
+
+def test_what_else_the_heads_serve_is_told(zoo, tmp_path, caplog):
+    model = zoo.bridge("llama-gqa")
+    heads = language_heads(head_shape(model), zh=["L0H1", "L1H0"], hi=["L1H0"], general=["L0H1"])
+    account = langheads.prune(model, heads, drop="zh", out=tmp_path / "pruned")
+    assert account["also_heads_of"] == {"hi": "L1H0", "general": "L0H1"}
+    told = [record.getMessage() for record in caplog.records if record.name == "langheads"]
+    assert told == [
+        "L1H0 are heads of hi, too, which was not to be dropped",
+        "L0H1 are heads of general, too, which was not to be dropped",
+    ]
+    by_name = langheads.prune(model, heads, drop="general", out=tmp_path / "general")
+    assert by_name["removed"] == ["L0H1"]
+
+
+def test_half_precision(zoo, tmp_path):
+    model = zoo.bridge("llama-gqa", torch.bfloat16)
+    heads = language_heads(head_shape(model), zh=["L0H1", "L0H0", "L1H0", "L1H1", "L2H0", "L2H1"])
+    account = langheads.prune(model, heads, drop="zh", out=tmp_path / "pruned")
+    network = plain(tmp_path / "pruned")
+    assert network.dtype == torch.bfloat16
+    assert account["bytes_saved"] == 2 * account["parameters_saved"] > 0
+
+
+@pytest.mark.parametrize(
+    ("drop", "message"),
+    [
+        (["fr"], "heads of fr asked for; the head set has zh, hi, all, general"),
+        (["hi"], "the head set has no heads of hi, so there is nothing to gate"),
+        (["general"], "the head set has no heads of general"),
+        ([], "no language to drop; the head set has zh, hi, all, general"),
+        (["all"], "all have all 12 heads of the model; some must be left"),
+    ],
+)
+def test_refuses_heads(zoo, tmp_path, drop, message):
+    model = zoo.bridge("llama-gqa")
+    everything = [(layer, head) for layer in range(3) for head in range(4)]
+    heads = language_heads(head_shape(model), zh=["L0H0"], hi=[], all=everything)
+    with pytest.raises(InputError, match=message):
+        langheads.prune(model, heads, drop=drop, out=tmp_path / "pruned")
+    assert os.listdir(tmp_path) == []
+
+
+def test_refuses_a_folder_in_use(zoo, tmp_path):
+    model = zoo.bridge("llama-gqa")
+    heads = language_heads(head_shape(model), zh=["L0H0"])
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "note").write_text("mine")
+    for path, what in ((tmp_path / "full", "a folder that is not empty"),
+                       (tmp_path / "full" / "note", "a file")):  # fmt: skip
+        with pytest.raises(InputError, match=f"it is {what}; name a new folder"):
+            langheads.prune(model, heads, drop="zh", out=path)
+    assert (tmp_path / "full" / "note").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    langheads.prune(model, heads, drop="zh", out=tmp_path / "empty")
+    assert "model.safetensors" in os.listdir(tmp_path / "empty")
+    assert oct((tmp_path / "empty").stat().st_mode & 0o777) == oct(
+        (tmp_path / "full").stat().st_mode & 0o777
+    )
+
+
+def test_refuses_what_it_cannot_do(zoo, tmp_path, monkeypatch):
+    model = zoo.fresh("llama-gqa")
+    heads = language_heads(head_shape(model), zh=["L0H0"])
+    arguments = {"drop": "zh", "out": tmp_path / "pruned"}
+    model.original_model.config.quantization_config = {"quant_method": "bitsandbytes"}
+    with pytest.raises(ModelError, match="LlamaForCausalLM is quantised; heads are removed from"):
+        langheads.prune(model, heads, **arguments)
+    del model.original_model.config.quantization_config
+    with pytest.raises(ProvenanceError, match="2 layers x 4 heads, but this one has 3 x 4"):
+        langheads.prune(model, language_heads((2, 4), zh=["L0H0"]), **arguments)
+    of_other_weights = LanguageHeads(
+        heads.specific, heads.general, "tiny", provenance={"weight_hash": "1234"}
+    )
+    with pytest.raises(ProvenanceError, match="made with weights 1234"):
+        langheads.prune(model, of_other_weights, **arguments)
+
+    from langheads.experiments import pruning
+    from langheads.model import pruned
+
+    with monkeypatch.context() as patch:
+        # Another network on disk than the one under gates.
+        patch.setattr(
+            pruning, "without_heads",
+            lambda model, removed: pruned.without_heads(model, HeadSet(["L1H1"], removed.shape)),
+        )  # fmt: skip
+        with pytest.raises(ModelError, match=r"logits of the pruned model differ by .* nothing"):
+            langheads.prune(model, heads, **arguments)
+    assert os.listdir(tmp_path) == []
+    # What reads hook_z is not a linear layer that the network has.
+    del model.blocks[0].attn._modules["o"]
+    with pytest.raises(ModelError, match="W_O of layer 0 cannot be located; heads can be removed"):
+        langheads.prune(model, heads, **arguments)
+    model.tokenizer = None
+    with pytest.raises(InputError, match="the model has no tokenizer"):
+        langheads.prune(model, heads, **arguments)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_leaves_nothing(zoo, tmp_path, monkeypatch):
+    model = zoo.bridge("llama-gqa")
+    heads = language_heads(head_shape(model), zh=["L0H0"])
+
+    def full(self, *arguments, **keywords):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(transformers.PreTrainedModel, "save_pretrained", full)
+    with pytest.raises(InputError, match=r"cannot write .*pruned: No space left on device"):
+        langheads.prune(model, heads, drop="zh", out=tmp_path / "pruned")
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,362 @@
+"""Soft head masks: what is split, what changes, what is refused, and the file."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+
+import langheads
+from langheads.demo import grammar
+from langheads.errors import InputError, NonFiniteError, ProvenanceError
+from langheads.experiments import training
+from langheads.experiments.contexts import split_by_context
+from langheads.experiments.controls import other_heads
+from langheads.heads import HeadSet
+from langheads.text import Question, read_questions
+
+
+def records(n=12, language="hi"):
+    """Three questions on every context, with the answer in it."""
+    return {
+        language: [
+            {
+                "id": f"q{i}",
+                "context": f"{i // 3} {language} tea",
+                "question": f"{i % 3}?",
+                "answers": [str(i)],
+            }
+            for i in range(n)
+        ]
+    }
+
+
+SMALL = {"language": "hi", "train": 4, "batch_size": 2, "epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def mask(tiny):
+    return langheads.adapt(tiny, ["L1H2", "L0H3"], records(), **SMALL)
+
+
+def test_only_the_chosen_gates_change(mask):
+    gates = mask.gates()
+    assert gates.dtype == torch.float32
+    changed = {(int(layer), int(head)) for layer, head in (gates != 1).nonzero()}
+    assert changed == {(1, 2), (0, 3)}
+    assert gates[1, 2].item() == pytest.approx(mask.values[0])
+    assert gates[0, 3].item() == pytest.approx(mask.values[1])
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_the_model_is_as_before(zoo, grad):
+    model = zoo.bridge("llama-gqa")
+    before = {name: value.clone() for name, value in model.original_model.state_dict().items()}
+    flags = [p.requires_grad for p in model.original_model.parameters()]
+    with torch.set_grad_enabled(grad):
+        trained = langheads.adapt(model, ["L1H2"], records(), bos=True, **SMALL)
+    assert trained.values[0] != 1
+    assert [p.requires_grad for p in model.original_model.parameters()] == flags
+    assert all(p.grad is None for p in model.original_model.parameters())
+    for name, value in model.original_model.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert not any(hook.fwd_hooks for hook in model.hook_dict.values())
+
+
+def test_same_seed_same_gates(tiny, mask):
+    again = langheads.adapt(tiny, ["L1H2", "L0H3"], records(), **SMALL)
+    assert again.values == mask.values
+    assert again.losses == mask.losses
+    other = langheads.adapt(tiny, ["L1H2", "L0H3"], records(), seed=1, **SMALL)
+    assert other.split["train"] != mask.split["train"]
+    assert other.values != mask.values
+
+
+def test_no_context_is_on_two_sides(mask):
+    asked = read_questions(records()).examples["hi"]
+    context = {question.id: question.context for question in asked}
+    split = mask.split
+    assert len(split["train"]) == mask.settings["train"] == 4
+    assert len(split["validation"]) == mask.settings["validation"] == 1
+    trained, watched = ({context[id] for id in split[side]} for side in ("train", "validation"))
+    assert len(trained) == 2
+    assert not trained & watched
+    # Every question on these contexts is spoilt for testing, the rest is not.
+    assert set(split["seen"]) == {q.id for q in asked if q.context in trained | watched}
+    assert split["test"] == 12 - len(split["seen"]) == 3
+    for question in asked:
+        assert mask.has_seen(question, "hi") == (question.id in split["seen"])
+    # In another language by id; in the same language by context alone.
+    elsewhere = Question(split["train"][0], "another text", "?", ("a",))
+    assert mask.has_seen(elsewhere, "zh")
+    assert not mask.has_seen(elsewhere, "hi")
+
+
+def test_losses_are_those_of_the_steps(tiny, mask):
+    assert len(mask.losses["train"]) == mask.settings["steps"] == 2
+    steps = [step for step, _ in mask.losses["validation"]]
+    assert steps[0] == 0
+    assert steps[-1] == 2
+    # The validation loss at the end is the answer NLL under the gates that were learned.
+    (id,) = mask.split["validation"]
+    one = {"hi": [r for r in records()["hi"] if r["id"] == id]}
+    found = langheads.evaluate_qa(tiny, one, language="hi", gates=mask, allow_overlap=True)
+    per_token = found.example_answer_nll / found.answer_tokens
+    assert per_token.sel(condition="mask").item() == pytest.approx(
+        mask.losses["validation"][-1][1], rel=1e-5
+    )
+    assert per_token.sel(condition="untouched").item() == pytest.approx(
+        mask.losses["validation"][0][1], rel=1e-5
+    )
+
+
+def test_the_training_loss_falls_on_the_demo():
+    model = langheads.load("demo", device="cpu")
+    asked = {"en": grammar.question_answering("en", 24)}
+    everything = [f"L{layer}H{head}" for layer in range(4) for head in range(12)]
+    mask = langheads.adapt(
+        model, everything, asked, language="en", train=8, batch_size=8, epochs=12,
+        learning_rate=0.05, validation=0.0,
+    )  # fmt: skip
+    # A step holds all questions, so its losses can be compared.
+    assert mask.losses["train"][-1] < 0.7 * mask.losses["train"][0]
+    trained = {"en": [r for r in asked["en"] if r["id"] in mask.split["train"]]}
+    found = langheads.evaluate_qa(
+        model, trained, language="en", gates=mask, allow_overlap=True, max_new_tokens=4
+    )
+    sizes = found.answer_tokens.sum().item()
+    said = [loss for _, loss in mask.losses["train_set"]]
+    assert said == pytest.approx(found.example_answer_nll.sum("example").values / sizes, rel=1e-4)
+    before, after = found.example_answer_nll.sum("example").values / sizes
+    assert before == pytest.approx(mask.losses["train"][0], rel=1e-4)
+    assert after < 0.7 * before
+
+
+def test_the_file(tmp_path, mask):
+    again = langheads.HeadMask.load(mask.save(tmp_path / "mask.json"))
+    assert again == mask
+    assert torch.equal(again.gates(), mask.gates())
+    document = json.loads((tmp_path / "mask.json").read_text("utf-8"))
+    assert (document["format"], document["shape"]) == (1, [3, 4])
+    assert document["gates"][0] == {"head": "L1H2", "gate": mask.values[0]}
+    assert os.listdir(tmp_path) == ["mask.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "is not a head mask of format 1"),
+        ({"kind": "pruned"}, "is not a head mask of format 1"),
+        ({"gates": []}, "is not a head mask: ValueError at gates must be one finite number"),
+        ({"gates": [{"head": "L9H0", "gate": 1.0}]}, "head L9H0 asked for, but the model has 3"),
+        ({"gates": [{"head": "L0H0", "gate": float("nan")}]}, "one finite number a head"),
+        ({"gates": [{"head": "L0H0", "gate": 1}] * 2}, "one finite number a head"),
+        ({"split": {}}, "is not a head mask: KeyError at 'train'"),
+    ],
+)
+def test_a_file_that_is_no_mask(tmp_path, mask, change, message):
+    path = mask.save(tmp_path / "mask.json")
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | change), "utf-8")
+    with pytest.raises(InputError, match=message):
+        langheads.HeadMask.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": 12}, "12 questions to train on and 2 to validate on asked for, of 12 on 4 con"),
+        ({"train": 10, "validation": 0.0}, "no context may be on two sides and some must be left"),
+        ({"train": 0}, "0 questions to train on and a validation share of 0.1 asked for"),
+        ({"validation": 2.0}, "a share from 0 to 1"),
+        ({"epochs": 0}, "0 epochs of steps of 2 questions asked for; at least 1 of each"),
+        ({"batch_size": 0}, "1 epochs of steps of 0 questions asked for"),
+        ({"learning_rate": 0.0}, "learning rate 0.0 and weight decay 0.01 asked for; a step moves"),
+        ({"learning_rate": 1.5}, "above 0 and at most 1"),
+        ({"learning_rate": float("nan")}, "learning rate nan and"),
+        ({"weight_decay": -1.0}, "the weight decay is from 0 to 1"),
+        ({"template": "Q"}, "it needs the fields"),
+        ({"language": "zh"}, "no questions for language zh"),
+        ({"max_tokens": 4}, "all 12 questions are too long"),
+        ({"batch_tokens": 0}, "batch_tokens 0 asked for"),
+    ],
+)
+def test_adapt_refuses(tiny, changes, message):
+    with pytest.raises(InputError, match=message):
+        langheads.adapt(tiny, ["L0H0"], records(), **(SMALL | changes))
+
+
+def test_adapt_refuses_heads(tiny):
+    with pytest.raises(InputError, match="no heads"):
+        langheads.adapt(tiny, [], records(), **SMALL)
+    with pytest.raises(InputError, match="head L3H0 asked for, but the model has 3 layers"):
+        langheads.adapt(tiny, ["L3H0"], records(), **SMALL)
+
+
+def test_nan_is_told_with_its_step(zoo, monkeypatch):
+    model = zoo.fresh("llama-gqa")
+    next(model.original_model.parameters()).data.fill_(float("nan"))
+    with pytest.raises(NonFiniteError, match="loss or gradient of document 0 of language hi is"):
+        langheads.adapt(model, ["L0H0"], records(), bos=True, **SMALL)
+
+    original, steps = training.answer_nll, []
+
+    def answer_nll(*arguments):
+        # Only steps ask for gradients; a batch holds all of a step's questions here.
+        steps.append(torch.is_grad_enabled())
+        return original(*arguments) * (float("nan") if sum(steps) == 2 else 1)
+
+    monkeypatch.setattr(training, "answer_nll", answer_nll)
+    with pytest.raises(NonFiniteError, match="step 2 of 2: loss or gradient of document 0 of"):
+        langheads.adapt(zoo.bridge("llama-gqa"), ["L0H0"], records(), bos=True, **SMALL)
+
+
+def test_a_mask_belongs_to_its_model_baseline_and_questions(tiny, zoo, mask):
+    common = {"language": "hi", "gates": mask}
+    found = langheads.evaluate_qa(tiny, records(), **common)
+    assert set(found.example.values.tolist()).isdisjoint(mask.split["seen"])
+    assert (found.sizes["example"], found.attrs["seen_left_out"]) == (3, 9)
+    assert found.attrs["docs"] == 3
+    two = langheads.evaluate_qa(tiny, records(), docs=2, **common)
+    assert two.example.values.tolist() == found.example.values.tolist()[-2:]
+    everything = langheads.evaluate_qa(tiny, records(), allow_overlap=True, **common)
+    assert everything.sizes["example"] == 12
+    assert everything.attrs["overlap"] == 9
+    seen = {"hi": [r for r in records()["hi"] if r["id"] in mask.split["seen"]]}
+    with pytest.raises(InputError, match="all 9 questions have contexts that the mask was trained"):
+        langheads.evaluate_qa(tiny, seen, **common)
+    with pytest.raises(ProvenanceError, match="the head mask mask was made with weights"):
+        langheads.evaluate_qa(changed(zoo), records(), **common)
+    with pytest.raises(ProvenanceError, match="3 layers x 4 heads, but this one has 2 x 4"):
+        langheads.evaluate_qa(zoo.bridge("llama-mha"), records(), **common)
+    with pytest.raises(
+        InputError, match=r"was learned with baseline zero, and baseline [0-9a-f]{16}"
+    ):
+        langheads.evaluate_qa(tiny, records(), baseline=torch.zeros(3, 4, 8), **common)
+
+
+def changed(zoo):
+    model = zoo.fresh("llama-gqa")
+    next(model.original_model.parameters()).data.mul_(2)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gates": torch.ones(2, 4)}, r"gates mask of shape \[2, 4\], expected \[3, 4\]"),
+        ({"gates": {"untouched": torch.ones(3, 4)}}, "gates named untouched given"),
+        ({"docs": 0}, "0 questions asked for"),
+        ({"max_new_tokens": 0}, "0 new tokens and 2000 bootstraps asked for"),
+        ({"template": "{context}"}, "it needs the fields"),
+    ],
+)
+def test_evaluate_refuses(tiny, changes, message):
+    with pytest.raises(InputError, match=message):
+        langheads.evaluate_qa(tiny, records(), language="hi", **changes)
+
+
+def test_evaluation_judges_replies_and_pairs_questions(tiny, monkeypatch):
+    """Replies by hand: measures, means, paired differences and intervals by another route."""
+    from langheads.experiments import evaluation
+
+    class Said:
+        def __init__(self, text):
+            self.text = text
+
+    said = {
+        False: [" tea\nQ: 3", " no", " green tea", "", " it is 4"],
+        True: [" tea", " 1!\n2", " tea\n", "\n3", " no"],
+    }
+
+    def replies(model, prompts, *, gates, **_):
+        return [Said(text) for text in said[gates is not None]]
+
+    monkeypatch.setattr(evaluation, "generate", replies)
+    right = [["tea", "x"], ["1"], ["tea"], ["3"], ["4"]]
+    asked = {
+        "hi": [
+            {"id": f"q{i}", "context": "c", "question": "?", "answers": answers}
+            for i, answers in enumerate(right)
+        ]
+    }
+    # In the seeded order, as the function will ask them.
+    order = [int(id[1:]) for id in read_questions(asked).ids]
+    for key in said:
+        said[key] = [said[key][i] for i in order]
+    found = langheads.evaluate_qa(
+        tiny, asked, language="hi", gates={"some": torch.ones(3, 4)}, bootstraps=200
+    )
+    found = found.sortby("example")
+    assert found.example_accuracy.values.tolist() == [[1, 0, 1, 0, 1], [1, 1, 1, 1, 0]]
+    assert found.example_exact_match.values.tolist() == [[1, 0, 0, 0, 0], [1, 1, 1, 1, 0]]
+    np.testing.assert_allclose(found.example_f1, [[1, 0, 2 / 3, 0, 1 / 2], [1, 1, 1, 1, 0]])
+    assert found.accuracy.values.tolist() == [0.6, 0.8]
+    assert found.delta_accuracy.values.tolist() == pytest.approx([0, 0.2])
+    # Gates of 1 change no probability.
+    np.testing.assert_allclose(found.delta_answer_nll, 0, atol=1e-6)
+    # Differences are 0, 1, 0, 1, -1 a question: all resamples by their number of each.
+    rng = np.random.default_rng(5)
+    means = rng.choice([0, 1, 0, 1, -1], size=(20000, 5)).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    some = found.sel(condition="some")
+    assert some.delta_accuracy_low.item() == pytest.approx(low, abs=0.21)
+    assert some.delta_accuracy_high.item() == pytest.approx(high, abs=0.21)
+
+
+def test_masks_beside_random_and_all_heads(tiny):
+    found = langheads.compare_masks(
+        tiny, ["L1H2", "L0H3"], records(18), language="hi", controls=2, train=3, epochs=1,
+        batch_size=2, validation=0.3, bootstraps=50, max_new_tokens=2,
+    )  # fmt: skip
+    names = ["language heads", "random heads 0", "random heads 1", "all heads"]
+    assert found.condition.values.tolist() == ["untouched", *names]
+    counts = found.trained.sum("head").sel(condition=names).values
+    assert counts.tolist() == [[1, 1, 0], [1, 1, 0], [1, 1, 0], [4, 4, 4]]
+    own = found.trained.sel(condition="language heads")
+    assert [own.values[1, 2], own.values[0, 3]] == [1, 1]
+    for name in names[1:3]:
+        assert (own * found.trained.sel(condition=name)).sum() == 0
+    # What was not trained is 1, what was is not; all alike before the first step.
+    assert ((found.gates != 1) == (found.trained == 1)).all()
+    np.testing.assert_allclose(found.train_loss.sel(condition=names)[:, 0].std(), 0, atol=1e-6)
+    np.testing.assert_allclose(
+        found.train_set_loss.sel(condition=names, when="before").std(), 0, atol=1e-6
+    )
+    assert (found.train_set_loss.sel(condition=names).diff("when") < 0).all()
+    alone = langheads.adapt(
+        tiny, ["L1H2", "L0H3"], records(18), language="hi", train=3, epochs=1, batch_size=2,
+        validation=0.3,
+    )  # fmt: skip
+    np.testing.assert_allclose(found.gates.sel(condition="language heads"), alone.gates())
+    nll = found.example_answer_nll
+    expected = nll.sel(condition="language heads") - nll.sel(condition=names[1:3]).mean("condition")
+    versus = found.sel(condition="language heads")
+    assert versus.versus_random_answer_nll.item() == pytest.approx(expected.mean().item())
+    assert (
+        versus.versus_random_answer_nll_low
+        <= versus.versus_random_answer_nll
+        <= versus.versus_random_answer_nll_high
+    )
+    assert np.isnan(found.versus_random_answer_nll.sel(condition="random heads 0"))
+    with pytest.raises(InputError, match="0 controls asked for"):
+        langheads.compare_masks(tiny, ["L1H2"], records(), language="hi", controls=0)
+
+
+def test_other_heads_are_others_where_there_are_enough():
+    heads = HeadSet(["L0H0", "L0H1", "L0H2", "L1H3"], (2, 4))
+    for seed in range(20):
+        drawn = other_heads(heads, np.random.default_rng(seed))
+        assert drawn.per_layer() == (3, 1)
+        # Layer 0 has one other head only.
+        assert len(drawn & heads) == 2
+        assert (0, 3) in drawn
+        assert (1, 3) not in drawn
+
+
+def test_split_counts_are_exact_where_a_share_is_no_float():
+    asked = [Question(str(i), f"c{i}", "?", ("a",)) for i in range(60)]
+    found = split_by_context(asked, train=30, validation=0.1)
+    assert [len(x) for x in (found.train, found.validation, found.spare, found.test)] == [
+        30, 3, 0, 27,
+    ]  # fmt: skip

@@ -1,0 +1,251 @@
+"""Soft head mask, questions and pruning on the command line, and what is refused there."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import langheads
+from langheads import cli
+
+
+@pytest.fixture
+def verb(monkeypatch, capsys):
+    """Runs the command line in this process: exit code, standard output, standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["langheads", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stopped:
+            code = stopped.code
+        found = capsys.readouterr()
+        return code, found.out, found.err
+
+    for name in ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_VERBOSITY"):
+        # The command line sets these, and must not set them for other tests.
+        monkeypatch.setenv(name, "error" if name == "TRANSFORMERS_VERBOSITY" else "1")
+    return run
+
+
+@pytest.fixture(scope="module")
+def records():
+    return {
+        language: [
+            {
+                "id": f"q{i}",
+                "context": f"{i // 2} {language} tea",
+                "question": f"{i % 2}?",
+                "answers": [str(i)],
+            }
+            for i in range(10)
+        ]
+        for language in ("en", "hi")
+    }
+
+
+@pytest.fixture(scope="module")
+def questions(records, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("qa")
+    for language, of_language in records.items():
+        lines = [json.dumps(record) for record in of_language]
+        (folder / f"{language}.jsonl").write_text("\n".join(lines), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chosen(tiny):
+    shape = (3, 4)
+    return langheads.LanguageHeads(
+        {
+            "hi": langheads.HeadSet(["L1H2", "L0H3"], shape),
+            "zh": langheads.HeadSet(["L2H0"], shape),
+            "en": langheads.HeadSet([], shape),
+        },
+        langheads.HeadSet([], shape),
+        "tiny",
+        provenance=langheads.model.describe(tiny) | {"seed": 0, "docs": 2},
+    )
+
+
+@pytest.fixture
+def heads(chosen, tmp_path):
+    return chosen.save(tmp_path / "heads.json")
+
+
+@pytest.fixture
+def out(tmp_path):
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+TRAIN = ["--train", "4", "--epochs", "1", "--batch-size", "2", "--device", "cpu"]
+
+
+def test_adapt_then_evaluate(verb, tiny_folder, tiny, records, questions, heads, out):
+    code, printed, error = verb(
+        "adapt", tiny_folder, "--heads", heads, "--qa", questions, "--language", "hi",
+        "--out", out / "mask.json", *TRAIN, "--template", r"{question}\n{context} =",
+    )  # fmt: skip
+    assert (code, printed.strip()) == (0, str(out / "mask.json")), error
+    mask = langheads.HeadMask.load(out / "mask.json")
+    same = langheads.adapt(
+        tiny, ["L1H2", "L0H3"], records, language="hi", train=4, epochs=1, batch_size=2,
+        template="{question}\n{context} =",
+    )  # fmt: skip
+    assert mask.values == pytest.approx(same.values, abs=1e-5)
+    assert mask.split == same.split
+    assert [str(head) for head in mask.heads] == ["L1H2", "L0H3"]
+    assert f"L1H2: {mask.values[0]:.4f}" in error.splitlines()
+    assert error.count("nats per answer token") == 2 + len(mask.losses["validation"])
+
+    # In another language, of which the questions seen in this one are left out.
+    for language in ("hi", "en"):
+        code, printed, error = verb(
+            "evaluate-qa", tiny_folder, "--qa", questions, "--language", language,
+            "--mask", out / "mask.json", "--out", out / f"{language}.nc", "--device", "cpu",
+            "--max-new-tokens", "3", "--bootstraps", "20",
+        )  # fmt: skip
+        assert (code, printed.strip()) == (0, str(out / f"{language}.nc")), error
+        found = langheads.load_result(out / f"{language}.nc", "qa")
+        by_function = langheads.evaluate_qa(
+            tiny, records, language=language, gates=mask, max_new_tokens=3, bootstraps=20
+        )
+        assert set(found.example.values.tolist()).isdisjoint(mask.split["seen"])
+        assert found.attrs["template"] == "{question}\n{context} ="
+        np.testing.assert_allclose(
+            found.example_answer_nll, by_function.example_answer_nll, rtol=1e-5
+        )
+        assert found.reply.values.tolist() == by_function.reply.values.tolist()
+        nll = found.answer_nll.sel(condition="mask").item()
+        assert f"answer_nll={nll:.4f}" in error.splitlines()[-1]
+
+
+def test_evaluate_without_a_mask(verb, tiny_folder, questions, out):
+    code, _, error = verb(
+        "evaluate-qa", tiny_folder, "--qa", questions, "--language", "hi", "--out", out / "q.nc",
+        "--device", "cpu", "--docs", "3",
+    )  # fmt: skip
+    assert code == 0, error
+    found = langheads.load_result(out / "q.nc", "qa")
+    assert found.condition.values.tolist() == ["untouched"]
+    assert found.sizes["example"] == 3
+
+
+def test_prune(verb, tiny_folder, tiny, texts_folder, heads, out):
+    code, printed, error = verb(
+        "prune", tiny_folder, "--heads", heads, "--drop", "zh,hi", "--out", out / "pruned",
+        "--text", texts_folder, "--languages", "zh,hi", "--docs", "2", "--device", "cpu",
+    )  # fmt: skip
+    assert (code, printed.strip()) == (0, str(out / "pruned")), error
+    lines = error.splitlines()
+    assert "cut: 0" in lines
+    assert "zeroed: 3 L2H0 L1H2 L0H3" in lines
+    assert "parameters zeroed: 768; saved: 0 parameters, 0 bytes" in lines
+    assert "slices of W_O were zeroed only, so nothing is smaller or faster" in lines
+    account = json.loads((out / "pruned" / "pruned.json").read_text("utf-8"))
+    for language in ("zh", "hi"):
+        loss = account["nats_per_byte"][language]
+        told = f"{language}: {loss['before']:.4f} -> {loss['after']:.4f} nats per byte"
+        assert told in lines
+        assert loss["before"] != loss["after"]
+    network = transformers.AutoModelForCausalLM.from_pretrained(
+        out / "pruned", attn_implementation="eager"
+    )
+    tokens = tiny.to_tokens("the cat")
+    with torch.no_grad(), langheads.gated(tiny, ["L2H0", "L1H2", "L0H3"], 0.0):
+        expected = tiny(tokens)
+    torch.testing.assert_close(network.eval()(tokens).logits, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--language", "fr"], "heads of fr asked for; the head set has hi, zh, en, general"),
+        (["--language", "en"], "the head set has no heads of en, so there is nothing to gate"),
+        (["--language", "zh"], "no questions for language zh in"),
+        (["--heads", "none.json"], "cannot read none.json"),
+        (["--qa", "none"], "no folder none; questions are a folder of <language>.jsonl"),
+        (["--train", "10"], "10 questions to train on and 1 to validate on asked for, of 10 on 5"),
+        (["--train", "0"], "0 questions to train on"),
+        (["--epochs", "0"], "0 epochs of steps"),
+        (["--learning-rate", "0"], "it is above 0 and at most 1"),
+        (["--template", "Q"], "it needs the fields {context} and {question}"),
+        (["--batch-tokens", "no"], "--batch-tokens 'no': allowed are auto or a number > 0"),
+        (["--heads-of", "zh", "--train", "no"], "'--train'"),
+    ],
+)
+def test_what_adapt_refuses(verb, tiny_folder, questions, heads, out, arguments, message):
+    given = {"--heads": heads, "--qa": questions, "--language": "hi", "--out": out / "mask.json"}
+    given |= dict(zip(TRAIN[::2], TRAIN[1::2], strict=True))
+    given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
+    code, printed, error = verb("adapt", tiny_folder, *[x for pair in given.items() for x in pair])
+    assert (code, printed) == (2, "")
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert os.listdir(out) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--mask", "HEADS"], "heads.json is not a head mask of format 1"),
+        (["--mask", "none.json"], "cannot read none.json"),
+        (["--language", "zh"], "no questions for language zh in"),
+        (["--docs", "0"], "0 questions asked for"),
+        (["--max-new-tokens", "0"], "0 new tokens and 2000 bootstraps asked for"),
+    ],
+)
+def test_what_evaluate_refuses(verb, tiny_folder, questions, heads, out, arguments, message):
+    given = {"--qa": questions, "--language": "hi", "--out": out / "q.nc", "--device": "cpu"}
+    given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
+    flat = [heads if x == "HEADS" else x for pair in given.items() for x in pair]
+    code, printed, error = verb("evaluate-qa", tiny_folder, *flat)
+    assert (code, printed, error.count("\n")) == (2, "", 1)
+    assert error.startswith("error: ")
+    assert message in error
+    assert os.listdir(out) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--drop", "fr"], "heads of fr asked for; the head set has hi, zh, en, general"),
+        (["--drop", "zh,"], "heads of asked for; the head set has"),
+        (["--drop", "general"], "the head set has no heads of general"),
+        (["--heads", "none.json"], "cannot read none.json"),
+        (["--text", "none"], "none"),
+        (["--text", "TEXTS", "--docs", "0"], "0 documents asked for"),
+        (["--out", "FULL"], "it is a folder that is not empty; name a new folder"),
+    ],
+)
+def test_what_prune_refuses(verb, tiny_folder, texts_folder, heads, out, arguments, message):
+    names = {"TEXTS": texts_folder, "FULL": heads.parent}
+    given = {"--heads": heads, "--drop": "zh", "--out": out / "pruned", "--device": "cpu"}
+    given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
+    flat = [names.get(x, x) for pair in given.items() for x in pair]
+    code, printed, error = verb("prune", tiny_folder, *flat)
+    assert (code, printed, error.count("\n")) == (2, "", 1)
+    assert error.startswith("error: ")
+    assert message in error
+    assert os.listdir(out) == []
+
+
+def test_heads_of_another_model_are_refused(verb, tiny_folder, chosen, questions, out, tmp_path):
+    other = langheads.LanguageHeads(
+        chosen.specific, chosen.general, "x", provenance={"weight_hash": "1234"}
+    ).save(tmp_path / "other.json")
+    for arguments in (
+        ["adapt", tiny_folder, "--qa", questions, "--language", "hi", *TRAIN],
+        ["prune", tiny_folder, "--drop", "hi", "--device", "cpu"],
+    ):
+        code, _, error = verb(*arguments, "--heads", other, "--out", out / "x")
+        assert code == 2
+        assert "the head set was made with weights 1234" in error
+        assert os.listdir(out) == []
