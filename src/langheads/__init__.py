@@ -21,13 +21,19 @@ if TYPE_CHECKING:
     from langheads.experiments import (
         Reply,
         ablate,
+        adapt,
         compare,
+        compare_masks,
         deletion,
+        evaluate_qa,
         generate,
         off_target,
+        prune,
         switch_rates,
+        transfer,
     )
     from langheads.heads import Head, HeadSet, LanguageHeads
+    from langheads.masks import HeadMask
     from langheads.model import gated, load, mean_z, shifted
     from langheads.results import load_result, save
     from langheads.scores import attribute, knockout, knockout_task, score
@@ -43,15 +49,19 @@ _HOME = {
     "AttentionView": "view",
     "Head": "heads",
     "HeadClasses": "classes",
+    "HeadMask": "masks",
     "HeadSet": "heads",
     "LangheadsError": "errors",
     "LanguageHeads": "heads",
     "Reply": "experiments",
     "ablate": "experiments",
+    "adapt": "experiments",
     "attribute": "scores",
     "classify": "classification",
     "compare": "experiments",
+    "compare_masks": "experiments",
     "deletion": "experiments",
+    "evaluate_qa": "experiments",
     "gated": "model",
     "generate": "experiments",
     "knockout": "scores",
@@ -60,6 +70,7 @@ _HOME = {
     "load_result": "results",
     "mean_z": "model",
     "off_target": "experiments",
+    "prune": "experiments",
     "read_questions": "text",
     "read_texts": "text",
     "report": "view",
@@ -69,21 +80,26 @@ _HOME = {
     "shifted": "model",
     "show_attention": "view",
     "switch_rates": "experiments",
+    "transfer": "experiments",
 }
 
 __all__ = [
     "AttentionView",
     "Head",
     "HeadClasses",
+    "HeadMask",
     "HeadSet",
     "LangheadsError",
     "LanguageHeads",
     "Reply",
     "ablate",
+    "adapt",
     "attribute",
     "classify",
     "compare",
+    "compare_masks",
     "deletion",
+    "evaluate_qa",
     "gated",
     "generate",
     "knockout",
@@ -92,6 +108,7 @@ __all__ = [
     "load_result",
     "mean_z",
     "off_target",
+    "prune",
     "read_questions",
     "read_texts",
     "report",
@@ -101,6 +118,7 @@ __all__ = [
     "shifted",
     "show_attention",
     "switch_rates",
+    "transfer",
     "view",
 ]
 

@@ -11,11 +11,23 @@ import sys
 
 import typer
 
-from langheads.cli import attention, attribute, classify, compare, generate, measure, prove
+from langheads.cli import (
+    adapt,
+    attention,
+    attribute,
+    classify,
+    compare,
+    generate,
+    measure,
+    prove,
+    prune,
+    transfer,
+)
 from langheads.cli.app import app
 from langheads.errors import LangheadsError
 
 __all__ = [
+    "adapt",
     "app",
     "attention",
     "attribute",
@@ -25,6 +37,8 @@ __all__ = [
     "main",
     "measure",
     "prove",
+    "prune",
+    "transfer",
 ]
 
 # typer brings its own copy of click in some versions and uses the real one in others; the base of
