@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5netcdf
 import numpy as np
@@ -18,7 +18,10 @@ from xarray.backends import H5NetCDFStore
 
 from langheads.errors import InputError, ProvenanceError
 from langheads.files import atomic_path
-from langheads.text import Corpus, Documents
+
+if TYPE_CHECKING:
+    # Reading results, as figures do, does not need torch.
+    from langheads.text import Corpus, Documents
 
 _PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
 

@@ -69,9 +69,9 @@ def test_the_browser_leaves_nothing_in_the_home_of_the_user(tmp_path, monkeypatc
 def test_every_figure_is_drawn(shown):
     _, _, text = shown
     figures = re.findall(r'<div id="figure-\d+"[^>]*class="js-plotly-plot"', text)
-    assert len(figures) == 6
-    # Heatmaps are images inside the figure's own SVG: 2 a matrix, 5 a map, 2 a profile.
-    assert len(re.findall(r"<image[^>]*data:image/png", text)) == 2 * 2 + 2 * 5 + 2 * 2
+    assert len(figures) == 7
+    # Heatmaps are images inside the figure's own SVG: 2 a matrix, 5 a map, 2 a profile, 2 what languages share.
+    assert len(re.findall(r"<image[^>]*data:image/png", text)) == 2 * 2 + 2 * 5 + 2 * 2 + 2
 
 
 def test_no_hostile_script_ran_and_names_are_text(shown):

@@ -102,17 +102,18 @@ def test_every_section_is_in_the_navigation(page):
     ids = [a["id"] for t, a in page.tags if t == "section"]
     assert ids == [
         *("summary", "planted", "proof-1", "scores-1", "heads-1", "limits", "provenance"),
+        "cite",
     ]
     assert [a["href"] for t, a in page.tags if t == "a"] == [f"#{i}" for i in ids]
 
 
 def test_figures_are_data_with_a_place_and_a_caption(page):
     figures = page.figures()
-    # two baselines; two scores, each with a map and a profile
-    assert len(figures) == 6
+    # two baselines; two scores, each with a map and a profile; what languages share
+    assert len(figures) == 7
     places = [a["id"] for t, a in page.tags if t == "div" and "id" in a]
     assert places == [figure["id"] for figure in figures]
-    assert sum(t == "figcaption" for t, _ in page.tags) == 6
+    assert sum(t == "figcaption" for t, _ in page.tags) == 7
     assert all("template" not in figure["layout"] for figure in figures)
     assert set(json.loads(page.scripts[0])["templates"]) == {"light", "dark"}
 
@@ -223,7 +224,7 @@ def test_missing_results_leave_their_sections_out_with_a_note(tmp_path):
     make_scores(LANGUAGES).to_netcdf(tmp_path / "scores.nc", engine="h5netcdf")
     page = Page(report(tmp_path, tmp_path / "elsewhere" / "page.html").read_text(encoding="utf-8"))
     assert [a["id"] for t, a in page.tags if t == "section"] == [
-        *("summary", "scores-1", "limits", "provenance"),
+        *("summary", "scores-1", "limits", "provenance", "cite"),
     ]
     assert "Not in this folder" in page.text
     assert "proof by ablation (ablation.nc)" in page.text

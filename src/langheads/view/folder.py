@@ -1,0 +1,112 @@
+"""A folder of results, read for the report: every kind of result by file name, of one model."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from langheads.errors import InputError
+from langheads.files import read_json
+from langheads.results import load_result, require_same_model
+from langheads.view.contents import RunFolder
+from langheads.view.figures import Planted
+from langheads.view.kinds import KINDS
+from langheads.view.style import check_kind
+
+# Files that are what their name says, or the folder is refused; in this order on the page.
+_NAMED = {
+    "scores.nc": "scores",
+    "heads.json": "heads",
+    "ablation.nc": "ablation",
+    "planted.json": "planted",
+    "attention.json": "attention",
+    "knockout.nc": "knockout",
+    "comparison.nc": "comparison",
+    "deletion.nc": "deletion",
+    "classes.json": "head-classes",
+    "attribution.nc": "attribution",
+    "transfer.nc": "transfer",
+    "mask.json": "head-mask",
+}
+# JSON says what it is; head sets, the oldest kind, do not. Masks bring torch, so none is imported
+# before there is one.
+_JSON = {
+    "heads": ("langheads.heads", "LanguageHeads"),
+    "attention": ("langheads.view.patterns", "AttentionData"),
+    "head-classes": ("langheads.classes", "HeadClasses"),
+    "head-mask": ("langheads.masks", "HeadMask"),
+}
+
+
+def read_run(folder: Path) -> RunFolder:
+    """Everything in a folder that the report can show.
+
+    Raises:
+        InputError: no such folder, nothing in it, or a file under a name of ours that is broken.
+        ProvenanceError: results of different models.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}; a run is a folder with scores.nc or ablation.nc")
+    run = RunFolder()
+    paths = [folder / name for name in _NAMED if (folder / name).is_file()]
+    paths += [p for p in sorted(folder.iterdir()) if p.is_file() and p.name not in _NAMED]
+    for path in paths:
+        if path.suffix not in (".nc", ".json"):
+            continue
+        try:
+            _take(run, path)
+        except InputError:
+            # A file of another name need not be a result of langheads.
+            if path.name in _NAMED:
+                raise
+            run.left_out.append(path.name)
+    if not run.results:
+        raise InputError(
+            f"nothing to report in {folder}: expected scores.nc, heads.json or ablation.nc, found "
+            f"{', '.join(sorted(p.name for p in folder.iterdir())[:8]) or 'an empty folder'}"
+        )
+    sources = run.sources()
+    for name, attrs in sources[1:]:
+        require_same_model(name, sources[0][1], attrs)
+    return run
+
+
+def _take(run: RunFolder, path: Path) -> None:
+    """Put a file where it belongs."""
+    wanted = _NAMED.get(path.name)
+    if wanted == "planted":
+        run.planted = _planted(path)
+        return
+    if path.suffix == ".nc":
+        result: Any = load_result(path, wanted)
+        kind = result.attrs["kind"]
+        if kind in KINDS:
+            check_kind(result, kind, KINDS[kind].needs)
+    else:
+        kind = wanted or _kind_of(path)
+        if kind in _JSON:
+            module, name = _JSON[kind]
+            result = getattr(import_module(module), name).load(path)
+    if kind not in KINDS:
+        run.left_out.append(path.name)
+        return
+    run.results.setdefault(kind, {})[path.name] = result
+
+
+def _kind_of(path: Path) -> str:
+    document = read_json(path)
+    return str(document.get("kind", "heads")) if isinstance(document, dict) else "heads"
+
+
+def _planted(path: Path) -> Planted:
+    document = read_json(path)
+    try:
+        return {
+            str(language): [(int(layer), int(head)) for layer, head in pairs]
+            for language, pairs in document["planted"].items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f'{path} does not list planted heads; expected {{"planted": {{"en": [[1, 3], ...]}}}}'
+        ) from error

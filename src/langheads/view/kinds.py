@@ -1,0 +1,234 @@
+"""Which figures and tables the report makes of each kind of result, and what they do not show.
+
+`KINDS` is the one place that knows them. A new kind is one entry: a title, a sentence on what it
+shows and one on what not, and functions of the result and the run folder. What stands in a module
+of its own is imported when a folder holds such a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from langheads.view import drawn, judge, said, words
+from langheads.view.contents import RunFolder
+from langheads.view.sections import Picture
+from langheads.view.style import names
+from langheads.view.words import Table
+
+
+def _nothing(result: Any, run: RunFolder) -> list[Any]:
+    return []
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a kind of result is shown.
+
+    Attributes:
+        title: heading of its section.
+        shows: what the figures show, and what they do not.
+        pictures: figures with captions.
+        tables: the same as numbers.
+        summary: sentences for the head of the page.
+        needs: variables without which a file is not taken for one of this kind.
+        anchor: start of the section's anchor; by default the kind.
+    """
+
+    title: str
+    shows: Sequence[str] = ()
+    pictures: Callable[[Any, RunFolder], Iterable[Picture]] = _nothing
+    tables: Callable[[Any, RunFolder], Iterable[Table]] = _nothing
+    summary: Callable[[Any, RunFolder], Iterable[str]] = _nothing
+    needs: Sequence[str] = ()
+    anchor: str = ""
+
+
+def _from(module: str, *functions: str, caption: str) -> Callable[[Any, RunFolder], list[Picture]]:
+    """Figures of a module that is imported when there is something to draw."""
+
+    def draw(result: Any, run: RunFolder) -> list[Picture]:
+        there = import_module(f"langheads.view.{module}")
+        return [Picture(getattr(there, name)(result), caption) for name in functions]
+
+    return draw
+
+
+# In the order of the page.
+KINDS: dict[str, Kind] = {
+    "ablation": Kind(
+        "Proof by ablation",
+        pictures=drawn.ablation,
+        tables=lambda result, run: [
+            judge.language_verdicts(result),
+            *(words.matrix_table(result, b) for b in names(result, "baseline")),
+        ],
+        needs=("delta_nats_per_byte", "nats_per_byte"),
+        anchor="proof",
+    ),
+    "scores": Kind(
+        "Scores of every head",
+        pictures=drawn.scores,
+        tables=lambda result, run: [words.languages_table(result)],
+        summary=lambda result, run: [words.scored_words(result)],
+    ),
+    "knockout": Kind(
+        "Exact knock-out",
+        (
+            "Shows: what is really lost when one head alone is switched off, and how well scores "
+            "foretell it.",
+            "Does not show: what heads do together. Where one head stands in for another, both "
+            "look idle here; and a head that hurts is needed, not proven to serve one language.",
+        ),
+        pictures=drawn.knockout,
+        tables=said.knockout_tables,
+        summary=said.knockout_words,
+        needs=("delta_nats_per_byte", "delta_nats_per_token"),
+    ),
+    "comparison": Kind(
+        "Benchmark of scores",
+        (
+            "Shows: which score foretells exact knock-out, finds planted heads, and gives the same "
+            "ranking on other documents.",
+            "Does not show: that a head is specific. A score can foretell losses well and still "
+            "rank general heads first.",
+        ),
+        pictures=drawn.comparison,
+        tables=said.comparison_tables,
+        summary=said.comparison_words,
+        needs=("spearman", "forwards", "seconds"),
+    ),
+    "deletion": Kind(
+        "Deletion curves",
+        (
+            "Shows: what each language loses on held-out text as heads go in the order of a score. "
+            "A score that finds a language's own heads has a steep solid and a flat dotted line.",
+            "Does not show: chance. There are no random head sets here; the proof by ablation has "
+            "them.",
+        ),
+        pictures=drawn.deletion,
+        tables=said.deletion_tables,
+        summary=said.deletion_words,
+        needs=("rise", "area"),
+    ),
+    "heads": Kind(
+        "Chosen heads",
+        tables=lambda result, run: [words.heads_table(result)],
+        summary=lambda result, run: [words.chosen_words(result)],
+    ),
+    "head-classes": Kind(
+        "Classes of heads",
+        (
+            "Shows: which heads only one of two languages needs, which both need, and the "
+            "intervals behind it.",
+            "Does not show: that a head called specific differs between the languages, unless its "
+            "difference is shown as well (column shown to differ); the other language's interval "
+            "may just be wide.",
+        ),
+        pictures=drawn.classes,
+        tables=said.class_tables,
+        summary=said.class_words,
+    ),
+    "attribution": Kind(
+        "Attribution to heads",
+        (
+            "Shows: which heads speak for the right answer and against the wrong one, at the end "
+            "of these prompts.",
+            "Does not show: what happens without a head. Direct attribution sees only what goes "
+            "straight to the output, the gradient only a small change.",
+        ),
+        pictures=drawn.effects,
+        tables=said.effect_tables,
+        summary=said.effect_words,
+    ),
+    "knockout-task": Kind(
+        "Answers without each head",
+        (
+            "Shows: how right answers to the same questions change in each language when one head "
+            "is off. Negative is worse.",
+            "Does not show: ability in general. It holds for these questions and this prompt.",
+        ),
+        pictures=drawn.effects,
+        tables=said.effect_tables,
+        summary=said.effect_words,
+    ),
+    "offtarget": Kind(
+        "Replies that stray",
+        (
+            "Shows: whether replies come back to the wanted language when heads are off or moved, "
+            "beside random heads, and whether they stay sound.",
+            "Does not show: good replies. A reply counts as right by its language alone; where NLL "
+            "or repetition rise, it may be nothing but words of the right language.",
+        ),
+        pictures=drawn.offtarget,
+        tables=said.offtarget_tables,
+        summary=said.offtarget_words,
+        needs=("right", "right_low", "right_high", "delta_right"),
+    ),
+    "switch-rate": Kind(
+        "Switch rates",
+        (
+            "Shows: how often replies leave their language when one head is off.",
+            "Does not show: a change of language where replies fell apart (open bars, not sound). "
+            "The highest of many rates is high by chance as well.",
+        ),
+        pictures=drawn.switching,
+        tables=said.switch_tables,
+        summary=said.switch_words,
+        needs=("switch_rate", "cost", "repetition", "empty", "sound", "prompts"),
+    ),
+    "transfer": Kind(
+        "Attention transfer",
+        (
+            "Shows: whether the answer moves to the fact told in A when A's heads are strengthened "
+            "or B's weakened, beside random heads at the same gate.",
+            "Does not show: that the heads carry the language. They may carry the place of a fact "
+            "in the prompt, which is why both orders are told.",
+        ),
+        pictures=_from(
+            "transfer",
+            "transfer_matrix",
+            "transfer_sweep",
+            caption="How to read it: a is the language of the fact that the answer should move to, "
+            "b that of the other; above the chosen heads, below random ones.",
+        ),
+        needs=("logprob_difference_change",),
+    ),
+    "qa": Kind(
+        "Answers under a mask",
+        (
+            "Shows: answers to questions that no mask was trained on, under each mask and with "
+            "nothing changed, paired by question.",
+            "Does not show: that these heads were needed for the gain, unless random heads under a "
+            "mask of their own stand beside them.",
+        ),
+        tables=said.qa_tables,
+        summary=said.qa_words,
+        needs=("accuracy", "delta_accuracy"),
+    ),
+    "head-mask": Kind(
+        "Soft head mask",
+        (
+            "Shows: how the mask was learned, and the gate of each trained head.",
+            "Does not show: that it helps on other questions; that is for an evaluation to say.",
+        ),
+        pictures=_from(
+            "softmask",
+            "mask_training",
+            caption="How to read it: left the loss falls as gates are learned; right a gate of 1 "
+            "leaves a head as it was.",
+        ),
+        anchor="mask",
+    ),
+    "attention": Kind(
+        "Attention in context",
+        (
+            "How to read it: choose a head, then point at a word; shaded are the words that it "
+            "looks at. These are single texts, picked to look at and not to prove anything: where "
+            "a head looks does not say what it passes on.",
+        ),
+        anchor="attention-of",
+    ),
+}

@@ -1,0 +1,274 @@
+"""Made-up results of every kind that the report knows, in the files that langheads writes."""
+
+import numpy as np
+import xarray as xr
+
+from langheads.classification import classify
+from langheads.heads import HeadSet
+from langheads.masks import HeadMask
+from langheads.results import save
+from langheads.view.attention import AttentionView
+from langheads.view.patterns import AttentionData, AttentionPatterns, ShownHead
+from tests.unit.view.made_up_run import PROVENANCE, write_run
+
+SHAPE = (4, 6)
+LANGUAGES = ("en", "zh", "hi", "ar", "th")
+CONDITIONS = ("none", "own off", "rivals off", "random off", "shift")
+MEASURES = {
+    "answer_a": "share of prompts",
+    "answer_b": "share of prompts",
+    "first_token_a": "share of prompts",
+    "logprob_difference": "nats",
+}
+MAP = ("language", "layer", "head")
+MAPS = ("baseline", *MAP)
+
+
+def made(kind, variables, coords, **attrs):
+    return xr.Dataset(variables, coords=coords, attrs=PROVENANCE | {"kind": kind} | attrs)
+
+
+def make_knockout(languages, seed=1, **attrs):
+    rng = np.random.default_rng(seed)
+    size = (2, len(languages), *SHAPE)
+    rise = rng.gamma(0.5, 0.05, size)
+    units = {"units": "nats per byte"}, {"units": "nats per token"}
+    return made(
+        "knockout",
+        {
+            "delta_nats_per_byte": (MAPS, rise, units[0]),
+            "delta_nats_per_byte_se": (MAPS, rise / 5, units[0]),
+            "delta_nats_per_token": (MAPS, 3 * rise, units[1]),
+            "delta_nats_per_token_se": (MAPS, 3 * rise / 5, units[1]),
+        },
+        {"baseline": ["zero", "mean"], "language": list(languages)},
+        **attrs,
+    )
+
+
+def make_comparison(languages, **attrs):
+    methods = ["knockout", "lahis", "taylor"]
+    table = ("score", "language")
+    values = np.linspace(0.2, 1, 3 * len(languages)).reshape(3, -1)[::-1]
+    names = ("spearman", "slope", "precision", "average_precision", "decoys", "area", "split_half")
+    return made(
+        "comparison",
+        {name: (table, values, {"units": "share"}) for name in names}
+        | {"seconds": ("score", [9.0, 1, 2]), "forwards": ("score", [80.0, 3, 3])},
+        {"score": methods, "language": list(languages)},
+        **attrs,
+    )
+
+
+def make_deletion(languages, **attrs):
+    n, steps = len(languages), [1, 2, 4]
+    rise = np.random.default_rng(2).gamma(1, 0.05, (2, n, len(steps), n))
+    return made(
+        "deletion",
+        {
+            "rise": (("score", "heads_of", "step", "text_of"), rise),
+            "area": (("score", "heads_of"), rise.mean(axis=(2, 3))),
+        },
+        {
+            "score": ["lahis", "taylor"],
+            "heads_of": list(languages),
+            "step": steps,
+            "text_of": list(languages),
+        },
+        **attrs,
+    )
+
+
+def make_attribution(languages, **attrs):
+    rng = np.random.default_rng(3)
+    values = rng.normal(0, 1, (len(languages), *SHAPE))
+    logit = {"units": "logit"}
+    return made(
+        "attribution",
+        {
+            "direct": (MAP, values, logit),
+            "direct_se": (MAP, np.abs(values) / 4, logit),
+            "patching": (MAP, np.where(np.arange(6) < 3, values / 9, np.nan), {"units": "share"}),
+        },
+        {"language": list(languages)},
+        **attrs,
+    )
+
+
+def make_task(languages, **attrs):
+    rng = np.random.default_rng(4)
+    values = rng.normal(0, 0.1, (1, len(languages), 30, *SHAPE))
+    # Without L1H2 the first language answers worse, without L2H3 all do.
+    values[:, 0, :, 1, 2] -= 2.0
+    values[:, :, :, 2, 3] -= 2.0
+    nats = {"units": "nats", "sign": "negative: answers are worse without the head"}
+    return made(
+        "knockout-task",
+        {
+            "example_delta_answer_logprob": (
+                ("baseline", "language", "example", "layer", "head"),
+                values,
+                nats,
+            ),
+            "delta_answer_logprob": (MAPS, values.mean(axis=2), nats),
+            "delta_answer_logprob_se": (MAPS, values.std(axis=2) / 5, {"units": "nats"}),
+        },
+        {"baseline": ["zero"], "language": list(languages)},
+        **attrs,
+    )
+
+
+def make_offtarget(languages, **attrs):
+    n = len(languages), len(CONDITIONS)
+    rng = np.random.default_rng(5)
+    right = rng.uniform(0.2, 0.9, n)
+    right[-1, 2] = np.nan
+    table = ("language", "condition")
+    variables = {}
+    change = right - right[:, :1]
+    units = {"repetition": "share of 4-grams", "prompt_copy": "share of 4-grams"}
+    values = {"right": right, "delta_right": change, "suspect": 1 - right}
+    values |= {name: rng.uniform(0, 0.1, n) for name in ("repetition", "prompt_copy", "empty")}
+    values["nll"] = rng.uniform(1, 2, n)
+    for name, of in values.items():
+        unit = {"units": "nats per token" if name == "nll" else units.get(name, "share of prompts")}
+        variables |= {
+            name: (table, of, unit),
+            f"{name}_low": (table, of - 0.1, unit),
+            f"{name}_high": (table, of + 0.1, unit),
+        }
+    variables |= {name: (table, right, {}) for name in ("lpr", "wpr", "lcpr")}
+    variables["n_heads"] = (table, np.full(n, 2), {"units": "count"})
+    coords = {"language": list(languages), "condition": list(CONDITIONS)}
+    return made("offtarget", variables, coords, suspect="en", **attrs)
+
+
+def make_switch_rate(languages, **attrs):
+    n = len(languages)
+    rng = np.random.default_rng(6)
+    rate = rng.integers(0, 20, (n, *SHAPE)) / 20
+    rate[:, 3, 5] = np.nan
+    share = {"units": "share of prompts"}
+    return made(
+        "switch-rate",
+        {
+            "switch_rate": (MAP, rate, share),
+            "cost": (MAP, 2 * rate, {"units": "nats per token"}),
+            "repetition": (MAP, rate / 10, {"units": "share of 4-grams"}),
+            "empty": (MAP, rate / 20, share),
+            "sound": (MAP, (rate < 0.5).astype(np.int8), {"units": "1 within the limits, 0 not"}),
+            "right_before": ("language", np.full(n, 0.9), share),
+            "prompts": ("language", np.full(n, 20), {"units": "count"}),
+        },
+        {"language": list(languages)},
+        **attrs,
+    )
+
+
+def make_transfer(languages, **attrs):
+    languages = list(languages)
+    n, orders, settings = len(languages), ["A first", "A last", "both"], ["enhance 3", "weaken 0"]
+    rng = np.random.default_rng(7)
+    cell, one = ("a", "b", "order", "setting"), ("order", "setting")
+    size = (n, n, 3, 2)
+    variables = {}
+    for name, units in MEASURES.items():
+        unit = {"units": units}
+        change = rng.normal(0.1, 0.1, size)
+        change[range(n), range(n)] = np.nan
+        overall = np.nanmean(change, axis=(0, 1))
+        control = rng.normal(0, 0.02, (*size, 20))
+        variables |= {
+            f"{name}_before": (cell[:3], np.full(size[:3], 0.3), unit),
+            name: (cell, 0.3 + change, unit),
+            f"{name}_change": (cell, change, unit),
+            f"{name}_change_se": (cell, np.full(size, 0.02), unit),
+            f"{name}_change_low": (cell, change - 0.05, unit),
+            f"{name}_change_high": (cell, change + 0.05, unit),
+            f"{name}_control_change": ((*cell, "control"), control, unit),
+            f"{name}_control_mean": (cell, control.mean(axis=-1), unit),
+            f"{name}_control_p": (cell, np.full(size, 0.04)),
+            f"{name}_overall_change": (one, overall, unit),
+            f"{name}_overall_low": (one, overall - 0.05, unit),
+            f"{name}_overall_high": (one, overall + 0.05, unit),
+            f"{name}_overall_control_change": ((*one, "control"), control.mean(axis=(0, 1)), unit),
+            f"{name}_overall_control_p": (one, np.full(size[2:], 0.04)),
+        }
+    coords = {
+        "a": languages,
+        "b": languages,
+        "order": orders,
+        "setting": settings,
+        "condition": ("setting", ["enhance", "weaken"]),
+        "gate": ("setting", [3.0, 0.0]),
+    }
+    variables["heads"] = ("a", ["L0H0"] * n)
+    variables["n_heads"] = ("a", [1] * n)
+    settings = {"query": "en", "prompts": 8, "controls": 20, "jobs": 3}
+    return made("transfer", variables, coords, **settings | attrs)
+
+
+def make_qa(**attrs):
+    conditions = ["untouched", "mask", "random heads"]
+    variables = {}
+    for name, base, unit in (("accuracy", 0.5, "share"), ("answer_nll", 2.0, "nats")):
+        values = np.array([base, base + 0.1, base + 0.01])
+        delta = values - base
+        variables |= {
+            name: ("condition", values, {"units": unit}),
+            f"delta_{name}": ("condition", delta, {"units": unit}),
+            f"delta_{name}_low": ("condition", delta - 0.05, {"units": unit}),
+            f"delta_{name}_high": ("condition", delta + 0.05, {"units": unit}),
+        }
+    return made("qa", variables, {"condition": conditions}, **{"language": "hi"} | attrs)
+
+
+def make_mask(language, model="made-up"):
+    return HeadMask(
+        heads=HeadSet([(0, 1), (2, 3)], SHAPE),
+        values=(1.4, 0.6),
+        language=language,
+        model=model,
+        settings={"epochs": 2, "learning_rate": 0.01},
+        losses={
+            "train": [2.0, 1.5, 1.2, 1.1],
+            "train_set": [[0, 2.2], [4, 1.2]],
+            "validation": [[0, 2.1], [4, 1.3]],
+        },
+        split={"train": ["a"], "validation": ["b"], "seen": ["a", "b"], "contexts": [], "test": 4},
+        provenance=PROVENANCE,
+    )
+
+
+def make_view(languages):
+    tokens = {"en": "The cat sleeps .", "zh": "猫 睡 觉 。", "ar": "القطة تنام ."}
+    contexts = []
+    for language in languages[:2]:
+        units = tuple(tokens.get(language, f"{language} a b").split())
+        weights = np.tril(np.ones((2, len(units), len(units))))
+        weights /= weights.sum(axis=2, keepdims=True)
+        contexts.append(AttentionPatterns(language, units, weights))
+    heads = tuple(ShownHead(f"L{i}H1", languages[0], 0.25) for i in range(2))
+    return AttentionView(AttentionData(heads, tuple(contexts), "lahis", PROVENANCE))
+
+
+def write_full_run(folder, languages=LANGUAGES, **attrs):
+    """Every kind of result under the name that its verb suggests; `attrs` for all datasets."""
+    write_run(folder, languages, **attrs)
+    task = make_task(languages, **attrs)
+    for name, dataset in {
+        "knockout": make_knockout(languages, **attrs),
+        "comparison": make_comparison(languages, **attrs),
+        "deletion": make_deletion(languages, **attrs),
+        "attribution": make_attribution(languages, **attrs),
+        "knockout-task": task,
+        "offtarget": make_offtarget(languages, **attrs),
+        "switch-rate": make_switch_rate(languages, **attrs),
+        "transfer": make_transfer(languages, **attrs),
+        "qa": make_qa(**attrs),
+    }.items():
+        save(dataset, folder / f"{name}.nc")
+    classify(task, tuple(languages[:2])).save(folder / "classes.json")
+    make_mask(languages[0]).save(folder / "mask.json")
+    make_view(languages).save(folder / "attention.json")
+    return folder
