@@ -57,14 +57,22 @@ def mask_training(masks: HeadMask | Mapping[str, HeadMask]) -> go.Figure:
         _add_losses(figure, name, mask, colour)
         _add_gates(figure, name, mask, colour, heads)
     figure.add_vline(x=1, line={"width": 1, "dash": "dot", "color": "#808080"}, row=1, col=2)
-    figure.update_xaxes(title_text="step", rangemode="tozero", row=1, col=1)
+    figure.update_xaxes(title_text="steps taken", row=1, col=1)
     figure.update_yaxes(title_text="loss (nats per answer token)", row=1, col=1)
-    figure.update_xaxes(title_text="gate (1: untouched)", row=1, col=2)
+    reached = [1.0, *(value for mask in named.values() for value in mask.values)]
+    room = 0.06 * (max(reached) - min(reached)) or 0.1
+    figure.update_xaxes(
+        title_text="gate (1: untouched)",
+        range=[min(reached) - room, max(reached) + room],
+        row=1,
+        col=2,
+    )
     figure.update_yaxes(
         tickmode="array",
         tickvals=list(range(len(heads))),
         ticktext=[
-            str(head) if i % (1 + len(heads) // _ROWS) == 0 else "" for i, head in enumerate(heads)
+            str(head) if i % (1 + (len(heads) - 1) // _ROWS) == 0 else ""
+            for i, head in enumerate(heads)
         ],
         range=[-0.7, len(heads) - 0.3],
         row=1,
@@ -97,15 +105,16 @@ def mask_training(masks: HeadMask | Mapping[str, HeadMask]) -> go.Figure:
 def _add_losses(figure: go.Figure, name: str, mask: HeadMask, colour: str) -> None:
     losses = np.array(mask.losses["train"], dtype=float)
     steps = np.arange(1, len(losses) + 1)
+    taken = steps - 1  # the loss of a step is that of the gates before it
     epoch = max(1, len(losses) // max(1, int(mask.settings.get("epochs", 1))))
     # Mean over as many steps as an epoch has, fewer at the beginning.
     sums = np.concatenate([[0.0], np.cumsum(losses)])
     first = np.maximum(steps - epoch, 0)
     running = (sums[steps] - sums[first]) / (steps - first)
-    hover = "step %{x}: %{y:.4g} nats per answer token<extra></extra>"
+    hover = "after %{x} steps: %{y:.4g} nats per answer token<extra></extra>"
     figure.add_trace(
         go.Scatter(
-            x=steps,
+            x=taken,
             y=losses,
             mode="lines",
             opacity=0.35,
@@ -119,11 +128,11 @@ def _add_losses(figure: go.Figure, name: str, mask: HeadMask, colour: str) -> No
     )
     figure.add_trace(
         go.Scatter(
-            x=steps,
+            x=taken,
             y=running,
             mode="lines",
             name=f"{literal(name)}, mean of an epoch",
-            hovertemplate=f"<b>{literal(name)}</b>, mean to {hover}",
+            hovertemplate=f"<b>{literal(name)}</b>, mean of an epoch, {hover}",
             legendgroup=name,
             line={"color": colour, "width": 3},
         ),
@@ -145,7 +154,7 @@ def _add_losses(figure: go.Figure, name: str, mask: HeadMask, colour: str) -> No
                 mode="markers+lines",
                 name=f"{literal(name)}, {said}",
                 marker={"color": colour, "size": 9, "symbol": symbol},
-                hovertemplate=f"<b>{literal(name)}</b>, {said}, after {hover}",
+                hovertemplate=f"<b>{literal(name)}</b>, {said}, {hover}",
                 legendgroup=name,
                 line={"color": colour, "width": 1, "dash": "dot"},
             ),
