@@ -105,32 +105,29 @@ def wordings_and_pairs(
         known, source = read_wordings(templates), str(templates or "templates of langheads")
     given = None if pairs is None else list(dict.fromkeys(pairs))
     asked = None if languages is None else list(dict.fromkeys(languages))
-    for language in [query, *(asked or ()), *itertools.chain(*(given or ()))]:
+    named = [*(asked or ()), *itertools.chain(*(given or ()))]
+    for language in [query, *named]:
         if language not in known:
             raise InputError(
                 f"no template for language {language}; there are {', '.join(known)} ({source})"
             )
-        if language not in heads.specific and language != query:
+    for language in named:
+        if language not in heads.specific:
             raise InputError(
                 f"language {language} asked for; the head set has {', '.join(heads.specific)}"
             )
     of_both = [language for language in heads.specific if language in known]
-    if asked is None and given is None and len(of_both) < len(heads.specific):
-        left_out = ", ".join(sorted(set(heads.specific) - set(known)))
-        logger.warning("no template for language %s: left out", left_out)
-    chosen = given or list(itertools.permutations(asked or of_both, 2))
+    if not named and len(of_both) < len(heads.specific):
+        left_out = [language for language in heads.specific if language not in known]
+        logger.warning("no template for language %s: left out", ", ".join(left_out))
+    chosen = list(itertools.permutations(asked or of_both, 2)) if given is None else given
     if not chosen or any(a == b for a, b in chosen):
+        found = ", ".join(f"{a}:{b}" for a, b in chosen) or "none"
         raise InputError(
-            f"pairs of languages {chosen} asked for; each needs two different ones, and both a "
-            "template and an entry in the head set"
+            f"pairs of languages {found}: each needs two different ones, and both a template and "
+            "an entry in the head set"
         )
-    absent = [x for x in itertools.chain(*chosen) if x not in heads.specific]
-    if absent:
-        raise InputError(
-            f"language {absent[0]} asked for; the head set has {', '.join(heads.specific)}"
-        )
-    involved = list(dict.fromkeys([*(asked or of_both), *itertools.chain(*chosen)]))
-    involved = [x for x in involved if any(x in pair for pair in chosen)]
+    involved = [x for x in heads.specific if any(x in pair for pair in chosen)]
     if not any(heads.specific[language] for language in involved):
         raise InputError(
             f"none of {', '.join(involved)} has specific heads, so there is nothing to gate"

@@ -1,23 +1,75 @@
 """Pictures and the report: functions of saved results, but `show_attention`, which runs the model
 for what it shows."""
 
-from langheads.view.attention import AttentionView, show_attention
-from langheads.view.classes import head_classes
-from langheads.view.figures import head_map, layer_profile
-from langheads.view.matrix import specificity_matrix
-from langheads.view.page import report
-from langheads.view.softmask import mask_training
-from langheads.view.transfer import transfer_matrix, transfer_sweep
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langheads.view.attention import AttentionView, show_attention
+    from langheads.view.classes import head_classes
+    from langheads.view.comparison import deletion_curves, score_against_knockout, score_benchmark
+    from langheads.view.effects import effect_map
+    from langheads.view.figures import head_map, layer_profile
+    from langheads.view.matrix import specificity_matrix
+    from langheads.view.offtarget import off_target_bars, off_target_guards
+    from langheads.view.overlap import language_overlap
+    from langheads.view.page import report
+    from langheads.view.softmask import mask_training
+    from langheads.view.switching import switch_rate_bars
+    from langheads.view.transfer import transfer_matrix, transfer_sweep
+    from langheads.view.transfer_attention import transfer_attention
+
+# Imported when first used: a picture of a mask brings torch along, and no other does.
+_HOME = {
+    "AttentionView": "attention",
+    "deletion_curves": "comparison",
+    "effect_map": "effects",
+    "head_classes": "classes",
+    "head_map": "figures",
+    "language_overlap": "overlap",
+    "layer_profile": "figures",
+    "mask_training": "softmask",
+    "off_target_bars": "offtarget",
+    "off_target_guards": "offtarget",
+    "report": "page",
+    "score_against_knockout": "comparison",
+    "score_benchmark": "comparison",
+    "show_attention": "attention",
+    "specificity_matrix": "matrix",
+    "switch_rate_bars": "switching",
+    "transfer_attention": "transfer_attention",
+    "transfer_matrix": "transfer",
+    "transfer_sweep": "transfer",
+}
 
 __all__ = [
     "AttentionView",
+    "deletion_curves",
+    "effect_map",
     "head_classes",
     "head_map",
+    "language_overlap",
     "layer_profile",
     "mask_training",
+    "off_target_bars",
+    "off_target_guards",
     "report",
+    "score_against_knockout",
+    "score_benchmark",
     "show_attention",
     "specificity_matrix",
+    "switch_rate_bars",
+    "transfer_attention",
     "transfer_matrix",
     "transfer_sweep",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"langheads.view.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'langheads.view' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

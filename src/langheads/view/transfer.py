@@ -48,8 +48,8 @@ def transfer_matrix(
         order: a label of its ``order`` dimension; by default both orders where it has them.
 
     Returns:
-        A plotly figure of fixed size in pixels; hover gives interval, value before and after, p,
-        and A's and B's share of attention. Pairs that were not run stay empty.
+        A plotly figure of fixed size in pixels; hover gives interval, value before and after, p
+        and heads. Pairs that were not run stay empty.
 
     Raises:
         InputError: another kind of dataset, a measure or an order that it does not have.
@@ -81,7 +81,7 @@ def transfer_matrix(
         vertical_spacing=gap_y / plot_height,
         shared_yaxes=True,
     )
-    decimals = max(0, 1 - int(np.floor(np.log10(end))))
+    decimals = max(0, 2 - int(np.ceil(np.log10(end))))
     for s in range(len(settings)):
         hovers = _hover(at.isel(setting=s), measure, unit, factor)
         for row, values in ((1, change[s]), (2, control[s])):
@@ -179,7 +179,9 @@ def transfer_sweep(
         at, parts = at.sel(a=pair[0], b=pair[1]), _PARTS
     curves = {part: at[f"{measure}_{name}"] for part, name in parts.items()}
     if not np.isfinite(curves["change"].values).any():
-        raise InputError(f"pair {pair} asked for, but it was not run or has no heads")
+        raise InputError(
+            f"pair {', '.join(pair or ())} asked for, but it was not run or has no heads"
+        )
     unit, factor = _unit(transfer, measure)
     conditions = [c for c in _DOES if c in transfer["condition"].values]
     figure = make_subplots(1, len(conditions), shared_yaxes=True, horizontal_spacing=0.06)
@@ -193,7 +195,9 @@ def transfer_sweep(
             return factor * np.append(values[of], 0.0)[sort]
 
         sets = curves["control"].transpose("setting", "control").values
+        # Without draws that are the chosen heads themselves.
         sets = sets[:, np.isfinite(sets).all(axis=0)]
+        sets = sets if sets.size else np.full((len(sets), 1), np.nan)
         low, high = (line(np.quantile(sets, q, axis=1)) for q in (0.05, 0.95))
         change = line(curves["change"].values)
         x = gate[sort]
@@ -204,6 +208,7 @@ def transfer_sweep(
                 go.Scatter(
                     x=np.concatenate([x, x[::-1]]),
                     y=np.concatenate([high, low[::-1]]),
+                    mode="lines",
                     fill="toself",
                     fillcolor="rgba(138,138,138,0.25)",
                     line={"width": 0},
@@ -289,13 +294,14 @@ def _title(
     transfer: xr.Dataset, measure: str, order: str, pair: tuple[str, str] | None = None
 ) -> dict[str, Any]:
     attrs = transfer.attrs
-    where = {"both": "both orders of the facts"}.get(order, f"fact in {order}")
+    where = {"both": "both orders of the facts"}.get(order, order)
     if pair:
         where = f"A {literal(pair[0])}, B {literal(pair[1])}, {where}"
     return {
         "text": f"Change of {_MEASURES[measure]}, {literal(attrs.get('model', 'model unknown'))}",
         "subtitle": {
-            "text": f"{where}; question in {literal(attrs.get('query', '?'))}; "
+            "text": f"{'below' if measure == 'answer_b' else 'above'} 0 is towards A; {where}; "
+            f"question in {literal(attrs.get('query', '?'))}; "
             f"{attrs.get('prompts', '?')} prompts a pair and order; "
             f"{attrs.get('controls', '?')} random head sets"
         },

@@ -1,0 +1,307 @@
+"""Attention transfer: judging replies, arranging made-up runs, what random sets are, refusals."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from langheads.errors import InputError, InterventionError, ProvenanceError
+from langheads.experiments import transfer
+from langheads.experiments.transfer_plan import Setting, conditions_in, random_sets
+from langheads.experiments.transfer_runs import said
+from langheads.experiments.transfer_summary import Run, summary
+from langheads.heads import HeadSet, LanguageHeads
+from langheads.model import describe, gated
+from langheads.model.spans import attention_to_spans
+from langheads.stats import bootstrap_interval
+
+SHAPE = (2, 4)
+OWN = {"en": HeadSet(["L0H1"], SHAPE), "zh": HeadSet(["L0H2"], SHAPE), "hi": HeadSet([], SHAPE)}
+PAIRS = [("en", "zh"), ("zh", "en"), ("en", "hi")]
+ORDERS = ["A first", "A last"]
+SETTINGS = [Setting("enhance", 3.0), Setting("weaken", 0.0)]
+MEASURES = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
+
+
+@pytest.mark.parametrize(
+    ("reply", "answers", "expected"),
+    [
+        (" Doctor. He", (" baker", " doctor"), 1),
+        ("a baker, not a doctor", (" doctor", " baker"), 1),
+        ("écrivain", (" e\u0301crivain", " peintre"), 0),
+        (" teach", (" teacher", " tailor"), 0),
+        (" t", (" teacher", " tailor"), -1),
+        (" cook", (" cook", " cookery teacher"), 0),
+        (" cookery teacher", (" cook", " cookery teacher"), 1),
+        (" pilot", (" cook", " baker"), -1),
+        ("", (" cook", " baker"), -1),
+        ("医生。", ("医生", "教师"), 0),
+    ],
+)
+def test_which_answer_a_reply_gives(reply, answers, expected):
+    assert said(reply, answers) == expected
+
+
+def made_up(seed=0, n=6, controls=4):
+    """Runs of random numbers for every text that the pairs need."""
+    rng = np.random.default_rng(seed)
+    pools = random_sets(OWN, controls, rng)
+    runs = {}
+    for text in dict.fromkeys([*PAIRS, *(pair[::-1] for pair in PAIRS)]):
+        conditions, chosen = conditions_in(text, PAIRS, SETTINGS, OWN, pools)
+        runs[text] = Run(
+            conditions,
+            rng.normal(size=(len(conditions), n, 2, 2)),
+            rng.integers(-1, 2, size=(len(conditions), n)),
+            np.arange(n) == 2,
+            {c: rng.random((*SHAPE, 2)) for c in chosen},
+        )
+    return pools, runs
+
+
+def arranged(pools, runs, orders=ORDERS):
+    attrs = {"format": 1, "kind": "transfer", "model": "made up", "query": "en", "prompts": 6}
+    return summary(PAIRS, orders, SETTINGS, OWN, pools, runs, seed=0, attrs=attrs)
+
+
+def by_hand(run, condition, fact):
+    """``[prompt, measure]`` from A's side."""
+    i = run.conditions.index(condition)
+    first, whole = (run.logprob[i, :, fact] - run.logprob[i, :, 1 - fact]).T
+    return np.stack(
+        [
+            run.said[i] == fact,
+            run.said[i] == 1 - fact,
+            np.where(run.shared, np.nan, first > 0),
+            whole,
+        ],
+        axis=1,
+    )
+
+
+def test_changes_errors_and_intervals_of_made_up_runs():
+    pools, runs = made_up()
+    found = arranged(pools, runs)
+    nothing = runs["en", "zh"].conditions[0]
+    for a, b in PAIRS[:2]:
+        for s, owner in enumerate((a, b)):
+            condition = OWN[owner], SETTINGS[s].gate
+            sides = {"A first": (runs[a, b], 0), "A last": (runs[b, a], 1)}
+            before = [by_hand(run, nothing, fact) for run, fact in sides.values()]
+            after = [by_hand(run, condition, fact) for run, fact in sides.values()]
+            controls = [
+                [by_hand(run, (some, condition[1]), fact) for run, fact in sides.values()]
+                for some in pools[owner]
+            ]
+            orders = {"A first": [0], "A last": [1], "both": [0, 1]}
+            for order, of in orders.items():
+                old, new = (np.mean([side[i] for i in of], axis=0) for side in (before, after))
+                change = new - old
+                at = found.sel(a=a, b=b, order=order, setting=str(SETTINGS[s]))
+                low, high = bootstrap_interval(
+                    change[~np.isnan(change).any(axis=1)], resamples=2000
+                )
+                for m, name in enumerate(MEASURES):
+                    own = change[np.isfinite(change[:, m]), m]
+                    assert at[f"{name}_change"] == pytest.approx(own.mean())
+                    assert at[f"{name}_change_se"] == pytest.approx(
+                        own.std(ddof=1) / np.sqrt(len(own))
+                    )
+                    assert at[f"{name}_before"] == pytest.approx(np.nanmean(old[:, m]))
+                    assert at[name] == pytest.approx(np.nanmean(new[:, m]))
+                    if name == "first_token_a":
+                        # scipy's bootstrap, of the prompts that have a value.
+                        spread = own.std() / np.sqrt(len(own))
+                        assert at[f"{name}_change_low"] == pytest.approx(low[m], abs=0.5 * spread)
+                        assert at[f"{name}_change_high"] == pytest.approx(high[m], abs=0.5 * spread)
+                    sets = np.array(
+                        [
+                            np.nan
+                            if some == OWN[owner]
+                            else np.nanmean(np.mean([c[i] for i in of], axis=0)[:, m] - old[:, m])
+                            for some, c in zip(pools[owner], controls, strict=True)
+                        ]
+                    )
+                    np.testing.assert_allclose(at[f"{name}_control_change"], sets, atol=1e-12)
+                    sign = -1 if name == "answer_b" else 1
+                    beyond = (sign * sets >= sign * own.mean() - 1e-12).sum()
+                    assert at[f"{name}_control_p"] == pytest.approx(
+                        (1 + beyond) / (1 + np.isfinite(sets).sum())
+                    )
+                    assert at[f"{name}_change_low"] <= at[f"{name}_change"]
+                    assert at[f"{name}_change_high"] >= at[f"{name}_change"]
+
+
+def test_overall_is_the_mean_over_pairs():
+    found = arranged(*made_up())
+    for name in MEASURES:
+        for part, whole in (("change", "change"), ("control_change", "control_change")):
+            mean = found[f"{name}_{part}"].mean(["a", "b"])
+            np.testing.assert_allclose(
+                mean.transpose("order", "setting", ...), found[f"{name}_overall_{whole}"]
+            )
+        assert (found[f"{name}_overall_low"] <= found[f"{name}_overall_change"]).all()
+        assert (found[f"{name}_overall_high"] >= found[f"{name}_overall_change"]).all()
+
+
+def test_what_was_not_run_is_empty():
+    found = arranged(*made_up())
+    assert found.logprob_difference.sel(a="hi").isnull().all()
+    # hi has no heads to weaken, en has some to enhance.
+    at = found.sel(a="en", b="hi")
+    assert at.logprob_difference_change.sel(setting="weaken 0").isnull().all()
+    assert at.logprob_difference_change.sel(setting="enhance 3").notnull().all()
+    assert at.shared_first_token == 1
+    assert found.shared_first_token.sel(a="hi", b="en").isnull()
+    assert list(found.n_heads.values) == [1, 1, 0]
+    alone = arranged(*made_up(), orders=["A last"])
+    assert list(alone.order.values) == ["A last"]
+    for name in MEASURES:
+        np.testing.assert_array_equal(
+            alone[f"{name}_change"].sel(order="A last"), found[f"{name}_change"].sel(order="A last")
+        )
+
+
+def test_attention_is_from_as_side():
+    pools, runs = made_up()
+    found = arranged(pools, runs)
+    condition = OWN["en"], 3.0
+    at = found.attention_after.sel(a="en", b="zh", setting="enhance 3")
+    first = runs["en", "zh"].attention[condition]
+    last = runs["zh", "en"].attention[condition][..., ::-1]
+    np.testing.assert_array_equal(at.sel(order="A first"), first)
+    np.testing.assert_array_equal(at.sel(order="A last"), last)
+    np.testing.assert_allclose(at.sel(order="both"), (first + last) / 2)
+
+
+def test_random_sets_do_not_cancel():
+    """Languages with as many heads a layer have the same sets, but not in the same order."""
+    sets = random_sets(OWN, 20, np.random.default_rng(0))
+    assert set(sets) == {"en", "zh"}
+    assert sorted(map(str, sets["en"])) == sorted(map(str, sets["zh"]))
+    assert sets["en"] != sets["zh"]
+    assert all(some.per_layer() == (1, 0) for some in sets["en"])
+
+
+TEMPLATE = [
+    {"fact": "{name} is {job}.", "query": "{name} is", "answer": " {job}"},
+    {"filler": "It rains."},
+    {"name": "Ann"},
+    {"job": "cook"},
+    {"job": "pilot"},
+]
+
+
+@pytest.fixture
+def templates(tmp_path):
+    lines = "\n".join(map(json.dumps, TEMPLATE))
+    for language in ("en", "zh", "fr"):
+        (tmp_path / f"{language}.jsonl").write_text(lines, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def tiny_heads(tiny):
+    shape = (3, 4)
+    return LanguageHeads(
+        {"en": HeadSet(["L0H1"], shape), "zh": HeadSet(["L2H2"], shape), "hi": HeadSet([], shape)},
+        HeadSet([], shape),
+        "tiny",
+        provenance=describe(tiny),
+    )
+
+
+SMALL = {"jobs": 2, "controls": 2, "max_new_tokens": 2}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gates_enhance": (0.5,)}, "gates 0.5 to enhance and 0 to weaken asked for; allowed are"),
+        ({"gates_weaken": (float("nan"),)}, "nan to weaken asked for"),
+        ({"gates_weaken": (2.0,)}, "and 2 to weaken asked for"),
+        ({"gates_enhance": (), "gates_weaken": ()}, "no gates to enhance and none to weaken"),
+        ({"controls": 1}, "1 controls, 2 occupations"),
+        ({"jobs": 1}, "1 occupations"),
+        ({"limit": 1}, "limit 1"),
+        ({"max_new_tokens": 0}, "0 new tokens"),
+        ({"orders": ["A"]}, "order A asked for; allowed are A first, A last"),
+        ({"orders": []}, "order none asked for"),
+        ({"jobs": 3}, "3 occupations asked for, but the templates have 2"),
+        ({"languages": ["en", "ru"]}, "no template for language ru; there are en, fr, zh"),
+        ({"languages": ["en", "fr"]}, "language fr asked for; the head set has en, zh, hi"),
+        ({"pairs": [("en", "fr")], "query": "fr"}, "language fr asked for; the head set has"),
+        ({"languages": ["en"]}, "each needs two different ones"),
+        ({"pairs": [("en", "en")]}, "pairs of languages en:en: each needs two different ones"),
+        ({"pairs": []}, "pairs of languages none: each needs two"),
+        ({"query": "ru"}, "no template for language ru"),
+        ({"max_new_tokens": 300}, "more than the model's context of 256; shorten the templates"),
+    ],
+)
+def test_refusals(tiny, tiny_heads, templates, settings, message):
+    with pytest.raises(InputError, match=message) as caught:
+        transfer(tiny, tiny_heads, templates=templates, **(SMALL | settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_refusals(zoo, tiny, tiny_heads, templates):
+    with pytest.raises(ProvenanceError, match="2 layers x 4 heads, but this one has 3 x 4"):
+        transfer(tiny, LanguageHeads(OWN, HeadSet([], SHAPE), "other"), templates=templates)
+    empty = HeadSet([], (3, 4))
+    none = LanguageHeads({"en": empty, "zh": empty}, empty, "tiny")
+    with pytest.raises(InputError, match="none of en, zh has specific heads"):
+        transfer(tiny, none, templates=templates, **SMALL)
+    fresh = zoo.fresh("llama-gqa")
+    heads = LanguageHeads(tiny_heads.specific, empty, "tiny")
+
+    class Slow(PreTrainedTokenizerFast):
+        is_fast = False
+
+    fresh.tokenizer = Slow(tokenizer_object=tiny.tokenizer.backend_tokenizer)
+    with pytest.raises(InputError, match="needs a fast tokenizer"):
+        transfer(fresh, heads, templates=templates, **SMALL)
+
+
+def test_a_language_without_a_template_is_left_out_and_told(tiny, tiny_heads, templates, caplog):
+    found = transfer(tiny, tiny_heads, templates=templates, **SMALL)
+    assert "no template for language hi: left out" in caplog.text
+    assert list(found.a.values) == ["en", "zh"]
+    assert found.attrs["kind"] == "transfer"
+    assert found.attrs["prompts"] == 2
+    assert json.loads(found.attrs["text_hash"]).keys() == {"en", "zh"}
+    # Each draws the same again.
+    again = transfer(tiny, tiny_heads, templates=templates, attention=False, **SMALL)
+    np.testing.assert_array_equal(again.logprob_difference, found.logprob_difference)
+    np.testing.assert_array_equal(
+        again.logprob_difference_control_change, found.logprob_difference_control_change
+    )
+    assert "attention_before" in found
+    assert "attention_before" not in again
+
+
+def test_it_does_not_depend_on_the_batch(tiny, tiny_heads, templates):
+    one, many = (
+        transfer(tiny, tiny_heads, templates=templates, batch_tokens=n, **SMALL) for n in (1, 4096)
+    )
+    for name in (*MEASURES, "attention_before", "attention_after"):
+        np.testing.assert_allclose(one[name], many[name], rtol=1e-4, atol=1e-5)
+
+
+def test_hooks_and_attention_are_as_before_after_a_failure(zoo):
+    model = zoo.bridge("llama-gqa")
+    tokens, lengths = torch.ones(2, 5, dtype=torch.long), torch.tensor([5, 3])
+    spans = torch.tensor([[[0, 2], [2, 3]]] * 2)
+    with (
+        pytest.raises(InterventionError, match="gates expect"),
+        gated(model, torch.zeros(3, 3, 4)),
+    ):
+        attention_to_spans(model, tokens, lengths, spans, [1])
+    assert not any(point.fwd_hooks for point in model.hook_dict.values())
+    assert model.original_model.config._attn_implementation == "eager"
+    found = attention_to_spans(model, tokens, lengths, spans, [2, 0])
+    assert found.shape == (2, 2, 4, 2)
+    # A row of a batch is that row alone.
+    alone = attention_to_spans(model, tokens[:1, :3], lengths[1:], spans[:1], [0])
+    torch.testing.assert_close(found[1:, 1:], alone)

@@ -1,0 +1,124 @@
+"""Pictures of attention transfer show the numbers of the file, and say what they are."""
+
+import numpy as np
+import pytest
+
+from langheads.errors import InputError
+from langheads.experiments.transfer_plan import Setting
+from langheads.experiments.transfer_summary import summary
+from langheads.view import transfer_attention, transfer_matrix, transfer_sweep
+from tests.unit.experiments import test_transfer as made
+
+HOSTILE = "<b>x</b> %{z}"
+
+
+@pytest.fixture(scope="module")
+def found():
+    return made.arranged(*made.made_up())
+
+
+@pytest.mark.parametrize("measure", made.MEASURES)
+def test_the_matrix_shows_changes_and_controls(found, measure):
+    figure = transfer_matrix(found, measure)
+    maps = [trace for trace in figure.data if trace.type == "heatmap"]
+    factor = 1 if measure == "logprob_difference" else 100
+    at = found.sel(order="both")
+    # Chosen heads and random heads, gate by gate.
+    for i, trace in enumerate(maps):
+        part = ("change", "control_mean")[i % 2]
+        np.testing.assert_allclose(
+            trace.z, factor * at[f"{measure}_{part}"].isel(setting=i // 2).values
+        )
+    titles = [annotation.text for annotation in figure.layout.annotations]
+    assert titles == [
+        "A's heads × 3", "B's heads × 0", "random heads, A's heads × 3",
+        "random heads, B's heads × 0",
+    ]  # fmt: skip
+    change = f"{factor * float(at[f'{measure}_change'][0, 1, 0]):+.3g}"
+    assert f"change {change} " in maps[0].hovertext[0][1]
+    assert "not run" in maps[0].hovertext[2][0]
+    low = at[f"{measure}_change_low"].isel(setting=0).values
+    high = at[f"{measure}_change_high"].isel(setting=0).values
+    dots = next(t for t in figure.data if t.name == "interval excludes 0")
+    expected = np.argwhere((low > 0) | (high < 0))
+    assert sorted(zip(np.round(dots.y + 0.32), np.round(dots.x + 0.36), strict=True)) == sorted(
+        map(tuple, expected.astype(float))
+    )
+    unit = "nats" if factor == 1 else "points"
+    assert unit in figure.layout.coloraxis.colorbar.title.text
+    assert figure.layout.coloraxis.cmin == -figure.layout.coloraxis.cmax
+
+
+def test_the_sweep_passes_through_gate_1():
+    settings = [Setting("enhance", 2.0), Setting("enhance", 3.0), Setting("weaken", 0.0)]
+    rng = np.random.default_rng(0)
+    pools = made.random_sets(made.OWN, 4, rng)
+    runs = {}
+    for text in (("en", "zh"), ("zh", "en")):
+        conditions, _ = made.conditions_in(text, made.PAIRS[:2], settings, made.OWN, pools)
+        runs[text] = made.Run(
+            conditions,
+            rng.normal(size=(len(conditions), 5, 2, 2)),
+            rng.integers(-1, 2, size=(len(conditions), 5)),
+            np.zeros(5, dtype=bool),
+            {},
+        )
+    attrs = {"kind": "transfer", "model": HOSTILE, "query": "en", "controls": 4, "prompts": 5}
+    found = summary(
+        made.PAIRS[:2], made.ORDERS, settings, made.OWN, pools, runs, seed=0, attrs=attrs
+    )
+    figure = transfer_sweep(found, "answer_b")
+    curves = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    assert [list(curve.x) for curve in curves] == [[1.0, 2.0, 3.0], [0.0, 1.0]]
+    overall = 100 * found.answer_b_overall_change.sel(order="both").values
+    np.testing.assert_allclose(curves[0].y, [0.0, *overall[:2]])
+    np.testing.assert_allclose(curves[1].y, [overall[2], 0.0])
+    high = 100 * found.answer_b_overall_high.sel(order="both").values
+    np.testing.assert_allclose(curves[0].y + curves[0].error_y.array, [0.0, *high[:2]])
+    band = next(trace for trace in figure.data if trace.fill == "toself")
+    sets = found.answer_b_overall_control_change.sel(order="both").values
+    # Without draws that are the chosen heads themselves.
+    sets = 100 * sets[1, np.isfinite(sets).all(axis=0)]
+    assert 1 < len(sets) < 4
+    assert band.y[2] == pytest.approx(np.quantile(sets, 0.95))
+    assert band.y[3] == pytest.approx(np.quantile(sets, 0.05))
+    assert "<b>" not in figure.layout.title.text
+    one = transfer_sweep(found, "answer_b", order="A first", pair=("zh", "en"))
+    curve = next(trace for trace in one.data if trace.mode == "lines+markers")
+    own = found.answer_b_change.sel(a="zh", b="en", order="A first").values
+    assert curve.y[1] == pytest.approx(100 * own[0])
+
+
+def test_refusals(found):
+    with pytest.raises(InputError, match="measure 'x' asked for; allowed are answer_a"):
+        transfer_matrix(found, "x")
+    with pytest.raises(InputError, match="order 'x' asked for; this dataset has A first, A last"):
+        transfer_sweep(found, order="x")
+    with pytest.raises(InputError, match="pair en, fr asked for; this dataset has en, zh, hi"):
+        transfer_sweep(found, pair=("en", "fr"))
+    with pytest.raises(InputError, match="pair hi, en asked for, but it was not run"):
+        transfer_sweep(found, pair=("hi", "en"))
+    with pytest.raises(InputError, match="kind 'transfer' asked for, found kind 'scores'"):
+        transfer_matrix(found.assign_attrs(kind="scores"))
+
+
+def test_attention_before_and_after(found):
+    figure = transfer_attention(found, ("en", "zh"), "weaken 0", "A last")
+    at = found.sel(a="en", b="zh", order="A last", setting="weaken 0")
+    titles = [annotation.text for annotation in figure.layout.annotations]
+    assert titles == ["heads of en (A)", "heads of zh (B)"]
+    assert len(figure.data) == 8
+    for trace in figure.data:
+        (head,) = trace.y
+        assert head == {"x": "L0H1", "x2": "L0H2"}[trace.xaxis]
+        _, fact, when, _ = trace.name.replace(",", "").split(" ", 3)
+        values = at[f"attention_{'before' if when == 'nothing' else 'after'}"].sel(fact=fact)
+        assert trace.x[0] == values.sel(layer=0, head=int(head[-1])).item()
+    with pytest.raises(InputError, match="a 'fr' asked for; this dataset has en, zh, hi"):
+        transfer_attention(found, ("fr", "zh"))
+    with pytest.raises(InputError, match="setting 'x' asked for; this dataset has enhance 3"):
+        transfer_attention(found, ("en", "zh"), "x")
+    with pytest.raises(InputError, match="pair hi, en, enhance 3 asked for, but it was not run"):
+        transfer_attention(found, ("hi", "en"))
+    with pytest.raises(InputError, match="has no attention_before"):
+        transfer_attention(found.drop_vars("attention_before"), ("en", "zh"))
