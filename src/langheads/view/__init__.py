@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from langheads.view.comparison import deletion_curves, score_against_knockout, score_benchmark
     from langheads.view.effects import effect_map
     from langheads.view.figures import head_map, layer_profile
+    from langheads.view.looks import transfer_attention
     from langheads.view.matrix import specificity_matrix
     from langheads.view.offtarget import off_target_bars, off_target_guards
     from langheads.view.overlap import language_overlap
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from langheads.view.softmask import mask_training
     from langheads.view.switching import switch_rate_bars
     from langheads.view.transfer import transfer_matrix, transfer_sweep
-    from langheads.view.transfer_attention import transfer_attention
 
 # Imported when first used: a picture of a mask brings torch along, and no other does.
 _HOME = {
@@ -37,7 +37,7 @@ _HOME = {
     "show_attention": "attention",
     "specificity_matrix": "matrix",
     "switch_rate_bars": "switching",
-    "transfer_attention": "transfer_attention",
+    "transfer_attention": "looks",
     "transfer_matrix": "transfer",
     "transfer_sweep": "transfer",
 }
