@@ -15,9 +15,9 @@ import argparse
 from pathlib import Path
 
 import langheads
-from langheads import pipeline
 from langheads.demo import grammar
 from langheads.experiments.comparison import as_text
+from langheads.score_benchmark import benchmark
 
 DOCS, DELETION_DOCS, SEED, MAX_TOKENS = 96, 12, 0, 256
 
@@ -32,7 +32,7 @@ text = arguments.text or {
     for language in grammar.LANGUAGES
 }
 out = arguments.out or Path("results") / f"compare-{Path(arguments.model).name}"
-comparison = pipeline.benchmark(
+comparison = benchmark(
     langheads.load(arguments.model),
     text,
     out,

@@ -9,17 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.demo import grammar
 from langheads.errors import InputError, LangheadsError
-from langheads.experiments import ablate, compare, deletion
+from langheads.experiments import ablate
 from langheads.files import check_writable, read_json, write_text_atomically
 from langheads.heads import HeadSet, LanguageHeads
-from langheads.model import DEMO, EMBEDDED, describe, load
+from langheads.model import DEMO, load
 from langheads.results import load_result, save
-from langheads.scores import METHODS, knockout, score
+from langheads.scores import score
 from langheads.selection import select
 from langheads.text import Corpus, read_texts
 from langheads.view import report, show_attention
@@ -143,61 +142,6 @@ def _show(
         path.unlink(missing_ok=True)
         return
     view.save(path)
-
-
-def benchmark(
-    model: TransformerBridge,
-    text: str | Path | Mapping[str, Sequence[str]] | Corpus,
-    out: str | Path,
-    *,
-    method: str | Iterable[str] = METHODS,
-    languages: Iterable[str] | None = None,
-    docs: int = 100,
-    deletion_docs: int = 16,
-    max_tokens: int = 2048,
-    seed: int = 0,
-    batch_tokens: int | str = "auto",
-) -> xr.Dataset:
-    """Hold scores to exact knock-out of the same documents; see `experiments.comparison`.
-
-    Args:
-        model: the model; an embedded one brings its list of planted heads.
-        text: texts, see `read_texts`.
-        out: folder for ``scores.nc``, ``halves/``, ``knockout.nc``, ``deletion.nc``,
-            ``comparison.nc``.
-        method: scores to compare; all by default.
-        languages: all by default.
-        docs: documents a language for scores and knock-outs, from the front of the seeded order.
-        deletion_docs: documents a language for the deletion curves, from its back.
-        max_tokens: documents are cut here.
-        seed: order of documents, draws of scores.
-        batch_tokens: tokens a batch, padding included.
-
-    Returns:
-        What `compare` returns.
-
-    Raises:
-        LangheadsError: see `score`, `knockout`, `deletion`; what was finished by then is kept.
-    """
-    out = Path(out)
-    corpus = read_texts(text, languages=languages, seed=seed)
-    methods = [method] if isinstance(method, str) else list(method)
-    same = {"max_tokens": max_tokens, "seed": seed, "batch_tokens": batch_tokens}
-    front = corpus.front(docs)
-    halves = [{x: texts[k::2] for x, texts in front.items()} for k in (0, 1)]
-    scores = score(model, corpus, method=methods, docs=docs, **same)  # type: ignore[arg-type]
-    save(scores, out / "scores.nc")
-    for number, half in enumerate(halves, start=1):
-        of_half = score(model, half, method=methods, gradients=False, **same)  # type: ignore[arg-type]
-        save(of_half, out / "halves" / f"scores-{number}.nc")
-    save(knockout(model, corpus, docs=docs, **same), out / "knockout.nc")  # type: ignore[arg-type]
-    curves = deletion(model, scores, corpus, docs=deletion_docs, batch_tokens=batch_tokens)
-    save(curves, out / "deletion.nc")
-    if folder := EMBEDDED.get(describe(model)["model"]):
-        write_text_atomically(out / "planted.json", (folder / "planted.json").read_text("utf-8"))
-    comparison = compare(out)
-    save(comparison, out / "comparison.nc")
-    return comparison
 
 
 def demo(out: str | Path, *, docs: int = 48, controls: int = 25) -> tuple[Path, str]:

@@ -152,9 +152,9 @@ def test_other_documents_are_told(tmp_path, scores, exact, caplog):
 
 
 def test_the_benchmark_makes_what_the_comparison_reads(tmp_path, tiny, texts):
-    from langheads import pipeline
+    from langheads.score_benchmark import benchmark
 
-    found = pipeline.benchmark(
+    found = benchmark(
         tiny,
         texts,
         tmp_path,
