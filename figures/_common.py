@@ -1,0 +1,100 @@
+"""What the figure scripts share: the folder that they read, the files that they write.
+
+    python figures/SCRIPT.py [RUN] [--out FOLDER] [--html-only]
+
+RUN is a folder of results, demo-run/ by default. HTML is written always; SVG, PDF and PNG too where
+kaleido (`pip install "langheads[figures]"`) finds a Chrome.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import plotly.graph_objects as go
+import plotly.io as pio
+import xarray as xr
+
+from langheads.errors import LangheadsError
+from langheads.heads import LanguageHeads
+from langheads.results import load_result
+from langheads.view.style import COLOURWAY, LIGHT, literal
+
+HERE = Path(__file__).parent
+PUBLISHED = {"color": "rgba(0,0,0,0)", "line": {"color": COLOURWAY[1], "width": 2}}
+"""Marker of a published number: open, so that it is never taken for one of ours."""
+
+_parser = argparse.ArgumentParser(description="Draw a figure from a folder of results.")
+_parser.add_argument("run", nargs="?", type=Path, default=HERE.parent / "demo-run")
+_parser.add_argument("--out", type=Path, default=HERE)
+_parser.add_argument("--html-only", action="store_true")
+_given = _parser.parse_args()
+RUN: Path = _given.run
+
+
+def result(name: str, kind: str, verb: str) -> xr.Dataset:
+    """A result of the run folder, or one line that says how to make it."""
+    _require(name, verb)
+    try:
+        return load_result(RUN / name, kind)
+    except LangheadsError as error:
+        stop(str(error))
+
+
+def heads(verb: str = "langheads select RUN/scores.nc --out RUN/heads.json") -> LanguageHeads:
+    """The head set of the run folder."""
+    return loaded(LanguageHeads, "heads.json", verb)
+
+
+def loaded(kind: Any, name: str, verb: str) -> Any:
+    """What a class reads from a JSON file of the run folder."""
+    _require(name, verb)
+    try:
+        return kind.load(RUN / name)
+    except LangheadsError as error:
+        stop(str(error))
+
+
+def stop(message: str) -> NoReturn:
+    """End with one line."""
+    sys.exit(f"error: {message}")
+
+
+def titled(figure: go.Figure, title: str, of: Any, note: str = "") -> None:
+    """Title, and below it the model and what a reader must know."""
+    model = of.attrs.get("model", "unknown") if isinstance(of, xr.Dataset) else of.model
+    figure.update_layout(
+        template=LIGHT,
+        title={
+            "text": title,
+            "subtitle": {"text": ", ".join(filter(None, (literal(model), note)))},
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 12},
+        },
+        margin={"t": 96},
+    )
+
+
+def write(figure: go.Figure, name: str) -> None:
+    """Write a figure as HTML, and as SVG, PDF and PNG where a Chrome is found."""
+    _given.out.mkdir(parents=True, exist_ok=True)
+    path = _given.out / f"{name}.html"
+    figure.write_html(path, include_plotlyjs="directory")
+    print(path)
+    if _given.html_only:
+        return
+    files = [path.with_suffix(f".{kind}") for kind in ("svg", "pdf", "png")]
+    try:
+        size = {"width": figure.layout.width, "height": figure.layout.height}
+        pio.write_images([figure] * len(files), files, **size)
+    except (ValueError, RuntimeError, ImportError) as error:
+        # kaleido is not installed, or it found no Chrome.
+        print(f"no SVG, PDF, PNG: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        return
+    print(*files, sep="\n")
+
+
+def _require(name: str, verb: str) -> None:
+    if not (RUN / name).is_file():
+        stop(f"{RUN / name} is missing; `{verb}` makes it")
