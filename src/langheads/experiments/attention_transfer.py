@@ -110,7 +110,7 @@ def transfer(
         ``M_control_p``, the share of random sets, the chosen heads themselves left out, that move
         it at least as far towards A. ``M_overall_...`` are means over the pairs of languages.
         ``shared_first_token`` counts prompts without a `first_token_a`, since both answers begin
-        with the same token; ``prompts``; ``heads`` a language. ``attention_before`` and
+        with the same token; ``heads`` and ``n_heads`` a language. ``attention_before`` and
         ``attention_after``, share of 1 ``[..., layer, head, fact]``, in the layers of A's and B's
         heads. NaN where a pair was not run or a language has no heads.
 
