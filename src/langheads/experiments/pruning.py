@@ -73,7 +73,8 @@ def prune(
 
     Returns:
         What ``pruned.json`` beside the weights says: ``removed`` heads, of which ``cut`` and
-        ``zeroed``; ``kept`` old numbers of the heads of each layer; ``parameters_zeroed``,
+        ``zeroed``; ``kept`` old numbers of each layer's heads where some were cut;
+        ``parameters_zeroed``,
         ``parameters_saved`` and ``bytes_saved`` (0 where nothing was cut); with texts,
         ``nats_per_byte`` of every language ``before`` and ``after``; ``provenance``.
 
@@ -259,9 +260,12 @@ def _new_folder(out: Path) -> Iterator[Path]:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}."))
         yield temporary
+        # Private so far, and safetensors' files, too; a result is as readable as any other.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
+        for file in temporary.iterdir():
+            file.chmod(0o666 & ~umask)
         # Over an empty folder this works, too; over one that was filled meanwhile it does not.
         temporary.replace(out)
         temporary = None

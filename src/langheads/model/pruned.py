@@ -38,7 +38,8 @@ class Pruned:
         network: a Hugging Face model to be saved; it shares no weight with the one it came from.
         zeroed: heads whose slice of W_O is zero.
         cut: heads that are gone from the shapes of q, k, v and o.
-        kept: per layer the old numbers of the heads that are left, in their new order.
+        kept: per layer the old numbers of the heads that are left, in their new order; empty where
+            nothing is cut and heads keep their numbers.
         parameters_zeroed: entries of W_O set to zero.
         parameters_saved: fewer parameters than before; 0 where nothing is cut.
         bytes_saved: their size in the model's dtype.
@@ -70,7 +71,9 @@ def without_heads(model: TransformerBridge, heads: HeadSet) -> Pruned:
     kind = model.cfg.architecture or type(original).__name__
     if getattr(original.config, "quantization_config", None) is not None:
         raise ModelError(f"{kind} is quantised; heads are removed from unquantised weights only")
-    config = copy.deepcopy(original.config)
+    config: Any = copy.deepcopy(original.config)
+    # TransformerLens asks for patterns; saved, that would slow down every later user.
+    config.output_attentions = False
     with torch.device("meta"):
         network = type(original)(config)
     state = {}
@@ -112,7 +115,7 @@ def without_heads(model: TransformerBridge, heads: HeadSet) -> Pruned:
         network=network.eval(),
         zeroed=zeroed,
         cut=gone,
-        kept=[[h for h in range(shape[1]) if (layer, h) not in gone] for layer in range(shape[0])],
+        kept=_kept(gone) if cut else [],
         parameters_zeroed=len(zeroed) * in_first.shape[0] // shape[1] * in_first.shape[1],
         parameters_saved=saved,
         bytes_saved=saved * weight.element_size(),
@@ -212,6 +215,11 @@ def _cut_groups(heads: HeadSet, groups: int, config: Any) -> tuple[dict[int, lis
             continue
         return {layer: of_layer[:count] for layer, of_layer in off.items()}, smaller
     return {}, config
+
+
+def _kept(gone: HeadSet) -> list[list[int]]:
+    layers, per_layer = gone.shape
+    return [[h for h in range(per_layer) if (layer, h) not in gone] for layer in range(layers)]
 
 
 def _cut_layer(
