@@ -118,8 +118,8 @@ def classes(result: HeadClasses, run: RunFolder) -> list[Picture]:
 def effects(result: xr.Dataset, run: RunFolder) -> list[Picture]:
     """A map of each measure, under each baseline."""
     caption = (
-        "How to read it: each square is one head, layers from bottom to top; around 0 is pale, and "
-        "what was not measured is empty. Marks show the heads that were chosen."
+        "How to read it: each square is one head, layers from bottom to top; the scale beside it "
+        "says what a colour is, and what was not measured is grey. Marks show the chosen heads."
     )
     baselines: list[Any] = names(result, "baseline") if "baseline" in result.dims else [None]
     return [

@@ -20,7 +20,7 @@ _GUARDS = {
     "nll": "NLL by the untouched model, nats per token",
 }
 # What a condition is: nothing, heads that should matter, heads drawn at random.
-_COLOURS = {"none": COLOURWAY[6], "random": COLOURWAY[5]}
+_COLOURS = {"none": "rgba(138,138,138,0.45)", "random": COLOURWAY[5]}
 
 
 def off_target_bars(result: xr.Dataset) -> go.Figure:
@@ -136,7 +136,7 @@ def off_target_guards(result: xr.Dataset) -> go.Figure:
                         "size": 8,
                     },
                     name=literal(language),
-                    legendgroup=language,
+                    legendgroup=literal(language),
                     cliponaxis=False,
                     showlegend=column == 1,
                     customdata=np.stack(ends, axis=1),

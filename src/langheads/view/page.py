@@ -136,6 +136,12 @@ def _summary(run: RunFolder) -> Section:
     for kind, how in KINDS.items():
         for result in run.of(kind).values():
             paragraphs += how.summary(result, run)
+    if run.of("ablation") and len(paragraphs) > 2:
+        paragraphs.insert(
+            0,
+            "Whether heads carry a language is answered in the box; the sentences below are what "
+            "each result says by itself.",
+        )
     if run.planted and run.heads:
         found = words.found_planted(run.planted, run.heads)
         total = sum(map(len, run.planted.values()))

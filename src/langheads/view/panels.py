@@ -103,7 +103,7 @@ def head_panels(
 
     figure.update_xaxes(tick0=0, showgrid=False, zeroline=False)
     figure.update_yaxes(tick0=0, showgrid=False, zeroline=False)
-    top, bottom, left, right = 104, 46, 48, 110
+    top, bottom, left, right = 126 if subtitle else 104, 46, 48, 110
     figure.update_layout(
         template=LIGHT,
         title={

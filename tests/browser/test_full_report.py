@@ -1,0 +1,163 @@
+"""The report of a folder with every kind of result, in a real browser without a network."""
+
+import time
+
+import pytest
+
+from langheads.view import report
+from langheads.view.folder import read_run
+from langheads.view.kinds import KINDS
+from tests.browser.chromium import BROWSER, Chromium
+from tests.unit.view.made_up_results import LANGUAGES, write_full_run
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
+
+TEMPLATES = (
+    "</script><script>document.title='owned'</script>",
+    "<img src=x onerror=\"document.title='owned'\">",
+    "<svg onload=document.title='owned'>",
+    "<a href=\"javascript:document.title='owned'\">x</a>",
+    '"><iframe src=//x.y></iframe>',
+    "{{ 7 * 7 }}{% raw %}",
+    "${7 * 7}%{x} %{customdata[0]}",
+    "&lt;b&gt;<b>bold</b>",
+    "<!--<script>",
+    "\u202eoverride\u2028\u2029",
+)
+DRAWN = "document.querySelectorAll('.js-plotly-plot .hoverlayer').length"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    made = Chromium(tmp_path_factory.mktemp("chromium"))
+    made.send("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0,
+              uploadThroughput=0)  # fmt: skip
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    run = write_full_run(tmp_path_factory.mktemp("full") / "run")
+    return report(run)
+
+
+def opened(browser, page, **settings):
+    browser.open(page, **settings)
+    figures = browser.run("JSON.parse(document.getElementById('figures').textContent).figures")
+    end = time.monotonic() + 60
+    while browser.run(DRAWN) < len(figures):
+        assert time.monotonic() < end, f"{browser.run(DRAWN)} of {len(figures)} figures in 60 s"
+        time.sleep(0.05)
+    assert browser.errors == []
+    assert [
+        url for url in browser.requests if not url.startswith(("file:", "data:", "blob:"))
+    ] == []
+    return figures
+
+
+def test_the_folder_holds_every_kind(full):
+    run = read_run(full.parent)
+    assert set(run.results) == set(KINDS)
+    assert run.left_out == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_figure_of_every_kind_is_drawn(browser, full, dark):
+    figures = opened(browser, full, dark=dark)
+    run = read_run(full.parent)
+    for kind, name, result in run:
+        wanted = len(list(KINDS[kind].pictures(result, run)))
+        section = f"#{KINDS[kind].anchor or kind}-1"
+        drawn = browser.run(f"document.querySelectorAll('{section} .js-plotly-plot').length")
+        assert drawn == wanted, (kind, name)
+    assert len(figures) == sum(
+        len(list(KINDS[kind].pictures(result, run))) for kind, _, result in run
+    )
+    paper = browser.run("getComputedStyle(document.querySelector('.main-svg')).backgroundColor")
+    assert paper == ("rgb(22, 24, 28)" if dark else "rgb(255, 255, 255)")
+    ink = browser.run("getComputedStyle(document.querySelector('.xtick text')).fill")
+    assert ink == ("rgb(230, 232, 235)" if dark else "rgb(28, 30, 33)")
+
+
+def test_hovering_gives_head_value_and_interval(browser, full):
+    opened(browser, full)
+    said = browser.run(
+        """(async () => {
+            const plot = document.querySelector('#switch-rate-1 .js-plotly-plot');
+            Plotly.Fx.hover(plot, [{curveNumber: 0, pointNumber: 0}]);
+            await new Promise(done => setTimeout(done, 300));
+            return [...plot.querySelectorAll('.hoverlayer text')].map(t => t.textContent).join(' ');
+        })()"""
+    )
+    found = read_run(full.parent).of("switch-rate")["switch-rate.nc"]
+    rate = found.switch_rate.sel(language=LANGUAGES[0]).max().item()
+    assert f"{rate:.3f} of prompts switch (" in said
+    assert "cost" in said
+    assert "en" in said
+
+
+def column(browser, section, number):
+    return browser.run(
+        f"[...document.querySelectorAll('{section} table')].at(-1).tBodies[0].rows.length && "
+        f"[...[...document.querySelectorAll('{section} table')].at(-1).tBodies[0].rows]"
+        f".map(row => row.cells[{number}].textContent)"
+    )
+
+
+def test_a_click_on_a_heading_sorts_by_number(browser, full):
+    opened(browser, full)
+    section, number = "#switch-rate-1", 3
+    head = f"[...document.querySelectorAll('{section} table')].at(-1).tHead.rows[0].cells[{number}]"
+    before = column(browser, section, number)
+    rising = sorted(before, key=float)
+    assert before != rising
+    browser.run(f"{head}.querySelector('button').click()")
+    assert column(browser, section, number) == rising
+    assert browser.run(f"{head}.getAttribute('aria-sort')") == "ascending"
+    browser.run(f"{head}.querySelector('button').click()")
+    assert column(browser, section, number) == rising[::-1]
+    # The whole row moves along.
+    rates = column(browser, section, 2)
+    assert [float(text.split()[0]) for text in rates] == sorted(
+        (float(text.split()[0]) for text in rates), reverse=True
+    )
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_does_not_scroll_sideways(browser, full, width):
+    opened(browser, full, width=width)
+    client, scroll = browser.run(
+        "[document.documentElement.clientWidth, document.documentElement.scrollWidth]"
+    )
+    assert width - 20 <= client <= width
+    assert scroll <= client
+    # Every link of the navigation leads somewhere.
+    assert browser.run(
+        "[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))"
+    )
+
+
+def test_two_hundred_hostile_names_stay_text(browser, tmp_path):
+    names = [f"{TEMPLATES[i % len(TEMPLATES)]}{i}" for i in range(200)]
+    run = write_full_run(tmp_path / "run", (names[0], names[1], *LANGUAGES[2:]),
+                         model=" ".join(names), text=names[3])  # fmt: skip
+    # Names of files, too; a slash cannot be in one, and 255 bytes are the most.
+    (run / "switch-rate.nc").rename(run / f"{names[4].replace('/', '_')}.nc")
+    (run / "qa.nc").rename(run / f"{names[7].replace('/', '_')}.nc")
+    (run / f"{names[2].replace('/', '_')}.json").write_text("{}")
+    page = report(run)
+    assert "</script><script>document" not in page.read_text("utf-8")
+    opened(browser, page, width=800)
+    browser.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    browser.run("document.querySelectorAll('thead button').forEach(b => b.click())")
+    time.sleep(0.3)
+    assert browser.run("document.title") == "Language heads: run"
+    assert browser.errors == []
+    tags = "document.querySelectorAll('main img, main iframe, main a[href^=\"javascript\"]').length"
+    assert browser.run(tags) == 0
+    # Two of data, plotly.js, circuitsvis, and one each for the page and for attention.
+    assert browser.run("document.scripts.length") == 6
+    shown = browser.run("document.body.textContent")
+    for name in names[:200:17]:
+        assert name in shown
