@@ -125,6 +125,49 @@ def test_gates_by_language(verb, prompts, heads, out, tiny):
     assert [r["reply"] for r in read(out)] == [reply.text for reply in expected]
 
 
+def test_a_learned_mask(verb, prompts, heads, out, tiny, tmp_path):
+    def mask(baseline, provenance):
+        settings = {"baseline": baseline}
+        losses = {key: [] for key in ("train", "train_set", "validation")}
+        split = {key: [] for key in ("train", "validation", "seen", "contexts", "test")}
+        return langheads.HeadMask(
+            HeadSet(["L0H1", "L2H3"], (3, 4)),
+            (2.5, 0.25),
+            "en",
+            "tiny",
+            settings,
+            losses,
+            split,
+            provenance,
+        ).save(tmp_path / "mask.json")
+
+    path = mask("zero", describe(tiny))
+    code, _, error = verb("--prompts", prompts, "--mask", path, *NEW)
+    assert code == 0, error
+    gates = torch.ones(3, 4)
+    gates[0, 1], gates[2, 3] = 2.5, 0.25
+    texts = [p["prompt"] for p in PROMPTS]
+    expected = langheads.generate(tiny, texts, gates=gates, max_new_tokens=8)
+    before = langheads.generate(tiny, texts, max_new_tokens=8)
+    assert [r["reply"] for r in read(out)] == [reply.text for reply in expected]
+    assert [r.text for r in expected] != [r.text for r in before]
+    assert read(out)[0]["mask"] == {"L0H1": 2.5, "L2H3": 0.25}
+    assert told(error)["switch_rate"] is not None
+    (out / "r.jsonl").unlink()
+    both = verb("--prompts", prompts, "--mask", path, "--heads", heads, "--gate", "zh=0", *NEW)
+    assert both[0] == 2
+    assert "gates and a mask were both given; give one" in both[2]
+    path = mask("mean of other texts", describe(tiny))
+    code, _, error = verb("--prompts", prompts, "--mask", path, *NEW)
+    assert code == 2
+    assert "learned with baseline mean of other texts" in error
+    path = mask("zero", describe(tiny) | {"weight_hash": "0" * 64})
+    code, _, error = verb("--prompts", prompts, "--mask", path, *NEW)
+    assert code == 2
+    assert "weights 000000000000" in error
+    assert os.listdir(out) == []
+
+
 def test_shift_and_mean_baseline(verb, prompts, heads, out, tiny, texts, texts_folder):
     arguments = ["--text", texts_folder, "--docs", "5", "--shift", "zh-en=2.5", "--gate", "hi=0"]
     code, _, error = verb(

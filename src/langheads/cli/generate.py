@@ -30,6 +30,7 @@ def generate(
     shift: Annotated[
         list[str] | None, typer.Option(help="zh-en=1: from en to zh; needs --text.")
     ] = None,
+    mask: Annotated[Path | None, typer.Option(help="Gates that adapt learned.")] = None,
     baseline: Annotated[str, typer.Option(help="zero or mean (needs --text).")] = "zero",
     text: Annotated[
         str | None, typer.Option(help="Folder of <language>.jsonl/.txt/.parquet, or hf:REPO.")
@@ -67,6 +68,7 @@ def generate(
 
     requests = read_requests(prompts)
     detect = detector_of(detector, candidates=split_list(candidates), model_path=detector_model)
+    learned = None if mask is None else langheads.HeadMask.load(mask)
     chosen = None if heads is None else langheads.LanguageHeads.load(heads)
     corpus = None if text is None else langheads.read_texts(text, seed=seed)
     pairs = {_pair(name, chosen): amount for name, amount in shifts.items()}
@@ -80,6 +82,7 @@ def generate(
         heads=chosen,
         gate=gates,
         shift=pairs,
+        mask=learned,
         baseline=baseline,
         corpus=corpus,
         docs=docs,

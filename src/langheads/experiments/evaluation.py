@@ -112,7 +112,7 @@ def evaluate_qa(
     described = describe(model)
     shape = head_shape(model)
     for name, mask in masks.items():
-        _check_mask(name, mask, shape, described, baseline)
+        check_mask(name, mask, shape, described, baseline)
     template = check_template(_template(template, masks))
     tensors = {name: _tensor(name, of, shape) for name, of in named.items()}
 
@@ -276,13 +276,18 @@ def _replies(
     return [reply.text for reply in written]
 
 
-def _check_mask(
+def check_mask(
     name: str,
     mask: HeadMask,
     shape: tuple[int, int],
     described: Mapping[str, str],
     baseline: Float[Tensor, "layer head d_head"] | None,
 ) -> None:
+    """Refuse a mask of another model, or one learned with another baseline.
+
+    Raises:
+        ProvenanceError, InputError: which of the two.
+    """
     if mask.shape != shape:
         raise ProvenanceError(
             f"{name} is for a model of {mask.shape[0]} layers x {mask.shape[1]} heads, but this "

@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.errors import InputError
+from langheads.experiments.evaluation import check_mask
 from langheads.experiments.generation import Reply, generate
 from langheads.experiments.quality import (
     Judgement,
@@ -29,7 +31,8 @@ from langheads.experiments.steering import (
     require_heads_of,
 )
 from langheads.heads import HeadSet, LanguageHeads
-from langheads.model import describe, shifted
+from langheads.masks import HeadMask
+from langheads.model import describe, head_shape, shifted
 from langheads.text import Corpus, Detector, Rules, mean_confusion, switch_rate
 from langheads.text.requests import Request
 
@@ -42,6 +45,7 @@ def reply_records(
     heads: LanguageHeads | None = None,
     gate: Mapping[str, float] | None = None,
     shift: Mapping[tuple[str, str], float] | None = None,
+    mask: HeadMask | None = None,
     baseline: str = "zero",
     corpus: Corpus | None = None,
     docs: int = 100,
@@ -60,6 +64,7 @@ def reply_records(
         gate: language, or ``general``, -> the gate of its heads.
         shift: (to, from) -> how many times the difference of their mean z is added, on the heads
             of both.
+        mask: gates that `langheads.adapt` learned, instead of `gate`; baseline ``zero``.
         baseline: ``zero`` or ``mean`` (over all languages of `corpus`), where a gate is not 1.
         corpus: texts for means of z; needed by `shift` and by baseline ``mean``.
         docs: documents a language for them, from the front.
@@ -73,11 +78,14 @@ def reply_records(
         NLL in nats per token by the untouched model. None where there is nothing to divide by.
 
     Raises:
-        InputError: gates or shifts without a head set, a shift without texts, unknown languages.
-        ProvenanceError: a head set of another model.
+        InputError: gates or shifts without a head set, a shift without texts, unknown languages,
+            a mask beside gates or another baseline.
+        ProvenanceError: a head set or mask of another model.
     """
     gate, shift, rules = dict(gate or {}), dict(shift or {}), rules or Rules()
-    touched = bool(gate or shift)
+    touched = bool(gate or shift or mask)
+    if mask is not None and gate:
+        raise InputError("gates and a mask were both given; give one")
     wanted = [request.language for request in requests]
     check_steering(heads, gate, shift, baseline, corpus)
     require_known(wanted, detect)
@@ -85,6 +93,9 @@ def reply_records(
     gates, directions, mean = _interventions(
         model, heads, gate, shift, baseline, corpus, docs, max_tokens, generation.get("bos")
     )
+    if mask is not None:
+        check_mask("the mask", mask, head_shape(model), describe(model), mean)
+        gates = mask.gates()
     with ExitStack() as stack:
         for pair, (both, direction) in directions.items():
             stack.enter_context(shifted(model, both, direction, shift[pair]))
@@ -96,6 +107,7 @@ def reply_records(
     made = {
         "model": describe(model)["model"],
         "gates": gate,
+        "mask": None if mask is None else dict(zip(map(str, mask.heads), mask.values, strict=True)),
         "shift": {f"{to}-{away}": amount for (to, away), amount in shift.items()},
         "baseline": baseline,
         "detector": detect.name,
