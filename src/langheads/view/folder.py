@@ -82,7 +82,10 @@ def _take(run: RunFolder, path: Path) -> None:
         result: Any = load_result(path, wanted)
         kind = result.attrs["kind"]
         if kind in KINDS:
-            check_kind(result, kind, KINDS[kind].needs)
+            try:
+                check_kind(result, kind, KINDS[kind].needs)
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from error
     else:
         kind = wanted or _kind_of(path)
         if kind in _JSON:

@@ -1,0 +1,153 @@
+"""What the report says of every kind of result, against the numbers that are in the files."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from langheads.errors import InputError, ProvenanceError
+from langheads.results import save
+from langheads.view import report
+from langheads.view.contents import RunFolder
+from langheads.view.folder import read_run
+from langheads.view.kinds import KINDS
+from tests.unit.view import made_up_results
+from tests.unit.view.made_up_results import (
+    LANGUAGES,
+    make_deletion,
+    make_knockout,
+    make_offtarget,
+    make_switch_rate,
+    make_task,
+    write_full_run,
+)
+from tests.unit.view.made_up_run import make_scores
+from tests.unit.view.test_report import Page
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_full_run(tmp_path_factory.mktemp("full") / "run")
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return Page(report(run).read_text("utf-8"))
+
+
+def test_every_kind_has_a_section_that_says_what_it_does_not_show(page):
+    sections = [a["id"] for t, a in page.tags if t == "section"]
+    assert sections[0] == "summary"
+    assert sections[-3:] == ["limits", "provenance", "cite"]
+    for kind, how in KINDS.items():
+        assert f"{how.anchor or kind}-1" in sections
+        for sentence in how.shows:
+            assert " ".join(sentence.split()) in page.text
+    assert page.text.count("Does not show:") == 11
+    assert "arXiv 2511.07498" in page.text
+
+
+def test_knockout_tables_name_the_worst_heads_and_each_scores_correlation(page, run):
+    exact = read_run(run).of("knockout")["knockout.nc"]
+    zh = exact.delta_nats_per_byte.sel(baseline="zero", language="zh")
+    layer, head = np.unravel_index(zh.values.argmax(), zh.shape)
+    table = page.table("language", "rank 1")
+    row = next(row for row in table if row[0] == "zh")
+    assert row[1].startswith(f"L{layer}H{head} {zh.values.max():.3g} ± ")
+    scores = read_run(run).of("scores")["scores.nc"]
+    expected = [
+        stats.spearmanr(
+            scores.taylor.sel(language=x).values.ravel(),
+            exact.delta_nats_per_token.sel(baseline="zero", language=x).values.ravel(),
+        ).statistic
+        for x in LANGUAGES
+    ]
+    table = page.table("score", *LANGUAGES, "mean")
+    found = [float(cell.replace("−", "-")) for cell in table[2][1:]]
+    assert table[2][0] == "taylor"
+    assert found == pytest.approx([*expected, np.mean(expected)], abs=6e-4)
+
+
+def test_where_less_is_worse_the_lowest_head_is_named(page):
+    result = make_task(LANGUAGES)
+    en = result.delta_answer_logprob.values[0, 0]
+    assert np.unravel_index(en.argmin(), en.shape) in [(1, 2), (2, 3)]
+    worst = "L{}H{}".format(*np.unravel_index(en.argmin(), en.shape))
+    assert f"the head without which answers get worst, in nats: en {worst} −" in page.text
+
+
+def test_offtarget_is_counted_by_intervals(page):
+    result = make_offtarget(LANGUAGES)
+    own = result.sel(condition="own off")
+    up, down = int((own.delta_right_low > 0).sum()), int((own.delta_right_high < 0).sum())
+    assert f"own off: more in {up}, fewer in {down} of 5" in page.text
+    table = page.table("language", "condition", "in the language")
+    assert len(table) == 1 + 5 * 5 - 1  # one condition has no heads
+    first = result.isel(language=0, condition=0)
+    assert table[1][2] == (
+        f"{float(first.right):.3f} ({float(first.right) - 0.1:.3f} to "
+        f"{float(first.right) + 0.1:.3f})"
+    )
+
+
+def test_switch_rates_are_counted_with_those_that_are_sound(page):
+    result = make_switch_rate(LANGUAGES)
+    rates = result.switch_rate.values
+    switching = np.isfinite(rates) & (rates > 0)
+    sound = (switching & (result.sound.values > 0)).sum()
+    assert f"{switching.sum()} of {np.isfinite(rates).sum()} head-language pairs" in page.text
+    assert f"in {sound} of them replies stay sound" in page.text
+
+
+def test_deletion_classes_and_questions_are_told(page, run):
+    area = make_deletion(LANGUAGES).area
+    best = str(area.score.values[area.mean("heads_of").values.argmax()])
+    assert f"heads in the order of {best} hurt their own language most" in page.text
+    classes = read_run(run).of("head-classes")["classes.json"]
+    table = page.table("class", "heads", "by chance at most")
+    assert [int(row[1]) for row in table[1:]] == [
+        *(len(classes.specific[x]) for x in LANGUAGES[:2]),
+        len(classes.agnostic),
+        len(classes.other),
+    ]
+    assert "mask 0.100 (0.050 to 0.150); random heads 0.010 (−0.040 to 0.060)" in page.text
+    table = page.table("condition", "accuracy (share)")
+    assert table[2][:3] == ["mask", "0.600", "0.100 (0.050 to 0.150)"]
+
+
+def test_two_results_of_a_kind_are_headed_by_their_files(tmp_path):
+    save(make_knockout(LANGUAGES), tmp_path / "knockout.nc")
+    save(make_knockout(LANGUAGES, seed=9), tmp_path / "again.nc")
+    text = Page(report(tmp_path).read_text("utf-8")).text
+    assert "Exact knock-out: knockout.nc" in text
+    assert "Exact knock-out: again.nc" in text
+    assert "nothing here is proven" in text
+
+
+@pytest.mark.parametrize("kind", ["knockout", "deletion", "comparison", "transfer"])
+def test_another_models_result_is_refused_by_name(tmp_path, kind):
+    save(make_scores(LANGUAGES), tmp_path / "scores.nc")
+    other = getattr(made_up_results, f"make_{kind}")(LANGUAGES, weight_hash="ef" * 32)
+    save(other, tmp_path / f"{kind}.nc")
+    with pytest.raises(ProvenanceError, match=rf"{kind}\.nc was made with weights efef"):
+        report(tmp_path)
+
+
+def test_a_result_that_lacks_what_its_kind_has_is_refused(tmp_path):
+    save(make_knockout(LANGUAGES).drop_vars("delta_nats_per_token"), tmp_path / "knockout.nc")
+    with pytest.raises(InputError, match=r"knockout\.nc: .*has no delta_nats_per_token"):
+        report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+    (tmp_path / "knockout.nc").rename(tmp_path / "transfer.nc")
+    with pytest.raises(InputError, match="holds knockout, expected transfer"):
+        report(tmp_path)
+
+
+def test_a_figure_that_cannot_be_made_names_its_file(tmp_path, monkeypatch):
+    save(make_offtarget(LANGUAGES), tmp_path / "replies.nc")
+
+    def broken(result, run: RunFolder):
+        raise InputError("no such thing")
+
+    monkeypatch.setitem(KINDS, "offtarget", KINDS["offtarget"].__class__("x", pictures=broken))
+    with pytest.raises(InputError, match=r"replies\.nc cannot be shown: no such thing"):
+        report(tmp_path)
