@@ -7,7 +7,7 @@ of its own is imported when a folder holds such a result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -46,12 +46,12 @@ class Kind:
     anchor: str = ""
 
 
-def _from(module: str, *functions: str, caption: str) -> Callable[[Any, RunFolder], list[Picture]]:
-    """Figures of a module that is imported when there is something to draw."""
+def _from(module: str, captions: Mapping[str, str]) -> Callable[[Any, RunFolder], list[Picture]]:
+    """Figures of a module, function -> caption; imported when there is something to draw."""
 
     def draw(result: Any, run: RunFolder) -> list[Picture]:
         there = import_module(f"langheads.view.{module}")
-        return [Picture(getattr(there, name)(result), caption) for name in functions]
+        return [Picture(getattr(there, name)(result), text) for name, text in captions.items()]
 
     return draw
 
@@ -189,12 +189,16 @@ KINDS: dict[str, Kind] = {
         ),
         pictures=_from(
             "transfer",
-            "transfer_matrix",
-            "transfer_sweep",
-            caption="How to read it: a is the language of the fact that the answer should move to, "
-            "b that of the other; above the chosen heads, below random ones.",
+            {
+                "transfer_matrix": "How to read it: A is the language of the fact that the answer "
+                "should move to, B that of the other; above the chosen heads, below random ones.",
+                "transfer_sweep": "How to read it: at gate 1 nothing is changed; where the line "
+                "leaves the grey band, the chosen heads do something that random ones do not.",
+            },
         ),
-        needs=("logprob_difference_change",),
+        tables=said.transfer_tables,
+        summary=said.transfer_words,
+        needs=("logprob_difference_overall_change", "answer_a_overall_change"),
     ),
     "qa": Kind(
         "Answers under a mask",
@@ -216,9 +220,10 @@ KINDS: dict[str, Kind] = {
         ),
         pictures=_from(
             "softmask",
-            "mask_training",
-            caption="How to read it: left the loss falls as gates are learned; right a gate of 1 "
-            "leaves a head as it was.",
+            {
+                "mask_training": "How to read it: left the loss as gates are learned, right the "
+                "gates; a gate of 1 leaves a head as it was.",
+            },
         ),
         anchor="mask",
     ),

@@ -159,7 +159,7 @@ def _summary(run: RunFolder) -> Section:
     if absent:
         paragraphs.append(f"Not in this folder, and so left out here: {'; '.join(absent)}.")
     if not run.of("ablation"):
-        paragraphs.append("Without ablation nothing here is proven: scores are only suspicions.")
+        paragraphs.insert(0, "Without ablation nothing here is proven: scores are only suspicions.")
     if run.left_out:
         paragraphs.append(f"In the folder but not shown: {', '.join(run.left_out)}.")
     return Section("summary", "Summary", paragraphs=paragraphs, verdicts=verdicts)

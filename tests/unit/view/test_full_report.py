@@ -18,6 +18,7 @@ from tests.unit.view.made_up_results import (
     make_offtarget,
     make_switch_rate,
     make_task,
+    make_transfer,
     write_full_run,
 )
 from tests.unit.view.made_up_run import make_scores
@@ -112,6 +113,20 @@ def test_deletion_classes_and_questions_are_told(page, run):
     assert "mask 0.100 (0.050 to 0.150); random heads 0.010 (−0.040 to 0.060)" in page.text
     table = page.table("condition", "accuracy (share)")
     assert table[2][:3] == ["mask", "0.600", "0.100 (0.050 to 0.150)"]
+
+
+def test_transfer_is_told_over_all_pairs(page):
+    result = make_transfer(LANGUAGES).sel(order="both", setting="weaken 0")
+    change = float(result.logprob_difference_overall_change)
+    interval = f"{change:.3f} ({change - 0.05:.3f} to {change + 0.05:.3f})"
+    assert f"weaken 0 {interval} nats, p = 0.040" in page.text
+    table = page.table("measure", "order", "heads and gate")
+    assert len(table) == 1 + 4 * 3 * 2
+    random = float(result.logprob_difference_overall_control_change.mean())
+    assert table[-1] == [
+        "logprob difference (nats)",
+        *("both", "weaken 0", interval, f"{random:.3f}".replace("-", "−"), "0.040"),
+    ]
 
 
 def test_two_results_of_a_kind_are_headed_by_their_files(tmp_path):
