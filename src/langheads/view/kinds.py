@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from langheads.view import drawn, judge, said, words
+from langheads.view import drawn, judge, said, said_of_replies, words
 from langheads.view.contents import RunFolder
 from langheads.view.sections import Picture
 from langheads.view.style import names
@@ -163,8 +163,8 @@ KINDS: dict[str, Kind] = {
             "or repetition rise, it may be nothing but words of the right language.",
         ),
         pictures=drawn.offtarget,
-        tables=said.offtarget_tables,
-        summary=said.offtarget_words,
+        tables=said_of_replies.offtarget_tables,
+        summary=said_of_replies.offtarget_words,
         needs=("right", "right_low", "right_high", "delta_right"),
     ),
     "switch-rate": Kind(
@@ -175,8 +175,8 @@ KINDS: dict[str, Kind] = {
             "The highest of many rates is high by chance as well.",
         ),
         pictures=drawn.switching,
-        tables=said.switch_tables,
-        summary=said.switch_words,
+        tables=said_of_replies.switch_tables,
+        summary=said_of_replies.switch_words,
         needs=("switch_rate", "cost", "repetition", "empty", "sound", "prompts"),
     ),
     "transfer": Kind(
@@ -196,8 +196,8 @@ KINDS: dict[str, Kind] = {
                 "leaves the grey band, the chosen heads do something that random ones do not.",
             },
         ),
-        tables=said.transfer_tables,
-        summary=said.transfer_words,
+        tables=said_of_replies.transfer_tables,
+        summary=said_of_replies.transfer_words,
         needs=("logprob_difference_overall_change", "answer_a_overall_change"),
     ),
     "qa": Kind(
@@ -208,8 +208,8 @@ KINDS: dict[str, Kind] = {
             "Does not show: that these heads were needed for the gain, unless random heads under a "
             "mask of their own stand beside them.",
         ),
-        tables=said.qa_tables,
-        summary=said.qa_words,
+        tables=said_of_replies.qa_tables,
+        summary=said_of_replies.qa_words,
         needs=("accuracy", "delta_accuracy"),
     ),
     "head-mask": Kind(

@@ -1,4 +1,4 @@
-"""What each kind of result says, in tables and in sentences for the head of the report."""
+"""What results about heads say, in tables and in sentences for the head of the report."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from jaxtyping import Float
 from langheads import stats
 from langheads.classes import HeadClasses
 from langheads.heads import Head
+from langheads.view.cells import decimal, mean
 from langheads.view.contents import RunFolder
 from langheads.view.effects import mapped
 from langheads.view.figures import scored_methods
 from langheads.view.style import METHODS, names
-from langheads.view.switching import highest, share_interval
 from langheads.view.words import NONE, Table, isolated
 
 _TOP = 5
-_UNTOUCHED = "untouched"
-_TRANSFER = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
 
 
 def knockout_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
@@ -29,7 +27,7 @@ def knockout_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
         languages = [x for x in names(result, "language") if x in names(scores, "language")]
         for method in scored_methods(scores):
             found = _correlations(scores, result, method, languages)
-            rows.append([method.replace("_", "-"), *map(_number, found), _number(_mean(found))])
+            rows.append([method.replace("_", "-"), *map(decimal, found), decimal(mean(found))])
         if rows and languages:
             caption = f"Spearman rank correlation of the scores in {name} with exact knock-out."
             tables.append(Table(caption, ["score", *languages, "mean"], rows))
@@ -48,11 +46,11 @@ def knockout_words(result: xr.Dataset, run: RunFolder) -> list[str]:
         found = {method: row for method, row in found.items() if np.isfinite(row).any()}
         if not found:
             continue
-        best = max(found, key=lambda method: _mean(found[method]))
+        best = max(found, key=lambda method: mean(found[method]))
         words.append(
             f"Of the scores in {name}, {METHODS[best]} ranks heads most as exact knock-out does: "
-            f"Spearman {_number(_mean(found[best]))} on average "
-            f"({_number(np.nanmin(found[best]))} to {_number(np.nanmax(found[best]))})."
+            f"Spearman {decimal(mean(found[best]))} on average "
+            f"({decimal(np.nanmin(found[best]))} to {decimal(np.nanmax(found[best]))})."
         )
     return words
 
@@ -129,16 +127,16 @@ def comparison_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
         of = result.sel(score=score)
         spearman = of["spearman"].values
         lowest = np.nanmin(spearman) if np.isfinite(spearman).any() else np.nan
-        row = [score, _number(_mean(spearman)), _number(lowest)]
-        row += [_number(_mean(of[name].values)) for name in measures]
-        rows.append([*row, f"{float(of.forwards):.0f}", _number(float(of.seconds), 1)])
+        row = [score, decimal(mean(spearman)), decimal(lowest)]
+        row += [decimal(mean(of[name].values)) for name in measures]
+        rows.append([*row, f"{float(of.forwards):.0f}", decimal(float(of.seconds), 1)])
     return [Table("Every score, means over languages.", header, rows)]
 
 
 def comparison_words(result: xr.Dataset, run: RunFolder) -> list[str]:
     """Which score foretells knock-out best."""
     means = {
-        score: _mean(result["spearman"].sel(score=score).values)
+        score: mean(result["spearman"].sel(score=score).values)
         for score in names(result, "score")
         if score != "knockout"
     }
@@ -148,7 +146,7 @@ def comparison_words(result: xr.Dataset, run: RunFolder) -> list[str]:
     best = max(means, key=lambda score: means[score])
     return [
         f"Benchmark: of {len(means)} scores, {best} ranks heads most as exact knock-out does "
-        f"(mean Spearman {_number(means[best])})."
+        f"(mean Spearman {decimal(means[best])})."
     ]
 
 
@@ -158,7 +156,7 @@ def deletion_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
     rows = []
     for score in names(result, "score"):
         area = [float(result.area.sel(score=score, heads_of=x)) for x in languages]
-        rows.append([score.replace("_", "-"), *map(_number, area), _number(_mean(np.array(area)))])
+        rows.append([score.replace("_", "-"), *map(decimal, area), decimal(mean(np.array(area)))])
     caption = (
         "Area under the deletion curve: own rise minus the mean of the other languages', share of "
         "the loss with nothing off, mean over the steps. Larger is better; 0 tells no language "
@@ -169,14 +167,14 @@ def deletion_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
 
 def deletion_words(result: xr.Dataset, run: RunFolder) -> list[str]:
     """Which score's heads hurt their own language most."""
-    areas = {score: _mean(result.area.sel(score=score).values) for score in names(result, "score")}
+    areas = {score: mean(result.area.sel(score=score).values) for score in names(result, "score")}
     areas = {score: area for score, area in areas.items() if np.isfinite(area)}
     if not areas:
         return []
     best = max(areas, key=lambda score: areas[score])
     return [
         f"Deletion: heads in the order of {best.replace('_', '-')} hurt their own language most "
-        f"beyond the others, by {_number(areas[best])} of its loss on average."
+        f"beyond the others, by {decimal(areas[best])} of its loss on average."
     ]
 
 
@@ -214,165 +212,6 @@ def class_words(result: HeadClasses, run: RunFolder) -> list[str]:
     ]
 
 
-def offtarget_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
-    """Every language and condition as numbers."""
-    others = [name for name in ("lpr", "repetition", "empty", "nll") if name in result]
-    rows = []
-    for language in names(result, "language"):
-        for condition in names(result, "condition"):
-            at = result.sel(language=language, condition=condition)
-            if not np.isfinite(at.right):
-                continue
-            rows.append(
-                [
-                    language,
-                    condition,
-                    _interval(at, "right"),
-                    NONE if condition == "none" else _interval(at, "delta_right"),
-                    *(_number(float(at[name])) for name in others),
-                ]
-            )
-    header = ["language", "condition", "in the language", "change against none", *others]
-    caption = "Share of replies in the wanted language, 95% intervals over prompts, and guards."
-    return [Table(caption, header, rows, folded=len(rows) > 12)]
-
-
-def offtarget_words(result: xr.Dataset, run: RunFolder) -> list[str]:
-    """In how many languages each condition changes the share of right replies."""
-    found = []
-    for condition in names(result, "condition"):
-        at = result.sel(condition=condition)
-        there = np.isfinite(at.delta_right.values)
-        if condition == "none" or not there.any() or "delta_right_low" not in at:
-            continue
-        up = int((at.delta_right_low.values > 0).sum())
-        down = int((at.delta_right_high.values < 0).sum())
-        found.append(f"{condition}: more in {up}, fewer in {down} of {there.sum()}")
-    if not found:
-        return []
-    return [
-        "Replies in the wanted language, languages in which the change against nothing off is "
-        f"shown (95% interval without 0, not corrected for their number): {'; '.join(found)}. "
-        "What random heads do is what chance does."
-    ]
-
-
-def switch_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
-    """The heads of the highest switch rate in each language, with their guards."""
-    rows = []
-    for language in names(result, "language"):
-        at = result.sel(language=language)
-        for head in highest(result, language, _TOP):
-            rate = float(at.switch_rate.values[head])
-            low, high = share_interval(rate, int(at.prompts))
-            rows.append(
-                [
-                    language,
-                    str(head),
-                    f"{rate:.3f} ({low:.3f} to {high:.3f})",
-                    *(_number(float(at[x].values[head])) for x in ("cost", "repetition", "empty")),
-                    "yes" if at.sound.values[head] else "no",
-                ]
-            )
-    header = ["language", "head", "switch rate", "cost, nats per token", "repetition", "empty"]
-    caption = "Heads of the highest switch rate, with 95% intervals and guards."
-    return [Table(caption, [*header, "sound"], rows)]
-
-
-def switch_words(result: xr.Dataset, run: RunFolder) -> list[str]:
-    """How many heads switch at all and stay sound."""
-    tried = np.isfinite(result.switch_rate.values)
-    switching = (result.switch_rate.values > 0) & tried
-    sound = switching & (result.sound.values > 0)
-    return [
-        f"Switch rates: {int(switching.sum())} of {int(tried.sum())} head-language pairs make some "
-        f"reply leave its language; in {int(sound.sum())} of them replies stay sound.",
-        *effect_words(result, run),
-    ]
-
-
-def transfer_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
-    """Changes over all pairs of languages, with what random heads do."""
-    rows = []
-    for name in _TRANSFER:
-        for order in names(result, "order"):
-            for setting in names(result, "setting"):
-                at = result.sel(order=order, setting=setting)
-                low, high = (float(at[f"{name}_overall_{end}"]) for end in ("low", "high"))
-                change = float(at[f"{name}_overall_change"])
-                if not np.isfinite(change):
-                    continue
-                rows.append(
-                    [
-                        f"{name.replace('_', ' ')} ({result[name].attrs.get('units', '?')})",
-                        order,
-                        setting,
-                        f"{_number(change)} ({_number(low)} to {_number(high)})",
-                        _number(_mean(at[f"{name}_overall_control_change"].values)),
-                        _number(float(at[f"{name}_overall_control_p"])),
-                    ]
-                )
-    header = ["measure", "order", "heads and gate", "change", "random heads", "p"]
-    caption = "Changes against nothing gated, mean over pairs of languages, with 95% intervals."
-    return [Table(caption, header, rows, folded=len(rows) > 12)]
-
-
-def transfer_words(result: xr.Dataset, run: RunFolder) -> list[str]:
-    """Whether answers move to A's fact, and more than with random heads."""
-    orders = names(result, "order")
-    order = "both" if "both" in orders else orders[0]
-    found = []
-    for setting in names(result, "setting"):
-        at = result.sel(order=order, setting=setting)
-        change, low, high = (
-            float(at[f"logprob_difference_overall_{part}"]) for part in ("change", "low", "high")
-        )
-        if np.isfinite(change):
-            p = _number(float(at["logprob_difference_overall_control_p"]))
-            found.append(
-                f"{setting} {_number(change)} ({_number(low)} to {_number(high)}) nats, p = {p}"
-            )
-    if not found:
-        return []
-    return [
-        f"Attention transfer, answers towards A's fact, order {order}: {'; '.join(found)}. Above 0 "
-        "is towards A; p is that of random heads at the same gate."
-    ]
-
-
-def qa_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
-    """Every measure under every condition, with the change against the untouched model."""
-    measures = [str(name).removeprefix("delta_") for name in result if _is_change(str(name))]
-    rows = []
-    for condition in names(result, "condition"):
-        at = result.sel(condition=condition)
-        row = [condition]
-        for name in measures:
-            change = _interval(at, f"delta_{name}")
-            row += [_number(float(at[name])), NONE if condition == _UNTOUCHED else change]
-        rows.append(row)
-    header = ["condition"]
-    for name in measures:
-        unit = result[name].attrs.get("units", "unit unknown")
-        header += [f"{name.replace('_', ' ')} ({unit})", "change"]
-    caption = "Means over questions; changes with 95% intervals, paired by question."
-    return [Table(caption, header, rows)]
-
-
-def qa_words(result: xr.Dataset, run: RunFolder) -> list[str]:
-    """What each mask does to accuracy."""
-    found = [
-        f"{condition} {_interval(result.sel(condition=condition), 'delta_accuracy')}"
-        for condition in names(result, "condition")
-        if condition != _UNTOUCHED
-    ]
-    return [f"Change in accuracy, 95% interval: {'; '.join(found)}."] if found else []
-
-
-def _is_change(name: str) -> bool:
-    return name.startswith("delta_") and not name.endswith(("_low", "_high"))
-
-
 def _baselines(result: xr.Dataset, variable: str) -> list[str | None]:
     return [*names(result, "baseline")] if "baseline" in result[variable].dims else [None]
 
@@ -408,17 +247,3 @@ def _correlations(
             for language in languages
         ]
     )
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
-
-
-def _number(value: float, decimals: int = 3) -> str:
-    return f"{value:.{decimals}f}".replace("-", "−") if np.isfinite(value) else NONE
-
-
-def _interval(at: xr.Dataset, name: str) -> str:
-    ends = [float(at[f"{name}_{end}"]) for end in ("low", "high") if f"{name}_{end}" in at]
-    text = _number(float(at[name]))
-    return f"{text} ({_number(ends[0])} to {_number(ends[1])})" if len(ends) == 2 else text

@@ -1,0 +1,176 @@
+"""What results about replies and answers say, in tables and in sentences for the report."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from langheads.view.cells import decimal, mean, with_interval
+from langheads.view.contents import RunFolder
+from langheads.view.said import effect_words
+from langheads.view.style import names
+from langheads.view.switching import highest, share_interval
+from langheads.view.words import NONE, Table
+
+_TOP = 5
+_UNTOUCHED = "untouched"
+_TRANSFER = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
+
+
+def offtarget_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
+    """Every language and condition as numbers."""
+    others = [name for name in ("lpr", "repetition", "empty", "nll") if name in result]
+    rows = []
+    for language in names(result, "language"):
+        for condition in names(result, "condition"):
+            at = result.sel(language=language, condition=condition)
+            if not np.isfinite(at.right):
+                continue
+            rows.append(
+                [
+                    language,
+                    condition,
+                    with_interval(at, "right"),
+                    NONE if condition == "none" else with_interval(at, "delta_right"),
+                    *(decimal(float(at[name])) for name in others),
+                ]
+            )
+    header = ["language", "condition", "in the language", "change against none", *others]
+    caption = "Share of replies in the wanted language, 95% intervals over prompts, and guards."
+    return [Table(caption, header, rows, folded=len(rows) > 12)]
+
+
+def offtarget_words(result: xr.Dataset, run: RunFolder) -> list[str]:
+    """In how many languages each condition changes the share of right replies."""
+    found = []
+    for condition in names(result, "condition"):
+        at = result.sel(condition=condition)
+        there = np.isfinite(at.delta_right.values)
+        if condition == "none" or not there.any() or "delta_right_low" not in at:
+            continue
+        up = int((at.delta_right_low.values > 0).sum())
+        down = int((at.delta_right_high.values < 0).sum())
+        found.append(f"{condition}: more in {up}, fewer in {down} of {there.sum()}")
+    if not found:
+        return []
+    return [
+        "Replies in the wanted language, languages in which the change against nothing off is "
+        f"shown (95% interval without 0, not corrected for their number): {'; '.join(found)}. "
+        "What random heads do is what chance does."
+    ]
+
+
+def switch_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
+    """The heads of the highest switch rate in each language, with their guards."""
+    rows = []
+    for language in names(result, "language"):
+        at = result.sel(language=language)
+        for head in highest(result, language, _TOP):
+            rate = float(at.switch_rate.values[head])
+            low, high = share_interval(rate, int(at.prompts))
+            rows.append(
+                [
+                    language,
+                    str(head),
+                    f"{rate:.3f} ({low:.3f} to {high:.3f})",
+                    *(decimal(float(at[x].values[head])) for x in ("cost", "repetition", "empty")),
+                    "yes" if at.sound.values[head] else "no",
+                ]
+            )
+    header = ["language", "head", "switch rate", "cost, nats per token", "repetition", "empty"]
+    caption = "Heads of the highest switch rate, with 95% intervals and guards."
+    return [Table(caption, [*header, "sound"], rows)]
+
+
+def switch_words(result: xr.Dataset, run: RunFolder) -> list[str]:
+    """How many heads switch at all and stay sound."""
+    tried = np.isfinite(result.switch_rate.values)
+    switching = (result.switch_rate.values > 0) & tried
+    sound = switching & (result.sound.values > 0)
+    return [
+        f"Switch rates: {int(switching.sum())} of {int(tried.sum())} head-language pairs make some "
+        f"reply leave its language; in {int(sound.sum())} of them replies stay sound.",
+        *effect_words(result, run),
+    ]
+
+
+def transfer_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
+    """Changes over all pairs of languages, with what random heads do."""
+    rows = []
+    for name in _TRANSFER:
+        for order in names(result, "order"):
+            for setting in names(result, "setting"):
+                at = result.sel(order=order, setting=setting)
+                low, high = (float(at[f"{name}_overall_{end}"]) for end in ("low", "high"))
+                change = float(at[f"{name}_overall_change"])
+                if not np.isfinite(change):
+                    continue
+                rows.append(
+                    [
+                        f"{name.replace('_', ' ')} ({result[name].attrs.get('units', '?')})",
+                        order,
+                        setting,
+                        f"{decimal(change)} ({decimal(low)} to {decimal(high)})",
+                        decimal(mean(at[f"{name}_overall_control_change"].values)),
+                        decimal(float(at[f"{name}_overall_control_p"])),
+                    ]
+                )
+    header = ["measure", "order", "heads and gate", "change", "random heads", "p"]
+    caption = "Changes against nothing gated, mean over pairs of languages, with 95% intervals."
+    return [Table(caption, header, rows, folded=len(rows) > 12)]
+
+
+def transfer_words(result: xr.Dataset, run: RunFolder) -> list[str]:
+    """Whether answers move to A's fact, and more than with random heads."""
+    orders = names(result, "order")
+    order = "both" if "both" in orders else orders[0]
+    found = []
+    for setting in names(result, "setting"):
+        at = result.sel(order=order, setting=setting)
+        change, low, high = (
+            float(at[f"logprob_difference_overall_{part}"]) for part in ("change", "low", "high")
+        )
+        if np.isfinite(change):
+            p = decimal(float(at["logprob_difference_overall_control_p"]))
+            found.append(
+                f"{setting} {decimal(change)} ({decimal(low)} to {decimal(high)}) nats, p = {p}"
+            )
+    if not found:
+        return []
+    return [
+        f"Attention transfer, answers towards A's fact, order {order}: {'; '.join(found)}. Above 0 "
+        "is towards A; p is that of random heads at the same gate."
+    ]
+
+
+def qa_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
+    """Every measure under every condition, with the change against the untouched model."""
+    measures = [str(name).removeprefix("delta_") for name in result if _is_change(str(name))]
+    rows = []
+    for condition in names(result, "condition"):
+        at = result.sel(condition=condition)
+        row = [condition]
+        for name in measures:
+            change = with_interval(at, f"delta_{name}")
+            row += [decimal(float(at[name])), NONE if condition == _UNTOUCHED else change]
+        rows.append(row)
+    header = ["condition"]
+    for name in measures:
+        unit = result[name].attrs.get("units", "unit unknown")
+        header += [f"{name.replace('_', ' ')} ({unit})", "change"]
+    caption = "Means over questions; changes with 95% intervals, paired by question."
+    return [Table(caption, header, rows)]
+
+
+def qa_words(result: xr.Dataset, run: RunFolder) -> list[str]:
+    """What each mask does to accuracy."""
+    found = [
+        f"{condition} {with_interval(result.sel(condition=condition), 'delta_accuracy')}"
+        for condition in names(result, "condition")
+        if condition != _UNTOUCHED
+    ]
+    return [f"Change in accuracy, 95% interval: {'; '.join(found)}."] if found else []
+
+
+def _is_change(name: str) -> bool:
+    return name.startswith("delta_") and not name.endswith(("_low", "_high"))
