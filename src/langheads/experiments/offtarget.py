@@ -6,14 +6,21 @@ For each wanted language L, the same prompts under each condition:
     own off              L's specific heads off (should hurt, if they carry L)
     rivals off           specific heads of all other languages off, but for those that L has, too
     rivals, general off  and the general heads
-    random off           random heads, as many in each layer as `rivals off` has
     suspect off          specific heads of the language that replies stray into (English)
-    random suspect off   random heads, as many in each layer as `suspect off` has
     shift                heads of L and the suspect: z + a (mean z over L - mean z over suspect)
+    random own off, random off, random general off, random suspect off
+                         random heads, as many in each layer as `own off`, `rivals off`,
+                         `rivals, general off` and `suspect off` have
+
+Random heads are drawn outside L's own, as the rivals are: with L's own heads among them they would
+hurt, and the rivals would look better than they are. Only where a layer has not enough others
+(`random own off`, or own heads that are general) some of L's own come in. The shift has no random
+twin.
 
 Measured: share of replies in L, LPR, WPR, LCPR, and the guards that tell a reply that came back
-from one that fell apart. Random sets are drawn several times from all heads; their replies are
-averaged prompt by prompt before any interval is made.
+from one that fell apart. Random sets are drawn several times; their replies are averaged prompt by
+prompt before any interval is made, so the interval of a random condition is over prompts and holds
+the few sets that were drawn fixed.
 
 Source: LAHIS, arXiv 2511.07498, section 5 (English heads off, XL-Sum). Departures: the paper takes
 1% of all heads; here the head set decides. It reports BERTScore; here guards stand for quality.
@@ -36,7 +43,7 @@ from langheads.errors import InputError
 from langheads.experiments.generation import Reply, generate
 from langheads.experiments.quality import judge_replies, reply_nll, require_known
 from langheads.experiments.steering import mean_z_by_language, require_heads_of
-from langheads.heads import HeadSet, LanguageHeads
+from langheads.heads import Head, HeadSet, LanguageHeads
 from langheads.model import describe, shifted
 from langheads.results import provenance
 from langheads.stats import bootstrap_interval
@@ -45,9 +52,11 @@ from langheads.text import Corpus, Detector, Rules, language_confusion
 CONDITIONS = (
     "none",
     "own off",
+    "random own off",
     "rivals off",
-    "rivals, general off",
     "random off",
+    "rivals, general off",
+    "random general off",
     "suspect off",
     "random suspect off",
     "shift",
@@ -109,7 +118,9 @@ def off_target(
         ``<name>_high`` (95% bootstrap interval over prompts), for ``right``, ``suspect`` (in the
         suspect's language), ``repetition``, ``prompt_copy``, ``empty``, ``nll`` (of the replies,
         by the untouched model); ``delta_right`` against ``none``, paired by prompt, with its
-        interval; ``lpr``, ``wpr``, ``lcpr``; ``n_heads``. NaN where a condition has no heads, or
+        interval; ``lpr``, ``wpr``, ``lcpr``; ``n_heads``. Values of a random condition are means
+        over its draws, those without a rate left out, and its intervals hold the draws fixed.
+        NaN where a condition has no heads, or
         the wanted language is the suspect.
 
     Raises:
@@ -124,6 +135,8 @@ def off_target(
         )
     if not prompts or not all(prompts.values()) or draws < 1:
         raise InputError("no prompts, or none for one of the languages, or fewer than 1 draw")
+    if resamples < 1:
+        raise InputError(f"{resamples} resamples of the bootstrap asked for; at least 1 is needed")
     require_known([*prompts, suspect], detect)
     require_heads_of(model, heads)
     if missing := sorted({*prompts, suspect} - set(heads.specific)):
@@ -141,7 +154,6 @@ def off_target(
             )
         means = mean_z_by_language(model, {lang: texts[lang] for lang in needed}, bos=bos)
 
-    rng = np.random.default_rng(seed)
     width = max(map(len, prompts.values()))
     each = {name: np.full((len(prompts), len(chosen), width), np.nan) for name in _PER_PROMPT}
     rates = {name: np.full((len(prompts), len(chosen)), np.nan) for name in _RATES}
@@ -156,6 +168,8 @@ def off_target(
         for row, (language, asked) in enumerate(prompts.items()):
             for column, condition in enumerate(chosen):
                 bar.set_postfix_str(f"{language}, {condition}")
+                # A condition's random heads are the same whichever others are asked for.
+                rng = np.random.default_rng([seed, row, CONDITIONS.index(condition)])
                 sets = _sets(condition, heads, language, suspect, draws, rng)
                 n_heads[row, column] = len(sets[0]) if sets else 0
                 runs = []
@@ -173,7 +187,9 @@ def off_target(
                     values = np.mean([run[0][name] for run in runs], axis=0)
                     each[name][row, column, : len(asked)] = values
                 for name in rates if runs else ():
-                    rates[name][row, column] = np.mean([run[1][name] for run in runs])
+                    # A draw without a reply that a rate can judge has none.
+                    judged = [run[1][name] for run in runs if not np.isnan(run[1][name])]
+                    rates[name][row, column] = np.mean(judged) if judged else np.nan
                 bar.update()
     return _dataset(
         each,
@@ -218,11 +234,14 @@ def _sets(
     straying = empty if language == suspect else heads.specific[suspect] - own
     if condition == "none":
         return [empty]
+    with_general = rivals | heads.general if rivals and heads.general else empty
     found = {
         "own off": own,
+        "random own off": own,
         "rivals off": rivals,
-        "rivals, general off": rivals | heads.general if rivals and heads.general else empty,
         "random off": rivals,
+        "rivals, general off": with_general,
+        "random general off": with_general,
         "suspect off": straying,
         "random suspect off": straying,
         "shift": straying | own if straying else empty,
@@ -230,8 +249,17 @@ def _sets(
     if not found:
         return []
     if condition.startswith("random"):
-        return [found.layer_matched(rng) for _ in range(draws)]
+        return [_outside(own, found.per_layer(), rng) for _ in range(draws)]
     return [found]
+
+
+def _outside(own: HeadSet, counts: Sequence[int], rng: np.random.Generator) -> HeadSet:
+    """Random heads, so many in each layer, outside `own` where a layer has enough others."""
+    drawn: list[Head] = []
+    for layer, count in enumerate(counts):
+        order = [Head(layer, int(index)) for index in rng.permutation(own.shape[1])]
+        drawn += sorted(order, key=own.__contains__)[:count]
+    return HeadSet(drawn, own.shape)
 
 
 def _measured(

@@ -1,11 +1,14 @@
 """The off-target table against replies made one condition at a time."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from langheads.errors import InputError, ProvenanceError
+from langheads.experiments import offtarget
 from langheads.experiments.generation import generate
-from langheads.experiments.offtarget import CONDITIONS, off_target
+from langheads.experiments.offtarget import CONDITIONS, _sets, off_target
 from langheads.experiments.quality import reply_nll
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.model import mean_z, shifted
@@ -115,6 +118,74 @@ def test_what_there_is_no_condition_for(found):
     assert not bool(found.right.sel(language=["zh", "hi"]).isnull().any())
 
 
+def test_random_heads_are_not_the_languages_own(heads):
+    """zh has L0H1 and L1H0: its random heads are others, as many a layer as what they stand for."""
+    for condition, counts in {
+        "random own off": (1, 1, 0),
+        "random off": (0, 1, 1),
+        "random general off": (0, 1, 2),
+        "random suspect off": (0, 0, 1),
+    }.items():
+        sets = _sets(condition, heads, "zh", "en", 40, np.random.default_rng(0))
+        assert {some.per_layer() for some in sets} == {counts}
+        assert not any(some & heads.specific["zh"] for some in sets)
+        # Every other head of a layer that counts has its turn, the rivals' too.
+        turns = {head for some in sets for head in some}
+        allowed = {
+            head
+            for head in HeadSet([(n, h) for n in range(3) for h in range(4)], SHAPE)
+            if counts[head.layer] and head not in heads.specific["zh"]
+        }
+        assert turns == allowed
+    # Where a layer has too few others, all of these and some of its own.
+    most = LanguageHeads({"zh": HeadSet(["L0H0", "L0H1", "L0H2"], SHAPE)}, heads.general, "tiny")
+    for some in _sets("random own off", most, "zh", "zh", 5, np.random.default_rng(0)):
+        assert some.per_layer() == (3, 0, 0)
+        assert (0, 3) in some
+
+
+def test_random_heads_are_the_same_whichever_conditions_are_asked_for(tiny, heads, found, rules):
+    alone = off_target(
+        tiny,
+        heads,
+        PROMPTS,
+        ByCodePoint(),
+        amount=2.0,
+        conditions=["random suspect off"],
+        draws=3,
+        max_new_tokens=5,
+        rules=rules,
+    )
+    for name in ("nll_each", "right_each"):
+        np.testing.assert_allclose(
+            alone[name].sel(condition="random suspect off"),
+            found[name].sel(condition="random suspect off"),
+            rtol=1e-5,
+        )
+
+
+def test_a_draw_without_a_rate_is_left_out(tiny, heads, rules, monkeypatch):
+    made = iter([None, 0.25, None, 0.75, None])
+
+    def confusion(*_):
+        rate = next(made)
+        return SimpleNamespace(lpr=rate, wpr=rate, lcpr=rate)
+
+    monkeypatch.setattr(offtarget, "language_confusion", confusion)
+    found = off_target(
+        tiny,
+        heads,
+        {"zh": PROMPTS["zh"]},
+        ByCodePoint(),
+        conditions=["random suspect off"],
+        draws=4,
+        max_new_tokens=2,
+        rules=rules,
+    ).sel(language="zh")
+    assert np.isnan(found.lpr.sel(condition="none"))
+    assert found.lpr.sel(condition="random suspect off").item() == 0.5
+
+
 def test_random_sets_are_matched_and_averaged(tiny, heads, rules):
     """With all heads of a layer every draw is the same set, so the average is exact."""
     full = HeadSet([(1, h) for h in range(4)], SHAPE)
@@ -163,6 +234,7 @@ def test_saved_and_read(found, tmp_path):
         ({"conditions": ["rival off"]}, "condition rival off asked for; allowed are none; own"),
         ({"prompts": {}}, "no prompts"),
         ({"draws": 0}, "fewer than 1 draw"),
+        ({"resamples": 0}, "0 resamples of the bootstrap asked for; at least 1"),
         ({"prompts": {"fr": ["a"]}}, "language fr is wanted"),
         ({"texts": None}, "a shift needs texts of zh, hi, en .* found none"),
         ({"suspect": "de"}, "language de is wanted"),
