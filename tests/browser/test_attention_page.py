@@ -184,7 +184,7 @@ def test_circuitsvis_draws_small_views_in_the_report(browser, tmp_path):
         time.sleep(0.05)
     assert browser.errors == []
     assert browser.run("document.title") == "Language heads: run"
-    assert browser.run("document.querySelectorAll('.js-plotly-plot').length") == 6
+    assert browser.run("document.querySelectorAll('.js-plotly-plot').length") == 7
 
 
 def test_a_notebook_shows_it_in_a_frame(browser, tmp_path):
