@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -156,14 +157,24 @@ def test_demo_with_losses(tmp_path):
     corpus = langheads.read_texts(texts, seed=0)
     untouched = plain(model.tokenizer.name_or_path)
     for language in texts:
+        totals = {"before": [], "after": []}
         for when, net in (("before", untouched), ("after", network)):
             nll, size = 0.0, 0
             for text in corpus.back(3)[language]:
                 row = model.to_tokens(text)
                 with torch.no_grad():
-                    nll += net(row, labels=row).loss.item() * (row.shape[1] - 1)
+                    totals[when].append(net(row, labels=row).loss.item() * (row.shape[1] - 1))
+                nll += totals[when][-1]
                 size += len(text.encode())
             assert account["nats_per_byte"][language][when] == pytest.approx(nll / size, rel=1e-4)
+        # Standard error of a ratio over three paired documents, by hand.
+        told = account["nats_per_byte"][language]
+        rises = np.subtract(totals["after"], totals["before"])
+        sizes = np.array([len(text.encode()) for text in corpus.back(3)[language]])
+        mean = rises.sum() / sizes.sum()
+        se = np.sqrt(3 / 2 * ((rises - mean * sizes) ** 2).sum()) / sizes.sum()
+        ends = (told["rise"], told["rise_low"], told["rise_high"])
+        assert ends == pytest.approx((mean, mean - 1.96 * se, mean + 1.96 * se), rel=1e-3, abs=1e-6)
     rise = {k: v["after"] - v["before"] for k, v in account["nats_per_byte"].items()}
     assert rise["zh"] > 20 * abs(rise["de"])
     # The tokenizer is the one that was read, and the same to langheads.
@@ -198,6 +209,99 @@ def test_what_else_the_heads_serve_is_told(zoo, tmp_path, caplog):
     ]
     by_name = langheads.prune(model, heads, drop="general", out=tmp_path / "general")
     assert by_name["removed"] == ["L0H1"]
+
+
+def edited(monkeypatch, change):
+    """Pruned networks in which W_O of layer 0 is changed before it is saved."""
+    from langheads.experiments import pruning
+    from langheads.model import pruned
+
+    def without_heads(model, removed):
+        found = pruned.without_heads(model, removed)
+        with torch.no_grad():
+            change(found.network.get_submodule(found.w_o[0]).weight)
+        return found
+
+    monkeypatch.setattr(pruning, "without_heads", without_heads)
+
+
+def test_small_differences_are_refused_in_32_bits(zoo, tmp_path, monkeypatch):
+    """Logits that differ by some 3e-5 of the largest."""
+    model = zoo.bridge("llama-gqa")
+    heads = language_heads(head_shape(model), zh=["L0H1"])
+    edited(monkeypatch, lambda weight: weight[:, :8].add_(4e-6))
+    with pytest.raises(ModelError, match=r"logits of the pruned model differ by [1-9]\.?\de-05"):
+        langheads.prune(model, heads, drop="zh", out=tmp_path / "pruned")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    # d_head is 8: what is left of a removed head, and a change of one that stays.
+    ("columns", "head"), [(slice(8, 16), "L0H1"), (slice(16, 17), "L0H2")],
+)  # fmt: skip
+def test_a_slice_that_is_not_as_it_should_be_is_refused(
+    zoo, tmp_path, monkeypatch, dtype, columns, head
+):
+    """So small a change that logits do not tell."""
+    model = zoo.bridge("llama-gqa", dtype)
+    heads = language_heads(head_shape(model), zh=["L0H1"])
+    small = 1e-8 if dtype == torch.float32 else 1e-3
+
+    def change(weight):
+        part = weight[:, columns]
+        part.copy_(torch.where(part == 0, small, part * (1 + torch.finfo(dtype).eps)))
+
+    edited(monkeypatch, change)
+    with pytest.raises(ModelError, match=f"the saved slices of W_O of {head} are not what they"):
+        langheads.prune(model, heads, drop="zh", out=tmp_path / "pruned")
+    assert os.listdir(tmp_path) == []
+
+
+def test_sub_folders_can_be_entered(zoo, tmp_path):
+    """A tokenizer with several chat templates writes a folder of them."""
+    folder = zoo.save("llama-gqa", tmp_path / "model")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = {"default": "{{ messages }}", "tool_use": "{{ tools }}"}
+    tokenizer.save_pretrained(folder)
+    model = langheads.load(folder, device="cpu")
+    heads = language_heads(head_shape(model), zh=["L0H1"])
+    langheads.prune(model, heads, drop="zh", out=tmp_path / "pruned")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "file").touch()
+    paths = [tmp_path / "pruned", *(tmp_path / "pruned").rglob("*")]
+    found = {is_dir: {p.stat().st_mode & 0o777 for p in paths if p.is_dir() is is_dir}
+             for is_dir in (True, False)}  # fmt: skip
+    assert len([path for path in paths if path.is_dir()]) == 2
+    assert found[True] == {(tmp_path / "new").stat().st_mode & 0o777}
+    assert found[False] == {(tmp_path / "new" / "file").stat().st_mode & 0o777}
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "pruned")
+    assert again.chat_template == tokenizer.chat_template
+
+
+def test_the_tokenizer_is_that_of_the_revision(zoo, tmp_path, monkeypatch):
+    model = langheads.load(zoo.save("llama-gqa", tmp_path / "model"), device="cpu")
+    heads = language_heads(head_shape(model), zh=["L0H1"])
+    asked, read = [], transformers.AutoTokenizer.from_pretrained
+
+    def from_pretrained(name, *arguments, **keywords):
+        asked.append((name, keywords.get("revision")))
+        return read(name, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transformers.AutoTokenizer, "from_pretrained", from_pretrained)
+        patch.setattr(model.original_model.config, "_commit_hash", "1234abcd", raising=False)
+        langheads.prune(model, heads, drop="zh", out=tmp_path / "pruned")
+    assert asked == [(str(tmp_path / "model"), "1234abcd")]
+    # Another vocabulary lies there by now: the model's own is saved.
+    state = json.loads((tmp_path / "model" / "tokenizer.json").read_text("utf-8"))
+    vocabulary = state["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(state), "utf-8")
+    ids = model.tokenizer("cab")["input_ids"]
+    assert read(tmp_path / "model")("cab")["input_ids"] != ids
+    langheads.prune(model, heads, drop="zh", out=tmp_path / "own")
+    assert read(tmp_path / "own")("cab")["input_ids"] == ids
 
 
 def test_half_precision(zoo, tmp_path):

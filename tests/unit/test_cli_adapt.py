@@ -152,7 +152,10 @@ def test_prune(verb, tiny_folder, tiny, texts_folder, heads, out):
     for language in ("zh", "hi"):
         loss = account["nats_per_byte"][language]
         told = f"{language}: {loss['before']:.4f} -> {loss['after']:.4f} nats per byte"
+        told += f", {loss['rise']:+.4f} [{loss['rise_low']:+.4f}, {loss['rise_high']:+.4f}]"
         assert told in lines
+        assert loss["rise"] == pytest.approx(loss["after"] - loss["before"], abs=1e-6)
+        assert loss["rise_low"] < loss["rise"] < loss["rise_high"]
         assert loss["before"] != loss["after"]
     network = transformers.AutoModelForCausalLM.from_pretrained(
         out / "pruned", attn_implementation="eager"

@@ -76,7 +76,8 @@ def prune(
     if not account["cut"]:
         typer.echo("slices of W_O were zeroed only, so nothing is smaller or faster", err=True)
     for language, loss in account.get("nats_per_byte", {}).items():
-        typer.echo(
-            f"{language}: {loss['before']:.4f} -> {loss['after']:.4f} nats per byte", err=True
-        )
+        told = f"{language}: {loss['before']:.4f} -> {loss['after']:.4f} nats per byte"
+        if loss["rise_low"] is not None:
+            told += f", {loss['rise']:+.4f} [{loss['rise_low']:+.4f}, {loss['rise_high']:+.4f}]"
+        typer.echo(told, err=True)
     typer.echo(out)

@@ -25,8 +25,9 @@ from langheads.experiments.steering import heads_of, require_heads_of
 from langheads.files import check_writable
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.model import describe, document_nll, load, map_documents, tokenize_languages
-from langheads.model.pruned import Pruned, differs_from_gates, without_heads
+from langheads.model.pruned import Pruned, differs_from_gates, without_heads, wrong_slices
 from langheads.results import provenance
+from langheads.stats import paired_ratio
 from langheads.text import Corpus, Documents, read_texts
 
 ACCOUNT = "pruned.json"
@@ -76,13 +77,16 @@ def prune(
         ``zeroed``; ``kept`` old numbers of each layer's heads where some were cut;
         ``parameters_zeroed``,
         ``parameters_saved`` and ``bytes_saved`` (0 where nothing was cut); with texts,
-        ``nats_per_byte`` of every language ``before`` and ``after``; ``provenance``.
+        ``nats_per_byte`` of every language ``before`` and ``after``, its ``rise`` and the ends
+        ``rise_low`` and ``rise_high`` of the rise's 95% interval over paired documents (rise and
+        1.96 standard errors of a ratio, see `langheads.stats`; None for one document);
+        ``provenance``.
 
     Raises:
         InputError: a language that is not in the file or has no heads, all heads of the model, a
             folder that is not empty or cannot be written.
-        ModelError: quantised or offloaded weights, a W_O that cannot be located, or logits that
-            differ from those under gates.
+        ModelError: quantised or offloaded weights, a W_O that cannot be located, or a saved model
+            whose logits differ from those under gates or whose W_O is not as it should be.
         ProvenanceError: heads of another model, or texts they were scored on.
 
     Memory: two copies of the weights on the CPU, one after the other.
@@ -133,8 +137,10 @@ def prune(
     with _new_folder(out) as folder:
         pruned.network.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        names, kept = pruned.w_o, pruned.kept
+        # Its weights go before the saved ones are read.
         del pruned
-        account["logits_differ_by"] = _check_saved(model, removed, folder)
+        account["logits_differ_by"] = _check_saved(model, removed, folder, names, kept)
         if texts is not None:
             after = load(folder, dtype=model.cfg.dtype, device=str(model.cfg.device))
             account["nats_per_byte"] = _before_and_after(model, after, texts[1], batch_tokens)
@@ -192,14 +198,23 @@ def _before_and_after(
     after: TransformerBridge,
     documents: Mapping[str, Documents],
     batch_tokens: int | str,
-) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
+) -> dict[str, dict[str, float | None]]:
+    found: dict[str, dict[str, float | None]] = {}
     with tqdm(total=2 * sum(map(len, documents.values())), unit="doc", desc="prune") as bar:
         for language, of_language in documents.items():
-            found[language] = {}
-            for name, network in (("before", before), ("after", after)):
-                nll = _losses(network, of_language, batch_tokens, bar)
-                found[language][name] = float(nll.sum() / of_language.n_bytes.sum())
+            on, off = (
+                _losses(network, of_language, batch_tokens, bar) for network in (before, after)
+            )
+            size = of_language.n_bytes.sum()
+            rise, se = map(float, paired_ratio(on, off, of_language.n_bytes))
+            found[language] = {
+                "before": float(on.sum() / size),
+                "after": float(off.sum() / size),
+                "rise": rise,
+                # JSON has no NaN.
+                "rise_low": rise - 1.96 * se if np.isfinite(se) else None,
+                "rise_high": rise + 1.96 * se if np.isfinite(se) else None,
+            }
     return found
 
 
@@ -214,30 +229,63 @@ def _losses(
     return nll.double().numpy()
 
 
-def _check_saved(model: TransformerBridge, removed: HeadSet, folder: Path) -> float:
+def _check_saved(
+    model: TransformerBridge,
+    removed: HeadSet,
+    folder: Path,
+    names: Sequence[str],
+    kept: Sequence[Sequence[int]],
+) -> float:
     """Load the folder with plain `transformers`; how far its logits are from those under gates."""
     kind: Any = type(model.original_model)
     network = kind.from_pretrained(folder, dtype=model.cfg.dtype, attn_implementation="eager")
     apart = float(differs_from_gates(model, removed, network.eval()))
-    # In 16 bits, kernels of different devices differ by some units in the last place.
-    if not apart <= max(1e-4, 10 * torch.finfo(model.cfg.dtype).eps):
+    # In 16 bits, kernels of different devices differ by some units in the last place; there the
+    # slices of W_O tell what logits cannot.
+    if not apart <= max(1e-5, 10 * torch.finfo(model.cfg.dtype).eps):
         raise ModelError(
             f"{model.cfg.architecture}: logits of the pruned model differ by {apart:.2g} of the "
             "largest from those under gates, so heads cannot be removed here; nothing was written"
+        )
+    wrong = wrong_slices(model, removed, network, names, kept)
+    if wrong:
+        raise ModelError(
+            f"{model.cfg.architecture}: the saved slices of W_O of {wrong} are not what "
+            "they should be (zero where the head is removed, as before elsewhere); nothing was "
+            "written"
         )
     return apart
 
 
 def _tokenizer(model: TransformerBridge) -> Any:
-    """The tokenizer as it was read; TransformerLens gives its own copy special tokens."""
+    """The tokenizer as it was read; TransformerLens gives its own copy special tokens.
+
+    It is read again, in the model's revision where it came with the model. If what is found there
+    by now does not cut texts as the model's own does, the model's own is taken.
+    """
     from transformers import AutoTokenizer
 
-    if model.tokenizer is None:
+    own = model.tokenizer
+    if own is None:
         raise InputError("the model has no tokenizer; load it from a folder that has one")
+    config = model.original_model.config
+    came_along = own.name_or_path == getattr(config, "_name_or_path", None)
+    revision = getattr(config, "_commit_hash", None) if came_along else None
     try:
-        return AutoTokenizer.from_pretrained(model.tokenizer.name_or_path)
+        read = AutoTokenizer.from_pretrained(own.name_or_path, revision=revision or "main")
     except (OSError, ValueError):
-        return model.tokenizer
+        return own
+    return read if _cuts_texts(read) == _cuts_texts(own) else own
+
+
+def _cuts_texts(tokenizer: Any) -> Any:
+    """Vocabulary, merges and normalisation, without special and added tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        added = tokenizer.get_added_vocab()
+        return {token: i for token, i in tokenizer.get_vocab().items() if token not in added}
+    state = json.loads(backend.to_str())
+    return {key: state[key] for key in ("model", "normalizer", "pre_tokenizer")}
 
 
 def check_folder(out: Path) -> None:
@@ -263,9 +311,8 @@ def _new_folder(out: Path) -> Iterator[Path]:
         # Private so far, and safetensors' files, too; a result is as readable as any other.
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        for file in temporary.iterdir():
-            file.chmod(0o666 & ~umask)
+        for path in (temporary, *temporary.rglob("*")):
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
         # Over an empty folder this works, too; over one that was filled meanwhile it does not.
         temporary.replace(out)
         temporary = None

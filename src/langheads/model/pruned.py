@@ -10,6 +10,7 @@ remains is zeroed.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,7 @@ class Pruned:
         cut: heads that are gone from the shapes of q, k, v and o.
         kept: per layer the old numbers of the heads that are left, in their new order; empty where
             nothing is cut and heads keep their numbers.
+        w_o: per layer the name of the network's module that holds W_O.
         parameters_zeroed: entries of W_O set to zero.
         parameters_saved: fewer parameters than before; 0 where nothing is cut.
         bytes_saved: their size in the model's dtype.
@@ -49,6 +51,7 @@ class Pruned:
     zeroed: HeadSet
     cut: HeadSet
     kept: list[list[int]]
+    w_o: list[str]
     parameters_zeroed: int
     parameters_saved: int
     bytes_saved: int
@@ -90,9 +93,7 @@ def without_heads(model: TransformerBridge, heads: HeadSet) -> Pruned:
         cut, config = _cut_groups(heads, groups, config)
     for layer, name in enumerate(names):
         weight = state[f"{name}.weight"]
-        # GPT-2's Conv1D keeps [in, out], a linear layer [out, in]; this is a view of either.
-        in_first = weight if _is_conv1d(network.get_submodule(name)) else weight.T
-        slices = rearrange(in_first, "(head d_head) d_model -> head d_head d_model", head=shape[1])
+        slices = _by_head(weight, network.get_submodule(name), shape[1])
         slices[[head.head for head in heads if head.layer == layer]] = 0
     size = sum(tensor.numel() for tensor in _stored(network, state))
     if cut:
@@ -116,7 +117,8 @@ def without_heads(model: TransformerBridge, heads: HeadSet) -> Pruned:
         zeroed=zeroed,
         cut=gone,
         kept=_kept(gone) if cut else [],
-        parameters_zeroed=len(zeroed) * in_first.shape[0] // shape[1] * in_first.shape[1],
+        w_o=names,
+        parameters_zeroed=len(zeroed) * slices[0].numel(),
         parameters_saved=saved,
         bytes_saved=saved * weight.element_size(),
     )
@@ -132,6 +134,46 @@ def differs_from_gates(model: TransformerBridge, heads: HeadSet, network: Any) -
         expected = model(tokens.to(model.cfg.device), return_type="logits").double().cpu()
     found = network(tokens.to(network.device)).logits.double().cpu()
     return (found - expected).abs().max() / expected.abs().max()
+
+
+@torch.no_grad()
+def wrong_slices(
+    model: TransformerBridge,
+    heads: HeadSet,
+    network: Any,
+    names: Sequence[str],
+    kept: Sequence[Sequence[int]],
+) -> HeadSet:
+    """Heads whose slice of W_O in a pruned network is not to the bit what it should be: zero for
+    the given heads, the model's own for all others.
+
+    Args:
+        model: it was made from.
+        heads: that were removed.
+        network: read from the files.
+        names: see `Pruned.w_o`.
+        kept: see `Pruned.kept`.
+    """
+    per_layer = heads.shape[1]
+    wrong = []
+    for layer, name in enumerate(names):
+        old = _tensor(model.original_model, f"{name}.weight")
+        new, module = network.get_submodule(name).weight, network.get_submodule(name)
+        left = kept[layer] if kept else range(per_layer)
+        own = _by_head(old.detach().to("cpu", new.dtype), module, per_layer)  # type: ignore[union-attr]
+        for head, found in zip(left, _by_head(new.detach().cpu(), module, len(left)), strict=True):
+            should = torch.zeros_like(found) if (layer, head) in heads else own[head]
+            if not torch.equal(found, should):
+                wrong.append((layer, head))
+    return HeadSet(wrong, heads.shape)
+
+
+def _by_head(
+    weight: Float[Tensor, "rows columns"], module: nn.Module, count: int
+) -> Float[Tensor, "head d_head d_model"]:
+    """W_O as a view: GPT-2's Conv1D keeps [in, out], a linear layer [out, in]."""
+    in_first = weight if _is_conv1d(module) else weight.T
+    return rearrange(in_first, "(head d_head) d_model -> head d_head d_model", head=count)
 
 
 def _stored(network: Any, state: dict[str, Tensor]) -> list[Tensor]:
