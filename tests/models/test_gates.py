@@ -6,6 +6,10 @@ from einops import repeat
 
 from hooks.gate import logits_under_gate
 from hooks.mean_baseline import mean_z as mean_z_of_one_head
+from langheads.errors import InputError
+from langheads.experiments.generation import generate
+from langheads.heads import HeadSet
+from langheads.masks import HeadMask
 from langheads.model import gated, head_shape, mean_z
 from tests.models.zoo import HEADS, NAMES, TEXTS, hugging_face, pad, projection, tokens_of, w_o
 
@@ -133,6 +137,36 @@ def test_baseline_of_a_half_open_gate_is_mixed_in(zoo):
         library = model(tokens)
     bare = logits_under_gate(model, tokens, 1, 2, m=0.25, baseline=baseline)
     torch.testing.assert_close(library, bare, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+def test_gates_that_are_no_numbers(zoo, wrong):
+    model = zoo.bridge("llama-gqa")
+    gates = torch.ones(2, *head_shape(model))
+    gates[1, 2, 3] = wrong
+    for of in (gates, gates[1]):
+        message = f"the gate of L2H3 is {wrong}; gates must be finite"
+        with pytest.raises(InputError, match=message), gated(model, of):
+            pass
+    with pytest.raises(InputError, match=f"L1H0 is {wrong}"), gated(model, ["L1H0"], wrong):
+        pass
+    with pytest.raises(InputError, match="L2H3"):
+        generate(model, TEXTS[:2], gates=gates, max_new_tokens=1, batch_tokens=1)
+
+
+def test_a_learned_mask_is_its_gates(zoo):
+    model = zoo.bridge("llama-gqa")
+    heads = HeadSet(["L0H1", "L2H3"], head_shape(model))
+    mask = HeadMask(heads, (2.5, 0.0), "en", "tiny", {}, {}, {}, {})
+    gates = torch.ones(head_shape(model))
+    gates[0, 1], gates[2, 3] = 2.5, 0.0
+    tokens, _ = pad(tokens_of(model))
+    with torch.no_grad(), gated(model, gates):
+        expected = model(tokens)
+    with torch.no_grad(), gated(model, mask):
+        assert torch.equal(model(tokens), expected)
+    replies = [generate(model, TEXTS, gates=of, max_new_tokens=8) for of in (mask, gates, None)]
+    assert replies[0] == replies[1] != replies[2]
 
 
 def test_gates_in_gates_multiply(zoo):

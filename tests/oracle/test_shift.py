@@ -1,5 +1,7 @@
 """The shift against its bare hook, against a bias worked out by hand, and its refusals."""
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 
@@ -40,6 +42,34 @@ def test_equals_the_bare_hook_and_a_bias_after_w_o(zoo, name):
         torch.testing.assert_close(library, network(tokens).logits[real], rtol=0, atol=2e-5)
     # Otherwise this test could not fail.
     assert (library - untouched).abs().max() > 0.02 * untouched.std()
+
+
+def test_with_a_gate_on_the_same_head_the_order_counts(zoo, exact_softmax):
+    model = zoo.fresh("llama-gqa", torch.float64)
+    tokens, real = pad(tokens_of(model))
+    direction = direction_between(model)
+    head = ["L1H2"]
+
+    def logits(*blocks):
+        with ExitStack() as stack, torch.no_grad():
+            for block in blocks:
+                stack.enter_context(block)
+            return model(tokens)[real]
+
+    def both(amount, gate):
+        return shifted(model, head, direction, amount), gated(model, head, gate)
+
+    shift, gate = both(2.0, 3.0)
+    gate_in_shift = logits(shift, gate)
+    shift, gate = both(2.0, 3.0)
+    shift_in_gate = logits(gate, shift)
+    # m (z + a d) = m z + (m a) d
+    shift, gate = both(6.0, 3.0)
+    torch.testing.assert_close(gate_in_shift, logits(gate, shift), rtol=0, atol=1e-11)
+    assert (gate_in_shift - shift_in_gate).abs().max() > 1e-4
+    # A gate of 0 silences the shift.
+    shift, gate = both(2.0, 0.0)
+    torch.testing.assert_close(logits(shift, gate), logits(both(2.0, 0.0)[1]), rtol=0, atol=0)
 
 
 def test_in_float64_several_heads_and_back_again(zoo, exact_softmax):

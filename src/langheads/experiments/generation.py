@@ -25,6 +25,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.errors import InputError, OutOfMemoryError
 from langheads.heads import HeadSet
 from langheads.model import decode, end_tokens, gated, token_budget
+from langheads.model.gates import Mask, check_finite
 from langheads.text import length_batches
 
 logger = logging.getLogger("langheads")
@@ -55,6 +56,7 @@ def generate(
     prompts: Sequence[str],
     *,
     gates: HeadSet
+    | Mask
     | Iterable[str | tuple[int, int]]
     | Float[Tensor, "*prompt layer head"]
     | None = None,
@@ -70,14 +72,15 @@ def generate(
 ) -> list[Reply]:
     """Continue prompts, under gates if some are given.
 
-    Other interventions go around the call: ``with shifted(...): generate(...)``.
+    Other interventions go around the call: ``with shifted(...): generate(...)``. They come first,
+    so a head that is shifted and gated gives m (z + a d).
 
     Args:
         model: the model.
         prompts: texts.
         gates: heads (a `HeadSet` or names like ``["L3H7"]``), which get `value`; or the gates
             themselves, ``[layer, head]``, or ``[prompt, layer, head]`` for a gate of its own for
-            every prompt. None leaves the model alone.
+            every prompt; or a `HeadMask`. None leaves the model alone.
         value: the gate of the given heads.
         baseline: what stands in for a head at gate 0, see `langheads.gated`.
         max_new_tokens: length limit of a reply.
@@ -96,7 +99,7 @@ def generate(
 
     Raises:
         InputError: no prompts, an empty one, one too long for the model's context, no chat
-            template where one was asked for, gates of another shape.
+            template where one was asked for, gates of another shape or not finite.
         InterventionError: see `langheads.gated`.
         OutOfMemoryError: one prompt alone does not fit.
 
@@ -114,6 +117,10 @@ def generate(
             "token, and a temperature of 0 (greedy) or above"
         )
     rows = prompt_tokens(model, prompts, max_new_tokens=max_new_tokens, chat=chat, bos=bos)
+    if isinstance(gates, Mask) and not isinstance(gates, HeadSet):
+        gates = gates.gates()
+    if isinstance(gates, Tensor):
+        check_finite(gates)  # of all prompts, before the first one is continued
     if isinstance(gates, Tensor) and gates.ndim == 3 and len(gates) != len(prompts):
         raise InputError(f"gates for {len(gates)} prompts, but {len(prompts)} prompts were given")
     if not isinstance(gates, Tensor | HeadSet | None):

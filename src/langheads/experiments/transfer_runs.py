@@ -6,6 +6,7 @@ model writes, and where the last position looks.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -23,6 +24,11 @@ from langheads.model import captured_block_inputs, decode, gated, map_documents,
 from langheads.model.spans import attention_to_spans
 from langheads.text import Documents
 from langheads.text.facts import ConflictTokens
+
+# Kana and Han, Thai and Lao, Burmese, Khmer.
+_UNSPACED = re.compile(
+    "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
+)
 
 
 def answer_logprobs(
@@ -194,24 +200,40 @@ def attention_to_facts(
 def said(reply: str, answers: Sequence[str]) -> int:
     """Which of two answers a short reply gives: 0, 1, or -1 for neither.
 
-    The answer that stands first in the reply, whatever their case; the longer one where one is the
-    beginning of the other. A reply that is itself the beginning of one answer only, because the
-    limit cut it, gives that answer.
+    The answer that stands first in the reply as whole words, whatever their case; the longer one
+    where one is the beginning of the other. A reply that is itself the beginning of one answer
+    only, because the limit cut it, gives that answer. Scripts without spaces between words
+    (Chinese, Japanese, Thai, Lao, Burmese, Khmer) have no ends of words to be held to. An inflected
+    or prefixed form of an answer is another word.
 
     Example:
         >>> said(" Doctor. It", [" baker", " doctor"]), said(" doc", [" baker", " doctor"])
         (1, 1)
-        >>> said(" d", [" doctor", " dentist"])
-        -1
+        >>> said(" d", [" doctor", " dentist"]), said(" a cookbook", [" cook", " doctor"])
+        (-1, -1)
     """
     text, *wanted = (
         unicodedata.normalize("NFC", part).casefold().strip() for part in (reply, *answers)
     )
-    found = [(text.find(answer), -len(answer), i) for i, answer in enumerate(wanted)]
-    if standing := [each for each in found if each[0] >= 0]:
-        return min(standing)[2]
+    found = [
+        (place.start(), -len(answer), i)
+        for i, answer in enumerate(wanted)
+        for place in re.finditer(f"(?={re.escape(answer)})", text)
+        if not _joined(text, place.start()) and not _joined(text, place.start() + len(answer))
+    ]
+    if found:
+        return min(found)[2]
     begun = [i for i, answer in enumerate(wanted) if text and answer.startswith(text)]
     return begun[0] if len(begun) == 1 else -1
+
+
+def _joined(text: str, at: int) -> bool:
+    """Whether the characters before and at a place belong to one word of a script with spaces."""
+    sides = text[at - 1 : at + 1] if at > 0 else ""
+    # Combining marks, the vowels of Hindi, are no word characters to `re`.
+    return len(sides) == 2 and all(
+        unicodedata.category(side)[0] in "LMN" and not _UNSPACED.match(side) for side in sides
+    )
 
 
 def _packed(rows: Sequence[tuple[Sequence[int], int]]) -> Documents:

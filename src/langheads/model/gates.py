@@ -4,15 +4,17 @@
 
 z[l,h] is the output of head h of layer l before W_O (``blocks.{l}.attn.hook_z``). m = 1 leaves
 the head untouched, bit by bit; m = 0 puts the baseline (0: zero ablation; the mean of z: mean
-ablation) in its place; m = 3 strengthens it. Cut here and nowhere later: after W_O a slice of the
-attention output is a set of residual coordinates, not a head.
+ablation) in its place; m = 3 strengthens it. Cut here and nowhere later: after
+W_O a slice of the attention output is a set of residual coordinates, not a head. Interventions on z
+are in the order in which they are opened: a gate inside a shift gives m (z + a d), a shift inside a
+gate m z + a d.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
@@ -26,10 +28,34 @@ from langheads.model.loading import head_shape
 from langheads.text import pad_right
 
 
+@runtime_checkable
+class Mask(Protocol):
+    """What has gates of its own, as `langheads.HeadMask` does; a `HeadSet` needs a value."""
+
+    def gates(self) -> Float[Tensor, "layer head"]:
+        """The gates of all heads."""
+
+
+Gates = HeadSet | Mask | Iterable[str | tuple[int, int]] | Float[Tensor, "*batch layer head"]
+
+
+def check_finite(gates: Float[Tensor, "*batch layer head"]) -> None:
+    """Refuse gates that are no numbers: every logit would be NaN, and every reply one token.
+
+    Raises:
+        InputError: which head, and its gate.
+    """
+    if not bool(torch.isfinite(gates).all()):
+        *_, layer, head = torch.isfinite(gates).logical_not().nonzero()[0].tolist()
+        value = gates[..., layer, head].flatten()
+        value = value[~torch.isfinite(value)][0].item()
+        raise InputError(f"the gate of L{layer}H{head} is {value}; gates must be finite numbers")
+
+
 @contextmanager
 def gated(
     model: TransformerBridge,
-    gates: HeadSet | Iterable[str | tuple[int, int]] | Float[Tensor, "*batch layer head"],
+    gates: Gates,
     value: float = 0.0,
     *,
     baseline: Float[Tensor, "layer head d_head"] | None = None,
@@ -42,7 +68,7 @@ def gated(
         gates: heads (a `HeadSet` or names like ``["L3H7"]``), which get `value` while all others
             get 1; or the gates themselves, ``[layer, head]`` or ``[batch, layer, head]``, the
             second for a gate of its own for every row of the batch. Gates that require a gradient
-            get one.
+            get one. Or a `HeadMask`, with the baseline that it was learned with.
         value: the gate of the given heads.
         baseline: what stands in for a head at gate 0, ``[layer, head, d_head]`` (see `mean_z`);
             None is zero.
@@ -53,7 +79,8 @@ def gated(
         The model.
 
     Raises:
-        InputError: gates or baseline of another shape than the model's.
+        InputError: gates or baseline of another shape than the model's, or a gate that is no
+            finite number.
         InterventionError: a layer's hook did not fire exactly once a forward, saw z of another
             shape, or no forward ran in the block.
 
@@ -65,6 +92,8 @@ def gated(
         ...     logits = model(tokens)
     """
     layers, heads = head_shape(model)
+    if isinstance(gates, Mask) and not isinstance(gates, HeadSet):
+        gates = gates.gates()
     if not isinstance(gates, Tensor):
         chosen = gates if isinstance(gates, HeadSet) else HeadSet(gates, (layers, heads))
         if chosen.shape != (layers, heads):
@@ -78,6 +107,7 @@ def gated(
             f"gates of shape {list(gates.shape)}, expected [{layers}, {heads}] or "
             f"[batch, {layers}, {heads}]"
         )
+    check_finite(gates)
     if baseline is not None and (baseline.ndim != 3 or baseline.shape[:2] != (layers, heads)):
         raise InputError(
             f"baseline of shape {list(baseline.shape)}, expected [{layers}, {heads}, d_head]"

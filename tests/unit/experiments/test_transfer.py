@@ -38,6 +38,17 @@ MEASURES = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
         (" pilot", (" cook", " baker"), -1),
         ("", (" cook", " baker"), -1),
         ("医生。", ("医生", "教师"), 0),
+        # Whole words, wherever the reply says them.
+        (" a cookbook", (" cook", " doctor"), -1),
+        (" precook", (" cook", " doctor"), -1),
+        (" cookbook, says the doctor", (" cook", " doctor"), 1),
+        (" a cookbook, cook", (" cook", " doctor"), 0),
+        (" 'cook'", (" cook", " doctor"), 0),
+        (" रसोइया", (" रसोइ", " दर्जी"), -1),
+        (" दर्जी है", (" रसोइया", " दर्जी"), 1),
+        # But not where the script has none.
+        ("是医生吗", (" 医生", " 教师"), 0),
+        ("เป็นหมอครับ", ("หมอ", "ครู"), 0),
     ],
 )
 def test_which_answer_a_reply_gives(reply, answers, expected):
