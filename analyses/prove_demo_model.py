@@ -31,10 +31,10 @@ SEED, DOCUMENTS, PROBE_QUESTIONS = 1, 120, 120
 # demo: a language's planted heads together.
 OWN_AT_LEAST, RATIO_AT_LEAST, OTHER_AT_MOST = 0.05, 20.0, 0.005
 # demo-hard: each head alone. A decoy has a gradient among the largest, and its knock-out is little:
-# at most a third of the weakest planted head's. One that the model leaves idle is no decoy; two
-# must be left. (0.5% and no idle one had been asked; the bounds were widened to what came out of
-# the training, before any score was compared on the model.)
-ALONE_AT_LEAST, DECOY_AT_MOST, DECOY_RANK, DECOYS = 0.03, 0.01, 8, 2
+# a quarter of the weakest planted head's at most. One that the model leaves idle is no decoy; two
+# must be left. (The places and weakenings of the decoys are the third try: in the second the model
+# left one idle and made use of another. The tries were judged by knock-outs and gradients.)
+ALONE_AT_LEAST, DECOY_AT_MOST, DECOY_RANK, DECOYS = 0.02, 0.005, 8, 2
 LANGUAGES = grammar.LANGUAGES
 
 Place = tuple[int, int]

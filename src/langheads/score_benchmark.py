@@ -8,6 +8,7 @@ from pathlib import Path
 import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.errors import InputError
 from langheads.experiments import compare, deletion
 from langheads.files import write_text_atomically
 from langheads.model import EMBEDDED, describe
@@ -54,13 +55,20 @@ def benchmark(
     corpus = read_texts(text, languages=languages, seed=seed)
     methods = [method] if isinstance(method, str) else list(method)
     same = {"max_tokens": max_tokens, "seed": seed, "batch_tokens": batch_tokens}
+    # Before hours of knock-outs rather than after them.
+    few = [x for x, texts in corpus.texts.items() if len(texts) < docs + deletion_docs]
+    if few or len(corpus.languages) < 2:
+        raise InputError(
+            f"{docs} documents for scores and {deletion_docs} for deletion asked for; "
+            + (f"language {', '.join(few)} has fewer" if few else "at least 2 languages are needed")
+        )
     front = corpus.front(docs)
     halves = [{x: texts[k::2] for x, texts in front.items()} for k in (0, 1)]
     scores = score(model, corpus, method=methods, docs=docs, **same)  # type: ignore[arg-type]
     save(scores, out / "scores.nc")
     for number, half in enumerate(halves, start=1):
         # Draws of their own, or chance would look reliable.
-        apart = same | {"seed": seed + number, "gradients": False}
+        apart = same | {"seed": seed + number, "gradients": False, "docs": None}
         of_half = score(model, half, method=methods, **apart)  # type: ignore[arg-type]
         save(of_half, out / "halves" / f"scores-{number}.nc")
     save(knockout(model, corpus, docs=docs, **same), out / "knockout.nc")  # type: ignore[arg-type]

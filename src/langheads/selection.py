@@ -47,6 +47,7 @@ def select(
     share: float = 0.02,
     times: float = 3.0,
     level: float = 0.05,
+    permutations: int = 9999,
     seed: int = 0,
 ) -> LanguageHeads:
     """Language-specific and language-general heads from a scores file.
@@ -62,6 +63,8 @@ def select(
         times: how many times the other languages' mean share a specific head's share must be
             (contrast rule).
         level: q-values below this count (contrast rule).
+        permutations: of the language labels (contrast rule); a lone specific head needs about 20 a
+            head and language.
         seed: of the contrast rule's permutations and bootstrap.
 
     Returns:
@@ -94,9 +97,10 @@ def select(
             f"quantile {quantile}, share {share}, general_at {general_at} asked for; allowed are "
             "0 <= quantile < 1, 0 < share <= 1, general_at >= 1"
         )
-    if times < 1 or not 0 < level < 1:
+    if times < 1 or not 0 < level < 1 or permutations < 1:
         raise InputError(
-            f"times {times}, level {level} asked for; allowed are times >= 1, 0 < level < 1"
+            f"times {times}, level {level}, permutations {permutations} asked for; allowed are "
+            "times >= 1, 0 < level < 1, permutations >= 1"
         )
     shape = (scores.sizes["layer"], scores.sizes["head"])
     lists = {
@@ -123,10 +127,11 @@ def select(
         settings |= {"general_at": general_at, "share": share, "n": n}
         settings |= {"listed": {language: len(heads) for language, heads in lists.items()}}
     else:
-        specific = _by_contrast(scores, score, times, level, seed)
+        specific = _by_contrast(scores, score, times, level, permutations, seed)
         claimed = {head for heads in specific.values() for head in heads}
         general = [head for head in general if head not in claimed]
-        settings |= {"general_at": general_at, "times": times, "level": level, "seed": seed}
+        settings |= {"general_at": general_at, "times": times, "level": level}
+        settings |= {"permutations": permutations, "seed": seed}
     return LanguageHeads(
         specific={language: HeadSet(heads, shape) for language, heads in specific.items()},
         general=HeadSet(general, shape),
@@ -137,7 +142,7 @@ def select(
 
 
 def _by_contrast(
-    scores: xr.Dataset, score: str, times: float, level: float, seed: int
+    scores: xr.Dataset, score: str, times: float, level: float, permutations: int, seed: int
 ) -> dict[str, list[Head]]:
     """Language -> heads that the contrast rule finds specific, by falling contrast."""
     if "gradient" not in scores:
@@ -150,7 +155,7 @@ def _by_contrast(
     for language in map(str, scores.language.values):
         g = scores.gradient.sel(language=language).values.astype(float)
         gradients[language] = g[np.isfinite(g).all(axis=(1, 2))]
-    found = contrast(gradients, SCORES[score], times=times, seed=seed)
+    found = contrast(gradients, SCORES[score], times=times, permutations=permutations, seed=seed)
     where = found.specific(level)
     return {
         language: [head for head in _falling(found.contrast[i]) if where[i, head.layer, head.head]]

@@ -149,7 +149,7 @@ def rank_overlap(
 
     Args:
         maps: language -> score of every head.
-        top: length of the lists that are compared.
+        top: length of the lists that are compared; heads without a score are on none.
 
     Returns:
         Spearman correlation over all heads; and shared heads over all heads in either list
@@ -157,8 +157,11 @@ def rank_overlap(
     """
     stacked = [np.asarray(values, dtype=float) for values in maps.values()]
     correlation = np.array([[rank_correlation(a, b) for b in stacked] for a in stacked])
-    lists = [set(_falling(values)[:top].tolist()) for values in stacked]
-    shared = np.array([[len(a & b) / len(a | b) for b in lists] for a in lists])
+    lists = [
+        {i for i in _falling(values)[:top].tolist() if np.isfinite(values.flat[i])}
+        for values in stacked
+    ]
+    shared = np.array([[len(a & b) / max(1, len(a | b)) for b in lists] for a in lists])
     return correlation, shared
 
 
@@ -170,7 +173,8 @@ def split_half(a: Float[np.ndarray, "*heads"], b: Float[np.ndarray, "*heads"]) -
         0.888888888889
     """
     r = rank_correlation(a, b)
-    return round(2 * r / (1 + r), 12) if r > -1 else float("nan")
+    # The formula is for agreement; two halves that disagree are no better together.
+    return round(2 * r / (1 + r), 12) if r > 0 else r
 
 
 def precision(score: Float[np.ndarray, "*heads"], relevant: Bool[np.ndarray, "*heads"]) -> float:

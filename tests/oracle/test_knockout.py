@@ -97,3 +97,25 @@ def test_dataset_by_hand(zoo):
 def test_unknown_baseline_is_refused(zoo):
     with pytest.raises(InputError, match="baseline median asked for; allowed are zero, mean"):
         knockout(zoo.bridge("llama-gqa"), {"en": TEXTS}, baseline="median")
+
+
+def test_fewer_heads_at_once_when_memory_runs_out(zoo, monkeypatch, caplog):
+    from langheads.scores import exact
+
+    model = zoo.bridge("llama-gqa")
+    documents = tokenize_languages(model, {"xx": TEXTS}, bos=True)["xx"]
+    heads = everyone(model)
+    expected = knockout_nll(model, documents, heads, batch_tokens=400)
+    longest = max(len(tokens) for tokens in documents.tokens)
+    real = exact.document_nll
+
+    def small(model, tokens, lengths):
+        if tokens.numel() > 2 * longest:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried too much.")
+        return real(model, tokens, lengths)
+
+    monkeypatch.setattr(exact, "document_nll", small)
+    found = knockout_nll(model, documents, heads, batch_tokens=400)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert "heads at once" in caplog.text

@@ -82,6 +82,32 @@ def test_exact_where_the_loss_is_cubic_in_the_gates(zoo, monkeypatch):
     assert error.max() < 0.2
 
 
+def test_standard_error_is_the_spread_over_draws(zoo, monkeypatch):
+    """Documents that differ in their gradients at 1/3: the error, against many seeds."""
+    model = zoo.bridge("llama-gqa")
+    shape = head_shape(model)
+    count = 60
+    own = np.random.default_rng(0).normal(loc=2.0, size=(count, *shape))
+    tokens = (torch.zeros(8, dtype=torch.long),) * count
+    documents = Documents("xx", tokens, np.full(count, 8), 0, True, 8)
+
+    def gradients(model, documents, *, at, **settings):
+        return own * (at - 1), None
+
+    monkeypatch.setattr(module, "gate_gradients", gradients)
+    zero = np.zeros((count, *shape))
+    rows = [quadrature(model, documents, zero, seed=seed) for seed in range(200)]
+    spread = np.std([r.mean(axis=0) for r in rows], axis=0)
+    error = np.mean([r.std(axis=0, ddof=1) / np.sqrt(count) for r in rows], axis=0)
+    # The spread over draws alone leaves out that documents are a sample, too: 45 of the 60 differ.
+    assert (error > 0.8 * spread).all()
+    assert (error < 2.0 * spread).all()
+    same = np.full((count, *shape), 2.0)
+    own = same
+    flat = quadrature(model, documents, zero)
+    assert flat.std(axis=0).max() < 1e-12
+
+
 def test_estimates_exact_knock_out_in_nats():
     """On the demo: one number for another, better than first order and than LAHIS."""
     model = langheads.load("demo")

@@ -59,7 +59,7 @@ def test_shares_p_q_and_interval_by_hand(score):
         drawn = {k: g[rng.integers(0, len(g), size=len(g))] for k, g in gradients.items()}
         resampled = shares_by_hand(drawn, score)
         rest = np.array([np.delete(resampled, i, axis=0).mean(axis=0) for i in range(3)])
-        margins.append(resampled - 1.5 * rest)
+        margins.append(resampled - 1.5 * np.maximum(rest, 0))
     np.testing.assert_allclose(found.low, np.quantile(margins, 0.025, axis=0), atol=1e-12)
 
 
@@ -77,7 +77,7 @@ def test_few_claims_where_languages_do_not_differ():
             made_up(rng, planted=(None,) * 3),
             SCORES["lahis"],
             times=1.0,
-            permutations=199,
+            permutations=20 * 3 * 12,
             bootstraps=50,
             seed=seed,
         )
@@ -87,6 +87,30 @@ def test_few_claims_where_languages_do_not_differ():
     ]
     # The test alone (times = 1): at most a chance of 0.05 a data set for any claim.
     assert np.count_nonzero(claims) <= 6
+
+
+def test_a_head_that_all_are_better_off_without_is_nobodys():
+    """A signed score: removing head L0H1 helps every language, en the least."""
+    rng = np.random.default_rng(5)
+    gradients = {}
+    for language, size in (("en", 0.03), ("zh", 0.15), ("hi", 0.15)):
+        g = rng.normal(scale=0.01, size=(30, *SHAPE)) - 0.05
+        g[:, 0, 1] = size + rng.normal(scale=0.01, size=30)  # taylor is -g: negative
+        gradients[language] = g
+    found = contrast(gradients, SCORES["taylor"], permutations=999)
+    assert found.q[0, 0, 1] < 0.05
+    assert (found.share[:, 0, 1] < 0).all()
+    assert not found.specific(0.05)[:, 0, 1].any()
+
+
+def test_too_few_permutations_are_told(caplog):
+    gradients = made_up(np.random.default_rng(1))
+    contrast(gradients, SCORES["lahis"], permutations=99, bootstraps=10)
+    assert "99 permutations: the smallest p is 0.01" in caplog.text
+    caplog.clear()
+    tests = 3 * SHAPE[0] * SHAPE[1]
+    contrast(gradients, SCORES["lahis"], permutations=20 * tests, bootstraps=10)
+    assert caplog.text == ""
 
 
 def test_one_language_cannot_be_contrasted():
@@ -120,19 +144,19 @@ def test_finds_the_planted_heads_of_the_demo_model(demo_gradients):
 def test_finds_nothing_in_the_demo_model_with_shuffled_labels(demo_gradients):
     pooled = np.concatenate(list(demo_gradients.values()))
     rng = np.random.default_rng(0)
-    claims = 0
+    by_the_rule, by_the_test = 0, 0
     for seed in range(20):
         parts = np.split(rng.permutation(pooled), len(demo_gradients))
         shuffled = dict(zip(demo_gradients, parts, strict=True))
-        # times = 1: the test alone, without the size that a real claim must have as well.
-        claims += (
-            contrast(
-                shuffled, SCORES["lahis"], times=1.0, permutations=999, bootstraps=100, seed=seed
-            )
-            .specific(0.05)
-            .sum()
-        )
-    assert claims <= 1
+        # 336 tests: with fewer permutations than 20 a test no single false claim could be made.
+        how = {"permutations": 6800, "bootstraps": 100, "seed": seed}
+        found = contrast(shuffled, SCORES["lahis"], **how)
+        by_the_rule += found.specific(0.05).sum()
+        by_the_test += (found.q < 0.05).any()
+    assert by_the_rule <= 1
+    # The test alone, without the size that a claim must have as well: a chance of 0.05 a shuffle;
+    # 5 or more of 20 would happen in 3 of 1000 such runs.
+    assert by_the_test <= 4
 
 
 def test_select_takes_them_by_falling_contrast():

@@ -161,7 +161,9 @@ def test_rankings_against_scipy_and_by_hand():
     a, b = rng.random((2, 4, 6))
     expected = spearmanr(a.ravel(), b.ravel()).statistic
     assert stats.rank_correlation(a, b) == pytest.approx(expected)
-    assert stats.split_half(a, b) == pytest.approx(2 * expected / (1 + expected))
+    near = a + 0.1 * b
+    r = spearmanr(a.ravel(), near.ravel()).statistic
+    assert stats.split_half(a, near) == pytest.approx(2 * r / (1 + r))
     assert np.isnan(stats.rank_correlation(np.ones(4), np.arange(4.0)))
     # A head that was not measured is left out.
     gap = b.copy()
@@ -190,6 +192,11 @@ def test_overlap_of_languages():
     correlation, shared = stats.rank_overlap(maps, top=2)
     np.testing.assert_allclose(correlation, [[1, 1, -1], [1, 1, -1], [-1, -1, 1]])
     np.testing.assert_allclose(shared, [[1, 1, 0], [1, 1, 0], [0, 0, 1]])
+    # A head without a score is on no list.
+    one = {"en": np.array([[5.0, np.nan, np.nan]]), "zh": np.array([[np.nan, 5.0, np.nan]])}
+    np.testing.assert_allclose(stats.rank_overlap(one, top=2)[1], np.eye(2))
+    # Halves that disagree stay as they are.
+    assert stats.split_half(np.arange(4.0), -np.arange(4.0)) == -1
 
 
 def test_bootstrap_interval_covers_as_often_as_it_says():

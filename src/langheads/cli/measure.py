@@ -154,6 +154,7 @@ def select(
     share: ShareOpt = 0.02,
     times: Annotated[float, typer.Option(help="Own share over the others', contrast rule.")] = 3.0,
     level: Annotated[float, typer.Option(help="Largest q-value, contrast rule.")] = 0.05,
+    permutations: Annotated[int, typer.Option(help="Of labels, contrast rule.")] = 9999,
     seed: Annotated[int, typer.Option(help="Of the contrast rule.")] = 0,
 ) -> None:
     """Language-specific and language-general heads."""
@@ -169,6 +170,7 @@ def select(
         share=share,
         times=times,
         level=level,
+        permutations=permutations,
         seed=seed,
     )
     heads.save(out)

@@ -3,8 +3,8 @@
 Per score and language:
 
     spearman           rank correlation with exact knock-out, over all heads
-    slope              sum(s delta) / sum(delta^2): 1 where a score in nats per token predicts the
-                       rise delta, scores of other units have none
+    slope              sum(s delta) / sum(delta^2): 1 where a score that estimates the rise delta is
+                       right; `taylor` weights documents equally, the others weight tokens
     precision          share of planted heads among as many highest heads as are planted
     average_precision  of planted heads in the whole ranking
     decoys             share of planted decoys (large gradient, nothing lost without them) among the
@@ -34,6 +34,8 @@ from langheads.scores import METHODS
 from langheads.scores.methods import PASSES_OF, forward_equivalents
 
 KNOCKOUT = "knockout"
+# What estimates the rise itself; all others are magnitudes, or have units of their own.
+ESTIMATES = (KNOCKOUT, "taylor", "quadrature")
 MEASURES = {
     "spearman": "rank correlation",
     "slope": "nats predicted per nat lost",
@@ -93,16 +95,22 @@ def compare(run: str | Path) -> xr.Dataset:
             lost = delta.sel(language=language).values
             values = lost if method == KNOCKOUT else scores[variable].sel(language=language).values
             table["spearman"][i, j] = stats.rank_correlation(values, lost)
-            if method == KNOCKOUT or scores[variable].attrs["units"] == "nats per token":
+            if method in ESTIMATES:
                 finite = np.isfinite(lost)
                 table["slope"][i, j] = (values * lost)[finite].sum() / (lost[finite] ** 2).sum()
             for name, value in _on_planted(values, planted, language).items():
                 table[name][i, j] = value
-            if curves is not None and variable in curves.score.values:
+            if (
+                curves is not None
+                and variable in curves.score.values
+                and language in curves.heads_of.values
+            ):
                 table["area"][i, j] = curves.area.sel(score=variable, heads_of=language)
             if method == KNOCKOUT:
                 table["split_half"][i, j] = _split_knockout(exact, language)
-            elif parts and variable in parts[0] and variable in parts[1]:
+            elif parts and all(
+                variable in part and language in part.language.values for part in parts
+            ):
                 table["split_half"][i, j] = stats.split_half(
                     *(part[variable].sel(language=language).values for part in parts)
                 )
@@ -152,6 +160,8 @@ def _planted(path: Path, shape: tuple[int, ...]) -> dict[str, Mapping[str, HeadS
     if not path.is_file():
         return {}
     found = read_json(path)
+    if not isinstance(found, Mapping):
+        raise InputError(f"{path} is no list of planted heads (planted.json of an embedded model)")
     size = (int(shape[0]), int(shape[1]))
     return {
         kind: {x: HeadSet(map(tuple, heads), size) for x, heads in found.get(kind, {}).items()}
@@ -162,6 +172,8 @@ def _planted(path: Path, shape: tuple[int, ...]) -> dict[str, Mapping[str, HeadS
 def _on_planted(
     values: np.ndarray, planted: Mapping[str, Mapping[str, HeadSet]], language: str
 ) -> dict[str, float]:
+    if not np.isfinite(values).all():
+        return {}
     shape = (values.shape[0], values.shape[1])
     empty = HeadSet([], shape)
     there = {kind: of.get(language, empty) for kind, of in planted.items()}

@@ -66,7 +66,7 @@ def map_documents(
                 sizes = torch.tensor([lengths[i] for i in indices])
                 result = measure(batch, sizes, *rows_given).cpu()
             except Exception as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if len(indices) == 1:
                     raise OutOfMemoryError(
@@ -114,12 +114,13 @@ def told_out_of_memory(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         raise OutOfMemoryError(
             f"out of memory on {what}; lower --max-tokens or use a smaller dtype"
         ) from error
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on any device."""
     return isinstance(error, MemoryError) or should_reduce_batch_size(error)

@@ -3,7 +3,8 @@
 With z[p] the head's output before W_O at position p of document i, n tokens, NLL_i the document's
 mean NLL:
 
-    output-norm  mean over documents and positions of ||z[p] W_O||_2, what the head writes
+    output-norm  mean over documents and positions of ||z[p] W_O||_2, what the head writes (in
+                 models that normalise attention's output, before that norm)
     grad-act     mean_i sum_p |z[p] . d NLL_i / d z[p]|: as `taylor`, but positions cannot cancel
     entropy      share[A,h] * (log N - H[h]), with share[A,h] the head's output-norm in language A
                  over its sum over the N languages, and H[h] the entropy of these shares
@@ -26,6 +27,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.errors import ModelError
 from langheads.model import document_nll, head_shape, map_documents
 from langheads.text import Documents
 
@@ -62,7 +64,7 @@ def output_norms(
 
         def collect(z: Tensor, hook: Any) -> None:
             layer = int(hook.name.split(".")[1])
-            weight = model.blocks[layer].attn.W_O
+            weight = _w_o(model, layer)
             for head in range(heads):
                 wide = torch.promote_types(z.dtype, torch.float32)
                 written = einsum(
@@ -159,6 +161,16 @@ def activation_entropy(
 
 def _at_hook_z(layers: int, function: Any) -> list[tuple[str, Any]]:
     return [(f"blocks.{layer}.attn.hook_z", function) for layer in range(layers)]
+
+
+def _w_o(model: TransformerBridge, layer: int) -> Float[Tensor, "head d_head d_model"]:
+    try:
+        return model.blocks[layer].attn.W_O
+    except NotImplementedError as error:
+        raise ModelError(
+            f"W_O of layer {layer} cannot be read ({str(error).splitlines()[0]}); load the model "
+            "without quantisation for this score"
+        ) from error
 
 
 def _real(tokens: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.errors import InputError
 from langheads.model import head_shape
 from langheads.scores import activation
 from langheads.scores.gradient import (
@@ -115,6 +116,8 @@ def measure_scores(
     Raises:
         LangheadsError: see the measurements.
     """
+    if "entropy" in methods and len(documents) < 2:
+        raise InputError("entropy compares languages: it needs at least 2")
     found = Measured()
     passes = list(dict.fromkeys(["gradient", *(p for name in methods for p in PASSES_OF[name])]))
     rounds = len(passes) + (PASSES - 1 if "quadrature" in passes else 0)
@@ -138,7 +141,12 @@ def measure_scores(
             if "quadrature" in passes:
                 with found.timed("quadrature"):
                     rows = quadrature(
-                        model, of_language, g, seed=seed, batch_tokens=batch_tokens, progress=bar
+                        model,
+                        of_language,
+                        g,
+                        seed=[seed, number],
+                        batch_tokens=batch_tokens,
+                        progress=bar,
                     )
                 found.add_mean("quadrature", language, rows)
             if "grad-act" in passes:

@@ -25,6 +25,9 @@ No constant is fitted. Nodes and weights: Hildebrand, Introduction to Numerical 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float
 from tqdm.auto import tqdm
@@ -35,6 +38,7 @@ from langheads.model import head_shape
 from langheads.scores.gradient import gate_gradients
 from langheads.text import Documents
 
+logger = logging.getLogger("langheads")
 NODE, WEIGHT = 1 / 3, 3 / 4
 PASSES = 3
 
@@ -44,7 +48,7 @@ def quadrature(
     documents: Documents,
     gradients: Float[np.ndarray, "doc layer head"],
     *,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     batch_tokens: int | str = "auto",
     progress: tqdm | None = None,
 ) -> Float[np.ndarray, "doc layer head"]:
@@ -55,7 +59,7 @@ def quadrature(
         documents: of one language, at least 2; every head is drawn in one out of as many as its
             layer has heads, so a few times that many are needed for a usable estimate.
         gradients: `gate_gradients` of the same documents.
-        seed: of the draw.
+        seed: of the draw; give languages different ones.
         batch_tokens: tokens a batch, see `map_documents`.
         progress: updated by documents done, `PASSES` times each.
 
@@ -72,6 +76,14 @@ def quadrature(
         raise InputError(
             f"quadrature compares documents: at least 2 are needed, language {documents.language} "
             f"has {len(documents)}"
+        )
+    if len(documents) < 2 * shape[1]:
+        logger.warning(
+            "quadrature on %d documents of %s: each of the %d heads of a layer is drawn in few of "
+            "them, so the estimate is noisy",
+            len(documents),
+            documents.language,
+            shape[1],
         )
     size = documents.n_predicted / documents.n_predicted.mean()
     weighted = gradients * size[:, None, None]
@@ -90,17 +102,20 @@ def quadrature(
         ]
     )
     change = change * size[:, None, None] - weighted
-    # Mean over the drawn minus mean over the others, as one weight a document.
     inside, outside = drawn.sum(axis=(0, 1)), (~drawn).sum(axis=(0, 1))
-    contrast = np.where(drawn, 1 / inside, -1 / outside)
-    return -(weighted + WEIGHT * len(documents) * (change * contrast).sum(axis=0))
+    mean_inside = np.where(drawn, change, 0).sum(axis=(0, 1)) / inside
+    mean_outside = np.where(drawn, 0, change).sum(axis=(0, 1)) / outside
+    # What each document adds to the two means, so that rows spread as the estimate does.
+    spread = np.where(drawn, (change - mean_inside) / inside, (mean_outside - change) / outside)
+    difference = mean_inside - mean_outside + len(documents) * spread.sum(axis=0)
+    return -(weighted + WEIGHT * difference)
 
 
 def _draw(
     count: int, shape: tuple[int, int], rng: np.random.Generator
 ) -> Bool[np.ndarray, "doc layer head"]:
     """Every head in an equal number of documents, each head's independent of the others'."""
-    each = max(1, round(count / shape[1]))
+    each = min(count - 1, max(1, round(count / shape[1])))
     # The first `each` of a random order of the documents, head by head.
     order = rng.permuted(np.broadcast_to(np.arange(count)[:, None, None], (count, *shape)), axis=0)
     return order < each

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
@@ -14,8 +16,11 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.errors import InputError
 from langheads.heads import Head, HeadSet
 from langheads.model import captured_block_inputs, gated, starting_at, token_budget
+from langheads.model.batches import out_of_memory
+from langheads.model.replay import BlockInputs
 
 BASELINES = ("zero", "mean")
+logger = logging.getLogger("langheads")
 
 
 def heads_off(
@@ -50,27 +55,50 @@ def heads_off(
     with captured_block_inputs(model) as inputs:
         columns: dict[Head | None, Tensor] = {None: loss(1)}
     for layer in range(heads.shape[0]):
-        of_layer = [head for head in heads if head.layer == layer]
-        for start in range(0, len(of_layer), side_by_side):
-            together = of_layer[start : start + side_by_side]
-            copies = len(together)
-            gates = torch.stack(
-                [torch.from_numpy(HeadSet([h], heads.shape).gates(0.0)) for h in together]
-            )
-            with (
-                starting_at(model, inputs, layer, copies=copies),
-                gated(
-                    model,
-                    repeat(gates, "copy l h -> (copy batch) l h", batch=rows),
-                    baseline=baseline,
-                    first_layer=layer,
-                ),
-            ):
-                found = rearrange(loss(copies), "(copy batch) -> copy batch", copy=copies)
+        left = [head for head in heads if head.layer == layer]
+        while left:
+            together = left[:side_by_side]
+            try:
+                found = _together(model, loss, together, inputs, rows, baseline, heads.shape)
+            except Exception as error:
+                if len(together) == 1 or not out_of_memory(error):
+                    raise
+                found = None
+            if found is None:
+                # Outside the except block: the traceback holds on to the memory.
+                clear_device_cache(garbage_collection=True)
+                side_by_side = max(1, len(together) // 2)
+                logger.warning("out of memory: going on with %d heads at once", side_by_side)
+                continue
             columns |= dict(zip(together, found, strict=True))
+            left = left[len(together) :]
             if progress is not None:
-                progress.update(copies * rows)
+                progress.update(len(together) * rows)
     return torch.stack([columns[None], *(columns[h] for h in heads)], dim=1)
+
+
+def _together(
+    model: TransformerBridge,
+    loss: Callable[[int], Float[Tensor, " rows"]],
+    together: list[Head],
+    inputs: BlockInputs,
+    rows: int,
+    baseline: Float[Tensor, "layer head d_head"] | None,
+    shape: tuple[int, int],
+) -> Float[Tensor, "copy batch"]:
+    """Heads of one layer, each in a copy of the batch of its own."""
+    copies, layer = len(together), together[0].layer
+    gates = torch.stack([torch.from_numpy(HeadSet([h], shape).gates(0.0)) for h in together])
+    with (
+        starting_at(model, inputs, layer, copies=copies),
+        gated(
+            model,
+            repeat(gates, "copy l h -> (copy batch) l h", batch=rows),
+            baseline=baseline,
+            first_layer=layer,
+        ),
+    ):
+        return rearrange(loss(copies), "(copy batch) -> copy batch", copy=copies)
 
 
 def check_baselines(baseline: str | Iterable[str]) -> list[str]:

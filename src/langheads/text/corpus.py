@@ -46,11 +46,21 @@ class Corpus:
         }
 
     def front(self, docs: int | None) -> dict[str, tuple[str, ...]]:
-        """The first `docs` documents a language (None: all); what scores are made of."""
+        """The first `docs` documents a language (None: all); what scores are made of.
+
+        Raises:
+            InputError: fewer than 1 asked for.
+        """
+        _check_docs(docs)
         return {language: texts[:docs] for language, texts in self.texts.items()}
 
     def back(self, docs: int | None) -> dict[str, tuple[str, ...]]:
-        """The last `docs` documents a language (None: all); what proofs are made of."""
+        """The last `docs` documents a language (None: all); what proofs are made of.
+
+        Raises:
+            InputError: fewer than 1 asked for.
+        """
+        _check_docs(docs)
         return {
             language: texts if docs is None else texts[max(0, len(texts) - docs) :]
             for language, texts in self.texts.items()
@@ -118,6 +128,11 @@ def read_texts(
         if not documents:
             raise InputError(f"language {language} in {name} has no documents that are not empty")
     return Corpus(texts, name, seed)
+
+
+def _check_docs(docs: int | None) -> None:
+    if docs is not None and docs < 1:
+        raise InputError(f"{docs} documents asked for; at least 1 is needed")
 
 
 def _digest(text: str) -> str:

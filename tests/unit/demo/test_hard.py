@@ -53,7 +53,7 @@ def heads(kind):
 
 @pytest.mark.parametrize(("language", "layer", "head"), heads("planted"))
 def test_a_planted_head_matters_to_its_language(rise, language, layer, head):
-    assert rise(layer, head, language) > 0.02
+    assert rise(layer, head, language) > 0.015
     # Of the others one is enough here; the card has them all.
     shared = [x for x, *where in heads("planted") if where == [layer, head]]
     other = next(x for x in grammar.LANGUAGES if x not in shared)
@@ -62,7 +62,7 @@ def test_a_planted_head_matters_to_its_language(rise, language, layer, head):
 
 @pytest.mark.parametrize(("language", "layer", "head"), heads("decoys"))
 def test_a_decoy_has_a_large_gradient_and_little_else(rise, language, layer, head):
-    assert abs(rise(layer, head, language)) < 0.012
+    assert abs(rise(layer, head, language)) < 0.005
     model = langheads.load("demo-hard")
     texts = {language: grammar.documents(language, DOCUMENTS, seed=11)}
     g, _ = gate_gradients(model, tokenize_languages(model, texts)[language])
