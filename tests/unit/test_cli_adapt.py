@@ -126,6 +126,31 @@ def test_adapt_then_evaluate(verb, tiny_folder, tiny, records, questions, heads,
         assert f"answer_nll={nll:.4f}" in error.splitlines()[-1]
 
 
+def test_evaluate_beside_random_heads(verb, tiny_folder, tiny, records, questions, out):
+    arguments = {"train": 4, "epochs": 1, "batch_size": 2, "seed": 3}
+    mask = langheads.adapt(tiny, ["L1H2", "L0H3"], records, language="hi", **arguments)
+    mask.save(out / "mask.json")
+    code, _, error = verb(
+        "evaluate-qa", tiny_folder, "--qa", questions, "--language", "hi", "--controls", "1",
+        "--mask", out / "mask.json", "--out", out / "q.nc", "--device", "cpu",
+        "--max-new-tokens", "2", "--bootstraps", "20",
+    )  # fmt: skip
+    assert code == 0, error
+    found = langheads.load_result(out / "q.nc", "qa")
+    names = ["untouched", "language heads", "random heads 0", "all heads"]
+    assert found.condition.values.tolist() == names
+    np.testing.assert_allclose(found.gates.sel(condition=names[1]), mask.gates(), rtol=1e-6)
+    # The random heads' mask is what adapt makes of these heads.
+    drawn = found.trained.sel(condition=names[2]).values
+    chosen = langheads.HeadSet(np.argwhere(drawn).tolist(), (3, 4))
+    again = langheads.adapt(tiny, chosen, records, language="hi", **arguments)
+    np.testing.assert_allclose(found.gates.sel(condition=names[2]), again.gates(), rtol=1e-5)
+    nll = found.answer_nll
+    versus = (nll.sel(condition=names[1]) - nll.sel(condition=names[2])).item()
+    (told,) = [line for line in error.splitlines() if line.startswith("answer_nll, language")]
+    assert told.startswith(f"answer_nll, language heads over random heads: {versus:+.4f} [")
+
+
 def test_evaluate_without_a_mask(verb, tiny_folder, questions, out):
     code, _, error = verb(
         "evaluate-qa", tiny_folder, "--qa", questions, "--language", "hi", "--out", out / "q.nc",
@@ -203,6 +228,8 @@ def test_what_adapt_refuses(verb, tiny_folder, questions, heads, out, arguments,
         (["--language", "zh"], "no questions for language zh in"),
         (["--docs", "0"], "0 questions asked for"),
         (["--max-new-tokens", "0"], "0 new tokens and 2000 bootstraps asked for"),
+        (["--controls", "2"], "--controls 2 asked for with no settings of its own; it takes"),
+        (["--controls", "1", "--mask", "m.json", "--max-tokens", "9"], "asked for with --max-tok"),
     ],
 )
 def test_what_evaluate_refuses(verb, tiny_folder, questions, heads, out, arguments, message):

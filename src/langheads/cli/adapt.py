@@ -89,12 +89,17 @@ def evaluate_qa(
     language: LanguageOpt,
     out: Annotated[Path, typer.Option(help="Result, e.g. qa.nc.")],
     mask: Annotated[Path | None, typer.Option(help="What adapt wrote.")] = None,
+    controls: Annotated[
+        int, typer.Option(help="Masks of random heads trained alike, beside one of all heads.")
+    ] = 0,
     docs: Annotated[int | None, typer.Option(help="Questions; default: all.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Length limit of a reply.")] = 10,
     template: Annotated[
         str | None, typer.Option(help="Prompt, with {context} and {question}; default: the mask's.")
     ] = None,
-    max_tokens: Annotated[int, typer.Option(help="Longer questions are left out.")] = 2048,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Longer questions are left out; default: as for the mask.")
+    ] = None,
     bootstraps: Annotated[int, typer.Option(help="Resamples of the questions.")] = 2000,
     seed: int = 0,
     bos: BosOpt = None,
@@ -103,31 +108,62 @@ def evaluate_qa(
         bool, typer.Option("--allow-overlap", help="Ask the mask's training questions, too.")
     ] = False,
 ) -> None:
-    """Right answers and their likelihood, with and without a mask."""
+    """Right answers and their likelihood, with and without a mask, and beside random heads."""
     check_writable(out)
     import langheads
+    from langheads.errors import InputError
+
+    settings = {"template": template, "max_tokens": max_tokens, "bos": bos}
+    if controls:
+        refused = [name for name, value in settings.items() if value is not None]
+        refused += ["allow_overlap"] if allow_overlap else []
+        if mask is None or refused or controls < 0:
+            spelled = ", ".join("--" + name.replace("_", "-") for name in refused)
+            raise InputError(
+                f"--controls {controls} asked for with {spelled or 'no settings of its own'}; it "
+                "takes a number from 0, needs --mask, and uses that mask's own settings and "
+                "held-out questions"
+            )
 
     gates = None if mask is None else langheads.HeadMask.load(mask)
     questions = langheads.read_questions(qa, languages=[language], seed=seed)
-    dataset = langheads.evaluate_qa(
-        model(),
-        questions,
-        language=language,
-        gates=gates,
-        docs=docs,
-        max_tokens=max_tokens,
-        max_new_tokens=max_new_tokens,
-        template=None if template is None else template.replace("\\n", "\n"),
-        seed=seed,
-        bos=bos,
-        batch_tokens=budget(batch_tokens),
-        bootstraps=bootstraps,
-        allow_overlap=allow_overlap,
-    )
+    shared = {
+        "language": language,
+        "docs": docs,
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+        "batch_tokens": budget(batch_tokens),
+        "bootstraps": bootstraps,
+    }
+    if controls and gates is not None:
+        dataset = langheads.compare_masks(model(), gates, qa, controls=controls, **shared)  # type: ignore[arg-type]
+    else:
+        dataset = langheads.evaluate_qa(
+            model(),
+            questions,
+            gates=gates,
+            max_tokens=max_tokens,
+            template=None if template is None else template.replace("\\n", "\n"),
+            bos=bos,
+            allow_overlap=allow_overlap,
+            **shared,  # type: ignore[arg-type]
+        )
     langheads.save(dataset, out)
+    from langheads.experiments.controls import LANGUAGE
+    from langheads.experiments.evaluation import MEASURES
+
     for condition in dataset.condition.values.tolist():
         told = dataset.sel(condition=condition)
-        measured = ("accuracy", "exact_match", "f1", "answer_nll")
-        values = " ".join(f"{name}={told[name].item():.4f}" for name in measured)
+        values = " ".join(f"{name}={told[name].item():.4f}" for name in MEASURES)
         typer.echo(f"{condition}: {values}", err=True)
+    if controls:
+        told = dataset.sel(condition=LANGUAGE)
+        for name in MEASURES:
+            mean, low, high = (
+                told[f"versus_random_{name}{end}"].item() for end in ("", "_low", "_high")
+            )
+            typer.echo(
+                f"{name}, language heads over random heads: {mean:+.4f} [{low:+.4f}, {high:+.4f}]",
+                err=True,
+            )
     typer.echo(out)

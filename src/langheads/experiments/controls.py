@@ -18,6 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.errors import InputError
 from langheads.experiments.evaluation import (
     MEASURES,
+    check_mask,
     delta_variables,
     difference,
     evaluate_qa,
@@ -25,7 +26,7 @@ from langheads.experiments.evaluation import (
 from langheads.experiments.softmask import adapt
 from langheads.heads import HeadSet
 from langheads.masks import HeadMask
-from langheads.model import head_shape
+from langheads.model import describe, head_shape
 from langheads.scores.scan import check_heads
 from langheads.text import Questions, read_questions
 
@@ -34,7 +35,7 @@ LANGUAGE, ALL = "language heads", "all heads"
 
 def compare_masks(
     model: TransformerBridge,
-    heads: HeadSet | Iterable[str],
+    heads: HeadMask | HeadSet | Iterable[str],
     questions: str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions,
     *,
     language: str,
@@ -50,16 +51,19 @@ def compare_masks(
 
     Args:
         model: the model.
-        heads: the language heads.
+        heads: the language heads; or a mask already learned on them, beside which the others are
+            trained with its settings and seed.
         questions: see `read_questions`.
         language: which of their languages.
         controls: random head sets, at least 1.
         docs: test questions, from the back of the seeded order; None for all.
         max_new_tokens: of a reply.
         bootstraps: resamples of the questions.
-        seed: order of questions and steps; control k is drawn by (seed, k).
+        seed: order of questions and steps, with a mask that of the test questions only; control k
+            is drawn by (seed, k).
         batch_tokens: tokens a forward, padding included.
-        training: further arguments of `adapt`, the same for every mask.
+        training: further arguments of `adapt`, the same for every mask; with a mask only its
+            ``baseline``.
 
     Returns:
         Dataset of kind ``qa`` as of `evaluate_qa`, with the conditions ``untouched``, ``language
@@ -71,7 +75,9 @@ def compare_masks(
         The interval holds the heads that were drawn fixed: see each control for how they differ.
 
     Raises:
-        InputError: fewer than 1 control; see `adapt` and `evaluate_qa`.
+        InputError: fewer than 1 control, a mask of another language or other questions; see
+            `adapt` and `evaluate_qa`.
+        ProvenanceError: a mask of another model.
 
     Example:
         >>> proof = compare_masks(model, heads, "xquad/", language="hi")  # doctest: +SKIP
@@ -80,18 +86,32 @@ def compare_masks(
     if controls < 1:
         raise InputError(f"{controls} controls asked for; at least 1 random head set is needed")
     shape = head_shape(model)
-    chosen = check_heads(heads, shape)
-    asked = read_questions(questions, languages=[language], seed=seed)
+    given = heads if isinstance(heads, HeadMask) else None
+    order = seed
+    if given is not None:
+        check_mask(LANGUAGE, given, shape, describe(model), training.get("baseline"))
+        training = _as_learned(given, language, training)
+        order = int(given.settings["seed"])
+    chosen = check_heads(given.heads if given else heads, shape)
+    asked = read_questions(questions, languages=[language], seed=order)
     sets = {LANGUAGE: chosen}
     for k in range(controls):
         sets[f"random heads {k}"] = other_heads(chosen, np.random.default_rng([seed, k]))
     sets[ALL] = check_heads(None, shape)
-    masks = {
-        name: adapt(
-            model, of, asked, language=language, seed=seed, batch_tokens=batch_tokens, **training
-        )
-        for name, of in sets.items()
-    }
+    masks = {} if given is None else {LANGUAGE: given}
+    for name, of in sets.items():
+        if name not in masks:
+            masks[name] = adapt(
+                model, of, asked, language=language, seed=order, batch_tokens=batch_tokens,
+                **training,
+            )  # fmt: skip
+        if masks[name].split != masks[LANGUAGE].split:
+            raise InputError(
+                "the mask was learned on other questions than these; give the questions it was "
+                "learned on, of which the rest test it"
+            )
+    # Those held out come in the order of the seed.
+    asked = read_questions(questions, languages=[language], seed=seed)
     shared = {key: training[key] for key in ("baseline", "bos", "max_tokens") if key in training}
     found = evaluate_qa(
         model,
@@ -109,6 +129,31 @@ def compare_masks(
     return found.assign(
         _versus_random(found, controls, bootstraps, seed) | _training(masks, shape)
     ).assign_attrs(controls=controls, heads=str(chosen), **settings)
+
+
+def _as_learned(mask: HeadMask, language: str, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `adapt` that train other heads as a mask was."""
+    if language != mask.language:
+        raise InputError(
+            f"questions of language {language} given; the mask was learned on {mask.language}, "
+            "and so are the masks beside it"
+        )
+    further = [name for name in training if name != "baseline"]
+    if further:
+        raise InputError(
+            f"{', '.join(further)} given with a mask; the others are trained with its settings"
+        )
+    settings = mask.settings
+    names = ("train", "epochs", "learning_rate", "weight_decay", "batch_size", "template",
+             "max_tokens", "bos")  # fmt: skip
+    missing = [name for name in (*names, "validation", "seed") if name not in settings]
+    if missing:
+        raise InputError(f"the mask does not say its {', '.join(missing)}; learn it again (adapt)")
+    return {
+        **{name: settings[name] for name in names},
+        "validation": settings["validation"] / settings["train"],
+        **training,
+    }
 
 
 def other_heads(heads: HeadSet, rng: np.random.Generator) -> HeadSet:

@@ -5,6 +5,13 @@
     f1           overlap in words (characters in Chinese, Japanese, Thai) of that line with one
     answer_nll   - log p(first right answer | prompt), nats, summed over its tokens
 
+and guards that tell a reply that changed from one that fell apart:
+
+    repetition   share of the reply's 4-grams of tokens that stood in it before
+    prompt_copy  share of them that the prompt has
+    empty        share of replies that are nothing but white space
+    reply_nll    NLL of the reply given its prompt, nats per token, by the untouched model
+
 Replies are greedy, 10 tokens by default, or until EOS; both sides are normalised as SQuAD does
 (arXiv 1606.05250, see `langheads.text.answers`), and the right answer that fits best counts. Means
 are over questions. Differences to the untouched model are paired by question, their 95% intervals
@@ -27,20 +34,37 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.errors import InputError, ProvenanceError
-from langheads.experiments.generation import generate
+from langheads.experiments.generation import Reply, generate
+from langheads.experiments.quality import reply_nll
 from langheads.experiments.training import answer_losses
 from langheads.masks import HeadMask, baseline_digest
-from langheads.model import describe, head_shape
+from langheads.model import describe, end_tokens, head_shape
 from langheads.results import provenance, require_same_model
 from langheads.scores.answers import Answers, tokenize_answers
 from langheads.stats import bootstrap_interval
 from langheads.text import QA_TEMPLATE, Corpus, Question, Questions, read_questions
 from langheads.text.answers import best
+from langheads.text.guards import prompt_copy_share, repetition_share
 from langheads.text.questions import check_template
 
 UNTOUCHED = "untouched"
-MEASURES = {"accuracy": "share", "exact_match": "share", "f1": "share", "answer_nll": "nats"}
-_HIGHER = {"answer_nll": "negative: right answers are likelier"}
+MEASURES = {
+    "accuracy": "share",
+    "exact_match": "share",
+    "f1": "share",
+    "answer_nll": "nats",
+    "repetition": "share of 4-grams",
+    "prompt_copy": "share of 4-grams",
+    "empty": "share",
+    "reply_nll": "nats per token",
+}
+_HIGHER = {
+    "answer_nll": "negative: right answers are likelier",
+    "repetition": "positive: replies repeat themselves more",
+    "prompt_copy": "positive: replies copy more of the prompt",
+    "empty": "positive: more replies are empty",
+    "reply_nll": "positive: replies are less likely to the untouched model",
+}
 
 Gates = HeadMask | Float[Tensor, "layer head"]
 
@@ -53,7 +77,7 @@ def evaluate_qa(
     gates: Gates | Mapping[str, Gates] | None = None,
     baseline: Float[Tensor, "layer head d_head"] | None = None,
     docs: int | None = None,
-    max_tokens: int = 2048,
+    max_tokens: int | None = None,
     max_new_tokens: int = 10,
     template: str | None = None,
     seed: int = 0,
@@ -73,11 +97,11 @@ def evaluate_qa(
         gates: a mask, gates ``[layer, head]``, or several of these by name.
         baseline: what stands in for a head at gate 0; a mask needs the one it was learned with.
         docs: questions, from the back of the seeded order; None for all.
-        max_tokens: longer questions are left out.
+        max_tokens: longer questions are left out; by default as for the masks, or 2048.
         max_new_tokens: of a reply.
         template: of the prompt; by default that of the masks.
         seed: order of questions, and of the bootstrap.
-        bos: prepend BOS; None does what the model's tokenizer does by itself.
+        bos: prepend BOS; by default as for the masks, or as the model's tokenizer does by itself.
         batch_tokens: tokens a forward, padding included.
         bootstraps: resamples of the questions.
         allow_overlap: ask the questions that masks were trained on all the same.
@@ -90,7 +114,8 @@ def evaluate_qa(
 
     Raises:
         InputError: unusable questions or template, no question that masks have not seen, gates of
-            another shape or baseline, masks of different templates.
+            another shape or baseline, masks learned with different templates, BOS or lengths where
+            that is not given here.
         ProvenanceError: a mask of another model.
         NonFiniteError, OutOfMemoryError: see `map_documents`.
 
@@ -113,14 +138,17 @@ def evaluate_qa(
     shape = head_shape(model)
     for name, mask in masks.items():
         check_mask(name, mask, shape, described, baseline)
-    template = check_template(_template(template, masks))
+    template = check_template(_learned("template", template, masks, QA_TEMPLATE))
+    max_tokens = _learned("max_tokens", max_tokens, masks, 2048)
+    bos = _learned("bos", bos, masks, None)
     tensors = {name: _tensor(name, of, shape) for name, of in named.items()}
 
     everything = read_questions(questions, languages=[language], seed=seed)
-    seen = [
-        any(mask.has_seen(question, language) for mask in masks.values())
-        for question in everything.examples[language]
-    ]
+
+    def mask_saw(question: Question) -> bool:
+        return any(mask.has_seen(question, language) for mask in masks.values())
+
+    seen = [mask_saw(question) for question in everything.examples[language]]
     if all(seen) and not allow_overlap:
         raise InputError(
             f"all {len(seen)} questions have contexts that the mask was trained on; give others, "
@@ -138,7 +166,8 @@ def evaluate_qa(
     examples, answers = asked.examples[language], tokens[language]
     conditions: dict[str, Tensor | None] = {UNTOUCHED: None, **tensors}
     found = {name: np.zeros((len(conditions), len(examples))) for name in MEASURES}
-    replies = []
+    replies: list[list[Reply]] = []
+    ends = set(end_tokens(model))
     with tqdm(total=len(conditions) * len(examples), unit="question", desc="evaluate") as bar:
         for i, (name, under) in enumerate(conditions.items()):
             bar.set_postfix_str(name)
@@ -157,7 +186,10 @@ def evaluate_qa(
                     batch_tokens,
                 )
             )
-            for measure, values in _judged(replies[-1], examples, language).items():
+            judged = _judged([reply.text for reply in replies[-1]], examples, language)
+            judged |= _guards(replies[-1], ends)
+            judged["reply_nll"] = reply_nll(model, replies[-1], batch_tokens=batch_tokens)
+            for measure, values in judged.items():
                 found[measure][i] = values
     variables = _summary(found, bootstraps, seed)
     sizes = [
@@ -169,7 +201,9 @@ def evaluate_qa(
         # netCDF strings end at a NUL.
         "reply": (
             ("condition", "example"),
-            np.array([[text.replace("\0", "�") for text in row] for row in replies], dtype=object),
+            np.array(
+                [[each.text.replace("\0", "�") for each in row] for row in replies], dtype=object
+            ),
         ),
         "gates": (
             ("condition", "layer", "head"),
@@ -198,7 +232,7 @@ def evaluate_qa(
             language=language,
             docs=len(examples),
             seen_left_out=len(seen) - len(free),
-            overlap=sum(seen) if allow_overlap else 0,
+            overlap=sum(mask_saw(question) for question in examples),
             max_tokens=max_tokens,
             max_new_tokens=max_new_tokens,
             template=template,
@@ -242,15 +276,23 @@ def _summary(
     return variables
 
 
-def _judged(
-    replies: Sequence[str], examples: Sequence[Question], language: str
-) -> dict[str, list[float]]:
+def _judged(replies: Sequence[str], examples: Sequence[Question], language: str) -> dict[str, Any]:
     pairs = list(zip(replies, examples, strict=True))
     lines = [(reply.strip().split("\n", 1)[0], question.answers) for reply, question in pairs]
     return {
         "accuracy": [best("substring", text, q.answers, language) for text, q in pairs],
         "exact_match": [best("exact-match", line, right, language) for line, right in lines],
         "f1": [best("f1", line, right, language) for line, right in lines],
+    }
+
+
+def _guards(replies: Sequence[Reply], ends: set[int]) -> dict[str, list[float]]:
+    tokens = [[token for token in reply.tokens if token not in ends] for reply in replies]
+    pairs = list(zip(tokens, replies, strict=True))
+    return {
+        "repetition": [repetition_share(of) for of in tokens],
+        "prompt_copy": [prompt_copy_share(of, reply.prompt_tokens) for of, reply in pairs],
+        "empty": [float(not reply.text.strip()) for reply in replies],
     }
 
 
@@ -263,8 +305,8 @@ def _replies(
     baseline: Float[Tensor, "layer head d_head"] | None,
     max_new_tokens: int,
     batch_tokens: int | str,
-) -> list[str]:
-    written = generate(
+) -> list[Reply]:
+    return generate(
         model,
         [question.prompt(template) for question in examples],
         gates=under,
@@ -273,7 +315,6 @@ def _replies(
         bos=answers.prompts.bos,
         batch_tokens=batch_tokens,
     )
-    return [reply.text for reply in written]
 
 
 def check_mask(
@@ -303,13 +344,17 @@ def check_mask(
         )
 
 
-def _template(given: str | None, masks: Mapping[str, HeadMask]) -> str:
-    learned = {str(mask.settings.get("template", QA_TEMPLATE)) for mask in masks.values()}
+def _learned(key: str, given: Any, masks: Mapping[str, HeadMask], default: Any) -> Any:
+    """A setting as it was given, or else as the masks were learned with."""
     if given is not None:
         return given
+    learned = list(dict.fromkeys(mask.settings.get(key, default) for mask in masks.values()))
     if len(learned) > 1:
-        raise InputError("masks of different templates were given; say which template to use")
-    return learned.pop() if learned else QA_TEMPLATE
+        raise InputError(
+            f"masks learned with different {key} were given ({', '.join(map(repr, learned))}); say "
+            "which to use"
+        )
+    return learned[0] if learned else default
 
 
 def _tensor(name: str, of: Gates, shape: tuple[int, int]) -> Float[Tensor, "layer head"]:

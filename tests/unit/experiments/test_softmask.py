@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from langheads.errors import InputError, NonFiniteError, ProvenanceError
 from langheads.experiments import training
 from langheads.experiments.contexts import split_by_context
 from langheads.experiments.controls import other_heads
+from langheads.experiments.generation import Reply
 from langheads.heads import HeadSet
 from langheads.text import Question, read_questions
 
@@ -223,6 +225,10 @@ def test_a_mask_belongs_to_its_model_baseline_and_questions(tiny, zoo, mask):
     assert everything.sizes["example"] == 12
     assert everything.attrs["overlap"] == 9
     seen = {"hi": [r for r in records()["hi"] if r["id"] in mask.split["seen"]]}
+    # Of the questions that were asked, not of all that there are.
+    few = langheads.evaluate_qa(tiny, records(), docs=2, allow_overlap=True, **common)
+    asked = set(few.example.values.tolist())
+    assert few.attrs["overlap"] == len(asked & set(mask.split["seen"])) < 9
     with pytest.raises(InputError, match="all 9 questions have contexts that the mask was trained"):
         langheads.evaluate_qa(tiny, seen, **common)
     with pytest.raises(ProvenanceError, match="the head mask mask was made with weights"):
@@ -260,17 +266,13 @@ def test_evaluation_judges_replies_and_pairs_questions(tiny, monkeypatch):
     """Replies by hand: measures, means, paired differences and intervals by another route."""
     from langheads.experiments import evaluation
 
-    class Said:
-        def __init__(self, text):
-            self.text = text
-
     said = {
         False: [" tea\nQ: 3", " no", " green tea", "", " it is 4"],
         True: [" tea", " 1!\n2", " tea\n", "\n3", " no"],
     }
 
     def replies(model, prompts, *, gates, **_):
-        return [Said(text) for text in said[gates is not None]]
+        return [Reply("", text, (7,), (1, 5), "eos") for text in said[gates is not None]]
 
     monkeypatch.setattr(evaluation, "generate", replies)
     right = [["tea", "x"], ["1"], ["tea"], ["3"], ["4"]]
@@ -302,6 +304,63 @@ def test_evaluation_judges_replies_and_pairs_questions(tiny, monkeypatch):
     some = found.sel(condition="some")
     assert some.delta_accuracy_low.item() == pytest.approx(low, abs=0.21)
     assert some.delta_accuracy_high.item() == pytest.approx(high, abs=0.21)
+
+
+def test_settings_are_those_of_the_mask(tiny, mask):
+    """BOS and length, as the template, are what the gates were learned with."""
+    assert (mask.settings["bos"], mask.settings["max_tokens"]) == (True, 2048)
+
+    bare = replace(mask, settings=mask.settings | {"bos": False, "max_tokens": 60})
+    common = {"language": "hi", "max_new_tokens": 1}
+    found = langheads.evaluate_qa(tiny, records(), gates=bare, **common)
+    assert (found.attrs["bos"], found.attrs["max_tokens"]) == (0, 60)
+    given = langheads.evaluate_qa(tiny, records(), gates=mask, bos=False, **common)
+    np.testing.assert_allclose(found.example_answer_nll, given.example_answer_nll)
+    with_bos = langheads.evaluate_qa(tiny, records(), gates=bare, bos=True, **common)
+    assert abs(with_bos.answer_nll - found.answer_nll).max() > 0.01
+    for key, other in (("bos", False), ("max_tokens", 60), ("template", "{context}{question}")):
+        differs = replace(mask, settings=mask.settings | {key: other})
+        with pytest.raises(InputError, match=f"masks learned with different {key} were given"):
+            langheads.evaluate_qa(tiny, records(), gates={"a": mask, "b": differs}, **common)
+    short = replace(mask, settings=mask.settings | {"max_tokens": 4})
+    with pytest.raises(InputError, match="questions are too long"):
+        langheads.evaluate_qa(tiny, records(), gates=short, **common)
+
+
+def test_replies_that_fell_apart_are_told(tiny, monkeypatch):
+    """Guards of replies by hand, and how likely the untouched model finds them."""
+    from langheads.experiments import evaluation
+
+    prompt = (1, 70, 71, 72, 73, 74)
+    said = {
+        False: [(80, 81, 82, 83, 84), (90, 91, 92, 93, 2)],
+        # Of two 4-grams the second is the first; the prompt's; white space and the end.
+        True: [(75, 75, 75, 75, 75), (70, 71, 72, 73, 2)],
+    }
+    texts = {False: ["one", "two"], True: [" three", "\n"]}
+
+    def replies(model, prompts, *, gates, **_):
+        key = gates is not None
+        return [
+            Reply("", text, tokens, prompt, "eos")
+            for text, tokens in zip(texts[key], said[key], strict=True)
+        ]
+
+    monkeypatch.setattr(evaluation, "generate", replies)
+    found = langheads.evaluate_qa(
+        tiny, records(2), language="hi", gates=torch.zeros(3, 4), bootstraps=20
+    )
+    assert found.example_repetition.values.tolist() == [[0, 0], [0.5, 0]]
+    assert found.example_prompt_copy.values.tolist() == [[0, 0], [0, 1]]
+    assert found.example_empty.values.tolist() == [[0, 0], [0, 1]]
+    assert found.delta_empty.sel(condition="mask").item() == 0.5
+    for key, row in ((False, 0), (True, 1)):
+        for i, tokens in enumerate(said[key]):
+            whole = torch.tensor([[*prompt, *tokens]])
+            with torch.no_grad():
+                log_probs = tiny(whole)[0, :-1].log_softmax(dim=-1)
+            nll = -log_probs.gather(-1, whole[0, 1:, None])[len(prompt) - 1 :].mean().item()
+            assert found.example_reply_nll.values[row, i] == pytest.approx(nll, rel=1e-4)
 
 
 def test_masks_beside_random_and_all_heads(tiny):
@@ -339,8 +398,32 @@ def test_masks_beside_random_and_all_heads(tiny):
         <= versus.versus_random_answer_nll_high
     )
     assert np.isnan(found.versus_random_answer_nll.sel(condition="random heads 0"))
+    # A mask already learned stands where it would have been learned; the others are the same.
+    beside = langheads.compare_masks(
+        tiny, alone, records(18), language="hi", controls=2, bootstraps=50, max_new_tokens=2
+    )
+    np.testing.assert_allclose(beside.gates, found.gates)
+    np.testing.assert_allclose(beside.train_loss, found.train_loss)
+    np.testing.assert_allclose(beside.versus_random_answer_nll, found.versus_random_answer_nll)
     with pytest.raises(InputError, match="0 controls asked for"):
         langheads.compare_masks(tiny, ["L1H2"], records(), language="hi", controls=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        ({}, {"language": "zh"}, "questions of language zh given; the mask was learned on hi"),
+        ({}, {"epochs": 2}, "epochs given with a mask; the others are trained with its settings"),
+        ({"split": {}}, {}, "the mask was learned on other questions than these"),
+        ({"settings": {"train": 4}}, {}, "the mask does not say its epochs, learning_rate"),
+    ],
+)
+def test_a_mask_that_others_cannot_stand_beside(tiny, mask, change, arguments, message):
+    given = replace(mask, **change)
+    with pytest.raises(InputError, match=message):
+        langheads.compare_masks(
+            tiny, given, records(), **({"language": "hi", "controls": 1} | arguments)
+        )
 
 
 def test_other_heads_are_others_where_there_are_enough():
