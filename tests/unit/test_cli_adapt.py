@@ -142,7 +142,7 @@ def test_evaluate_beside_random_heads(verb, tiny_folder, tiny, records, question
     np.testing.assert_allclose(found.gates.sel(condition=names[1]), mask.gates(), rtol=1e-6)
     # The random heads' mask is what adapt makes of these heads.
     drawn = found.trained.sel(condition=names[2]).values
-    chosen = langheads.HeadSet(np.argwhere(drawn).tolist(), (3, 4))
+    chosen = langheads.HeadSet(list(map(tuple, np.argwhere(drawn).tolist())), (3, 4))
     again = langheads.adapt(tiny, chosen, records, language="hi", **arguments)
     np.testing.assert_allclose(found.gates.sel(condition=names[2]), again.gates(), rtol=1e-5)
     nll = found.answer_nll

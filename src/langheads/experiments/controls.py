@@ -92,7 +92,7 @@ def compare_masks(
         check_mask(LANGUAGE, given, shape, describe(model), training.get("baseline"))
         training = _as_learned(given, language, training)
         order = int(given.settings["seed"])
-    chosen = check_heads(given.heads if given else heads, shape)
+    chosen = check_heads(heads.heads if isinstance(heads, HeadMask) else heads, shape)
     asked = read_questions(questions, languages=[language], seed=order)
     sets = {LANGUAGE: chosen}
     for k in range(controls):
