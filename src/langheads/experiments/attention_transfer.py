@@ -105,10 +105,11 @@ def transfer(
         Dataset of kind ``transfer`` over ``a, b, order, setting``: an order is one of the two or
         ``both``, the mean of the two over the same two occupations; a setting is ``enhance 3``
         and so on, with coordinates ``condition`` and ``gate``. For each measure M: ``M_before``,
-        ``M``, ``M_change`` with ``_se`` and a bootstrap interval ``_low``, ``_high`` over pairs of
-        occupations; ``M_control_change`` (every random set), ``M_control_mean`` and
-        ``M_control_p``, the share of random sets, the chosen heads themselves left out, that move
-        it at least as far towards A. ``M_overall_...`` are means over the pairs of languages.
+        ``M``, ``M_change`` with ``_se`` and an interval ``_low``, ``_high`` by the bootstrap over
+        occupations, NaN for fewer than 3 (`langheads.experiments.transfer_summary`);
+        ``M_control_change`` (every random set), ``M_control_mean`` and ``M_control_p``, the share
+        of random sets, the chosen heads themselves left out, that move it at least as far towards
+        A. ``M_overall_...`` are means over the pairs of languages.
         ``shared_first_token`` counts prompts without a `first_token_a`, since both answers begin
         with the same token; ``heads`` and ``n_heads`` a language. ``attention_before`` and
         ``attention_after``, share of 1 ``[..., layer, head, fact]``, in the layers of A's and B's
@@ -170,6 +171,7 @@ def transfer(
         own,
         pools,
         runs,
+        drawn,
         seed=seed,
         attrs=provenance(
             "transfer",
@@ -182,6 +184,7 @@ def transfer(
             controls=controls,
             jobs=jobs,
             prompts=len(drawn),
+            resampled="occupations",
             max_new_tokens=max_new_tokens,
             rule=json.dumps(heads.rule, ensure_ascii=False),
         ),

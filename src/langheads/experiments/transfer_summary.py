@@ -2,9 +2,15 @@
 
     change = mean over prompts of (measure under the gate - measure with nothing gated)
 
-paired by prompt. The standard error is that of a mean of paired differences; intervals are
-percentiles of the bootstrap over pairs of occupations, the same draws for every pair of
-languages, since all tell the same facts. p = (1 + random sets that move the measure at least as
+paired by prompt. Prompts that share an occupation are not independent, so occupations are drawn
+with replacement, and a prompt counts as often as its two occupations together:
+
+    weight of (i, j) = times i was drawn x times j was drawn
+
+The standard error is the deviation of these draws, and intervals are their percentiles; the same
+draws for every pair of languages, since all tell the same facts. Where occupations do not matter
+at all this errs on the wide side (Owen 2007, the pigeonhole bootstrap). NaN for fewer than 3
+occupations. p = (1 + random sets that move the measure at least as
 far towards A) / (1 + random sets), one-sided, those equal to the chosen heads left out.
 """
 
@@ -65,6 +71,7 @@ def summary(
     own: Mapping[str, HeadSet],
     pools: Mapping[str, list[HeadSet]],
     runs: Mapping[Pair, Run],
+    jobs: Sequence[tuple[int, int]],
     *,
     seed: int,
     attrs: dict[str, Any],
@@ -78,6 +85,7 @@ def summary(
         own: language -> its heads; A and B are taken from these.
         pools: language -> random head sets.
         runs: (first, second) language of the prompts -> what came out.
+        jobs: the two occupations of each prompt.
         seed: of the resampling.
         attrs: provenance.
     """
@@ -124,7 +132,7 @@ def summary(
         attention, attention_after = (_with_mean(x, 2) for x in (attention, attention_after))
     return _dataset(
         (languages, labels, settings), before, after, control, attention, attention_after, shared,
-        own, seed, attrs,
+        own, jobs, seed, attrs,
     )  # fmt: skip
 
 
@@ -137,13 +145,14 @@ def _dataset(
     attention_after: Float[np.ndarray, "a b order setting layer head fact"],
     shared: Float[np.ndarray, "a b"],
     own: Mapping[str, HeadSet],
+    jobs: Sequence[tuple[int, int]],
     seed: int,
     attrs: dict[str, Any],
 ) -> xr.Dataset:
     languages, labels, settings = axes
     changes = after - before[..., None, :]
-    change, error = _mean(changes), _standard_error(changes)
-    resampled = _resampled(changes, seed)
+    change, resampled = _mean(changes), _resampled(changes, jobs, seed)
+    error = _deviation(resampled)
     low, high = _interval(resampled)
     overall, controls = _over_pairs(change, 1), _over_pairs(control, 1)
     overall_low, overall_high = _interval(_over_pairs(resampled, 2))
@@ -223,24 +232,28 @@ def _over_pairs(values: Float[np.ndarray, "..."], first: int) -> Float[np.ndarra
     return _mean(np.moveaxis(values, (first, first + 1), (-2, -1)), 2)
 
 
-def _standard_error(changes: Float[np.ndarray, "... prompt"]) -> Float[np.ndarray, "..."]:
-    """Of the mean of paired differences."""
-    count = np.isfinite(changes).sum(axis=-1)
-    squares = _mean((changes - _mean(changes)[..., None]) ** 2) * count
-    return np.where(count > 1, np.sqrt(squares / np.maximum(count * (count - 1), 1)), np.nan)
-
-
 def _resampled(
-    changes: Float[np.ndarray, "... prompt"], seed: int
+    changes: Float[np.ndarray, "... prompt"], jobs: Sequence[tuple[int, int]], seed: int
 ) -> Float[np.ndarray, "draw ..."]:
-    """Means over prompts drawn with replacement; a draw without a finite one is NaN."""
-    n = changes.shape[-1]
+    """Means over occupations drawn with replacement; a draw without a finite change is NaN."""
+    known, pairs = np.unique(np.array(jobs), return_inverse=True)
+    n = len(known)
+    if n < 3:
+        # The one draw that has a prompt at all is the sample itself.
+        return np.full((_RESAMPLES, *changes.shape[:-1]), np.nan)
     rng = np.random.default_rng(seed)
-    times = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(float)
+    drawn = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(float)
+    times = drawn[:, pairs.reshape(-1, 2)].prod(axis=-1)
     finite = np.isfinite(changes)
     total = np.tensordot(times, np.where(finite, changes, 0.0), axes=(1, -1))
     count = np.tensordot(times, finite.astype(float), axes=(1, -1))
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _deviation(draws: Float[np.ndarray, "draw ..."]) -> Float[np.ndarray, "..."]:
+    """Standard deviation over the draws that have a value."""
+    last = np.moveaxis(draws, 0, -1)
+    return np.sqrt(_mean((last - _mean(last)[..., None]) ** 2))
 
 
 def _interval(

@@ -1,5 +1,6 @@
 """Attention transfer: judging replies, arranging made-up runs, what random sets are, refusals."""
 
+import itertools
 import json
 
 import numpy as np
@@ -11,11 +12,16 @@ from langheads.errors import InputError, InterventionError, ProvenanceError
 from langheads.experiments import transfer
 from langheads.experiments.transfer_plan import Setting, conditions_in, random_sets
 from langheads.experiments.transfer_runs import said
-from langheads.experiments.transfer_summary import Run, summary
+from langheads.experiments.transfer_summary import (
+    Run,
+    _deviation,
+    _interval,
+    _resampled,
+    summary,
+)
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.model import describe, gated
 from langheads.model.spans import attention_to_spans
-from langheads.stats import bootstrap_interval
 
 SHAPE = (2, 4)
 OWN = {"en": HeadSet(["L0H1"], SHAPE), "zh": HeadSet(["L0H2"], SHAPE), "hi": HeadSet([], SHAPE)}
@@ -55,6 +61,9 @@ def test_which_answer_a_reply_gives(reply, answers, expected):
     assert said(reply, answers) == expected
 
 
+JOBS = list(itertools.permutations(range(3), 2))
+
+
 def made_up(seed=0, n=6, controls=4):
     """Runs of random numbers for every text that the pairs need."""
     rng = np.random.default_rng(seed)
@@ -74,7 +83,7 @@ def made_up(seed=0, n=6, controls=4):
 
 def arranged(pools, runs, orders=ORDERS):
     attrs = {"format": 1, "kind": "transfer", "model": "made up", "query": "en", "prompts": 6}
-    return summary(PAIRS, orders, SETTINGS, OWN, pools, runs, seed=0, attrs=attrs)
+    return summary(PAIRS, orders, SETTINGS, OWN, pools, runs, JOBS, seed=0, attrs=attrs)
 
 
 def by_hand(run, condition, fact):
@@ -90,6 +99,34 @@ def by_hand(run, condition, fact):
         ],
         axis=1,
     )
+
+
+def every_draw(change):
+    """Means under all 27 ways to draw 3 occupations of 3, those without any prompt left out."""
+    means = []
+    for drawn in itertools.product(range(3), repeat=3):
+        prompts = [change[JOBS.index((a, b))] for a in drawn for b in drawn if a != b]
+        if np.isfinite(prompts).any():
+            means.append(np.nanmean(prompts))
+    return np.array(means)
+
+
+def test_prompts_of_one_occupation_are_not_independent():
+    """A change that only the first occupation decides: 10 numbers, however many prompts."""
+    jobs = list(itertools.permutations(range(10), 2))
+    rng = np.random.default_rng(3)
+    of_job = rng.normal(size=10)
+    changes = np.array([of_job[i] for i, _ in jobs])
+    draws = _resampled(changes[None], jobs, seed=0)
+    of_ten = of_job.std(ddof=1) / np.sqrt(10)
+    as_if_independent = changes.std(ddof=1) / np.sqrt(len(jobs))
+    assert _deviation(draws).item() == pytest.approx(of_ten, rel=0.15)
+    assert _deviation(draws).item() > 2.5 * as_if_independent
+    low, high = _interval(draws)
+    assert (high - low).item() == pytest.approx(2 * 1.96 * of_ten, rel=0.2)
+    two = _resampled(np.ones((1, 2)), [(0, 1), (1, 0)], seed=0)
+    assert np.isnan(_deviation(two)).all()
+    assert np.isnan(_interval(two)).all()
 
 
 def test_changes_errors_and_intervals_of_made_up_runs():
@@ -111,22 +148,18 @@ def test_changes_errors_and_intervals_of_made_up_runs():
                 old, new = (np.mean([side[i] for i in of], axis=0) for side in (before, after))
                 change = new - old
                 at = found.sel(a=a, b=b, order=order, setting=str(SETTINGS[s]))
-                low, high = bootstrap_interval(
-                    change[~np.isnan(change).any(axis=1)], resamples=2000
-                )
                 for m, name in enumerate(MEASURES):
                     own = change[np.isfinite(change[:, m]), m]
                     assert at[f"{name}_change"] == pytest.approx(own.mean())
-                    assert at[f"{name}_change_se"] == pytest.approx(
-                        own.std(ddof=1) / np.sqrt(len(own))
-                    )
+                    draws = every_draw(change[:, m])
+                    assert at[f"{name}_change_se"] == pytest.approx(draws.std(), rel=0.1)
+                    ends = np.quantile(draws, [0.025, 0.975])
+                    for end, expected in zip(("low", "high"), ends, strict=True):
+                        assert at[f"{name}_change_{end}"] == pytest.approx(
+                            expected, abs=0.5 * draws.std()
+                        )
                     assert at[f"{name}_before"] == pytest.approx(np.nanmean(old[:, m]))
                     assert at[name] == pytest.approx(np.nanmean(new[:, m]))
-                    if name == "first_token_a":
-                        # scipy's bootstrap, of the prompts that have a value.
-                        spread = own.std() / np.sqrt(len(own))
-                        assert at[f"{name}_change_low"] == pytest.approx(low[m], abs=0.5 * spread)
-                        assert at[f"{name}_change_high"] == pytest.approx(high[m], abs=0.5 * spread)
                     sets = np.array(
                         [
                             np.nan

@@ -65,8 +65,9 @@ def test_the_sweep_passes_through_gate_1():
         )
     attrs = {"kind": "transfer", "model": HOSTILE, "query": "en", "controls": 4, "prompts": 5}
     found = summary(
-        made.PAIRS[:2], made.ORDERS, settings, made.OWN, pools, runs, seed=0, attrs=attrs
-    )
+        made.PAIRS[:2], made.ORDERS, settings, made.OWN, pools, runs, made.JOBS[:5],
+        seed=0, attrs=attrs,
+    )  # fmt: skip
     figure = transfer_sweep(found, "answer_b")
     curves = [trace for trace in figure.data if trace.mode == "lines+markers"]
     assert [list(curve.x) for curve in curves] == [[1.0, 2.0, 3.0], [0.0, 1.0]]
