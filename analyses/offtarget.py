@@ -5,14 +5,17 @@ Claim: on prompts that a model answers in the wrong language, switching off the 
     random heads of the same layers do, and without replies falling apart.
 Model: `demo` by default, with its planted heads; any other by argument, with a head set.
 Hardware: 2 CPU cores for the demo; a GPU for a model of billions of parameters.
-Minutes: 4.5 (demo, 40 prompts in each of 6 languages, on a busy machine; not run on XL-Sum).
-Number to expect: demo, change in the share of right replies over all 240 prompts, 95% interval:
-    English heads off +0.14 [+0.09, +0.20], random heads like them -0.01 [-0.03, +0.02]; all
-    rivals' heads off the same, so English alone does it; own heads off -0.10 [-0.14, -0.06];
-    shift from English +0.44 [+0.37, +0.52], its replies 0.4 to 1.6 nats a token less likely to
-    the untouched model. Language by language the gain of English heads off is shown for de, es
-    and ru; not for zh, hi and ar, and in hi twelve random heads gained more (+0.22) than the
-    rivals' (+0.07).
+Minutes: 7 (demo, 40 prompts in each of 6 languages, on a busy machine; not run on XL-Sum).
+Number to expect: demo, change in the share of right replies over all 240 prompts, 95% interval over
+    prompts (of random heads: with the 3 sets drawn held fixed): English heads off +0.14 [+0.09,
+    +0.20], random heads like them, outside the wanted language's own, +0.00 [-0.03, +0.03]; all
+    rivals' heads off the same, so English alone does it, random heads like them +0.03 [-0.03,
+    +0.09]; own heads off -0.10 [-0.14, -0.06], random heads like them -0.01 [-0.04, +0.02]; shift
+    from English +0.44 [+0.37, +0.52], its replies 0.4 to 1.6 nats a token less likely to the
+    untouched model; it has no random twin. Language by language the gain of English heads off is
+    shown for de, es and ru; not for zh, hi and ar, and in hi twelve random heads gained more (+0.18
+    [+0.04, +0.32]) than the rivals' (+0.07); random heads like the rivals' gained +0.15 [-0.03,
+    +0.34] in de and lost 0.25 [-0.39, -0.12] in zh, so three sets say little of one language.
 
     python analyses/offtarget.py
     python analyses/offtarget.py MODEL heads.json 'hf:csebuetnlp/xlsum:{language}' es,vi,hi,ja,th
@@ -101,7 +104,9 @@ def real(model: str, heads: str, source: str, languages: str) -> dict:
         },
         "texts": corpus.front(TEXTS),
         "rules": Rules(),
-        "detect": detector(candidates=[*wanted, SUSPECT]),
+        # Not restricted to these languages: of a few, one always has more than `sure`, so a reply
+        # in a third language or in none would count as one of them.
+        "detect": detector(),
     }
 
 

@@ -48,6 +48,7 @@ from langheads.model import describe, shifted
 from langheads.results import provenance
 from langheads.stats import bootstrap_interval
 from langheads.text import Corpus, Detector, Rules, language_confusion
+from langheads.text.identify import warn_if_always_sure
 
 CONDITIONS = (
     "none",
@@ -138,6 +139,7 @@ def off_target(
     if resamples < 1:
         raise InputError(f"{resamples} resamples of the bootstrap asked for; at least 1 is needed")
     require_known([*prompts, suspect], detect)
+    warn_if_always_sure(detect, rules.sure)
     require_heads_of(model, heads)
     if missing := sorted({*prompts, suspect} - set(heads.specific)):
         raise InputError(

@@ -30,9 +30,11 @@ from langheads.heads import Head, HeadSet
 from langheads.model import describe, gated, head_shape
 from langheads.results import provenance
 from langheads.text import Corpus, Detector, switch_rate
+from langheads.text.identify import warn_if_always_sure
 
 # Replies made in one call: heads times prompts, each row with a gate of its own.
 _ROWS = 4096
+_SOUND = "1 within the limits, 0 not, -1 not tried"
 _MEASURES = {
     "switch_rate": "share of prompts",
     "gain_rate": "share of prompts",
@@ -77,7 +79,8 @@ def switch_rates(
         bos: prepend BOS; None does what the model's tokenizer does by itself.
 
     Returns:
-        Dataset of kind ``switch-rate`` over ``language, layer, head``, NaN for heads not tried:
+        Dataset of kind ``switch-rate`` over ``language, layer, head``, NaN (`sound`: -1) for heads
+        not tried:
         ``switch_rate``; ``gain_rate`` (wrong before, right after); ``right``, ``repetition``,
         ``prompt_copy``, ``empty`` of the replies with the head off, with ``<name>_before``;
         ``delta_nll``, NLL of the new replies minus that of the old ones, both by the untouched
@@ -92,6 +95,7 @@ def switch_rates(
     if not prompts or not all(prompts.values()):
         raise InputError("no prompts, or none for one of the languages")
     require_known(prompts, detect)
+    warn_if_always_sure(detect, sure)
     if heads is None:
         heads = [(layer, head) for layer in range(shape[0]) for head in range(shape[1])]
     tried = heads if isinstance(heads, HeadSet) else HeadSet(heads, shape)
@@ -145,11 +149,12 @@ def switch_rates(
     sound = (
         (found["cost"] <= max_cost) & (repetition <= max_repetition) & (found["empty"] <= max_empty)
     )
+    sound = np.where(np.isnan(found["switch_rate"]), -1, sound)
     dims = ("language", "layer", "head")
     corpus = Corpus({lang: tuple(texts) for lang, texts in prompts.items()}, "prompts", 0)
     return xr.Dataset(
         {name: (dims, values, {"units": _MEASURES[name]}) for name, values in found.items()}
-        | {"sound": (dims, sound.astype(np.int8), {"units": "1 within the limits, 0 not"})}
+        | {"sound": (dims, sound.astype(np.int8), {"units": _SOUND})}
         | {
             name: ("language", values, {"units": _MEASURES[name.removesuffix("_before")]})
             for name, values in before.items()

@@ -108,8 +108,10 @@ def test_sound_follows_the_limits(tiny, tmp_path):
     found = switch_rates(
         tiny, PROMPTS, Halves(), max_cost=limit, max_repetition=1.0, max_empty=1.0, **some
     )
-    np.testing.assert_array_equal(found.sound, (every.cost <= limit).astype(int))
-    assert 0 < int(found.sound.sum()) < 6
+    tried = found.switch_rate.notnull()
+    assert int(tried.sum()) == 6
+    np.testing.assert_array_equal(found.sound, (every.cost <= limit).where(tried, -1))
+    assert 0 < int((found.sound > 0).sum()) < 6
     read = load_result(save(found, tmp_path / "s.nc"), "switch-rate")
     assert read.identical(found)
     assert read.attrs["detector"] == "halves"

@@ -25,6 +25,28 @@ def test_sentences_of_the_demo(among_seven, language):
         assert 0.9 < share <= 1
 
 
+def test_too_few_candidates_for_a_threshold_are_told(caplog):
+    """The likeliest of three has more than 0.3 whatever the text; Dutch becomes one of them."""
+    three = detector(candidates=["en", "de", "es"])
+    for text in ("Het is een mooie dag.", "Det är en vacker dag.", "Ito ay magandang araw."):
+        assert three(text)[1] > 1 / 3
+    identify.warn_if_always_sure(three, 0.3)
+    assert "chooses among 3 languages (en, de, es), so it is always surer than 0.3" in caplog.text
+    caplog.clear()
+    identify.warn_if_always_sure(three, 0.34)
+    identify.warn_if_always_sure(detector(candidates=["en", "de", "es", "fr"]), 0.3)
+    identify.warn_if_always_sure(detector(), 0.3)
+
+    class Own:
+        name, languages = "own", ("en", "de")
+
+        def __call__(self, text):
+            return "en", 0.1
+
+    identify.warn_if_always_sure(Own(), 0.3)
+    assert caplog.text == ""
+
+
 def test_candidates_decide(among_seven):
     text = "Het is een mooie dag vandaag."
     assert detector()(text)[0] == "nl"
