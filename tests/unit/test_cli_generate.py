@@ -11,9 +11,11 @@ import torch
 import langheads
 from langheads import cli
 from langheads.experiments.quality import reply_nll
+from langheads.experiments.records import reply_records
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.model import describe, gated, mean_z, shifted
 from langheads.text import detector, right_language
+from langheads.text.requests import read_requests
 
 PROMPTS = [
     {"prompt": "the cat sleeps on", "language": "en", "id": "first"},
@@ -118,6 +120,19 @@ def test_gates_by_language(verb, prompts, heads, out, tiny):
     assert [r["untouched"]["reply"] for r in records] == [reply.text for reply in before]
     assert [r.text for r in before] != [r.text for r in expected]
     assert records[0]["gates"] == {"zh": 0.0, "en": 3.0, "general": 0.5}
+    # The summary is in a file, too, with what it was made from.
+    document = json.loads((out / "r.summary.json").read_text("utf-8"))
+    shown = document["summary"].items()
+    assert told(error) == {k: None if v is None else round(v, 4) for k, v in shown}
+    made = document["provenance"]
+    assert {key: made[key] for key in describe(tiny)} == describe(tiny)
+    assert made["heads"] == {"zh": "L1H0", "en": "L0H1 L2H3", "general": "L2H0"}
+    assert made["gates"] == {"zh": 0.0, "en": 3.0, "general": 0.5}
+    assert made["text"] == str(prompts)
+    assert json.loads(made["text_hash"]).keys() == {"en", "zh", "hi", "none wanted"}
+    known = ("seed", "temperature", "max_new_tokens", "min_words", "sure", "baseline")
+    assert [made[key] for key in known] == [0, 0.0, 8, 5, 0.3, "zero"]
+    assert made["langheads"] == langheads.__version__
     change = reply_nll(tiny, expected).mean() - reply_nll(tiny, before).mean()
     assert told(error)["delta_nll_per_token"] == pytest.approx(change, abs=1e-4)
     alone = verb("--prompts", prompts, "--heads", heads, *arguments, *NEW, "--no-compare")
@@ -153,7 +168,10 @@ def test_a_learned_mask(verb, prompts, heads, out, tiny, tmp_path):
     assert [r.text for r in expected] != [r.text for r in before]
     assert read(out)[0]["mask"] == {"L0H1": 2.5, "L2H3": 0.25}
     assert told(error)["switch_rate"] is not None
+    made = json.loads((out / "r.summary.json").read_text("utf-8"))["provenance"]
+    assert made["mask"] == {"L0H1": 2.5, "L2H3": 0.25}
     (out / "r.jsonl").unlink()
+    (out / "r.summary.json").unlink()
     both = verb("--prompts", prompts, "--mask", path, "--heads", heads, "--gate", "zh=0", *NEW)
     assert both[0] == 2
     assert "gates and a mask were both given; give one" in both[2]
@@ -191,6 +209,18 @@ def test_shift_and_mean_baseline(verb, prompts, heads, out, tiny, texts, texts_f
         )
     assert [r["reply"] for r in read(out)] == [reply.text for reply in expected]
     assert read(out)[0]["shift"] == {"zh-en": 2.5}
+    made = json.loads((out / "r.summary.json").read_text("utf-8"))["provenance"]
+    assert made["shift"] == {"zh-en": 2.5}
+    assert made["heads"] == {"hi": "L0H1 L1H2", "zh": "L1H0", "en": "L0H1 L2H3"}
+    assert made["means"]["text_hash"] == langheads.read_texts(texts).hashes
+
+
+def test_too_few_candidates_are_told(tiny, caplog):
+    requests = read_requests([{"prompt": "the cat", "language": "en"}])
+    for languages in (["en", "zh", "hi"], ["en", "zh", "hi", "de"]):
+        caplog.clear()
+        reply_records(tiny, requests, detector(candidates=languages), max_new_tokens=2)
+        assert ("always surer than 0.3" in caplog.text) is (len(languages) == 3)
 
 
 def test_reply_nll_by_hand(tiny):
@@ -227,12 +257,15 @@ def test_reply_nll_by_hand(tiny):
         (["--candidates", "en,klingon"], "py3langid does not know language klingon"),
         (["--detector", "langdetect"], "detector langdetect asked for"),
         (["--chat"], "no chat template"),
+        (["--docs", "0"], "--docs 0 asked for; at least 1 document"),
+        (["--shift", "zh-en=1", "--heads", "HEADS", "--text", "TEXTS", "--docs", "0"],
+         "--docs 0 asked for; at least 1 document"),
         (["--max-new-tokens", "400"], "prompt 1 has 18 tokens, with 400 new ones"),
         (["--heads", "none.json", "--gate", "zh=0"], "cannot read none.json"),
     ],
 )  # fmt: skip
-def test_refused_in_one_line(verb, prompts, heads, out, arguments, message):
-    given = [heads if a == "HEADS" else a for a in arguments]
+def test_refused_in_one_line(verb, prompts, heads, texts_folder, out, arguments, message):
+    given = [{"HEADS": heads, "TEXTS": texts_folder}.get(a, a) for a in arguments]
     code, printed, error = verb("--prompts", prompts, *given)
     assert (code, printed) == (2, "")
     assert error.startswith("error: ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -55,12 +55,16 @@ def generate(
     bos: BosOpt = None,
     batch_tokens: BatchOpt = "auto",
 ) -> None:
-    """Replies under gates, with language measures."""
+    """Replies under gates, with language measures; OUT.summary.json has their means and origin."""
+    summary_out = out.with_suffix(".summary.json")
     check_writable(out)
+    check_writable(summary_out)
+    if docs < 1:
+        raise InputError(f"--docs {docs} asked for; at least 1 document a language is needed")
     gates, shifts = _assigned("--gate", gate), _assigned("--shift", shift)
     import langheads
     from langheads.experiments.quality import require_known
-    from langheads.experiments.records import reply_records
+    from langheads.experiments.records import reply_provenance, reply_records
     from langheads.experiments.steering import check_steering
     from langheads.text import Rules
     from langheads.text import detector as detector_of
@@ -75,30 +79,33 @@ def generate(
     # Before the model is loaded.
     check_steering(chosen, gates, pairs, baseline, corpus)
     require_known([request.language for request in requests], detect)
+    settings: dict[str, Any] = {
+        "heads": chosen,
+        "gate": gates,
+        "shift": pairs,
+        "mask": learned,
+        "baseline": baseline,
+        "corpus": corpus,
+        "docs": docs,
+        "max_tokens": max_tokens,
+        "compare": compare,
+        "rules": Rules(min_words=min_words, sure=sure),
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "seed": seed,
+        "use_cache": cache,
+        "chat": chat,
+        "bos": bos,
+    }
+    loaded = model()
     records, summary = reply_records(
-        model(),
-        requests,
-        detect,
-        heads=chosen,
-        gate=gates,
-        shift=pairs,
-        mask=learned,
-        baseline=baseline,
-        corpus=corpus,
-        docs=docs,
-        max_tokens=max_tokens,
-        compare=compare,
-        rules=Rules(min_words=min_words, sure=sure),
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        seed=seed,
-        batch_tokens=budget(batch_tokens),
-        use_cache=cache,
-        chat=chat,
-        bos=bos,
+        loaded, requests, detect, **settings, batch_tokens=budget(batch_tokens)
     )
+    made = reply_provenance(loaded, requests, detect, source=str(prompts), **settings)
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
     write_text_atomically(out, "".join(lines))
+    document = {"summary": summary, "provenance": made}
+    write_text_atomically(summary_out, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
     told = {k: round(v, 4) if isinstance(v, float) else v for k, v in summary.items()}
     shown = " ".join(f"{key}={'none' if v is None else v}" for key, v in told.items())
     typer.echo(shown, err=True)

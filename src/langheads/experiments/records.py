@@ -33,7 +33,9 @@ from langheads.experiments.steering import (
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.masks import HeadMask
 from langheads.model import describe, head_shape, shifted
+from langheads.results import provenance
 from langheads.text import Corpus, Detector, Rules, mean_confusion, switch_rate
+from langheads.text.identify import warn_if_always_sure
 from langheads.text.requests import Request
 
 
@@ -89,6 +91,7 @@ def reply_records(
     wanted = [request.language for request in requests]
     check_steering(heads, gate, shift, baseline, corpus)
     require_known(wanted, detect)
+    warn_if_always_sure(detect, rules.sure)
     prompts = [request.prompt for request in requests]
     gates, directions, mean = _interventions(
         model, heads, gate, shift, baseline, corpus, docs, max_tokens, generation.get("bos")
@@ -142,6 +145,64 @@ def reply_records(
             "delta_nll_per_token": float(nll.mean() - nll_before.mean()),
         }
     return records, summary
+
+
+def reply_provenance(
+    model: TransformerBridge,
+    requests: Sequence[Request],
+    detect: Detector,
+    *,
+    source: str,
+    heads: LanguageHeads | None = None,
+    gate: Mapping[str, float] | None = None,
+    shift: Mapping[tuple[str, str], float] | None = None,
+    mask: HeadMask | None = None,
+    corpus: Corpus | None = None,
+    seed: int = 0,
+    rules: Rules | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """What `reply_records` made its replies from: model, prompts, heads by name, versions.
+
+    Args:
+        model: the model.
+        requests: see `reply_records`, as for the following.
+        detect: its name is stored.
+        source: where the prompts came from.
+        heads: the head set; the heads that `gate` and `shift` touch are stored.
+        gate: language -> gate.
+        shift: (to, from) -> amount.
+        mask: its heads and gates are stored.
+        corpus: the texts of the means of z; their source and hashes are stored.
+        seed: of the samples.
+        rules: of the pass rates.
+        settings: everything else that fixes the replies.
+
+    Returns:
+        A dictionary that JSON holds.
+    """
+    rules = rules or Rules()
+    prompts: dict[str, tuple[str, ...]] = {}
+    for request in requests:
+        key = request.language or "none wanted"
+        prompts[key] = (*prompts.get(key, ()), request.prompt)
+    touched = dict.fromkeys([*(gate or {}), *(name for pair in shift or {} for name in pair)])
+    named = {} if heads is None else {name: str(heads_of(heads, name)) for name in touched}
+    return provenance(
+        "replies",
+        describe(model),
+        Corpus(prompts, source, seed),
+        gates=dict(gate or {}),
+        shift={f"{to}-{away}": amount for (to, away), amount in (shift or {}).items()},
+        heads=named,
+        head_set=None if heads is None else {"model": heads.model, "rule": heads.rule},
+        mask=None if mask is None else dict(zip(map(str, mask.heads), mask.values, strict=True)),
+        means=None if corpus is None else {"text": corpus.source, "text_hash": corpus.hashes},
+        detector=detect.name,
+        min_words=rules.min_words,
+        sure=rules.sure,
+        **settings,
+    )
 
 
 def _interventions(
