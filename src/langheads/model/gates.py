@@ -47,8 +47,8 @@ def check_finite(gates: Float[Tensor, "*batch layer head"]) -> None:
     """
     if not bool(torch.isfinite(gates).all()):
         *_, layer, head = torch.isfinite(gates).logical_not().nonzero()[0].tolist()
-        value = gates[..., layer, head].flatten()
-        value = value[~torch.isfinite(value)][0].item()
+        values = gates[..., layer, head].flatten()
+        value = values[~torch.isfinite(values)][0].item()
         raise InputError(f"the gate of L{layer}H{head} is {value}; gates must be finite numbers")
 
 
