@@ -3,7 +3,7 @@
 Claim: gradient scores rank heads by something else than what is lost without them; `quadrature`
     estimates the loss itself. Exact knock-out of the same documents is the measure.
 Model: `demo`, `demo-hard`, or any other with a folder of texts.
-Hardware: 2 CPU cores. Minutes: 8 for demo-hard, 48 documents a language.
+Hardware: 2 CPU cores. Minutes: 12 for demo-hard on a busy machine, 72 documents a language.
 Number to expect: the table of the README, section "How do I know it is true?".
 
 Usage: python analyses/compare_scores.py [MODEL] [--text TEXT] [--out FOLDER] [--docs N]
@@ -19,7 +19,7 @@ from langheads.demo import grammar
 from langheads.experiments.comparison import as_text
 from langheads.score_benchmark import benchmark
 
-DOCS, DELETION_DOCS, SEED, MAX_TOKENS = 96, 12, 0, 256
+DOCS, DELETION_DOCS, SEED, MAX_TOKENS = 72, 12, 0, 256
 
 parser = argparse.ArgumentParser(description="Benchmark of scores.")
 parser.add_argument("model", nargs="?", default="demo-hard")
