@@ -10,10 +10,10 @@ demo: $(VENV)/.installed
 	$(BIN)/langheads demo --out demo-run
 
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: $(VENV)/.installed lint
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "slow or not slow"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -50,6 +50,7 @@ class Contrast:
     Attributes:
         share: share of the language's summed score, 0 to 1 (signed for signed scores).
         contrast: share minus the other languages' mean share.
+        se: standard error of the contrast over documents, by the same bootstrap.
         low: lower end of the 95% bootstrap interval of share - times * max(others, 0).
         p: one-sided permutation p-value.
         q: the same after Benjamini-Hochberg over all heads and languages.
@@ -57,6 +58,7 @@ class Contrast:
 
     share: Float[np.ndarray, "language layer head"]
     contrast: Float[np.ndarray, "language layer head"]
+    se: Float[np.ndarray, "language layer head"]
     low: Float[np.ndarray, "language layer head"]
     p: Float[np.ndarray, "language layer head"]
     q: Float[np.ndarray, "language layer head"]
@@ -124,6 +126,7 @@ def contrast(
     p = (1 + beyond) / (1 + permutations)
 
     margins = np.empty((bootstraps, *observed.shape))
+    contrasts = np.empty_like(margins)
     for i in range(bootstraps):
         drawn = np.concatenate(
             [
@@ -132,14 +135,17 @@ def contrast(
             ]
         )
         resampled = _shares(features, labels, counts, drawn)
-        margins[i] = resampled - times * np.maximum(_others(resampled), 0)
+        others = _others(resampled)
+        margins[i] = resampled - times * np.maximum(others, 0)
+        contrasts[i] = resampled - others
     low = np.quantile(margins, 0.025, axis=0)
+    se = contrasts.std(axis=0, ddof=1)
 
     def maps(array: np.ndarray) -> np.ndarray:
         return array.reshape(len(counts), *shape)
 
     q = false_discovery_control(p, axis=None, method="bh")
-    return Contrast(*map(maps, (share, observed, low, p, q)))
+    return Contrast(*map(maps, (share, observed, se, low, p, q)))
 
 
 def _shares(

@@ -69,7 +69,8 @@ def select(
 
     Returns:
         `LanguageHeads`; with the count rule ``rule["listed"]`` has the length of each language's
-        list before general heads were taken out.
+        list before general heads were taken out; with the contrast rule ``rule["claims"]`` has what
+        each claim rests on.
 
     Raises:
         InputError: unknown rule or score, or a parameter out of range.
@@ -127,11 +128,11 @@ def select(
         settings |= {"general_at": general_at, "share": share, "n": n}
         settings |= {"listed": {language: len(heads) for language, heads in lists.items()}}
     else:
-        specific = _by_contrast(scores, score, times, level, permutations, seed)
+        specific, claims = _by_contrast(scores, score, times, level, permutations, seed)
         claimed = {head for heads in specific.values() for head in heads}
         general = [head for head in general if head not in claimed]
         settings |= {"general_at": general_at, "times": times, "level": level}
-        settings |= {"permutations": permutations, "seed": seed}
+        settings |= {"permutations": permutations, "seed": seed, "claims": claims}
     return LanguageHeads(
         specific={language: HeadSet(heads, shape) for language, heads in specific.items()},
         general=HeadSet(general, shape),
@@ -143,8 +144,12 @@ def select(
 
 def _by_contrast(
     scores: xr.Dataset, score: str, times: float, level: float, permutations: int, seed: int
-) -> dict[str, list[Head]]:
-    """Language -> heads that the contrast rule finds specific, by falling contrast."""
+) -> tuple[dict[str, list[Head]], dict[str, dict[str, dict[str, float]]]]:
+    """Language -> heads that the contrast rule finds specific, by falling contrast.
+
+    And language -> head -> what the claim rests on: share, contrast with standard error, lower end
+    of the interval, p, q.
+    """
     if "gradient" not in scores:
         raise InputError(
             "the contrast rule needs every document's gradients; make the scores again with them"
@@ -157,10 +162,21 @@ def _by_contrast(
         gradients[language] = g[np.isfinite(g).all(axis=(1, 2))]
     found = contrast(gradients, SCORES[score], times=times, permutations=permutations, seed=seed)
     where = found.specific(level)
-    return {
+    specific = {
         language: [head for head in _falling(found.contrast[i]) if where[i, head.layer, head.head]]
         for i, language in enumerate(gradients)
     }
+    claims = {
+        language: {
+            str(head): {
+                name: round(float(getattr(found, name)[i, head.layer, head.head]), 6)
+                for name in ("share", "contrast", "se", "low", "p", "q")
+            }
+            for head in specific[language]
+        }
+        for i, language in enumerate(gradients)
+    }
+    return specific, claims
 
 
 def _above_quantile(values: np.ndarray, quantile: float) -> list[Head]:

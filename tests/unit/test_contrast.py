@@ -54,13 +54,15 @@ def test_shares_p_q_and_interval_by_hand(score):
         beyond += mixed - rest >= share - others
     np.testing.assert_allclose(found.p, (1 + beyond) / 51)
     np.testing.assert_allclose(found.q, false_discovery_control(found.p.ravel()).reshape(3, *SHAPE))
-    margins = []
+    margins, contrasts = [], []
     for _ in range(60):
         drawn = {k: g[rng.integers(0, len(g), size=len(g))] for k, g in gradients.items()}
         resampled = shares_by_hand(drawn, score)
         rest = np.array([np.delete(resampled, i, axis=0).mean(axis=0) for i in range(3)])
         margins.append(resampled - 1.5 * np.maximum(rest, 0))
+        contrasts.append(resampled - rest)
     np.testing.assert_allclose(found.low, np.quantile(margins, 0.025, axis=0), atol=1e-12)
+    np.testing.assert_allclose(found.se, np.std(contrasts, axis=0, ddof=1), atol=1e-12)
 
 
 @pytest.mark.parametrize("score", ["lahis", "lahis-paper"])
@@ -177,6 +179,11 @@ def test_select_takes_them_by_falling_contrast():
         "हिन्दी": HeadSet([], SHAPE),
     }
     assert not set(heads.general) & {(1, 2), (2, 0)}
+    found = contrast(gradients, SCORES["lahis"])
+    claim = heads.rule["claims"]["zh"]["L2H0"]
+    assert list(heads.rule["claims"]["en"]) == ["L1H2"]
+    for name in ("share", "contrast", "se", "low", "p", "q"):
+        assert claim[name] == pytest.approx(getattr(found, name)[1, 2, 0], abs=1e-6)
     assert heads.rule["name"] == "contrast"
     with pytest.raises(InputError, match="needs every document's gradients"):
         langheads.select(scores.drop_vars("gradient"), rule="contrast")
