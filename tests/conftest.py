@@ -2,7 +2,10 @@
 
 import os
 
-# Before anything imports transformers or datasets: both read these once.
+# Before anything imports transformers, datasets or tqdm: they read these once. Progress bars on
+# stderr would stand before the one line that a verb's error is.
+os.environ["TQDM_DISABLE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
