@@ -37,3 +37,19 @@ def test_the_kernel_runs_once_a_layer_and_gives_the_same_logits(zoo, name, monke
         calls.clear()
         assert torch.equal(model(tokens), eager)
         assert not calls
+
+
+def test_a_hook_that_fails_at_first_use_does_not_cost_the_kernel(zoo):
+    model = zoo.fresh("llama-gqa")
+
+    def fails(z, hook):
+        raise ZeroDivisionError
+
+    with (
+        model.hooks(fwd_hooks=[("blocks.1.attn.hook_z", fails)]),
+        pytest.raises(ZeroDivisionError),
+        fused_attention(model),
+    ):
+        pass
+    with fused_attention(model) as fused:
+        assert fused
