@@ -11,16 +11,17 @@ For each wanted language L, the same prompts under each condition:
     random own off, random off, random general off, random suspect off
                          random heads, as many in each layer as `own off`, `rivals off`,
                          `rivals, general off` and `suspect off` have
+    random shift         the shift on random heads, as many in each layer as `shift` has, each by
+                         the difference of its own means
 
 Random heads are drawn outside L's own, as the rivals are: with L's own heads among them they would
-hurt, and the rivals would look better than they are. Only where a layer has not enough others
-(`random own off`, or own heads that are general) some of L's own come in. The shift has no random
-twin.
+hurt, and the rivals would look better than they are. Those of the shift are drawn outside the heads
+of both languages. Only where a layer has not enough others (`random own off`, or own heads that are
+general) some of these come in.
 
 Measured: share of replies in L, LPR, WPR, LCPR, and the guards that tell a reply that came back
-from one that fell apart. Random sets are drawn several times; their replies are averaged prompt by
-prompt before any interval is made, so the interval of a random condition is over prompts and holds
-the few sets that were drawn fixed.
+from one that fell apart. Random sets are drawn several times; how intervals are made of them is
+said in `langheads.experiments.offtarget_summary`.
 
 Source: LAHIS, arXiv 2511.07498, section 5 (English heads off, XL-Sum). Departures: the paper takes
 1% of all heads; here the head set decides. It reports BERTScore; here guards stand for quality.
@@ -41,13 +42,14 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.errors import InputError
 from langheads.experiments.generation import Reply, generate
+from langheads.experiments.offtarget_summary import PER_PROMPT, summary
 from langheads.experiments.quality import judge_replies, reply_nll, require_known
 from langheads.experiments.steering import mean_z_by_language, require_heads_of
 from langheads.heads import Head, HeadSet, LanguageHeads
 from langheads.model import describe, shifted
 from langheads.results import provenance
-from langheads.stats import bootstrap_interval
-from langheads.text import Corpus, Detector, Rules, language_confusion
+from langheads.text import Corpus, Detector, Rules
+from langheads.text.confusion import Judged, judge
 from langheads.text.identify import warn_if_always_sure
 
 CONDITIONS = (
@@ -61,16 +63,9 @@ CONDITIONS = (
     "suspect off",
     "random suspect off",
     "shift",
+    "random shift",
 )
-_PER_PROMPT = {
-    "right": "share of prompts",
-    "suspect": "share of prompts",
-    "repetition": "share of 4-grams",
-    "prompt_copy": "share of 4-grams",
-    "empty": "share of prompts",
-    "nll": "nats per token",
-}
-_RATES = ("lpr", "wpr", "lcpr")
+_SHIFTS = ("shift", "random shift")
 
 
 def off_target(
@@ -118,11 +113,10 @@ def off_target(
         ``<name>_each``; over ``language, condition``: its mean ``<name>`` with ``<name>_low`` and
         ``<name>_high`` (95% bootstrap interval over prompts), for ``right``, ``suspect`` (in the
         suspect's language), ``repetition``, ``prompt_copy``, ``empty``, ``nll`` (of the replies,
-        by the untouched model); ``delta_right`` against ``none``, paired by prompt, with its
-        interval; ``lpr``, ``wpr``, ``lcpr``; ``n_heads``. Values of a random condition are means
-        over its draws, those without a rate left out, and its intervals hold the draws fixed.
-        NaN where a condition has no heads, or
-        the wanted language is the suspect.
+        by the untouched model), ``lpr``, ``wpr``, ``lcpr``; ``delta_right`` and ``delta_nll``
+        against ``none``, paired by prompt, with their intervals; ``n_heads``. Values of a random
+        condition are means over its draws, and its intervals hold the draws fixed. NaN where a
+        condition has no heads, or the wanted language is the suspect.
 
     Raises:
         InputError: no prompts, unknown conditions or languages, a shift without texts.
@@ -147,7 +141,7 @@ def off_target(
             f"{', '.join(heads.specific)}"
         )
     means: dict[str, Tensor] = {}
-    if "shift" in chosen:
+    if set(_SHIFTS) & set(chosen):
         needed = dict.fromkeys([*prompts, suspect])
         if texts is None or not set(needed) <= set(texts):
             raise InputError(
@@ -157,8 +151,8 @@ def off_target(
         means = mean_z_by_language(model, {lang: texts[lang] for lang in needed}, bos=bos)
 
     width = max(map(len, prompts.values()))
-    each = {name: np.full((len(prompts), len(chosen), width), np.nan) for name in _PER_PROMPT}
-    rates = {name: np.full((len(prompts), len(chosen)), np.nan) for name in _RATES}
+    each = {name: np.full((len(prompts), len(chosen), width), np.nan) for name in PER_PROMPT}
+    judged: dict[tuple[int, int], list[list[Judged]]] = {}
     n_heads = np.zeros((len(prompts), len(chosen)), dtype=np.int64)
     settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
@@ -175,30 +169,29 @@ def off_target(
                 sets = _sets(condition, heads, language, suspect, draws, rng)
                 n_heads[row, column] = len(sets[0]) if sets else 0
                 runs = []
-                for off in sets:
+                for some in sets:
                     with (
-                        shifted(model, off, means[language] - means[suspect], amount)
-                        if condition == "shift"
+                        shifted(model, some, means[language] - means[suspect], amount)
+                        if condition in _SHIFTS
                         else nullcontext()
                     ):
                         # An empty set stands for nothing off.
-                        gates = off if off and condition != "shift" else None
+                        gates = some if some and condition not in _SHIFTS else None
                         replies = generate(model, asked, gates=gates, **settings)
-                    runs.append(_measured(model, replies, language, suspect, detect, rules))
+                    runs.append(_values(model, replies, language, suspect, detect, rules))
+                    lines = [judge(reply.text, language, detect, rules) for reply in replies]
+                    judged.setdefault((row, column), []).append(lines)
                 for name in each if runs else ():
-                    values = np.mean([run[0][name] for run in runs], axis=0)
+                    values = np.mean([run[name] for run in runs], axis=0)
                     each[name][row, column, : len(asked)] = values
-                for name in rates if runs else ():
-                    # A draw without a reply that a rate can judge has none.
-                    judged = [run[1][name] for run in runs if not np.isnan(run[1][name])]
-                    rates[name][row, column] = np.mean(judged) if judged else np.nan
                 bar.update()
-    return _dataset(
+    return summary(
         each,
-        rates,
+        judged,
         n_heads,
         prompts,
         chosen,
+        rules,
         resamples,
         provenance(
             "offtarget",
@@ -247,32 +240,34 @@ def _sets(
         "suspect off": straying,
         "random suspect off": straying,
         "shift": straying | own if straying else empty,
+        "random shift": straying | own if straying else empty,
     }[condition]
     if not found:
         return []
     if condition.startswith("random"):
-        return [_outside(own, found.per_layer(), rng) for _ in range(draws)]
+        chosen = own | straying if condition in _SHIFTS else own
+        return [_outside(chosen, found.per_layer(), rng) for _ in range(draws)]
     return [found]
 
 
-def _outside(own: HeadSet, counts: Sequence[int], rng: np.random.Generator) -> HeadSet:
-    """Random heads, so many in each layer, outside `own` where a layer has enough others."""
+def _outside(chosen: HeadSet, counts: Sequence[int], rng: np.random.Generator) -> HeadSet:
+    """Random heads, so many in each layer, outside `chosen` where a layer has enough others."""
     drawn: list[Head] = []
     for layer, count in enumerate(counts):
-        order = [Head(layer, int(index)) for index in rng.permutation(own.shape[1])]
-        drawn += sorted(order, key=own.__contains__)[:count]
-    return HeadSet(drawn, own.shape)
+        order = [Head(layer, int(index)) for index in rng.permutation(chosen.shape[1])]
+        drawn += sorted(order, key=chosen.__contains__)[:count]
+    return HeadSet(drawn, chosen.shape)
 
 
-def _measured(
+def _values(
     model: TransformerBridge,
     replies: Sequence[Reply],
     language: str,
     suspect: str,
     detect: Detector,
     rules: Rules,
-) -> tuple[dict[str, Float[np.ndarray, " prompt"]], dict[str, float]]:
-    """Values a reply, and the pass rates."""
+) -> dict[str, Float[np.ndarray, " prompt"]]:
+    """`PER_PROMPT` of the replies of one head set."""
     judged = judge_replies(model, replies, [language] * len(replies), detect, sure=rules.sure)
     each = {
         "right": [bool(one.right) for one in judged],
@@ -283,43 +278,4 @@ def _measured(
     }
     values = {name: np.array(of, dtype=float) for name, of in each.items()}
     values["nll"] = reply_nll(model, replies)
-    rates = language_confusion([reply.text for reply in replies], language, detect, rules)
-    found = {name: getattr(rates, name) for name in _RATES}
-    return values, {name: np.nan if rate is None else rate for name, rate in found.items()}
-
-
-def _dataset(
-    each: dict[str, Float[np.ndarray, "language condition prompt"]],
-    rates: dict[str, Float[np.ndarray, "language condition"]],
-    n_heads: np.ndarray,
-    prompts: Mapping[str, Sequence[str]],
-    conditions: Sequence[str],
-    resamples: int,
-    attrs: dict[str, Any],
-) -> xr.Dataset:
-    table = ("language", "condition")
-    changes = each["right"] - each["right"][:, :1]
-    variables: dict[str, Any] = {
-        f"{name}_each": ((*table, "prompt"), values, {"units": _PER_PROMPT[name]})
-        for name, values in each.items()
-    }
-    for name, values in (each | {"delta_right": changes}).items():
-        units = {"units": _PER_PROMPT.get(name, "share of prompts")}
-        mean, low, high = (np.full(values.shape[:2], np.nan) for _ in range(3))
-        for row, asked in enumerate(prompts.values()):
-            own = values[row, :, : len(asked)]
-            mean[row] = own.mean(axis=1)
-            there = ~np.isnan(mean[row])
-            if len(asked) > 1:
-                low[row, there], high[row, there] = bootstrap_interval(
-                    own[there].T, resamples=resamples, seed=attrs["seed"]
-                )
-        for suffix, found in (("", mean), ("_low", low), ("_high", high)):
-            variables[f"{name}{suffix}"] = (table, found, units)
-    for name, values in rates.items():
-        variables[name] = (table, values, {"units": "share of replies"})
-    variables["n_heads"] = (table, n_heads, {"units": "count"})
-    variables["prompts"] = ("language", [len(of) for of in prompts.values()], {"units": "count"})
-    return xr.Dataset(
-        variables, coords={"language": list(prompts), "condition": list(conditions)}, attrs=attrs
-    )
+    return values

@@ -162,9 +162,13 @@ def language_confusion(
             f"language {language} is wanted, but the detector answers with "
             f"{', '.join(detect.languages)} only"
         )
-    judged = [judge(text, language, detect, rules) for text in texts]
-    counted = [reply for reply in judged if reply.lines or rules.empty == "wrong"]
-    passed = [reply for reply in counted if reply.lines and not reply.wrong]
+    return pass_rates([judge(text, language, detect, rules) for text in texts], language, rules)
+
+
+def pass_rates(judged: Sequence[Judged], language: str, rules: Rules) -> Confusion:
+    """Rates of replies that were judged already, see `language_confusion`."""
+    counted = [reply for reply in judged if counts(reply, rules)]
+    passed = [reply for reply in counted if passes(reply)]
     lpr = len(passed) / len(counted) if counted else None
     wpr = None
     if passed and language in rules.wpr_languages:
@@ -178,6 +182,16 @@ def language_confusion(
         counted=len(counted),
         skipped=len(judged) - sum(reply.lines > 0 for reply in judged),
     )
+
+
+def counts(reply: Judged, rules: Rules) -> bool:
+    """Whether a reply is among those that LPR is a share of."""
+    return reply.lines > 0 or rules.empty == "wrong"
+
+
+def passes(reply: Judged) -> bool:
+    """Whether a reply has a counted line and no wrong one."""
+    return reply.lines > 0 and not reply.wrong
 
 
 def mean_confusion(by_language: Mapping[str, Confusion]) -> Confusion:

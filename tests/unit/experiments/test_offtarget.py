@@ -1,19 +1,18 @@
 """The off-target table against replies made one condition at a time."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from langheads.errors import InputError, ProvenanceError
-from langheads.experiments import offtarget
 from langheads.experiments.generation import generate
 from langheads.experiments.offtarget import CONDITIONS, _sets, off_target
+from langheads.experiments.offtarget_summary import RATES, rates_with_intervals
 from langheads.experiments.quality import reply_nll
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.model import mean_z, shifted
 from langheads.results import load_result, save
 from langheads.text import Rules, language_confusion
+from langheads.text.confusion import Judged, pass_rates
 
 SHAPE = (3, 4)
 PROMPTS = {"zh": ["猫在", "石头", "a"], "hi": ["बिल्ली", "b"], "en": ["the", "cat", "sleeps", "on"]}
@@ -114,7 +113,7 @@ def test_what_there_is_no_condition_for(found):
     """English cannot be brought back from English."""
     english = found.sel(language="en")
     without = [c for c in CONDITIONS if bool(english.right.sel(condition=c).isnull())]
-    assert without == ["suspect off", "random suspect off", "shift"]
+    assert without == ["suspect off", "random suspect off", "shift", "random shift"]
     assert not bool(found.right.sel(language=["zh", "hi"]).isnull().any())
 
 
@@ -144,6 +143,26 @@ def test_random_heads_are_not_the_languages_own(heads):
         assert (0, 3) in some
 
 
+def test_random_heads_of_a_shift_are_neither_languages(tiny, heads, found, texts):
+    """zh and en have L0H1, L1H0 and L2H3; each random head goes by its own means."""
+    sets = _sets("random shift", heads, "zh", "en", 30, np.random.default_rng(0))
+    assert {some.per_layer() for some in sets} == {(1, 1, 1)}
+    assert not any(some & (heads.specific["zh"] | heads.specific["en"]) for some in sets)
+    place = CONDITIONS.index("random shift")
+    means = {
+        language: mean_z(tiny, [tiny.to_tokens(t, prepend_bos=True)[0] for t in texts[language]])
+        for language in ("en", "zh")
+    }
+    nll = []
+    for some in _sets("random shift", heads, "zh", "en", 3, np.random.default_rng([0, 0, place])):
+        with shifted(tiny, some, means["zh"] - means["en"], 2.0):
+            replies = generate(tiny, PROMPTS["zh"], max_new_tokens=5)
+        nll.append(reply_nll(tiny, replies))
+    here = found.sel(language="zh", condition="random shift")
+    np.testing.assert_allclose(here.nll_each[: len(nll[0])], np.mean(nll, axis=0), rtol=1e-5)
+    assert int(here.n_heads) == 3
+
+
 def test_random_heads_are_the_same_whichever_conditions_are_asked_for(tiny, heads, found, rules):
     alone = off_target(
         tiny,
@@ -164,26 +183,45 @@ def test_random_heads_are_the_same_whichever_conditions_are_asked_for(tiny, head
         )
 
 
-def test_a_draw_without_a_rate_is_left_out(tiny, heads, rules, monkeypatch):
-    made = iter([None, 0.25, None, 0.75, None])
+RIGHT, WRONG, ENGLISH, SILENT = (
+    Judged(1, 0, False),
+    Judged(2, 1, False),
+    Judged(1, 0, True),
+    Judged(0, 0, False),
+)
 
-    def confusion(*_):
-        rate = next(made)
-        return SimpleNamespace(lpr=rate, wpr=rate, lcpr=rate)
 
-    monkeypatch.setattr(offtarget, "language_confusion", confusion)
-    found = off_target(
-        tiny,
-        heads,
-        {"zh": PROMPTS["zh"]},
-        ByCodePoint(),
-        conditions=["random suspect off"],
-        draws=4,
-        max_new_tokens=2,
-        rules=rules,
-    ).sel(language="zh")
-    assert np.isnan(found.lpr.sel(condition="none"))
-    assert found.lpr.sel(condition="random suspect off").item() == 0.5
+def test_a_draw_without_a_rate_is_left_out():
+    runs = [[SILENT] * 4, [RIGHT, WRONG, WRONG, WRONG], [RIGHT, ENGLISH, RIGHT, WRONG]]
+    lpr, wpr, lcpr = rates_with_intervals(runs, "zh", Rules())[:, 0]
+    assert (lpr, wpr) == (pytest.approx((0.25 + 0.75) / 2), pytest.approx((1 + 2 / 3) / 2))
+    # Harmonic means of 1/4 and 1, and of 3/4 and 2/3.
+    assert lcpr == pytest.approx((0.4 + 12 / 17) / 2)
+    assert np.isnan(rates_with_intervals(runs, "de", Rules())[1:]).all()
+    assert np.isnan(rates_with_intervals([[SILENT] * 4], "zh", Rules())).all()
+    # Silence is wrong where the rules say so.
+    strict = rates_with_intervals(runs, "zh", Rules(empty="wrong"))[0, 0]
+    assert strict == pytest.approx((0 + 0.25 + 0.75) / 3)
+
+
+def test_intervals_of_rates_are_those_of_resampled_replies():
+    """Replies drawn one by one and judged by `pass_rates`, beside the weights of the module."""
+    rng = np.random.default_rng(1)
+    pool = [RIGHT, RIGHT, WRONG, ENGLISH, SILENT]
+    runs = [[pool[i] for i in rng.integers(5, size=12)] for _ in range(2)]
+    found = rates_with_intervals(runs, "zh", Rules(), resamples=8000)
+    drawn = []
+    for _ in range(8000):
+        rows = rng.integers(12, size=12)
+        rates = [pass_rates([run[i] for i in rows], "zh", Rules()) for run in runs]
+        if all(rate.wpr is not None for rate in rates):
+            drawn.append([np.mean([getattr(r, name) for r in rates]) for name in RATES])
+    assert len(drawn) > 7900
+    expected = np.quantile(drawn, [0.025, 0.975], axis=0).T
+    np.testing.assert_allclose(found[:, 1:], expected, atol=0.02)
+    # All alike: there is nothing to vary.
+    assert rates_with_intervals([[RIGHT] * 5], "zh", Rules()).tolist() == [[1.0] * 3] * 3
+    assert np.isnan(rates_with_intervals([[RIGHT]], "zh", Rules())[:, 1:]).all()
 
 
 def test_random_sets_are_matched_and_averaged(tiny, heads, rules):
@@ -210,7 +248,7 @@ def test_random_sets_are_matched_and_averaged(tiny, heads, rules):
 
 
 def test_intervals(found):
-    for name in ("right", "nll", "delta_right"):
+    for name in ("right", "nll", "delta_right", "delta_nll", "lpr", "wpr", "lcpr"):
         there = found[name].notnull()
         assert bool((found[f"{name}_low"] <= found[name] + 1e-12).where(there, True).all())
         assert bool((found[f"{name}_high"] >= found[name] - 1e-12).where(there, True).all())
@@ -218,6 +256,7 @@ def test_intervals(found):
     np.testing.assert_array_equal(none.delta_right, 0)
     np.testing.assert_array_equal(none.delta_right_high, 0)
     np.testing.assert_allclose(found.delta_right, found.right - none.right, atol=1e-12)
+    np.testing.assert_allclose(found.delta_nll, found.nll - none.nll, atol=1e-12)
     # By hand: the two prompts of hi, drawn with replacement, give four means.
     each = found.nll_each.sel(language="hi", condition="none")[:2].values
     here = found.sel(language="hi", condition="none")
