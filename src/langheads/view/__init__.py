@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from langheads.view.comparison import deletion_curves, score_against_knockout, score_benchmark
     from langheads.view.effects import effect_map
     from langheads.view.figures import head_map, layer_profile
+    from langheads.view.lens import logit_lens
     from langheads.view.looks import transfer_attention
     from langheads.view.matrix import specificity_matrix
     from langheads.view.offtarget import off_target_bars, off_target_guards
@@ -28,6 +29,7 @@ _HOME = {
     "head_map": "figures",
     "language_overlap": "overlap",
     "layer_profile": "figures",
+    "logit_lens": "lens",
     "mask_training": "softmask",
     "off_target_bars": "offtarget",
     "off_target_guards": "offtarget",
@@ -50,6 +52,7 @@ __all__ = [
     "head_map",
     "language_overlap",
     "layer_profile",
+    "logit_lens",
     "mask_training",
     "off_target_bars",
     "off_target_guards",

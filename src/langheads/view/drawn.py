@@ -1,4 +1,4 @@
-"""The figures of the report for each kind of result, with the words below them."""
+"""The figures of the report for results about heads, with the words below them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from langheads.view.contents import RunFolder
 from langheads.view.effects import effect_map, mapped
 from langheads.view.figures import head_map, layer_profile, scored_methods
 from langheads.view.matrix import specificity_matrix
-from langheads.view.offtarget import off_target_bars, off_target_guards
 from langheads.view.overlap import language_overlap
 from langheads.view.sections import Picture
 from langheads.view.style import LEVEL, METHODS, names
-from langheads.view.switching import switch_rate_bars
 
 _MAP = (
     "How to read it: each square is one head, layers from bottom to top; the same colour is the "
@@ -127,31 +125,6 @@ def effects(result: xr.Dataset, run: RunFolder) -> list[Picture]:
         for variable in mapped(result)
         for baseline in baselines
     ]
-
-
-def offtarget(result: xr.Dataset, run: RunFolder) -> list[Picture]:
-    """Replies in the wanted language, and the guards."""
-    return [
-        Picture(
-            off_target_bars(result),
-            "How to read it: longer bars are more replies in the wanted language; compare with "
-            "none (grey) and with random heads (light blue). Lines are 95% intervals.",
-        ),
-        Picture(
-            off_target_guards(result),
-            "How to read it: each mark is a language; a condition whose marks lie far right of "
-            "those in the row none has damaged the replies.",
-        ),
-    ]
-
-
-def switching(result: xr.Dataset, run: RunFolder) -> list[Picture]:
-    """The highest rates, and the map of all."""
-    caption = (
-        "How to read it: the heads without which most replies leave the language, longest first; "
-        "full bars are sound. Lines are 95% intervals of a single rate, not of the highest of many."
-    )
-    return [Picture(switch_rate_bars(result), caption), *effects(result, run)]
 
 
 def main_first(methods: list[str], heads: LanguageHeads | None) -> list[str]:

@@ -27,6 +27,7 @@ _NAMED = {
     "classes.json": "head-classes",
     "attribution.nc": "attribution",
     "transfer.nc": "transfer",
+    "logit-lens.nc": "logit-lens",
     "mask.json": "head-mask",
 }
 # JSON says what it is; head sets, the oldest kind, do not. Masks bring torch, so none is imported

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from langheads.view import drawn, judge, said, said_of_replies, words
+from langheads.view import (
+    drawn,
+    drawn_of_replies,
+    judge,
+    said,
+    said_of_replies,
+    said_of_transfer,
+    words,
+)
 from langheads.view.contents import RunFolder
 from langheads.view.sections import Picture
 from langheads.view.style import names
@@ -162,7 +170,7 @@ KINDS: dict[str, Kind] = {
             "Does not show: good replies. A reply counts as right by its language alone; where NLL "
             "or repetition rise, it may be nothing but words of the right language.",
         ),
-        pictures=drawn.offtarget,
+        pictures=drawn_of_replies.offtarget,
         tables=said_of_replies.offtarget_tables,
         summary=said_of_replies.offtarget_words,
         needs=("right", "right_low", "right_high", "delta_right"),
@@ -174,7 +182,7 @@ KINDS: dict[str, Kind] = {
             "Does not show: a change of language where replies fell apart (open bars, not sound). "
             "The highest of many rates is high by chance as well.",
         ),
-        pictures=drawn.switching,
+        pictures=drawn_of_replies.switching,
         tables=said_of_replies.switch_tables,
         summary=said_of_replies.switch_words,
         needs=("switch_rate", "cost", "repetition", "empty", "sound", "prompts"),
@@ -187,18 +195,22 @@ KINDS: dict[str, Kind] = {
             "Does not show: that the heads carry the language. They may carry the place of a fact "
             "in the prompt, which is why both orders are told.",
         ),
-        pictures=_from(
-            "transfer",
-            {
-                "transfer_matrix": "How to read it: A is the language of the fact that the answer "
-                "should move to, B that of the other; above the chosen heads, below random ones.",
-                "transfer_sweep": "How to read it: at gate 1 nothing is changed; where the line "
-                "leaves the grey band, the chosen heads do something that random ones do not.",
-            },
-        ),
-        tables=said_of_replies.transfer_tables,
-        summary=said_of_replies.transfer_words,
+        pictures=drawn_of_replies.transfer,
+        tables=said_of_transfer.transfer_tables,
+        summary=said_of_transfer.transfer_words,
         needs=("logprob_difference_overall_change", "answer_a_overall_change"),
+    ),
+    "logit-lens": Kind(
+        "Logit lens",
+        (
+            "Shows: at which depth the residual stream of one prompt turns to each answer, with "
+            "nothing gated and under gates.",
+            "Does not show: a mean or an interval. It is one worked example; the attention "
+            "transfer is the test.",
+        ),
+        pictures=drawn_of_replies.lens,
+        tables=said_of_transfer.lens_tables,
+        needs=("logit",),
     ),
     "qa": Kind(
         "Answers under a mask",

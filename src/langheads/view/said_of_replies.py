@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from langheads.view.cells import decimal, mean, with_interval
+from langheads.view.cells import decimal, with_interval
 from langheads.view.contents import RunFolder
 from langheads.view.said import effect_words
 from langheads.view.style import names
@@ -14,7 +14,6 @@ from langheads.view.words import NONE, Table
 
 _TOP = 5
 _UNTOUCHED = "untouched"
-_TRANSFER = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
 
 
 def offtarget_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
@@ -91,55 +90,6 @@ def switch_words(result: xr.Dataset, run: RunFolder) -> list[str]:
         f"Switch rates: {int(switching.sum())} of {int(tried.sum())} head-language pairs make some "
         f"reply leave its language; in {int(sound.sum())} of them replies stay sound.",
         *effect_words(result, run),
-    ]
-
-
-def transfer_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
-    """Changes over all pairs of languages, with what random heads do."""
-    rows = []
-    for name in _TRANSFER:
-        for order in names(result, "order"):
-            for setting in names(result, "setting"):
-                at = result.sel(order=order, setting=setting)
-                low, high = (float(at[f"{name}_overall_{end}"]) for end in ("low", "high"))
-                change = float(at[f"{name}_overall_change"])
-                if not np.isfinite(change):
-                    continue
-                rows.append(
-                    [
-                        f"{name.replace('_', ' ')} ({result[name].attrs.get('units', '?')})",
-                        order,
-                        setting,
-                        f"{decimal(change)} ({decimal(low)} to {decimal(high)})",
-                        decimal(mean(at[f"{name}_overall_control_change"].values)),
-                        decimal(float(at[f"{name}_overall_control_p"])),
-                    ]
-                )
-    header = ["measure", "order", "heads and gate", "change", "random heads", "p"]
-    caption = "Changes against nothing gated, mean over pairs of languages, with 95% intervals."
-    return [Table(caption, header, rows, folded=len(rows) > 12)]
-
-
-def transfer_words(result: xr.Dataset, run: RunFolder) -> list[str]:
-    """Whether answers move to A's fact, and more than with random heads."""
-    orders = names(result, "order")
-    order = "both" if "both" in orders else orders[0]
-    found = []
-    for setting in names(result, "setting"):
-        at = result.sel(order=order, setting=setting)
-        change, low, high = (
-            float(at[f"logprob_difference_overall_{part}"]) for part in ("change", "low", "high")
-        )
-        if np.isfinite(change):
-            p = decimal(float(at["logprob_difference_overall_control_p"]))
-            found.append(
-                f"{setting} {decimal(change)} ({decimal(low)} to {decimal(high)}) nats, p = {p}"
-            )
-    if not found:
-        return []
-    return [
-        f"Attention transfer, answers towards A's fact, order {order}: {'; '.join(found)}. Above 0 "
-        "is towards A; p is that of random heads at the same gate."
     ]
 
 

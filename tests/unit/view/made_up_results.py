@@ -1,7 +1,6 @@
 """Made-up results of every kind that the report knows, in the files that langheads writes."""
 
 import numpy as np
-import xarray as xr
 
 from langheads.classification import classify
 from langheads.heads import HeadSet
@@ -9,23 +8,19 @@ from langheads.masks import HeadMask
 from langheads.results import save
 from langheads.view.attention import AttentionView
 from langheads.view.patterns import AttentionData, AttentionPatterns, ShownHead
+from tests.unit.view.made_up_replies import (
+    SHAPE,
+    made,
+    make_lens,
+    make_qa,
+    make_transfer,
+)
 from tests.unit.view.made_up_run import PROVENANCE, write_run
 
-SHAPE = (4, 6)
 LANGUAGES = ("en", "zh", "hi", "ar", "th")
 CONDITIONS = ("none", "own off", "rivals off", "random off", "shift")
-MEASURES = {
-    "answer_a": "share of prompts",
-    "answer_b": "share of prompts",
-    "first_token_a": "share of prompts",
-    "logprob_difference": "nats",
-}
 MAP = ("language", "layer", "head")
 MAPS = ("baseline", *MAP)
-
-
-def made(kind, variables, coords, **attrs):
-    return xr.Dataset(variables, coords=coords, attrs=PROVENANCE | {"kind": kind} | attrs)
 
 
 def make_knockout(languages, seed=1, **attrs):
@@ -165,64 +160,6 @@ def make_switch_rate(languages, **attrs):
     )
 
 
-def make_transfer(languages, **attrs):
-    languages = list(languages)
-    n, orders, settings = len(languages), ["A first", "A last", "both"], ["enhance 3", "weaken 0"]
-    rng = np.random.default_rng(7)
-    cell, one = ("a", "b", "order", "setting"), ("order", "setting")
-    size = (n, n, 3, 2)
-    variables = {}
-    for name, units in MEASURES.items():
-        unit = {"units": units}
-        change = rng.normal(0.1, 0.1, size)
-        change[range(n), range(n)] = np.nan
-        overall = np.nanmean(change, axis=(0, 1))
-        control = rng.normal(0, 0.02, (*size, 20))
-        variables |= {
-            f"{name}_before": (cell[:3], np.full(size[:3], 0.3), unit),
-            name: (cell, 0.3 + change, unit),
-            f"{name}_change": (cell, change, unit),
-            f"{name}_change_se": (cell, np.full(size, 0.02), unit),
-            f"{name}_change_low": (cell, change - 0.05, unit),
-            f"{name}_change_high": (cell, change + 0.05, unit),
-            f"{name}_control_change": ((*cell, "control"), control, unit),
-            f"{name}_control_mean": (cell, control.mean(axis=-1), unit),
-            f"{name}_control_p": (cell, np.full(size, 0.04)),
-            f"{name}_overall_change": (one, overall, unit),
-            f"{name}_overall_low": (one, overall - 0.05, unit),
-            f"{name}_overall_high": (one, overall + 0.05, unit),
-            f"{name}_overall_control_change": ((*one, "control"), control.mean(axis=(0, 1)), unit),
-            f"{name}_overall_control_p": (one, np.full(size[2:], 0.04)),
-        }
-    coords = {
-        "a": languages,
-        "b": languages,
-        "order": orders,
-        "setting": settings,
-        "condition": ("setting", ["enhance", "weaken"]),
-        "gate": ("setting", [3.0, 0.0]),
-    }
-    variables["heads"] = ("a", ["L0H0"] * n)
-    variables["n_heads"] = ("a", [1] * n)
-    settings = {"query": "en", "prompts": 8, "controls": 20, "jobs": 3}
-    return made("transfer", variables, coords, **settings | attrs)
-
-
-def make_qa(**attrs):
-    conditions = ["untouched", "mask", "random heads"]
-    variables = {}
-    for name, base, unit in (("accuracy", 0.5, "share"), ("answer_nll", 2.0, "nats")):
-        values = np.array([base, base + 0.1, base + 0.01])
-        delta = values - base
-        variables |= {
-            name: ("condition", values, {"units": unit}),
-            f"delta_{name}": ("condition", delta, {"units": unit}),
-            f"delta_{name}_low": ("condition", delta - 0.05, {"units": unit}),
-            f"delta_{name}_high": ("condition", delta + 0.05, {"units": unit}),
-        }
-    return made("qa", variables, {"condition": conditions}, **{"language": "hi"} | attrs)
-
-
 def make_mask(language, model="made-up"):
     return HeadMask(
         heads=HeadSet([(0, 1), (2, 3)], SHAPE),
@@ -265,6 +202,7 @@ def write_full_run(folder, languages=LANGUAGES, **attrs):
         "offtarget": make_offtarget(languages, **attrs),
         "switch-rate": make_switch_rate(languages, **attrs),
         "transfer": make_transfer(languages, **attrs),
+        "logit-lens": make_lens(**attrs),
         "qa": make_qa(**attrs),
     }.items():
         save(dataset, folder / f"{name}.nc")

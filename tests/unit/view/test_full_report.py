@@ -6,7 +6,7 @@ from scipy import stats
 
 from langheads.errors import InputError, ProvenanceError
 from langheads.results import save
-from langheads.view import report
+from langheads.view import logit_lens, report
 from langheads.view.contents import RunFolder
 from langheads.view.folder import read_run
 from langheads.view.kinds import KINDS
@@ -15,6 +15,7 @@ from tests.unit.view.made_up_results import (
     LANGUAGES,
     make_deletion,
     make_knockout,
+    make_lens,
     make_offtarget,
     make_switch_rate,
     make_task,
@@ -43,7 +44,7 @@ def test_every_kind_has_a_section_that_says_what_it_does_not_show(page):
         assert f"{how.anchor or kind}-1" in sections
         for sentence in how.shows:
             assert " ".join(sentence.split()) in page.text
-    assert page.text.count("Does not show:") == 11
+    assert page.text.count("Does not show:") == 12
     assert "arXiv 2511.07498" in page.text
 
 
@@ -127,6 +128,51 @@ def test_transfer_is_told_over_all_pairs(page):
         "logprob difference (nats)",
         *("both", "weaken 0", interval, f"{random:.3f}".replace("-", "−"), "0.040"),
     ]
+
+
+def test_attention_is_drawn_of_the_pair_that_moves_furthest():
+    found = make_transfer(LANGUAGES)
+    # (hi, th) moves most of all, (zh, ar) of those of which attention is known.
+    change = found.logprob_difference_change
+    change.loc[{"a": "hi", "b": "th", "order": "both"}] = 9.0
+    change.loc[{"a": "zh", "b": "ar", "order": "both", "setting": "weaken 0"}] = -5.0
+    change.loc[{"a": "en", "b": "zh", "order": "both", "setting": "enhance 3"}] = 4.0
+    found.attention_after.loc[{"a": "hi", "b": "th"}] = np.nan
+    pictures = KINDS["transfer"].pictures(found, RunFolder())
+    subtitles = [each.figure.layout.title.subtitle.text for each in pictures[2:]]
+    assert subtitles == [
+        f"A {a}, B {b}, {setting}, both orders of the facts; mean over prompts"
+        for a, b, setting in (("en", "zh", "enhance 3"), ("zh", "ar", "weaken 0"))
+    ]
+    without = found.drop_vars(["attention_before", "attention_after"])
+    assert len(KINDS["transfer"].pictures(without, RunFolder())) == 2
+    found.attention_after[:] = np.nan
+    assert len(KINDS["transfer"].pictures(found, RunFolder())) == 2
+
+
+def test_the_logit_lens_is_a_line_an_answer_and_a_table_of_its_end(page):
+    result = make_lens()
+    (picture,) = KINDS["logit-lens"].pictures(result, RunFolder())
+    lines = {trace.name: trace for trace in picture.figure.data}
+    assert len(lines) == 6
+    line = lines["zh (nurse), en heads x 3"]
+    np.testing.assert_array_equal(line.y, result.logit.values[1, :, 1])
+    assert list(line.x) == [str(x) for x in result.depth.values]
+    assert line.line.color == lines["zh (nurse), untouched"].line.color
+    assert line.line.dash != lines["zh (nurse), untouched"].line.dash
+    first, second = result.logit.values[2, -1]
+    cells = [f"{value:.3f}".replace("-", "−") for value in (first, second, first - second)]
+    table = page.table("condition", "en (cook)", "zh (nurse)", "first − second")
+    assert table[3] == ["zh heads x 0", *cells]
+    with pytest.raises(InputError, match="kind 'logit-lens' asked for, found kind 'transfer'"):
+        logit_lens(make_transfer(LANGUAGES))
+
+
+def test_a_prompt_is_shown_literally_and_cut_at_its_front():
+    long = "first " * 40 + "<b>last</b>"
+    said = logit_lens(make_lens(prompt=long)).layout.title.subtitle.text
+    assert said.startswith("…")
+    assert said.endswith("first &lt;b&gt;last&lt;/b&gt;")
 
 
 def test_two_results_of_a_kind_are_headed_by_their_files(tmp_path):

@@ -1,0 +1,102 @@
+"""The figures of the report for results about replies and answers, with the words below them."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from langheads.view.contents import RunFolder
+from langheads.view.drawn import effects
+from langheads.view.lens import logit_lens
+from langheads.view.looks import transfer_attention
+from langheads.view.offtarget import off_target_bars, off_target_guards
+from langheads.view.sections import Picture
+from langheads.view.style import names
+from langheads.view.switching import switch_rate_bars
+from langheads.view.transfer import transfer_matrix, transfer_sweep
+
+
+def offtarget(result: xr.Dataset, run: RunFolder) -> list[Picture]:
+    """Replies in the wanted language, and the guards."""
+    return [
+        Picture(
+            off_target_bars(result),
+            "How to read it: longer bars are more replies in the wanted language; compare with "
+            "none (grey) and with random heads (light blue). Lines are 95% intervals.",
+        ),
+        Picture(
+            off_target_guards(result),
+            "How to read it: each mark is a language; a condition whose marks lie far right of "
+            "those in the row none has damaged the replies.",
+        ),
+    ]
+
+
+def switching(result: xr.Dataset, run: RunFolder) -> list[Picture]:
+    """The highest rates, and the map of all."""
+    caption = (
+        "How to read it: the heads without which most replies leave the language, longest first; "
+        "full bars are sound. Lines are 95% intervals of a single rate, not of the highest of many."
+    )
+    return [Picture(switch_rate_bars(result), caption), *effects(result, run)]
+
+
+def transfer(result: xr.Dataset, run: RunFolder) -> list[Picture]:
+    """Pair by pair, gate by gate, and where heads look, if the file has it."""
+    pictures = [
+        Picture(
+            transfer_matrix(result),
+            "How to read it: A is the language of the fact that the answer should move to, B that "
+            "of the other; above the chosen heads, below random ones.",
+        ),
+        Picture(
+            transfer_sweep(result),
+            "How to read it: at gate 1 nothing is changed; where the line leaves the grey band, "
+            "the chosen heads do something that random ones do not.",
+        ),
+    ]
+    if "attention_before" not in result:
+        return pictures
+    caption = (
+        "How to read it: blue is attention to A's fact, orange to B's, open with nothing gated, "
+        "filled under the gate. A head's own pattern is made before its gate, so only heads in "
+        "later layers can move. Of all pairs this is the one whose answer moves furthest: an "
+        "illustration, not a mean."
+    )
+    for setting in _strongest_settings(result):
+        pair = _furthest_pair(result, setting)
+        if pair is not None:
+            pictures.append(Picture(transfer_attention(result, pair, setting), caption))
+    return pictures
+
+
+def _strongest_settings(transfer: xr.Dataset) -> list[str]:
+    """One setting a condition, the gate furthest from 1."""
+    apart = np.abs(transfer["gate"].values - 1)
+    conditions = transfer["condition"].values
+    found = []
+    for condition in dict.fromkeys(conditions):
+        best = np.where(conditions == condition, apart, -np.inf).argmax()
+        found.append(names(transfer, "setting")[best])
+    return found
+
+
+def _furthest_pair(transfer: xr.Dataset, setting: str) -> tuple[str, str] | None:
+    """(A, B) whose answers move furthest, either way; None where no pair was run."""
+    order = names(transfer, "order")[-1]
+    at = transfer.sel(setting=setting, order=order)
+    looked = at["attention_after"].notnull().any(["layer", "head", "fact"])
+    moved = abs(at["logprob_difference_change"]).where(looked).transpose("a", "b").values
+    if not np.isfinite(moved).any():
+        return None
+    a, b = np.unravel_index(np.nanargmax(moved), moved.shape)
+    return names(transfer, "a")[a], names(transfer, "b")[b]
+
+
+def lens(result: xr.Dataset, run: RunFolder) -> list[Picture]:
+    """The logit of each answer at every depth."""
+    caption = (
+        "How to read it: a colour is an answer, a line style what was gated; where two lines of a "
+        "style cross, the model turns from one answer to the other."
+    )
+    return [Picture(logit_lens(result), caption)]

@@ -1,0 +1,69 @@
+"""Picture of a logit lens: at which depth the residual stream turns to each answer."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import xarray as xr
+
+from langheads.view.style import COLOURWAY, LIGHT, check_kind, literal, names
+
+_DASHES = ("solid", "dash", "dot", "dashdot")
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up")
+_MOST_OF_THE_PROMPT = 100
+
+
+def logit_lens(result: xr.Dataset) -> go.Figure:
+    """The logit of each answer's first token, read from the residual stream at every depth.
+
+    Args:
+        result: dataset of kind ``logit-lens``: ``logit[condition, depth, answer]``.
+
+    Returns:
+        A plotly figure of fixed size in pixels: a colour an answer, a line style a condition.
+
+    Raises:
+        InputError: another kind of dataset.
+
+    Example:
+        >>> logit_lens(xr.load_dataset("logit-lens.nc")).show()  # doctest: +SKIP
+    """
+    check_kind(result, "logit-lens", ["logit"])
+    figure = go.Figure()
+    for i, condition in enumerate(names(result, "condition")):
+        for j, answer in enumerate(names(result, "answer")):
+            label = f"{literal(answer)}, {literal(condition)}"
+            figure.add_trace(
+                go.Scatter(
+                    x=[literal(depth) for depth in names(result, "depth")],
+                    y=result["logit"].sel(condition=condition, answer=answer).values,
+                    mode="lines+markers",
+                    name=label,
+                    line={
+                        "color": COLOURWAY[j % len(COLOURWAY)],
+                        "dash": _DASHES[i % len(_DASHES)],
+                    },
+                    marker={"symbol": _SYMBOLS[j % len(_SYMBOLS)]},
+                    hovertemplate=f"{label}, %{{x}}: %{{y:.3f}} logits<extra></extra>",
+                )
+            )
+    prompt = str(result.attrs.get("prompt", "")).replace("\n", " / ")
+    if len(prompt) > _MOST_OF_THE_PROMPT:
+        prompt = "…" + prompt[-_MOST_OF_THE_PROMPT:]
+    figure.update_layout(
+        template=LIGHT,
+        title={
+            "text": f"Logit lens at the last position, "
+            f"{literal(result.attrs.get('model', 'model unknown'))}",
+            "subtitle": {"text": literal(prompt)},
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 12},
+        },
+        legend={"x": 1.02, "y": 1},
+        width=980,
+        height=430,
+        margin={"t": 96, "b": 56, "l": 70, "r": 250},
+    )
+    figure.update_xaxes(title_text="residual stream (before layer)", type="category")
+    figure.update_yaxes(title_text="logit of the answer's first token (logit)")
+    return figure

@@ -1,0 +1,101 @@
+"""Made-up results about replies, answers and facts, in the datasets that langheads writes."""
+
+import numpy as np
+import xarray as xr
+
+from langheads.heads import HeadSet
+from tests.unit.view.made_up_run import PROVENANCE
+
+SHAPE = (4, 6)
+MEASURES = {
+    "answer_a": "share of prompts",
+    "answer_b": "share of prompts",
+    "first_token_a": "share of prompts",
+    "logprob_difference": "nats",
+}
+
+
+def made(kind, variables, coords, **attrs):
+    return xr.Dataset(variables, coords=coords, attrs=PROVENANCE | {"kind": kind} | attrs)
+
+
+def make_transfer(languages, **attrs):
+    languages = list(languages)
+    n, orders, settings = len(languages), ["A first", "A last", "both"], ["enhance 3", "weaken 0"]
+    rng = np.random.default_rng(7)
+    cell, one = ("a", "b", "order", "setting"), ("order", "setting")
+    size = (n, n, 3, 2)
+    variables = {}
+    for name, units in MEASURES.items():
+        unit = {"units": units}
+        change = rng.normal(0.1, 0.1, size)
+        change[range(n), range(n)] = np.nan
+        overall = np.nanmean(change, axis=(0, 1))
+        control = rng.normal(0, 0.02, (*size, 20))
+        variables |= {
+            f"{name}_before": (cell[:3], np.full(size[:3], 0.3), unit),
+            name: (cell, 0.3 + change, unit),
+            f"{name}_change": (cell, change, unit),
+            f"{name}_change_se": (cell, np.full(size, 0.02), unit),
+            f"{name}_change_low": (cell, change - 0.05, unit),
+            f"{name}_change_high": (cell, change + 0.05, unit),
+            f"{name}_control_change": ((*cell, "control"), control, unit),
+            f"{name}_control_mean": (cell, control.mean(axis=-1), unit),
+            f"{name}_control_p": (cell, np.full(size, 0.04)),
+            f"{name}_overall_change": (one, overall, unit),
+            f"{name}_overall_low": (one, overall - 0.05, unit),
+            f"{name}_overall_high": (one, overall + 0.05, unit),
+            f"{name}_overall_control_change": ((*one, "control"), control.mean(axis=(0, 1)), unit),
+            f"{name}_overall_control_p": (one, np.full(size[2:], 0.04)),
+        }
+    coords = {
+        "a": languages,
+        "b": languages,
+        "order": orders,
+        "setting": settings,
+        "condition": ("setting", ["enhance", "weaken"]),
+        "gate": ("setting", [3.0, 0.0]),
+        "fact": ["A", "B"],
+    }
+    own = [HeadSet([(i % SHAPE[0], i % SHAPE[1]), (3, 5)], SHAPE) for i in range(n)]
+    variables["heads"] = ("a", [str(heads) for heads in own])
+    variables["n_heads"] = ("a", [2] * n)
+    looked = ("layer", "head", "fact")
+    attention = rng.uniform(0, 0.4, (*size[:3], *SHAPE, 2))
+    moved = np.clip(attention[:, :, :, None] + rng.normal(0, 0.1, (*size, *SHAPE, 2)), 0, 1)
+    moved[range(n), range(n)] = np.nan
+    variables["attention_before"] = ((*cell[:3], *looked), attention, {"units": "share of 1"})
+    variables["attention_after"] = ((*cell, *looked), moved, {"units": "share of 1"})
+    settings = {"query": "en", "prompts": 8, "controls": 20, "jobs": 3}
+    return made("transfer", variables, coords, **settings | attrs)
+
+
+def make_qa(**attrs):
+    conditions = ["untouched", "mask", "random heads"]
+    variables = {}
+    for name, base, unit in (("accuracy", 0.5, "share"), ("answer_nll", 2.0, "nats")):
+        values = np.array([base, base + 0.1, base + 0.01])
+        delta = values - base
+        variables |= {
+            name: ("condition", values, {"units": unit}),
+            f"delta_{name}": ("condition", delta, {"units": unit}),
+            f"delta_{name}_low": ("condition", delta - 0.05, {"units": unit}),
+            f"delta_{name}_high": ("condition", delta + 0.05, {"units": unit}),
+        }
+    return made("qa", variables, {"condition": conditions}, **{"language": "hi"} | attrs)
+
+
+def make_lens(**attrs):
+    conditions = ["untouched", "en heads x 3", "zh heads x 0"]
+    logit = np.random.default_rng(8).normal(0, 1, (3, 9, 2)).cumsum(axis=1)
+    depths = [f"{i}_{part}" for i in range(4) for part in ("pre", "mid")]
+    return made(
+        "logit-lens",
+        {"logit": (("condition", "depth", "answer"), logit, {"units": "logit"})},
+        {
+            "condition": conditions,
+            "depth": [*depths, "final_post"],
+            "answer": ["en (cook)", "zh (nurse)"],
+        },
+        **{"prompt": "Wei is a cook.\n魏是护士。\nQuestion: what is Wei? Answer:"} | attrs,
+    )
