@@ -14,6 +14,10 @@ _SUFFIXES = (".jsonl", ".txt", ".parquet")
 # A corpus on the Hub can be far larger than any sample taken of it; this many documents a
 # language are read, in the order of the data set, before sampling.
 _HUB_DOCUMENTS = 20_000
+# `datasets` no longer runs a data set's own script (as XL-Sum has one). Of such a data set the Hub
+# keeps a parquet copy, CONFIG/SPLIT/0000.parquet, in this revision.
+_PARQUET_COPY = "refs/convert/parquet"
+_SCRIPT = "Dataset scripts are no longer supported"
 
 
 def read_folder(folder: Path, wanted: tuple[str, ...] | None) -> dict[str, Sequence[str]]:
@@ -110,7 +114,15 @@ def read_hub(name: str, wanted: tuple[str, ...] | None) -> dict[str, Sequence[st
     repo, _, config = name.partition(":")
 
     def stream(configuration: str | None) -> list[dict[str, Any]]:
-        data = datasets.load_dataset(repo, configuration, split="train", streaming=True)
+        asked: dict[str, Any] = {"split": "train", "streaming": True}
+        try:
+            data = datasets.load_dataset(repo, configuration, **asked)
+        except RuntimeError as error:
+            if _SCRIPT not in str(error):
+                raise
+            data = datasets.load_dataset(
+                repo, data_dir=configuration, revision=_PARQUET_COPY, **asked
+            )
         return list(itertools.islice(data, _HUB_DOCUMENTS))
 
     def column(rows: list[dict[str, Any]], key: str) -> list[str]:
@@ -127,7 +139,15 @@ def read_hub(name: str, wanted: tuple[str, ...] | None) -> dict[str, Sequence[st
                 for language in wanted
             }
         if not config:
-            configurations = datasets.get_dataset_config_names(repo)
+            try:
+                configurations = datasets.get_dataset_config_names(repo)
+            except RuntimeError as error:
+                if _SCRIPT not in str(error):
+                    raise
+                raise InputError(
+                    f"hf:{name} is made by a script, so its configurations cannot be listed; name "
+                    f"one, hf:{repo}:CONFIG, or hf:{repo}:{{language}} with --languages"
+                ) from error
             if configurations != ["default"]:
                 chosen = [c for c in configurations if wanted is None or c in wanted]
                 if not chosen:

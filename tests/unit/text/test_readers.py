@@ -196,3 +196,50 @@ def test_what_a_data_set_lacks_is_told(data_set, config, languages, message):
 def test_only_so_many_documents_of_a_data_set_are_read(data_set, monkeypatch):
     monkeypatch.setattr("langheads.text.readers._HUB_DOCUMENTS", 1)
     assert read_texts(data_set).texts == {"en": ("one",), "zh": ("一",)}
+
+
+@pytest.fixture
+def data_set_with_script(folder, tmp_path, monkeypatch):
+    """`datasets` as it is with a data set of a script: a parquet copy in a revision of its own."""
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    for name, texts in {"english": ["one", "two"], "chinese_simplified": ["一"]}.items():
+        for split, suffix in {"train": "", "test": " of the test"}.items():
+            place = folder / name / split
+            place.mkdir(parents=True)
+            table = pa.table({"id": ["x"] * len(texts), "text": [t + suffix for t in texts]})
+            parquet.write_table(table, place / "0000.parquet")
+    load = datasets.load_dataset
+
+    def load_dataset(repo, name=None, *, revision=None, **further):
+        if revision != "refs/convert/parquet":
+            raise RuntimeError("Dataset scripts are no longer supported, but found xlsum.py")
+        assert name is None
+        return load(repo, **further)
+
+    def config_names(repo):
+        raise RuntimeError("Dataset scripts are no longer supported, but found xlsum.py")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets, "get_dataset_config_names", config_names)
+    return f"hf:{folder}"
+
+
+def test_the_parquet_copy_stands_in_for_a_script(data_set_with_script):
+    found = read_texts(f"{data_set_with_script}:{{language}}", languages=["english"])
+    assert set(found.texts["english"]) == {"one", "two"}
+    found = read_texts(
+        f"{data_set_with_script}:{{language}}", languages=["chinese_simplified", "english"]
+    )
+    assert found.texts["chinese_simplified"] == ("一",)
+    with pytest.raises(InputError, match=r"cannot read data set hf:.*none"):
+        read_texts(f"{data_set_with_script}:{{language}}", languages=["none"])
+
+
+def test_configurations_of_a_script_must_be_named(data_set_with_script):
+    with pytest.raises(InputError, match=r"is made by a script, so its .*; name one, hf:.*:CONFIG"):
+        read_texts(data_set_with_script)
