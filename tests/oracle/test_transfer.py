@@ -69,11 +69,26 @@ def written(model, prompt, fwd_hooks):
         prompt = torch.cat([prompt, logits[:, -1:].argmax(dim=-1)], dim=1)
     new = prompt[0, start:].tolist()
     new = new[: new.index(2)] if 2 in new else new
-    return model.tokenizer.decode(new, skip_special_tokens=True)
+    return model.tokenizer.decode(new, skip_special_tokens=True), new
+
+
+def guards(model, prompt, text, new, fwd_hooks):
+    """Repetition, copied prompt, empty, NLL of the prompt."""
+    grams = [tuple(new[i : i + 4]) for i in range(len(new) - 3)] or [tuple(new)]
+    known = prompt[0].tolist()
+    n = len(grams[0])
+    there = {tuple(known[i : i + n]) for i in range(len(known) - n + 1)}
+    loss = model.run_with_hooks(prompt, fwd_hooks=fwd_hooks, return_type="loss")
+    return [
+        1 - len(set(grams)) / len(grams),
+        np.mean([gram in there for gram in grams]) if new else 0.0,
+        float(not text.strip()),
+        loss.item(),
+    ]
 
 
 def by_hand(model, folder, first, second, heads, gate):
-    """The measures of every prompt, from the first fact's side, ``[prompt, measure]``."""
+    """Measures and guards of every prompt, from the first fact's side, ``[prompt, measure]``."""
     rows, changes = [], []
     wordings = read_wordings(folder)
     hooks = scale_all(heads, gate)
@@ -85,7 +100,8 @@ def by_hand(model, folder, first, second, heads, gate):
             logits = model.run_with_hooks(prompt, fwd_hooks=hooks)[0, -1]
         one, other = (int(answer[0, 0]) for answer in answers)
         changes.append(first_token_change(model, prompt, one, other, heads, gate))
-        reply = unicodedata.normalize("NFC", written(model, prompt, hooks)).casefold()
+        text, new = written(model, prompt, hooks)
+        reply = unicodedata.normalize("NFC", text).casefold()
         at = [reply.find(text) if text in reply else len(reply) for text in conflict.answers]
         rows.append(
             [
@@ -93,6 +109,7 @@ def by_hand(model, folder, first, second, heads, gate):
                 at[1] < at[0],
                 np.nan if one == other else float(logits[one] > logits[other]),
                 a - b,
+                *guards(model, prompt, text, new, hooks),
             ]
         )
     return np.array(rows), np.array(changes)
@@ -110,6 +127,7 @@ def deviation_over_occupations(change: np.ndarray) -> float:
 
 
 MEASURES = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
+GUARDS = ("repetition", "prompt_copy", "empty", "prompt_nll")
 
 
 def test_equals_the_bare_hooks_in_float64(zoo, exact_softmax, heads, folder):
@@ -127,7 +145,8 @@ def test_equals_the_bare_hooks_in_float64(zoo, exact_softmax, heads, folder):
             rows, changes = by_hand(model, folder, *text, of, gate)
             if order == "A first":
                 return rows, changes
-            return np.stack([rows[:, 1], rows[:, 0], 1 - rows[:, 2], -rows[:, 3]], 1), -changes
+            turned = [rows[:, 1], rows[:, 0], 1 - rows[:, 2], -rows[:, 3], *rows[:, 4:].T]
+            return np.stack(turned, 1), -changes
 
         before, none = measures("en", 1.0)
         np.testing.assert_allclose(none, 0, atol=1e-12)
@@ -136,8 +155,8 @@ def test_equals_the_bare_hooks_in_float64(zoo, exact_softmax, heads, folder):
             change = after - before
             # An answer of one token is its first token.
             np.testing.assert_allclose(change[single, 3], first[single], rtol=1e-6, atol=1e-9)
-            error = [deviation_over_occupations(change[:, m]) for m in range(len(MEASURES))]
-            for m, name in enumerate(MEASURES):
+            error = [deviation_over_occupations(column) for column in change.T]
+            for m, name in enumerate([*MEASURES, *GUARDS]):
                 at = here.sel(setting=setting)
                 for part, expected in (
                     ("_before", np.nanmean(before[:, m])),
@@ -152,7 +171,7 @@ def test_equals_the_bare_hooks_in_float64(zoo, exact_softmax, heads, folder):
                 assert here[f"{name}_change"].sel(setting="enhance 1").item() == 0
                 assert here[f"{name}_change_low"].sel(setting="enhance 1").item() == 0
     # Otherwise there was nothing to compare.
-    assert moved == set(MEASURES)
+    assert moved >= {*MEASURES, "prompt_nll"}
     assert found.shared_first_token.sel(a="en", b="hi").item() == 2
     for name in MEASURES:
         values = found[name].sel(a="en", b="hi")
@@ -238,7 +257,7 @@ def test_random_sets_are_measured_as_the_chosen_one(zoo, heads, folder):
         changed = LanguageHeads(heads.specific | {"hi": some}, heads.general, "tiny")
         alone = run(model, changed, folder, pairs=[("hi", "en")], **settings)
         alone = alone.sel(a="hi", b="en", order="A first", setting="enhance 3")
-        for name in MEASURES:
+        for name in (*MEASURES, *GUARDS):
             expected = np.nan if some == heads.specific["hi"] else alone[f"{name}_change"].item()
             assert here[f"{name}_control_change"].values[k] == pytest.approx(
                 expected, rel=1e-4, nan_ok=True

@@ -9,7 +9,9 @@ answer to A's fact. Four measures of every prompt:
     first_token_a          1 where log p(first token of A's answer) > log p(first token of B's)
     logprob_difference     log p(A's answer) - log p(B's answer), nats, over all their tokens
 
-and for the reader the attention that the last position gives to each fact, head by head.
+and for the reader the attention that the last position gives to each fact, head by head. Guards of
+what is written (repetition, copied prompt, nothing at all) and the NLL of the prompt tell a change
+of mind from a model that fell apart.
 
 Departures from the paper: both orders of the facts, since recency alone favours the later one;
 random heads, as many in each layer, at the same gate as control; sentences and words of our own,
@@ -24,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -43,6 +46,7 @@ from langheads.experiments.transfer_plan import (
     wordings_and_pairs,
 )
 from langheads.experiments.transfer_runs import (
+    Written,
     answer_logprobs,
     attention_to_facts,
     continuations,
@@ -52,7 +56,7 @@ from langheads.experiments.transfer_summary import Run, summary
 from langheads.heads import LanguageHeads
 from langheads.model import describe
 from langheads.results import provenance
-from langheads.text import Corpus
+from langheads.text import Corpus, prompt_copy_share, repetition_share
 from langheads.text.facts import job_pairs
 
 
@@ -109,7 +113,8 @@ def transfer(
         occupations, NaN for fewer than 3 (`langheads.experiments.transfer_summary`);
         ``M_control_change`` (every random set), ``M_control_mean`` and ``M_control_p``, the share
         of random sets, the chosen heads themselves left out, that move it at least as far towards
-        A. ``M_overall_...`` are means over the pairs of languages.
+        A. ``M_overall_...`` are means over the pairs of languages. The same without p for the
+        guards ``repetition``, ``prompt_copy``, ``empty`` and ``prompt_nll``.
         ``shared_first_token`` counts prompts without a `first_token_a`, since both answers begin
         with the same token; ``heads`` and ``n_heads`` a language. ``attention_before`` and
         ``attention_after``, share of 1 ``[..., layer, head, fact]``, in the layers of A's and B's
@@ -221,7 +226,7 @@ def _run(
     logprob = answer_logprobs(
         model, asked.tokens, conditions, batch_tokens=batch_tokens, progress=bar
     )
-    replies = continuations(
+    written = continuations(
         model,
         asked.tokens,
         conditions,
@@ -240,13 +245,33 @@ def _run(
             attention[condition][layers] = look
     return Run(
         conditions,
-        logprob,
+        logprob[..., :2],
         np.array(
             [
-                [said(reply, pair) for reply, pair in zip(of, asked.answers, strict=True)]
-                for of in replies
+                [said(reply.text, pair) for reply, pair in zip(of, asked.answers, strict=True)]
+                for of in written
             ]
         ),
+        np.concatenate([_guards(written, asked), logprob[:, :, :1, 2]], axis=-1),
         np.array([t.texts[0][t.start] == t.texts[1][t.start] for t in asked.tokens]),
         attention,
+    )
+
+
+def _guards(
+    written: list[list[Written]], asked: Asked
+) -> Float[np.ndarray, "condition prompt guard"]:
+    """Of what was written: repetition, copied prompt, nothing at all."""
+    return np.array(
+        [
+            [
+                [
+                    repetition_share(reply.tokens),
+                    prompt_copy_share(reply.tokens, tokens.prompt),
+                    float(not reply.text.strip()),
+                ]
+                for reply, tokens in zip(of, asked.tokens, strict=True)
+            ]
+            for of in written
+        ]
     )

@@ -1,7 +1,7 @@
 """What a model makes of prompts with two contradicting facts, with nothing gated and under gates.
 
-For every prompt and every condition (heads, gate): the log-probability of both answers, what the
-model writes, and where the last position looks.
+For every prompt and every condition (heads, gate): the log-probability of both answers, the NLL of
+the prompt itself, what the model writes, and where the last position looks.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,14 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.transfer_plan import Condition
-from langheads.model import captured_block_inputs, decode, gated, map_documents, starting_at
+from langheads.model import (
+    captured_block_inputs,
+    decode,
+    end_tokens,
+    gated,
+    map_documents,
+    starting_at,
+)
 from langheads.model.spans import attention_to_spans
 from langheads.text import Documents
 from langheads.text.facts import ConflictTokens
@@ -31,6 +39,13 @@ _UNSPACED = re.compile(
 )
 
 
+class Written(NamedTuple):
+    """What the model writes after a prompt; its tokens without an end of sequence."""
+
+    text: str
+    tokens: tuple[int, ...]
+
+
 def answer_logprobs(
     model: TransformerBridge,
     prompts: Sequence[ConflictTokens],
@@ -39,7 +54,7 @@ def answer_logprobs(
     batch_tokens: int | str = "auto",
     progress: tqdm | None = None,
 ) -> Float[np.ndarray, "condition prompt answer part"]:
-    """Log-probability of both answers of every prompt, nats.
+    """Log-probability of both answers of every prompt, and NLL of the prompt, nats.
 
     Blocks below a condition's first head are not run again, see `langheads.model.replay`.
 
@@ -51,8 +66,9 @@ def answer_logprobs(
         progress: updated by prompts times conditions done.
 
     Returns:
-        First part: of the answer's first token. Second part: of the whole answer, summed over its
-        tokens.
+        First part: log-probability of the answer's first token. Second part: of the whole answer,
+        summed over its tokens. Third part: NLL of the prompt, nats per token, its own first token
+        left out; the same for both answers.
     """
     texts = [(text, prompt.start) for prompt in prompts for text in prompt.texts]
 
@@ -61,7 +77,7 @@ def answer_logprobs(
         starts, tokens = rows[:, 0], rows[:, 1:]
         found = []
         with captured_block_inputs(model) as inputs:
-            untouched = _first_and_all(model, tokens, starts, lengths - 1)
+            untouched = _parts(model, tokens, starts, lengths - 1)
         for heads, gate in conditions:
             if not heads:
                 found.append(untouched)
@@ -71,7 +87,7 @@ def answer_logprobs(
                 starting_at(model, inputs, first),
                 gated(model, heads, gate, first_layer=first),
             ):
-                found.append(_first_and_all(model, tokens, starts, lengths - 1))
+                found.append(_parts(model, tokens, starts, lengths - 1))
         if progress is not None:
             progress.update(len(conditions) * len(rows) / 2)
         return torch.stack(found, dim=1)
@@ -82,23 +98,33 @@ def answer_logprobs(
     )
 
 
-def _first_and_all(
+def _parts(
     model: TransformerBridge,
     tokens: Int[Tensor, "batch pos"],
     starts: Int[Tensor, " batch"],
     lengths: Int[Tensor, " batch"],
 ) -> Float[Tensor, "batch part"]:
-    """Log-probability of the token at each row's start, and of all from there to its end."""
+    """Log-probability of the token at each row's start, of all from there to its end, and mean
+    NLL of the tokens before.
+    """
     logits = model(tokens, return_type="logits")[:, :-1]
     position = torch.arange(1, tokens.shape[1], device=logits.device)
     begins = starts.to(logits.device)[:, None]
-    counted = (position >= begins) & (position < lengths.to(logits.device)[:, None])
+    counted = position < lengths.to(logits.device)[:, None]
+    before = counted & (position < begins)
     wide = torch.promote_types(logits.dtype, torch.float32)
     found = torch.zeros(counted.shape, dtype=wide, device=logits.device)
     found[counted] = -F.cross_entropy(
         logits[counted].to(wide), tokens[:, 1:].to(logits.device)[counted], reduction="none"
     )
-    return torch.stack([(found * (position == begins)).sum(dim=1), found.sum(dim=1)], dim=1)
+    return torch.stack(
+        [
+            (found * (position == begins)).sum(dim=1),
+            (found * ~before).sum(dim=1),
+            -(found * before).sum(dim=1) / before.sum(dim=1),
+        ],
+        dim=1,
+    )
 
 
 def continuations(
@@ -109,11 +135,11 @@ def continuations(
     max_new_tokens: int,
     batch_tokens: int | str = "auto",
     progress: tqdm | None = None,
-) -> list[list[str]]:
+) -> list[list[Written]]:
     """What the model writes after every prompt, greedily, ``[condition][prompt]``.
 
     Conditions run side by side, every row of a batch under gates of its own; a character that the
-    limit cut in two is left out.
+    limit cut in two is left out of the text.
     """
     gates = torch.stack([torch.from_numpy(heads.gates(value)) for heads, value in conditions])
     rows = [(prompt.prompt, number) for number in range(len(conditions)) for prompt in prompts]
@@ -134,18 +160,17 @@ def continuations(
         return padded
 
     found = map_documents(model, _packed(rows), measure, batch_tokens=batch_tokens).long()
-    texts = [
-        str(
-            model.tokenizer.decode(
-                tokens[tokens >= 0].tolist(),
-                skip_special_tokens=True,
-                clean_up_tokenization_spaces=False,
-            )
-        ).rstrip("�")
-        for tokens in found
-    ]
+    written = [_written(model, tokens[tokens >= 0].tolist()) for tokens in found]
     n = len(prompts)
-    return [texts[i : i + n] for i in range(0, len(texts), n)]
+    return [written[i : i + n] for i in range(0, len(written), n)]
+
+
+def _written(model: TransformerBridge, tokens: list[int]) -> Written:
+    text = model.tokenizer.decode(
+        tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    ends = set(end_tokens(model))
+    return Written(str(text).rstrip("\ufffd"), tuple(t for t in tokens if t not in ends))
 
 
 def attention_to_facts(

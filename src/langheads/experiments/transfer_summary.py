@@ -12,6 +12,9 @@ draws for every pair of languages, since all tell the same facts. Where occupati
 at all this errs on the wide side (Owen 2007, the pigeonhole bootstrap). NaN for fewer than 3
 occupations. p = (1 + random sets that move the measure at least as
 far towards A) / (1 + random sets), one-sided, those equal to the chosen heads left out.
+
+Guards have the same arithmetic and no p-value: a model that no longer expects the prompt, or that
+repeats itself, has not changed its mind.
 """
 
 from __future__ import annotations
@@ -34,6 +37,14 @@ MEASURES: dict[str, tuple[str, int]] = {
     "logprob_difference": ("nats", 1),
 }
 """Unit of each measure, and the sign of a change towards A."""
+GUARDS = {
+    "repetition": "share of 4-grams",
+    "prompt_copy": "share of 4-grams",
+    "empty": "share of prompts",
+    "prompt_nll": "nats per token",
+}
+"""Unit of each guard: of what is written after the prompt, and the NLL of the prompt itself."""
+_ALL = MEASURES | {name: (units, 0) for name, units in GUARDS.items()}
 _RESAMPLES = 1000
 _LEVEL = 0.95
 _PROBABILITY = {"units": "probability"}
@@ -47,6 +58,7 @@ class Run:
         conditions: heads and gate; no heads first.
         logprob: nats, of the first token and of the whole of both answers.
         said: which answer was given, 0 (that of the first fact), 1 or -1.
+        guards: in the order of `GUARDS`.
         shared: whether both answers begin with the same token.
         attention: condition -> share of 1 ``[layer, head, fact]``, for some of the conditions.
     """
@@ -54,14 +66,16 @@ class Run:
     conditions: list[Condition]
     logprob: Float[np.ndarray, "condition prompt answer part"]
     said: Int[np.ndarray, "condition prompt"]
+    guards: Float[np.ndarray, "condition prompt guard"]
     shared: Bool[np.ndarray, " prompt"]
     attention: dict[Condition, Float[np.ndarray, "layer head fact"]]
 
     def measures(self, fact: int) -> Float[np.ndarray, "measure condition prompt"]:
-        """The measures in the order of `MEASURES`, where A's is the first (0) or second fact."""
+        """`MEASURES` and `GUARDS` in their order, where A's is the first (0) or second fact."""
         ahead = self.logprob[:, :, fact] - self.logprob[:, :, 1 - fact]
         first = np.where(self.shared, np.nan, ahead[..., 0] > 0)
-        return np.stack([self.said == fact, self.said == 1 - fact, first, ahead[..., 1]])
+        guards = np.moveaxis(self.guards, -1, 0)
+        return np.stack([self.said == fact, self.said == 1 - fact, first, ahead[..., 1], *guards])
 
 
 def summary(
@@ -94,7 +108,7 @@ def summary(
     n_controls = len(next(iter(pools.values())))
     n_prompts = len(next(iter(runs.values())).shared)
     looks = (len(languages), len(languages), len(orders))
-    grid = (len(MEASURES), *looks)
+    grid = (len(_ALL), *looks)
     before = np.full((*grid, n_prompts), np.nan)
     after = np.full((*grid, len(settings), n_prompts), np.nan)
     control = np.full((*grid, len(settings), n_controls), np.nan)
@@ -158,7 +172,7 @@ def _dataset(
     overall_low, overall_high = _interval(_over_pairs(resampled, 2))
     cell = ("a", "b", "order", "setting")
     variables: dict[str, Any] = {}
-    for m, (name, (units, sign)) in enumerate(MEASURES.items()):
+    for m, (name, (units, sign)) in enumerate(_ALL.items()):
         unit = {"units": units}
         variables |= {
             f"{name}_before": (cell[:3], _mean(before[m]), unit),
@@ -169,17 +183,16 @@ def _dataset(
             f"{name}_change_high": (cell, high[m], unit),
             f"{name}_control_change": ((*cell, "control"), control[m], unit),
             f"{name}_control_mean": (cell, _mean(control[m]), unit),
-            f"{name}_control_p": (cell, _p(sign * change[m], sign * control[m]), _PROBABILITY),
             f"{name}_overall_change": (cell[2:], overall[m], unit),
             f"{name}_overall_low": (cell[2:], overall_low[m], unit),
             f"{name}_overall_high": (cell[2:], overall_high[m], unit),
             f"{name}_overall_control_change": ((*cell[2:], "control"), controls[m], unit),
-            f"{name}_overall_control_p": (
-                cell[2:],
-                _p(sign * overall[m], sign * controls[m]),
-                _PROBABILITY,
-            ),
         }
+        if sign:
+            p = _p(sign * change[m], sign * control[m])
+            overall_p = _p(sign * overall[m], sign * controls[m])
+            variables[f"{name}_control_p"] = (cell, p, _PROBABILITY)
+            variables[f"{name}_overall_control_p"] = (cell[2:], overall_p, _PROBABILITY)
     share = {"units": "share of 1"}
     if np.isfinite(attention).any():
         looked = ("layer", "head", "fact")

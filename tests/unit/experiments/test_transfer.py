@@ -13,6 +13,7 @@ from langheads.experiments import transfer
 from langheads.experiments.transfer_plan import Setting, conditions_in, random_sets
 from langheads.experiments.transfer_runs import said
 from langheads.experiments.transfer_summary import (
+    GUARDS,
     Run,
     _deviation,
     _interval,
@@ -75,6 +76,7 @@ def made_up(seed=0, n=6, controls=4):
             conditions,
             rng.normal(size=(len(conditions), n, 2, 2)),
             rng.integers(-1, 2, size=(len(conditions), n)),
+            rng.random((len(conditions), n, len(GUARDS))),
             np.arange(n) == 2,
             {c: rng.random((*SHAPE, 2)) for c in chosen},
         )
@@ -96,6 +98,7 @@ def by_hand(run, condition, fact):
             run.said[i] == 1 - fact,
             np.where(run.shared, np.nan, first > 0),
             whole,
+            *run.guards[i].T,
         ],
         axis=1,
     )
@@ -148,7 +151,7 @@ def test_changes_errors_and_intervals_of_made_up_runs():
                 old, new = (np.mean([side[i] for i in of], axis=0) for side in (before, after))
                 change = new - old
                 at = found.sel(a=a, b=b, order=order, setting=str(SETTINGS[s]))
-                for m, name in enumerate(MEASURES):
+                for m, name in enumerate([*MEASURES, *GUARDS]):
                     own = change[np.isfinite(change[:, m]), m]
                     assert at[f"{name}_change"] == pytest.approx(own.mean())
                     draws = every_draw(change[:, m])
@@ -169,13 +172,16 @@ def test_changes_errors_and_intervals_of_made_up_runs():
                         ]
                     )
                     np.testing.assert_allclose(at[f"{name}_control_change"], sets, atol=1e-12)
+                    assert at[f"{name}_change_low"] <= at[f"{name}_change"]
+                    assert at[f"{name}_change_high"] >= at[f"{name}_change"]
+                    if name in GUARDS:
+                        assert f"{name}_control_p" not in found
+                        continue
                     sign = -1 if name == "answer_b" else 1
                     beyond = (sign * sets >= sign * own.mean() - 1e-12).sum()
                     assert at[f"{name}_control_p"] == pytest.approx(
                         (1 + beyond) / (1 + np.isfinite(sets).sum())
                     )
-                    assert at[f"{name}_change_low"] <= at[f"{name}_change"]
-                    assert at[f"{name}_change_high"] >= at[f"{name}_change"]
 
 
 def test_overall_is_the_mean_over_pairs():
