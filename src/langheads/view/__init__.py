@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from langheads.view.answers import qa_changes
     from langheads.view.attention import AttentionView, show_attention
     from langheads.view.classes import head_classes
     from langheads.view.comparison import deletion_curves, score_against_knockout, score_benchmark
@@ -33,6 +34,7 @@ _HOME = {
     "mask_training": "softmask",
     "off_target_bars": "offtarget",
     "off_target_guards": "offtarget",
+    "qa_changes": "answers",
     "report": "page",
     "score_against_knockout": "comparison",
     "score_benchmark": "comparison",
@@ -56,6 +58,7 @@ __all__ = [
     "mask_training",
     "off_target_bars",
     "off_target_guards",
+    "qa_changes",
     "report",
     "score_against_knockout",
     "score_benchmark",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from langheads.view.answers import masks, qa_changes
 from langheads.view.contents import RunFolder
 from langheads.view.drawn import effects
 from langheads.view.lens import logit_lens
@@ -100,3 +101,15 @@ def lens(result: xr.Dataset, run: RunFolder) -> list[Picture]:
         "style cross, the model turns from one answer to the other."
     )
     return [Picture(logit_lens(result), caption)]
+
+
+def answers(result: xr.Dataset, run: RunFolder) -> list[Picture]:
+    """What each mask changes, where there is one."""
+    if not masks(result):
+        return []
+    caption = (
+        "How to read it: right of the dotted line is more than untouched, which is better in the "
+        "upper row but for NLL, and worse in the lower row. Filled dots are masks on chosen heads, "
+        "open grey ones on random heads, squares on all heads; lines are 95% intervals."
+    )
+    return [Picture(qa_changes(result), caption)]

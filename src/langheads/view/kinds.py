@@ -220,6 +220,7 @@ KINDS: dict[str, Kind] = {
             "Does not show: that these heads were needed for the gain, unless random heads under a "
             "mask of their own stand beside them.",
         ),
+        pictures=drawn_of_replies.answers,
         tables=said_of_replies.qa_tables,
         summary=said_of_replies.qa_words,
         needs=("accuracy", "delta_accuracy"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from langheads.view.cells import decimal, with_interval
+from langheads.view.answers import UNTOUCHED, is_random, masks
+from langheads.view.cells import decimal, mean, with_interval
+from langheads.view.collapse import fallen
 from langheads.view.contents import RunFolder
 from langheads.view.said import effect_words
 from langheads.view.style import names
@@ -13,7 +15,6 @@ from langheads.view.switching import highest, share_interval
 from langheads.view.words import NONE, Table
 
 _TOP = 5
-_UNTOUCHED = "untouched"
 
 
 def offtarget_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
@@ -96,30 +97,60 @@ def switch_words(result: xr.Dataset, run: RunFolder) -> list[str]:
 def qa_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
     """Every measure under every condition, with the change against the untouched model."""
     measures = [str(name).removeprefix("delta_") for name in result if _is_change(str(name))]
+    beside = [name for name in measures if f"versus_random_{name}" in result]
     rows = []
     for condition in names(result, "condition"):
         at = result.sel(condition=condition)
         row = [condition]
         for name in measures:
             change = with_interval(at, f"delta_{name}")
-            row += [decimal(float(at[name])), NONE if condition == _UNTOUCHED else change]
+            row += [decimal(float(at[name])), NONE if condition == UNTOUCHED else change]
+            if name in beside:
+                nothing = not np.isfinite(float(at[f"versus_random_{name}"]))
+                row.append(NONE if nothing else with_interval(at, f"versus_random_{name}"))
         rows.append(row)
     header = ["condition"]
     for name in measures:
         unit = result[name].attrs.get("units", "unit unknown")
         header += [f"{name.replace('_', ' ')} ({unit})", "change"]
+        header += ["over random heads"] if name in beside else []
     caption = "Means over questions; changes with 95% intervals, paired by question."
     return [Table(caption, header, rows)]
 
 
 def qa_words(result: xr.Dataset, run: RunFolder) -> list[str]:
-    """What each mask does to accuracy."""
-    found = [
-        f"{condition} {with_interval(result.sel(condition=condition), 'delta_accuracy')}"
-        for condition in names(result, "condition")
-        if condition != _UNTOUCHED
-    ]
-    return [f"Change in accuracy, 95% interval: {'; '.join(found)}."] if found else []
+    """What each mask does to accuracy, beside random heads, and whether replies fell apart."""
+    found, fell = [], []
+    random = [name for name in masks(result) if is_random(name)]
+    for condition in masks(result):
+        at = result.sel(condition=condition)
+        if len(random) < 2 or condition not in random:
+            text = f"{condition} {with_interval(at, 'delta_accuracy')}"
+            if condition not in random and np.isfinite(at.get("versus_random_accuracy", np.nan)):
+                text += f", over random heads {with_interval(at, 'versus_random_accuracy')}"
+            found.append(text)
+        changes = {
+            name: float(at[f"delta_{name}"])
+            for name in ("repetition", "empty", "reply_nll")
+            if f"delta_{name}" in at
+        }
+        if how := fallen(changes):
+            fell.append(f"{condition} ({how})")
+    if len(random) > 1:
+        change = result.delta_accuracy.sel(condition=random).values
+        found.append(
+            f"{len(random)} sets of random heads {decimal(mean(change))} on average "
+            f"({decimal(change.min())} to {decimal(change.max())})"
+        )
+    if not found:
+        return []
+    words = [f"Change in accuracy, 95% interval: {'; '.join(found)}."]
+    if fell:
+        words.append(
+            f"Replies fell apart under {'; '.join(fell)}: there a change in accuracy says nothing "
+            "about the language."
+        )
+    return words
 
 
 def _is_change(name: str) -> bool:

@@ -29,6 +29,8 @@ METHODS = {
     "entropy": "Share of the norm, by entropy over languages",
     "random": "Random numbers",
 }
+# Behind marks and lines, which stand out more from the page than from the grey of empty cells.
+CLEAR = "rgba(0,0,0,0)"
 # A p-value below this counts as shown.
 LEVEL = 0.05
 

@@ -70,18 +70,45 @@ def make_transfer(languages, **attrs):
     return made("transfer", variables, coords, **settings | attrs)
 
 
-def make_qa(**attrs):
-    conditions = ["untouched", "mask", "random heads"]
+QA = {
+    "accuracy": (0.5, "share"),
+    "exact_match": (0.3, "share"),
+    "f1": (0.4, "share"),
+    "answer_nll": (2.0, "nats"),
+    "repetition": (0.05, "share of 4-grams"),
+    "prompt_copy": (0.2, "share of 4-grams"),
+    "empty": (0.01, "share"),
+    "reply_nll": (1.5, "nats per token"),
+}
+
+
+def make_qa(random=1, **attrs):
+    """Masks on language heads (+0.1), `random` sets of random heads (+0.01, ...), all heads.
+
+    Guards change 0.4 times as much.
+    """
+    conditions = ["untouched", "mask", "random heads", "all heads"]
+    steps = np.array([0, 0.1, 0.01, 0.2])
+    if random > 1:
+        conditions[2:3] = [f"random heads {k}" for k in range(random)]
+        steps = np.array([0, 0.1, *(0.01 * (k + 1) for k in range(random)), 0.2])
     variables = {}
-    for name, base, unit in (("accuracy", 0.5, "share"), ("answer_nll", 2.0, "nats")):
-        values = np.array([base, base + 0.1, base + 0.01])
-        delta = values - base
+    for i, (name, (base, unit)) in enumerate(QA.items()):
+        step = steps * (1.0 if i < 4 else 0.4)
+        at, units = "condition", {"units": unit}
         variables |= {
-            name: ("condition", values, {"units": unit}),
-            f"delta_{name}": ("condition", delta, {"units": unit}),
-            f"delta_{name}_low": ("condition", delta - 0.05, {"units": unit}),
-            f"delta_{name}_high": ("condition", delta + 0.05, {"units": unit}),
+            name: (at, base + step, units),
+            f"delta_{name}": (at, step, units),
+            f"delta_{name}_low": (at, step - 0.05, units),
+            f"delta_{name}_high": (at, step + 0.05, units),
         }
+        if random > 1:
+            beyond = np.where([x.startswith("random") for x in conditions], np.nan, step - 0.02)
+            variables |= {
+                f"versus_random_{name}": (at, beyond, units),
+                f"versus_random_{name}_low": (at, beyond - 0.04, units),
+                f"versus_random_{name}_high": (at, beyond + 0.04, units),
+            }
     return made("qa", variables, {"condition": conditions}, **{"language": "hi"} | attrs)
 
 

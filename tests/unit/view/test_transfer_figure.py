@@ -60,6 +60,7 @@ def test_the_sweep_passes_through_gate_1():
             conditions,
             rng.normal(size=(len(conditions), 5, 2, 2)),
             rng.integers(-1, 2, size=(len(conditions), 5)),
+            rng.random(size=(len(conditions), 5, 4)),
             np.zeros(5, dtype=bool),
             {},
         )
