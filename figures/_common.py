@@ -34,11 +34,17 @@ RUN: Path = _given.run
 
 def result(name: str, kind: str, verb: str) -> xr.Dataset:
     """A result of the run folder, or one line that says how to make it."""
-    _require(name, verb)
     try:
-        return load_result(RUN / name, kind)
+        return load_result(file(name, verb), kind)
     except LangheadsError as error:
         stop(str(error))
+
+
+def file(name: str, verb: str) -> Path:
+    """A file of the run folder."""
+    if not (RUN / name).is_file():
+        stop(f"{RUN / name} is missing; `{verb}` makes it")
+    return RUN / name
 
 
 def heads(verb: str = "langheads select RUN/scores.nc --out RUN/heads.json") -> LanguageHeads:
@@ -48,9 +54,8 @@ def heads(verb: str = "langheads select RUN/scores.nc --out RUN/heads.json") -> 
 
 def loaded(kind: Any, name: str, verb: str) -> Any:
     """What a class reads from a JSON file of the run folder."""
-    _require(name, verb)
     try:
-        return kind.load(RUN / name)
+        return kind.load(file(name, verb))
     except LangheadsError as error:
         stop(str(error))
 
@@ -76,25 +81,42 @@ def titled(figure: go.Figure, title: str, of: Any, note: str = "") -> None:
     )
 
 
-def write(figure: go.Figure, name: str) -> None:
-    """Write a figure as HTML, and as SVG, PDF and PNG where a Chrome is found."""
+def table(columns: dict[str, list[str]], widths: list[int] | None = None) -> go.Figure:
+    """A table that shows all its rows: a heading may take two lines, a row one."""
+    head, row, top, below = 46, 26, 96, 22
+    figure = go.Figure(
+        go.Table(
+            header={"values": list(columns), "align": "left", "height": head},
+            cells={"values": list(columns.values()), "align": "left", "height": row},
+            columnwidth=widths,
+        )
+    )
+    rows = max(map(len, columns.values()))
+    return figure.update_layout(
+        height=top + head + row * rows + below, margin={"t": top, "b": 20, "l": 20, "r": 20}
+    )
+
+
+def write(
+    figure: go.Figure,
+    name: str,
+    kinds: tuple[str, ...] = ("svg", "pdf", "png"),
+    scale: float = 1.0,
+) -> None:
+    """Write a figure as HTML, and as pictures where a Chrome is found."""
     _given.out.mkdir(parents=True, exist_ok=True)
     path = _given.out / f"{name}.html"
     figure.write_html(path, include_plotlyjs="directory")
     print(path)
     if _given.html_only:
         return
-    files = [path.with_suffix(f".{kind}") for kind in ("svg", "pdf", "png")]
+    files = [path.with_suffix(f".{kind}") for kind in kinds]
     try:
         size = {"width": figure.layout.width, "height": figure.layout.height}
-        pio.write_images([figure] * len(files), files, **size)
+        pio.write_images([figure] * len(files), files, scale=scale, **size)
     except (ValueError, RuntimeError, ImportError) as error:
         # kaleido is not installed, or it found no Chrome.
-        print(f"no SVG, PDF, PNG: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        missing = ", ".join(kind.upper() for kind in kinds)
+        print(f"no {missing}: {str(error).strip().splitlines()[0]}", file=sys.stderr)
         return
     print(*files, sep="\n")
-
-
-def _require(name: str, verb: str) -> None:
-    if not (RUN / name).is_file():
-        stop(f"{RUN / name} is missing; `{verb}` makes it")

@@ -8,7 +8,6 @@ F1 57.4 to 71.7, 50.2 to 80.3, 70.2 to 85.6, 81.5 to 81.5, 59.0 to 69.1. Reads o
 """
 
 import _common
-import plotly.graph_objects as go
 
 from langheads.view.style import literal, names
 
@@ -19,7 +18,8 @@ PUBLISHED = {
     "ja": (0.99, 1.00, 81.5, 81.5),
     "th": (0.78, 1.00, 59.0, 69.1),
 }
-found = _common.result("offtarget.nc", "offtarget", "python analyses/offtarget.py")
+verb = f"python analyses/offtarget.py && cp results/offtarget.nc {_common.RUN}"
+found = _common.result("offtarget.nc", "offtarget", verb)
 conditions = names(found, "condition")
 off = "suspect off" if "suspect off" in conditions else "rivals off"
 random = "random suspect off" if off == "suspect off" else "random off"
@@ -47,14 +47,8 @@ for i, what in enumerate(("nothing off (share)", "English heads off (share)")):
 columns["published: BERTScore F1 (0 to 100)"] = [
     "{2} to {3}".format(*PUBLISHED[x]) if x in PUBLISHED else "–" for x in languages
 ]
-figure = go.Figure(
-    go.Table(
-        header={"values": list(columns), "align": "left"},
-        cells={"values": list(columns.values()), "align": "left", "height": 26},
-        columnwidth=[60, *[120] * (len(columns) - 1)],
-    )
-)
+figure = _common.table(columns, widths=[60, *[120] * (len(columns) - 1)])
 note = f"replies stray into {literal(found.attrs['suspect'])}; 95% intervals; published: Mistral-7B"
 _common.titled(figure, "Replies in the wanted language (share of replies)", found, note)
-figure.update_layout(width=1100, height=190 + 27 * len(languages), margin={"l": 20, "r": 20})
+figure.update_layout(width=1100)
 _common.write(figure, "offtarget-table")

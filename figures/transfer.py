@@ -38,14 +38,16 @@ for name, label, colour in (
             hovertemplate=f"%{{x}}, {label}: %{{y:+.1f}} points<extra></extra>",
         )
     )
-for label, value in (("A's fact", 10), ("B's fact", -12)):
+for label, value, shape in (("A's fact", 10, ""), ("B's fact", -12, "/")):
     figure.add_trace(
         go.Bar(
             x=["published"],
             y=[value],
             text=[f"about {value:+d}"],
+            textposition="outside",
+            cliponaxis=False,
             name=f"published, answers with {label}",
-            marker=_common.PUBLISHED,
+            marker=_common.PUBLISHED | {"pattern": {"shape": shape, "fgcolor": COLOURWAY[1]}},
             hovertemplate=f"published, {label}: about %{{y:+d}} points<extra></extra>",
         )
     )

@@ -8,7 +8,6 @@ with mask 61.1, with a mask on random heads 56.2; Llama-3.2-3B 33.0 and 36.8; Mi
 """
 
 import _common
-import plotly.graph_objects as go
 
 from langheads.view.style import literal, names
 
@@ -21,9 +20,8 @@ PUBLISHED = (
     ("Mistral-7B", 22.5, "untouched"),
     ("Mistral-7B", 29.0, "mask"),
 )
-found = _common.result(
-    "qa.nc", "qa", "langheads adapt MODEL --heads heads.json --qa QA --out qa.nc"
-)
+verb = "langheads evaluate-qa MODEL --qa QA --language L --mask mask.json --out qa.nc"
+found = _common.result("qa.nc", "qa", verb)
 rows = []
 for condition in names(found, "condition"):
     at = found.sel(condition=condition)
@@ -37,13 +35,8 @@ for condition in names(found, "condition"):
     rows.append(("ours", model, literal(condition), accuracy, change))
 rows += [("published", model, what, f"{value:.1f}", "–") for model, value, what in PUBLISHED]
 header = ["source", "model", "condition", "accuracy (%)", "change (points, 95% interval)"]
-figure = go.Figure(
-    go.Table(
-        header={"values": header, "align": "left"},
-        cells={"values": list(zip(*rows, strict=True)), "align": "left", "height": 26},
-    )
-)
+figure = _common.table(dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)))
 note = f"language {literal(found.attrs.get('language', '?'))}; published: mean over languages"
 _common.titled(figure, "Right answers under a soft head mask (accuracy in %)", found, note)
-figure.update_layout(width=860, height=190 + 27 * len(rows), margin={"l": 20, "r": 20})
+figure.update_layout(width=860)
 _common.write(figure, "xquad-mask")

@@ -1,44 +1,20 @@
 """Every figure script on a made-up run: it reads, loads no model, and says units on every axis."""
 
-import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import xarray as xr
 
 from langheads.results import save
+from tests.unit.figure_scripts import (
+    SCRIPTS,
+    check_drawn,
+    check_published,
+    check_units,
+    figures_in,
+    run_scripts,
+)
 from tests.unit.view.made_up_results import PROVENANCE, write_full_run
-
-FIGURES = Path(__file__).parents[2] / "figures"
-SCRIPTS = sorted(path.stem for path in FIGURES.glob("*.py") if path.stem not in ("_common", "demo"))
-# Runs scripts one after another in one process, as importing plotly takes seconds.
-PROGRAM = """
-import json, runpy, sys
-folder, run, out, *scripts = sys.argv[1:]
-sys.path.insert(0, folder)
-said = {}
-for script in scripts:
-    sys.argv = [script, run, "--out", out, "--html-only"]
-    sys.modules.pop("_common", None)
-    try:
-        runpy.run_path(f"{folder}/{script}.py")
-    except SystemExit as end:
-        said[script] = str(end)
-print(json.dumps([said, sorted({name.split(".")[0] for name in sys.modules})]))
-"""
-# What a quantity is counted in, or a category that has no unit.
-UNIT = re.compile(r"\(.+\)|^layer$|^head$|^class$|language|log p|share|a$|b$|gate|fact", re.I)
-
-
-def run_scripts(run, out):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM, FIGURES, run, out, *SCRIPTS],
-        capture_output=True, text=True, timeout=240, check=True,
-    )  # fmt: skip
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
@@ -55,42 +31,14 @@ def made(tmp_path_factory):
     return folder / "out", said, modules
 
 
-def figures_in(path):
-    """Data and layout of a figure's page, as plotly.js is given them."""
-    text = path.read_text("utf-8")
-    call = text[text.index("Plotly.newPlot(") :]
-    decode = json.JSONDecoder()
-    data, end = decode.raw_decode(call, call.index("["))
-    layout, _ = decode.raw_decode(call, call.index("{", end))
-    return data, layout
-
-
 def test_every_script_draws_and_none_loads_a_model(made):
-    out, said, modules = made
-    assert said == {}
-    assert not {"torch", "transformers", "transformer_lens"} & set(modules)
-    written = {path.stem for path in out.glob("*.html")}
-    assert len(SCRIPTS) == 9
-    assert len(written) == len(SCRIPTS) + 1  # transfer draws two
-    assert {name.split("-")[0] for name in written} == {name.split("_")[0] for name in SCRIPTS}
+    check_drawn(*made)
 
 
-def test_titles_and_axes_carry_units(made):
+def test_titles_and_axes_carry_units_and_published_numbers_are_marked(made):
     for path in made[0].glob("*.html"):
-        data, layout = figures_in(path)
-        assert layout["title"]["text"], path
-        if data[0]["type"] == "table":
-            heads = data[0]["header"]["values"]
-            assert any(UNIT.search(text) for text in heads), path
-            continue
-        titles = {
-            name: axis["title"]["text"]
-            for name, axis in layout.items()
-            if re.fullmatch(r"[xy]axis\d*", name) and axis.get("title", {}).get("text")
-        }
-        assert {name[0] for name in titles} == {"x", "y"}, path
-        for text in titles.values():
-            assert UNIT.search(text), (path, text)
+        check_units(path)
+        check_published(path)
 
 
 def test_numbers_are_ours_and_published_ones_are_marked(made):

@@ -1,0 +1,145 @@
+"""Runs the scripts of figures/ on a run folder, and reads the pages that they write."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+FIGURES = Path(__file__).parents[2] / "figures"
+SCRIPTS = sorted(path.stem for path in FIGURES.glob("*.py") if path.stem != "_common")
+# What each draws; a script more or a figure less must be noticed.
+DRAWN = {
+    "class_counts": {"class-counts"},
+    "demo": {"demo-head-map", "demo-specificity", "demo-overlap", "demo-off-target"},
+    "general_heads": {"general-heads"},
+    "head_map": {"head-map"},
+    "heads_per_layer": {"heads-per-layer"},
+    "logit_lens": {"logit-lens"},
+    "offtarget_table": {"offtarget-table"},
+    "perplexity_matrix": {"perplexity-matrix"},
+    "transfer": {"transfer-matrix", "transfer-points"},
+    "xquad_mask": {"xquad-mask"},
+}
+# Runs scripts one after another in one process, as importing plotly takes seconds.
+PROGRAM = """
+import json, runpy, sys
+folder, run, out, *scripts = sys.argv[1:]
+sys.path.insert(0, folder)
+said = {}
+for script in scripts:
+    sys.argv = [script, run, "--out", out, "--html-only"]
+    sys.modules.pop("_common", None)
+    try:
+        runpy.run_path(f"{folder}/{script}.py")
+    except SystemExit as end:
+        said[script] = str(end)
+print(json.dumps([said, sorted({name.split(".")[0] for name in sys.modules})]))
+"""
+# What a quantity is counted in, or a category or coefficient that has no unit.
+UNIT = re.compile(
+    r"\(.+\)|^layer$|^head$|^class$|^a$|^b$|^spearman$|language|nats|share|text of|heads of", re.I
+)
+# Numbers of the two papers, as the scripts show them.
+PUBLISHED = {
+    "general-heads": ["78.5", "66.2", "77.7"],
+    "offtarget-table": [
+        *("0.67", "0.35", "0.74", "0.99", "0.78", "57.4 to 71.7", "50.2 to 80.3"),
+        *("70.2 to 85.6", "81.5 to 81.5", "59.0 to 69.1"),
+    ],
+    "transfer-points": ["+10", "-12"],
+    "xquad-mask": ["55.3", "61.1", "56.2", "33.0", "36.8", "22.5", "29.0"],
+}
+
+
+def run_scripts(run, out):
+    """What each failing script said, and the packages that all of them imported."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM, FIGURES, run, out, *SCRIPTS],
+        capture_output=True, text=True, timeout=240, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def check_drawn(out, said, modules):
+    """Every script drew what it is for, and none loaded a model."""
+    assert said == {}
+    assert not {"torch", "transformers", "transformer_lens", "safetensors"} & set(modules)
+    assert list(DRAWN) == SCRIPTS
+    assert {path.stem for path in out.glob("*.html")} == set.union(*DRAWN.values())
+
+
+def figures_in(path):
+    """Data and layout of a figure's page, as plotly.js is given them."""
+    text = path.read_text("utf-8")
+    call = text[text.index("Plotly.newPlot(") :]
+    decode = json.JSONDecoder()
+    data, end = decode.raw_decode(call, call.index("["))
+    layout, _ = decode.raw_decode(call, call.index("{", end))
+    return data, layout
+
+
+def numbers(values):
+    """A list of plotly's, or its binary form, as an array."""
+    if not isinstance(values, dict):
+        return np.array(values, dtype=float)
+    flat = np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"])
+    return flat.reshape([int(n) for n in str(values.get("shape", len(flat))).split(",")])
+
+
+def check_units(path):
+    """A title, and on each axis, colour bar or table what is counted, and in what."""
+    data, layout = figures_in(path)
+    assert layout["title"]["text"], path
+    if data[0]["type"] == "table":
+        assert any(UNIT.search(text) for text in data[0]["header"]["values"]), path
+        return
+    titles = {
+        name: axis["title"]["text"]
+        for name, axis in layout.items()
+        if re.fullmatch(r"[xy]axis\d*", name) and axis.get("title", {}).get("text")
+    }
+    wanted = {"x"} if path.stem == "demo-off-target" else {"x", "y"}  # its bars have names
+    assert {name[0] for name in titles} == wanted, path
+    bars = [
+        holder["colorbar"]["title"]["text"]
+        for holder in (*data, *(layout[name] for name in layout if name.startswith("coloraxis")))
+        if "colorbar" in holder
+    ]
+    if any(trace["type"] == "heatmap" for trace in data):
+        assert bars, path
+    for text in (*titles.values(), *bars):
+        assert UNIT.search(text), (path, text)
+
+
+def check_published(path):
+    """The papers' numbers are there, all under the word, their bars open; ours are neither."""
+    data, _ = figures_in(path)
+    marked, rest = [], []
+    for trace in data:
+        if trace["type"] == "table":
+            columns = dict(zip(trace["header"]["values"], trace["cells"]["values"], strict=True))
+            if "source" in columns:
+                for row in zip(*columns.values(), strict=True):
+                    (marked if row[0] == "published" else rest).append(row[-2])
+            else:
+                for name, cells in columns.items():
+                    (marked if name.startswith("published") else rest).extend(cells)
+        elif "published" in (trace.get("name") or ""):
+            marked.extend(trace["text"])
+            assert trace["marker"]["color"] == "rgba(0,0,0,0)"
+            assert trace["marker"]["line"]["width"] > 0
+            assert "published" in trace["hovertemplate"]
+        else:
+            is_open = trace.get("marker", {}).get("color") == "rgba(0,0,0,0)"
+            assert not (is_open and trace["type"] == "bar"), path
+            rest.extend(trace.get("text") or [])
+    # As ours may be equal by chance, only that none of the papers' is missing can be asked.
+    shown = " ".join(map(str, marked))
+    for number in PUBLISHED.get(path.stem, []):
+        assert number in shown, (path, number)
+    assert bool(marked) == (path.stem in PUBLISHED), path
+    assert not any("published" in str(text) for text in rest), path
