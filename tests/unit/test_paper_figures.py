@@ -17,16 +17,21 @@ from tests.unit.figure_scripts import (
 from tests.unit.view.made_up_results import PROVENANCE, write_full_run
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("figures")
-    run = write_full_run(folder / "run")
+def write_made_up_run(folder):
+    run = write_full_run(folder)
     lens = xr.Dataset(
         {"logit": (("condition", "depth", "answer"), [[[0.0, 1.0], [2.0, 1.0]]])},
         coords={"condition": ["untouched"], "depth": ["0_pre", "final"], "answer": ["a", "b"]},
         attrs=PROVENANCE | {"kind": "logit-lens", "prompt": "x\ny"},
     )
     save(lens, run / "logit-lens.nc")
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figures")
+    run = write_made_up_run(folder / "run")
     said, modules = run_scripts(run, folder / "out")
     return folder / "out", said, modules
 
