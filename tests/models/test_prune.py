@@ -11,6 +11,7 @@ import transformers
 
 import langheads
 from langheads.errors import InputError, ModelError, ProvenanceError
+from langheads.experiments.pruning_loss import random_heads
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.model import gated, head_shape
 from tests.models.zoo import NAMES, hugging_face, pad, projection, tokens_of, w_o
@@ -144,7 +145,7 @@ def test_demo_with_losses(tmp_path):
     heads = language_heads(shape, zh=["L1H3", "L2H4"], ru=["L1H4", "L2H3"], general=["L0H0"])
     texts = {language: grammar.documents(language, 6) for language in ("zh", "de")}
     account = langheads.prune(
-        model, heads, drop=["zh"], out=tmp_path / "deep" / "pruned", text=texts, docs=3
+        model, heads, drop=["zh"], out=tmp_path / "deep" / "pruned", text=texts, docs=3, controls=4
     )
     network = plain(tmp_path / "deep" / "pruned")
     tokens = model.to_tokens(texts["zh"][0])
@@ -175,6 +176,32 @@ def test_demo_with_losses(tmp_path):
         se = np.sqrt(3 / 2 * ((rises - mean * sizes) ** 2).sum()) / sizes.sum()
         ends = (told["rise"], told["rise_low"], told["rise_high"])
         assert ends == pytest.approx((mean, mean - 1.96 * se, mean + 1.96 * se), rel=1e-3, abs=1e-6)
+    # Random heads, with their slices of W_O zeroed by hand in plain transformers.
+    assert account["controls"] == 4
+    random = random_heads(heads.specific["zh"], 4, 0)
+    assert [some.per_layer() for some in random] == [heads.specific["zh"].per_layer()] * 4
+    d_head = untouched.config.hidden_size // untouched.config.num_attention_heads
+    rises = {language: [] for language in texts}
+    for some in random:
+        by_hand = plain(model.tokenizer.name_or_path)
+        for layer, head in some:
+            columns = slice(head * d_head, (head + 1) * d_head)
+            by_hand.model.layers[layer].self_attn.o_proj.weight.data[:, columns] = 0
+        for language in texts:
+            nll, size = 0.0, 0
+            for text in corpus.back(3)[language]:
+                row = model.to_tokens(text)
+                with torch.no_grad():
+                    nll += by_hand(row, labels=row).loss.item() * (row.shape[1] - 1)
+                size += len(text.encode())
+            rises[language].append(nll / size - account["nats_per_byte"][language]["before"])
+    for language, sets in rises.items():
+        told = account["nats_per_byte"][language]
+        assert told["control_mean"] == pytest.approx(np.mean(sets), abs=1e-5)
+        assert told["control_low"] == pytest.approx(np.quantile(sets, 0.025), abs=1e-5)
+        assert told["control_high"] == pytest.approx(np.quantile(sets, 0.975), abs=1e-5)
+        assert told["control_p"] == (1 + sum(x >= told["rise"] for x in sets)) / 5
+    assert account["nats_per_byte"]["zh"]["control_p"] == 0.2
     rise = {k: v["after"] - v["before"] for k, v in account["nats_per_byte"].items()}
     assert rise["zh"] > 20 * abs(rise["de"])
     # The tokenizer is the one that was read, and the same to langheads.

@@ -165,7 +165,8 @@ def test_evaluate_without_a_mask(verb, tiny_folder, questions, out):
 def test_prune(verb, tiny_folder, tiny, texts_folder, heads, out):
     code, printed, error = verb(
         "prune", tiny_folder, "--heads", heads, "--drop", "zh,hi", "--out", out / "pruned",
-        "--text", texts_folder, "--languages", "zh,hi", "--docs", "2", "--device", "cpu",
+        "--text", texts_folder, "--languages", "zh,hi", "--docs", "2", "--controls", "3",
+        "--device", "cpu",
     )  # fmt: skip
     assert (code, printed.strip()) == (0, str(out / "pruned")), error
     lines = error.splitlines()
@@ -178,6 +179,7 @@ def test_prune(verb, tiny_folder, tiny, texts_folder, heads, out):
         loss = account["nats_per_byte"][language]
         told = f"{language}: {loss['before']:.4f} -> {loss['after']:.4f} nats per byte"
         told += f", {loss['rise']:+.4f} [{loss['rise_low']:+.4f}, {loss['rise_high']:+.4f}]"
+        told += f"; random heads {loss['control_mean']:+.4f}, p {loss['control_p']:.3f}"
         assert told in lines
         assert loss["rise"] == pytest.approx(loss["after"] - loss["before"], abs=1e-6)
         assert loss["rise_low"] < loss["rise"] < loss["rise_high"]
@@ -252,6 +254,7 @@ def test_what_evaluate_refuses(verb, tiny_folder, questions, heads, out, argumen
         (["--heads", "none.json"], "cannot read none.json"),
         (["--text", "none"], "none"),
         (["--text", "TEXTS", "--docs", "0"], "0 documents asked for"),
+        (["--controls", "1"], "1 controls asked for; 0 or at least 2 are needed"),
         (["--out", "FULL"], "it is a folder that is not empty; name a new folder"),
     ],
 )

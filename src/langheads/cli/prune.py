@@ -11,6 +11,7 @@ from langheads.cli.app import app
 from langheads.cli.options import (
     BatchOpt,
     BosOpt,
+    ControlsOpt,
     LanguagesOpt,
     Loader,
     budget,
@@ -32,6 +33,7 @@ def prune(
     languages: LanguagesOpt = None,
     docs: Annotated[int, typer.Option(help="Documents a language.")] = 100,
     max_tokens: Annotated[int | None, typer.Option(help="By default that of the scores.")] = None,
+    controls: ControlsOpt = 20,
     seed: Annotated[int | None, typer.Option(help="By default that of the scores.")] = None,
     bos: BosOpt = None,
     batch_tokens: BatchOpt = "auto",
@@ -61,6 +63,7 @@ def prune(
         text=corpus,
         docs=docs,
         max_tokens=max_tokens,
+        controls=controls,
         seed=seed,
         bos=bos,
         batch_tokens=budget(batch_tokens),
@@ -79,5 +82,7 @@ def prune(
         told = f"{language}: {loss['before']:.4f} -> {loss['after']:.4f} nats per byte"
         if loss["rise_low"] is not None:
             told += f", {loss['rise']:+.4f} [{loss['rise_low']:+.4f}, {loss['rise_high']:+.4f}]"
+        if "control_mean" in loss:
+            told += f"; random heads {loss['control_mean']:+.4f}, p {loss['control_p']:.3f}"
         typer.echo(told, err=True)
     typer.echo(out)

@@ -12,23 +12,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.errors import InputError, ModelError
-from langheads.experiments.held_out import check_held_out
+from langheads.experiments.pruning_loss import held_out, losses_before_and_after, random_heads
 from langheads.experiments.specificity import GENERAL
 from langheads.experiments.steering import heads_of, require_heads_of
 from langheads.files import check_writable
 from langheads.heads import HeadSet, LanguageHeads
-from langheads.model import describe, document_nll, load, map_documents, tokenize_languages
+from langheads.model import describe, load
 from langheads.model.pruned import Pruned, differs_from_gates, without_heads, wrong_slices
 from langheads.results import provenance
-from langheads.stats import paired_ratio
-from langheads.text import Corpus, Documents, read_texts
+from langheads.text import Corpus
 
 ACCOUNT = "pruned.json"
 logger = logging.getLogger("langheads")
@@ -44,6 +41,7 @@ def prune(
     languages: Iterable[str] | None = None,
     docs: int | None = 100,
     max_tokens: int | None = None,
+    controls: int = 20,
     seed: int | None = None,
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
@@ -67,7 +65,9 @@ def prune(
         languages: of the text; all by default.
         docs: documents a language; None for all.
         max_tokens: documents are cut here; by default where they were for the scores.
-        seed: order of documents; by default that of the scores.
+        controls: random head sets, as many heads in each layer, whose loss at gate 0 stands beside
+            that of the pruned model; 0 or at least 2. They take most of the time.
+        seed: order of documents, and of the random heads; by default that of the scores.
         bos: prepend BOS; by default as for the scores.
         batch_tokens: tokens a forward, padding included.
         allow_overlap: measure on scored documents all the same; recorded.
@@ -77,9 +77,9 @@ def prune(
         ``zeroed``; ``kept`` old numbers of each layer's heads where some were cut;
         ``parameters_zeroed``,
         ``parameters_saved`` and ``bytes_saved`` (0 where nothing was cut); with texts,
-        ``nats_per_byte`` of every language ``before`` and ``after``, its ``rise`` and the ends
-        ``rise_low`` and ``rise_high`` of the rise's 95% interval over paired documents (rise and
-        1.96 standard errors of a ratio, see `langheads.stats`; None for one document);
+        ``nats_per_byte`` of every language ``before`` and ``after``, its ``rise`` with interval,
+        and what random heads do, see `langheads.experiments.pruning_loss`, and how many
+        ``controls``;
         ``provenance``.
 
     Raises:
@@ -90,6 +90,7 @@ def prune(
         ProvenanceError: heads of another model, or texts they were scored on.
 
     Memory: two copies of the weights on the CPU, one after the other.
+    Cost: with texts, 2 + controls forwards of every document.
 
     Example:
         >>> account = prune(model, heads, drop=["zh"], out="without-zh")  # doctest: +SKIP
@@ -109,9 +110,11 @@ def prune(
         raise InputError(
             f"{', '.join(names)} have all {len(removed)} heads of the model; some must be left"
         )
+    if controls < 0 or controls == 1:
+        raise InputError(f"{controls} controls asked for; 0 or at least 2 are needed")
     texts = None
     if text is not None:
-        texts = _proof(
+        texts = held_out(
             model, heads, text, languages=languages, docs=docs, max_tokens=max_tokens, seed=seed,
             bos=bos, allow_overlap=allow_overlap,
         )  # fmt: skip
@@ -143,12 +146,16 @@ def prune(
         account["logits_differ_by"] = _check_saved(model, removed, folder, names, kept)
         if texts is not None:
             after = load(folder, dtype=model.cfg.dtype, device=str(model.cfg.device))
-            account["nats_per_byte"] = _before_and_after(model, after, texts[1], batch_tokens)
-        corpus = Corpus({}, "none", 0) if texts is None else texts[0]
+            random = random_heads(removed, controls, texts.corpus.seed)
+            account["controls"] = controls
+            account["nats_per_byte"] = losses_before_and_after(
+                model, after, random, texts.documents, batch_tokens
+            )
+        corpus = Corpus({}, "none", 0) if texts is None else texts.corpus
         account["provenance"] = provenance("pruned", described, corpus) | {
             "heads": heads.provenance,
             "rule": heads.rule,
-            **({} if texts is None else {"overlap": texts[2]}),
+            **({} if texts is None else {"overlap": texts.overlap}),
         }
         (folder / ACCOUNT).write_text(json.dumps(account, ensure_ascii=False, indent=1), "utf-8")
     return account
@@ -164,69 +171,6 @@ def _removals(pruned: Pruned, removed: HeadSet) -> dict[str, Any]:
         "parameters_saved": pruned.parameters_saved,
         "bytes_saved": pruned.bytes_saved,
     }
-
-
-def _proof(
-    model: TransformerBridge,
-    heads: LanguageHeads,
-    text: str | Path | Mapping[str, Sequence[str]] | Corpus,
-    *,
-    languages: Iterable[str] | None,
-    docs: int | None,
-    max_tokens: int | None,
-    seed: int | None,
-    bos: bool | None,
-    allow_overlap: bool,
-) -> tuple[Corpus, dict[str, Documents], int]:
-    """Texts from the back of their order, their tokens, and how many of them were scored."""
-    if docs is not None and docs < 1:
-        raise InputError(f"{docs} documents asked for; at least 1 is needed")
-    scored = heads.provenance
-    seed = int(scored.get("seed", 0)) if seed is None else seed
-    corpus = read_texts(text, languages=languages, seed=seed)
-    used = corpus.back(docs)
-    overlap = check_held_out(used, scored, allow_overlap=allow_overlap)
-    max_tokens = int(scored.get("max_tokens", 2048)) if max_tokens is None else max_tokens
-    if bos is None and "bos" in scored:
-        bos = bool(scored["bos"])
-    documents = tokenize_languages(model, used, max_tokens=max_tokens, bos=bos)
-    return corpus, documents, overlap
-
-
-def _before_and_after(
-    before: TransformerBridge,
-    after: TransformerBridge,
-    documents: Mapping[str, Documents],
-    batch_tokens: int | str,
-) -> dict[str, dict[str, float | None]]:
-    found: dict[str, dict[str, float | None]] = {}
-    with tqdm(total=2 * sum(map(len, documents.values())), unit="doc", desc="prune") as bar:
-        for language, of_language in documents.items():
-            on, off = (
-                _losses(network, of_language, batch_tokens, bar) for network in (before, after)
-            )
-            size = of_language.n_bytes.sum()
-            rise, se = map(float, paired_ratio(on, off, of_language.n_bytes))
-            found[language] = {
-                "before": float(on.sum() / size),
-                "after": float(off.sum() / size),
-                "rise": rise,
-                # JSON has no NaN.
-                "rise_low": rise - 1.96 * se if np.isfinite(se) else None,
-                "rise_high": rise + 1.96 * se if np.isfinite(se) else None,
-            }
-    return found
-
-
-def _losses(
-    model: TransformerBridge, documents: Documents, batch_tokens: int | str, bar: tqdm
-) -> np.ndarray:
-    @torch.no_grad()
-    def measure(tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        return document_nll(model, tokens, lengths)
-
-    nll = map_documents(model, documents, measure, batch_tokens=batch_tokens, progress=bar)
-    return nll.double().numpy()
 
 
 def _check_saved(
