@@ -104,12 +104,13 @@ def test_adapt_then_evaluate(verb, tiny_folder, tiny, records, questions, heads,
     assert f"L1H2: {mask.values[0]:.4f}" in error.splitlines()
     assert error.count("nats per answer token") == 2 + len(mask.losses["validation"])
 
-    # In another language, of which the questions seen in this one are left out.
-    for language in ("hi", "en"):
+    # In another language, of which the questions seen in this one are left out: no masks of
+    # random heads are trained there unless asked for.
+    for language, further in (("hi", ["--controls", "0"]), ("en", [])):
         code, printed, error = verb(
             "evaluate-qa", tiny_folder, "--qa", questions, "--language", language,
             "--mask", out / "mask.json", "--out", out / f"{language}.nc", "--device", "cpu",
-            "--max-new-tokens", "3", "--bootstraps", "20",
+            "--max-new-tokens", "3", "--bootstraps", "20", *further,
         )  # fmt: skip
         assert (code, printed.strip()) == (0, str(out / f"{language}.nc")), error
         found = langheads.load_result(out / f"{language}.nc", "qa")
@@ -149,6 +150,22 @@ def test_evaluate_beside_random_heads(verb, tiny_folder, tiny, records, question
     versus = (nll.sel(condition=names[1]) - nll.sel(condition=names[2])).item()
     (told,) = [line for line in error.splitlines() if line.startswith("answer_nll, language")]
     assert told.startswith(f"answer_nll, language heads over random heads: {versus:+.4f} [")
+
+
+def test_random_heads_stand_beside_a_mask_unless_told_otherwise(
+    verb, tiny_folder, tiny, records, questions, out
+):
+    arguments = {"train": 4, "epochs": 1, "batch_size": 2}
+    mask = langheads.adapt(tiny, ["L1H2", "L0H3"], records, language="hi", **arguments)
+    mask.save(out / "mask.json")
+    code, _, error = verb(
+        "evaluate-qa", tiny_folder, "--qa", questions, "--language", "hi", "--mask",
+        out / "mask.json", "--out", out / "q.nc", "--device", "cpu", "--max-new-tokens", "2",
+    )  # fmt: skip
+    assert code == 0, error
+    found = langheads.load_result(out / "q.nc", "qa")
+    random = [f"random heads {k}" for k in range(3)]
+    assert found.condition.values.tolist() == ["untouched", "language heads", *random, "all heads"]
 
 
 def test_evaluate_without_a_mask(verb, tiny_folder, questions, out):

@@ -90,8 +90,12 @@ def evaluate_qa(
     out: Annotated[Path, typer.Option(help="Result, e.g. qa.nc.")],
     mask: Annotated[Path | None, typer.Option(help="What adapt wrote.")] = None,
     controls: Annotated[
-        int, typer.Option(help="Masks of random heads trained alike, beside one of all heads.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            help="Masks of random heads trained alike, beside one of all heads; default: 3 with a "
+            "mask in its own language and settings, else 0."
+        ),
+    ] = None,
     docs: Annotated[int | None, typer.Option(help="Questions; default: all.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Length limit of a reply.")] = 10,
     template: Annotated[
@@ -114,18 +118,19 @@ def evaluate_qa(
     from langheads.errors import InputError
 
     settings = {"template": template, "max_tokens": max_tokens, "bos": bos}
-    if controls:
-        refused = [name for name, value in settings.items() if value is not None]
-        refused += ["allow_overlap"] if allow_overlap else []
-        if mask is None or refused or controls < 0:
-            spelled = ", ".join("--" + name.replace("_", "-") for name in refused)
-            raise InputError(
-                f"--controls {controls} asked for with {spelled or 'no settings of its own'}; it "
-                "takes a number from 0, needs --mask, and uses that mask's own settings and "
-                "held-out questions"
-            )
+    refused = [name for name, value in settings.items() if value is not None]
+    refused += ["allow_overlap"] if allow_overlap else []
+    if controls and (mask is None or refused or controls < 0):
+        spelled = ", ".join("--" + name.replace("_", "-") for name in refused)
+        raise InputError(
+            f"--controls {controls} asked for with {spelled or 'no settings of its own'}; it "
+            "takes a number from 0, needs --mask, and uses that mask's own settings and "
+            "held-out questions"
+        )
 
     gates = None if mask is None else langheads.HeadMask.load(mask)
+    if controls is None:
+        controls = 3 if gates is not None and gates.language == language and not refused else 0
     questions = langheads.read_questions(qa, languages=[language], seed=seed)
     shared = {
         "language": language,
