@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from langheads.view.offtarget import off_target_bars, off_target_guards
     from langheads.view.overlap import language_overlap
     from langheads.view.page import report
+    from langheads.view.pruned import pruned_losses
     from langheads.view.softmask import mask_training
     from langheads.view.switching import switch_rate_bars
     from langheads.view.transfer import transfer_matrix, transfer_sweep
@@ -34,6 +35,7 @@ _HOME = {
     "mask_training": "softmask",
     "off_target_bars": "offtarget",
     "off_target_guards": "offtarget",
+    "pruned_losses": "pruned",
     "qa_changes": "answers",
     "report": "page",
     "score_against_knockout": "comparison",
@@ -58,6 +60,7 @@ __all__ = [
     "mask_training",
     "off_target_bars",
     "off_target_guards",
+    "pruned_losses",
     "qa_changes",
     "report",
     "score_against_knockout",

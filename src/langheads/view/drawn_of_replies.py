@@ -11,6 +11,7 @@ from langheads.view.drawn import effects
 from langheads.view.lens import logit_lens
 from langheads.view.looks import transfer_attention
 from langheads.view.offtarget import off_target_bars, off_target_guards
+from langheads.view.pruned import Pruning, pruned_losses
 from langheads.view.sections import Picture
 from langheads.view.style import names
 from langheads.view.switching import switch_rate_bars
@@ -113,3 +114,14 @@ def answers(result: xr.Dataset, run: RunFolder) -> list[Picture]:
         "open grey ones on random heads, squares on all heads; lines are 95% intervals."
     )
     return [Picture(qa_changes(result), caption)]
+
+
+def pruned(pruning: Pruning, run: RunFolder) -> list[Picture]:
+    """The rise of every language's loss, where it was measured."""
+    if not pruning.losses:
+        return []
+    caption = (
+        "How to read it: filled dots right of 0 are losses that rose. Heads that carry a language "
+        "raise its own loss beyond the grey bar of random heads, and leave the others' at 0."
+    )
+    return [Picture(pruned_losses(pruning), caption)]

@@ -29,6 +29,7 @@ _NAMED = {
     "transfer.nc": "transfer",
     "logit-lens.nc": "logit-lens",
     "mask.json": "head-mask",
+    "pruned.json": "pruned",
 }
 # JSON says what it is; head sets, the oldest kind, do not. Masks bring torch, so none is imported
 # before there is one.
@@ -37,11 +38,14 @@ _JSON = {
     "attention": ("langheads.view.patterns", "AttentionData"),
     "head-classes": ("langheads.classes", "HeadClasses"),
     "head-mask": ("langheads.masks", "HeadMask"),
+    "pruned": ("langheads.view.pruned", "Pruning"),
 }
 
 
 def read_run(folder: Path) -> RunFolder:
     """Everything in a folder that the report can show.
+
+    Pruned models have folders of their own: their accounts are read one level below, too.
 
     Raises:
         InputError: no such folder, nothing in it, or a file under a name of ours that is broken.
@@ -52,16 +56,18 @@ def read_run(folder: Path) -> RunFolder:
     run = RunFolder()
     paths = [folder / name for name in _NAMED if (folder / name).is_file()]
     paths += [p for p in sorted(folder.iterdir()) if p.is_file() and p.name not in _NAMED]
+    paths += sorted(p for p in folder.glob("*/pruned.json") if not p.parent.name.startswith("."))
     for path in paths:
         if path.suffix not in (".nc", ".json"):
             continue
+        name = path.relative_to(folder).as_posix()
         try:
-            _take(run, path)
+            _take(run, path, name)
         except InputError:
             # A file of another name need not be a result of langheads.
-            if path.name in _NAMED:
+            if name in _NAMED:
                 raise
-            run.left_out.append(path.name)
+            run.left_out.append(name)
     if not run.results:
         raise InputError(
             f"nothing to report in {folder}: expected scores.nc, heads.json or ablation.nc, found "
@@ -73,8 +79,8 @@ def read_run(folder: Path) -> RunFolder:
     return run
 
 
-def _take(run: RunFolder, path: Path) -> None:
-    """Put a file where it belongs."""
+def _take(run: RunFolder, path: Path, name: str) -> None:
+    """Put a file where it belongs, under its name within the folder."""
     wanted = _NAMED.get(path.name)
     if wanted == "planted":
         run.planted = _planted(path)
@@ -90,12 +96,12 @@ def _take(run: RunFolder, path: Path) -> None:
     else:
         kind = wanted or _kind_of(path)
         if kind in _JSON:
-            module, name = _JSON[kind]
-            result = getattr(import_module(module), name).load(path)
+            module, reader = _JSON[kind]
+            result = getattr(import_module(module), reader).load(path)
     if kind not in KINDS:
-        run.left_out.append(path.name)
+        run.left_out.append(name)
         return
-    run.results.setdefault(kind, {})[path.name] = result
+    run.results.setdefault(kind, {})[name] = result
 
 
 def _kind_of(path: Path) -> str:

@@ -17,6 +17,7 @@ from langheads.view import (
     drawn_of_replies,
     judge,
     said,
+    said_of_pruned,
     said_of_replies,
     said_of_transfer,
     words,
@@ -239,6 +240,18 @@ KINDS: dict[str, Kind] = {
             },
         ),
         anchor="mask",
+    ),
+    "pruned": Kind(
+        "Pruned model",
+        (
+            "Shows: what the loss of each language rises by when these heads are removed for good, "
+            "on held-out text.",
+            "Does not show: a smaller or faster model. Heads that were zeroed in place save "
+            "neither memory nor time; only those cut out do.",
+        ),
+        pictures=drawn_of_replies.pruned,
+        tables=said_of_pruned.pruned_tables,
+        summary=said_of_pruned.pruned_words,
     ),
     "attention": Kind(
         "Attention in context",

@@ -126,3 +126,43 @@ def make_lens(**attrs):
         },
         **{"prompt": "Wei is a cook.\n魏是护士。\nQuestion: what is Wei? Answer:"} | attrs,
     )
+
+
+def make_pruned(languages, controls=20, model="made-up", **attrs):
+    """The account of a model without the second language's heads, whose loss rises by 0.3."""
+    losses = {}
+    for i, language in enumerate(languages):
+        rise = 0.3 if i == 1 else 0.001 * i
+        losses[language] = {
+            "before": 0.5,
+            "after": 0.5 + rise,
+            "rise": rise,
+            "rise_low": rise - 0.01,
+            "rise_high": rise + 0.01,
+        }
+        if controls:
+            losses[language] |= {
+                "control_mean": 0.02,
+                "control_low": 0.005,
+                "control_high": 0.06,
+                "control_p": 1 / (1 + controls) if i == 1 else 0.9,
+            }
+    return {
+        "format": 1,
+        "kind": "pruned",
+        "model": model,
+        "shape": list(SHAPE),
+        "dropped": [languages[1]],
+        "removed": ["L1H1", "L2H0"],
+        "cut": [],
+        "zeroed": ["L1H1", "L2H0"],
+        "kept": [],
+        "parameters_zeroed": 4096,
+        "parameters_saved": 0,
+        "bytes_saved": 0,
+        "also_heads_of": {languages[0]: "L2H0"},
+        "logits_differ_by": 2e-7,
+        "controls": controls,
+        "nats_per_byte": losses,
+        "provenance": PROVENANCE | {"kind": "pruned", "heads": PROVENANCE} | attrs,
+    }

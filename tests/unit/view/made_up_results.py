@@ -1,5 +1,7 @@
 """Made-up results of every kind that the report knows, in the files that langheads writes."""
 
+import json
+
 import numpy as np
 
 from langheads.classification import classify
@@ -12,6 +14,7 @@ from tests.unit.view.made_up_replies import (
     SHAPE,
     made,
     make_lens,
+    make_pruned,
     make_qa,
     make_transfer,
 )
@@ -209,4 +212,7 @@ def write_full_run(folder, languages=LANGUAGES, **attrs):
     classify(task, tuple(languages[:2])).save(folder / "classes.json")
     make_mask(languages[0]).save(folder / "mask.json")
     make_view(languages).save(folder / "attention.json")
+    (folder / "pruned").mkdir(exist_ok=True)
+    account = json.dumps(make_pruned(languages, **attrs))
+    (folder / "pruned" / "pruned.json").write_text(account, "utf-8")
     return folder
