@@ -160,6 +160,29 @@ class HeadSet(Set[Head]):
         ]
         return HeadSet(drawn, self.shape)
 
+    def layer_matched_others(
+        self, rng: np.random.Generator, *, avoid: HeadSet | None = None
+    ) -> HeadSet:
+        """A random set with as many heads in each layer as this one, outside `avoid`.
+
+        Args:
+            rng: source of the draw.
+            avoid: heads that are taken only where a layer has not enough others; by default those
+                of this set.
+
+        Example:
+            >>> heads = HeadSet(["L0H0", "L1H0", "L1H1"], shape=(2, 3))
+            >>> found = heads.layer_matched_others(np.random.default_rng(0))
+            >>> found.per_layer(), len(found & heads)
+            ((1, 2), 1)
+        """
+        avoid = self if avoid is None else avoid
+        drawn: list[Head] = []
+        for layer, count in enumerate(self.per_layer()):
+            order = [Head(layer, int(index)) for index in rng.permutation(self.shape[1])]
+            drawn += sorted(order, key=avoid.__contains__)[:count]
+        return HeadSet(drawn, self.shape)
+
 
 @dataclass(frozen=True)
 class LanguageHeads:

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from langheads.experiments.quality import reply_nll
 from langheads.experiments.records import reply_records
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.model import describe, gated, mean_z, shifted
-from langheads.text import detector, right_language
+from langheads.text import detector, repetition_share, right_language
 from langheads.text.requests import read_requests
 
 PROMPTS = [
@@ -77,8 +78,9 @@ def read(out):
 
 
 def told(error):
-    """The summary, the last line on stderr."""
-    pairs = (part.split("=") for part in error.splitlines()[-1].split())
+    """The summary on stderr."""
+    (line,) = [line for line in error.splitlines() if line.startswith("replies=")]
+    pairs = (part.split("=") for part in line.split())
     return {k: None if v == "none" else float(v) for k, v in pairs}
 
 
@@ -122,8 +124,8 @@ def test_gates_by_language(verb, prompts, heads, out, tiny):
     assert records[0]["gates"] == {"zh": 0.0, "en": 3.0, "general": 0.5}
     # The summary is in a file, too, with what it was made from.
     document = json.loads((out / "r.summary.json").read_text("utf-8"))
-    shown = document["summary"].items()
-    assert told(error) == {k: None if v is None else round(v, 4) for k, v in shown}
+    shown = {k: v for k, v in document["summary"].items() if k != "random_heads"}
+    assert told(error) == {k: None if v is None else round(v, 4) for k, v in shown.items()}
     made = document["provenance"]
     assert {key: made[key] for key in describe(tiny)} == describe(tiny)
     assert made["heads"] == {"zh": "L1H0", "en": "L0H1 L2H3", "general": "L2H0"}
@@ -138,6 +140,40 @@ def test_gates_by_language(verb, prompts, heads, out, tiny):
     alone = verb("--prompts", prompts, "--heads", heads, *arguments, *NEW, "--no-compare")
     assert "delta_nll_per_token" not in told(alone[2])
     assert [r["reply"] for r in read(out)] == [reply.text for reply in expected]
+
+
+def test_random_heads_under_the_same_gates(verb, prompts, heads, out, tiny):
+    """Each draw is a run of its own, with the same gates on the heads that it names."""
+    gates = {"L1H0": 0.0, "L0H1": 3.0, "L2H3": 3.0}
+    given = ["--prompts", prompts, "--heads", heads, "--gate", "zh=0", "--gate", "en=3", *NEW]
+    code, _, error = verb(*given, "--controls", "4")
+    assert code == 0, error
+    random = json.loads((out / "r.summary.json").read_text("utf-8"))["summary"]["random_heads"]
+    assert len(set(random["draws"])) > 1
+    texts = [p["prompt"] for p in PROMPTS]
+    before = langheads.generate(tiny, texts, max_new_tokens=8)
+    costs, repetition = [], []
+    for draw in random["draws"]:
+        places = draw.split()
+        # In the order of the layers, as the chosen ones are; none of these is taken.
+        assert [place[:2] for place in places] == ["L0", "L1", "L2"]
+        assert not set(places) & set(gates)
+        moved = torch.ones(3, 4)
+        for place, value in zip(places, (3.0, 0.0, 3.0), strict=True):
+            layer, head = map(int, place[1:].split("H"))
+            moved[layer, head] = value
+        replies = langheads.generate(tiny, texts, gates=moved, max_new_tokens=8)
+        costs.append(reply_nll(tiny, replies).mean() - reply_nll(tiny, before).mean())
+        repetition.append(np.mean([repetition_share(r.tokens) for r in replies]))
+    found = random["delta_nll_per_token"]
+    assert found["mean"] == pytest.approx(np.mean(costs), abs=1e-5)
+    assert (found["low"], found["high"]) == pytest.approx((min(costs), max(costs)), abs=1e-5)
+    assert random["repetition"]["mean"] == pytest.approx(np.mean(repetition))
+    assert f"delta_nll_per_token={np.mean(costs):.4f}"[:24] in error.splitlines()[-1]
+    assert error.splitlines()[-1].startswith("random heads, mean of 4: right=")
+    verb(*given, "--controls", "0")
+    alone = json.loads((out / "r.summary.json").read_text("utf-8"))["summary"]
+    assert "random_heads" not in alone
 
 
 def test_a_learned_mask(verb, prompts, heads, out, tiny, tmp_path):
@@ -257,6 +293,7 @@ def test_reply_nll_by_hand(tiny):
         (["--candidates", "en,klingon"], "py3langid does not know language klingon"),
         (["--detector", "langdetect"], "detector langdetect asked for"),
         (["--chat"], "no chat template"),
+        (["--controls", "-1"], "--controls -1 asked for; 0 or more are allowed"),
         (["--docs", "0"], "--docs 0 asked for; at least 1 document"),
         (["--shift", "zh-en=1", "--heads", "HEADS", "--text", "TEXTS", "--docs", "0"],
          "--docs 0 asked for; at least 1 document"),

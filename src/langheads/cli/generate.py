@@ -50,6 +50,9 @@ def generate(
     compare: Annotated[
         bool, typer.Option("--compare/--no-compare", help="Let the untouched model reply, too.")
     ] = True,
+    controls: Annotated[
+        int, typer.Option(help="Draws of random heads of the same layers under the same gates.")
+    ] = 3,
     chat: Annotated[bool, typer.Option("--chat", help="Use the chat template.")] = False,
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keys and values.")] = True,
     bos: BosOpt = None,
@@ -61,6 +64,8 @@ def generate(
     check_writable(summary_out)
     if docs < 1:
         raise InputError(f"--docs {docs} asked for; at least 1 document a language is needed")
+    if controls < 0:
+        raise InputError(f"--controls {controls} asked for; 0 or more are allowed")
     gates, shifts = _assigned("--gate", gate), _assigned("--shift", shift)
     import langheads
     from langheads.experiments.quality import require_known
@@ -89,6 +94,7 @@ def generate(
         "docs": docs,
         "max_tokens": max_tokens,
         "compare": compare,
+        "controls": controls,
         "rules": Rules(min_words=min_words, sure=sure),
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -106,10 +112,19 @@ def generate(
     write_text_atomically(out, "".join(lines))
     document = {"summary": summary, "provenance": made}
     write_text_atomically(summary_out, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
-    told = {k: round(v, 4) if isinstance(v, float) else v for k, v in summary.items()}
-    shown = " ".join(f"{key}={'none' if v is None else v}" for key, v in told.items())
-    typer.echo(shown, err=True)
+    random = summary.pop("random_heads", None)
+    typer.echo(_shown(summary), err=True)
+    if random is not None:
+        draws = random.pop("draws")
+        means = {name: found and found["mean"] for name, found in random.items()}
+        typer.echo(f"random heads, mean of {len(draws)}: {_shown(means)}", err=True)
     typer.echo(out)
+
+
+def _shown(numbers: dict[str, Any]) -> str:
+    """Names and rounded numbers in one line."""
+    told = {k: round(v, 4) if isinstance(v, float) else v for k, v in numbers.items()}
+    return " ".join(f"{key}={'none' if v is None else v}" for key, v in told.items())
 
 
 def _assigned(option: str, given: list[str] | None) -> dict[str, float]:

@@ -96,7 +96,7 @@ def compare_masks(
     asked = read_questions(questions, languages=[language], seed=order)
     sets = {LANGUAGE: chosen}
     for k in range(controls):
-        sets[f"random heads {k}"] = other_heads(chosen, np.random.default_rng([seed, k]))
+        sets[f"random heads {k}"] = chosen.layer_matched_others(np.random.default_rng([seed, k]))
     sets[ALL] = check_heads(None, shape)
     masks = {} if given is None else {LANGUAGE: given}
     for name, of in sets.items():
@@ -154,26 +154,6 @@ def _as_learned(mask: HeadMask, language: str, training: Mapping[str, Any]) -> d
         "validation": settings["validation"] / settings["train"],
         **training,
     }
-
-
-def other_heads(heads: HeadSet, rng: np.random.Generator) -> HeadSet:
-    """A random set with as many heads in each layer, of those not in the set where there are
-    enough.
-
-    Example:
-        >>> heads = HeadSet(["L0H0", "L1H0", "L1H1"], shape=(2, 3))
-        >>> found = other_heads(heads, np.random.default_rng(0))
-        >>> found.per_layer(), len(found & heads)
-        ((1, 2), 1)
-    """
-    drawn: list[tuple[int, int]] = []
-    for layer, count in enumerate(heads.per_layer()):
-        others: list[int] = []
-        own: list[int] = []
-        for index in rng.permutation(heads.shape[1]).tolist():
-            (own if (layer, index) in heads else others).append(index)
-        drawn += [(layer, index) for index in sorted((others + own)[:count])]
-    return HeadSet(drawn, heads.shape)
 
 
 def _versus_random(

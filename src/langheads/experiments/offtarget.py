@@ -45,7 +45,7 @@ from langheads.experiments.generation import Reply, generate
 from langheads.experiments.offtarget_summary import PER_PROMPT, summary
 from langheads.experiments.quality import judge_replies, reply_nll, require_known
 from langheads.experiments.steering import mean_z_by_language, require_heads_of
-from langheads.heads import Head, HeadSet, LanguageHeads
+from langheads.heads import HeadSet, LanguageHeads
 from langheads.model import describe, shifted
 from langheads.results import provenance
 from langheads.text import Corpus, Detector, Rules
@@ -245,18 +245,9 @@ def _sets(
     if not found:
         return []
     if condition.startswith("random"):
-        chosen = own | straying if condition in _SHIFTS else own
-        return [_outside(chosen, found.per_layer(), rng) for _ in range(draws)]
+        avoid = own | straying if condition in _SHIFTS else own
+        return [found.layer_matched_others(rng, avoid=avoid) for _ in range(draws)]
     return [found]
-
-
-def _outside(chosen: HeadSet, counts: Sequence[int], rng: np.random.Generator) -> HeadSet:
-    """Random heads, so many in each layer, outside `chosen` where a layer has enough others."""
-    drawn: list[Head] = []
-    for layer, count in enumerate(counts):
-        order = [Head(layer, int(index)) for index in rng.permutation(chosen.shape[1])]
-        drawn += sorted(order, key=chosen.__contains__)[:count]
-    return HeadSet(drawn, chosen.shape)
 
 
 def _values(

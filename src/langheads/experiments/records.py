@@ -16,6 +16,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.errors import InputError
 from langheads.experiments.evaluation import check_mask
 from langheads.experiments.generation import Reply, generate
+from langheads.experiments.moved import moved_gates, moved_heads, moved_set
 from langheads.experiments.quality import (
     Judgement,
     confusion_by_language,
@@ -38,6 +39,9 @@ from langheads.text import Corpus, Detector, Rules, mean_confusion, switch_rate
 from langheads.text.identify import warn_if_always_sure
 from langheads.text.requests import Request
 
+Shift = tuple[HeadSet, Float[Tensor, "layer head d_head"], float]
+"""Heads, what is added to their z, and how many times."""
+
 
 def reply_records(
     model: TransformerBridge,
@@ -53,6 +57,7 @@ def reply_records(
     docs: int = 100,
     max_tokens: int = 2048,
     compare: bool = True,
+    controls: int = 3,
     rules: Rules | None = None,
     **generation: Any,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -72,12 +77,15 @@ def reply_records(
         docs: documents a language for them, from the front.
         max_tokens: those documents are cut here.
         compare: also let the untouched model reply, for switch rate and change in NLL.
+        controls: how many times the same gates and shifts are put on other heads of the same
+            layers, drawn at random (`langheads.experiments.moved`).
         rules: of the pass rates.
-        generation: further arguments of `langheads.generate`.
+        generation: further arguments of `langheads.generate`; its seed also draws the controls.
 
     Returns:
         A record a request, and a summary: shares of the replies, rates averaged over languages,
         NLL in nats per token by the untouched model. None where there is nothing to divide by.
+        ``random_heads`` has mean, lowest and highest of the same numbers over the controls.
 
     Raises:
         InputError: gates or shifts without a head set, a shift without texts, unknown languages,
@@ -93,20 +101,49 @@ def reply_records(
     require_known(wanted, detect)
     warn_if_always_sure(detect, rules.sure)
     prompts = [request.prompt for request in requests]
-    gates, directions, mean = _interventions(
+    gates, shifts, mean = _interventions(
         model, heads, gate, shift, baseline, corpus, docs, max_tokens, generation.get("bos")
     )
     if mask is not None:
         check_mask("the mask", mask, head_shape(model), describe(model), mean)
         gates = mask.gates()
-    with ExitStack() as stack:
-        for pair, (both, direction) in directions.items():
-            stack.enter_context(shifted(model, both, direction, shift[pair]))
-        replies = generate(model, prompts, gates=gates, baseline=mean, **generation)
-    judged = judge_replies(model, replies, wanted, detect, sure=rules.sure)
-    nll = reply_nll(model, replies)
-    before = generate(model, prompts, **generation) if compare and touched else None
-    summary = _summary(replies, wanted, judged, nll, detect, rules)
+
+    def run(
+        gates: Float[Tensor, "layer head"] | None, shifts: Sequence[Shift]
+    ) -> tuple[list[Reply], list[Judgement], Float[np.ndarray, " reply"]]:
+        with ExitStack() as stack:
+            for both, direction, amount in shifts:
+                stack.enter_context(shifted(model, both, direction, amount))
+            replies = generate(model, prompts, gates=gates, baseline=mean, **generation)
+        judged = judge_replies(model, replies, wanted, detect, sure=rules.sure)
+        return replies, judged, reply_nll(model, replies)
+
+    before = run(None, []) if compare and touched else None
+
+    def summed(
+        replies: Sequence[Reply], judged: Sequence[Judgement], nll: Float[np.ndarray, " reply"]
+    ) -> dict[str, Any]:
+        summary = _summary(replies, wanted, judged, nll, detect, rules)
+        return summary if before is None else summary | _against(before, judged, nll, wanted)
+
+    replies, judged, nll = run(gates, shifts)
+    summary = summed(replies, judged, nll)
+    if controls and touched:
+        rng = np.random.default_rng(int(generation.get("seed", 0)))
+        places = [moved_heads(_touched(model, gates, shifts), rng) for _ in range(controls)]
+        random = [
+            summed(
+                *run(
+                    None if gates is None else moved_gates(gates, to),
+                    [(moved_set(both, to), step, times) for both, step, times in shifts],
+                )
+            )
+            for to in places
+        ]
+        summary["random_heads"] = {
+            "draws": [" ".join(map(str, to.values())) for to in places],
+            **_over_draws(random),
+        }
     made = {
         "model": describe(model)["model"],
         "gates": gate,
@@ -129,21 +166,8 @@ def reply_records(
         for request, reply, judgement, nats in zip(requests, replies, judged, nll, strict=True)
     ]
     if before is not None:
-        judged_before = judge_replies(model, before, wanted, detect, sure=rules.sure)
-        nll_before = reply_nll(model, before)
-        for record, reply, judgement in zip(records, before, judged_before, strict=True):
+        for record, reply, judgement in zip(records, *before[:2], strict=True):
             record["untouched"] = {"reply": reply.text, **asdict(judgement)}
-        asked = [i for i, language in enumerate(wanted) if language is not None]
-        summary |= {
-            "right_before": _mean([bool(judged_before[i].right) for i in asked]),
-            "switch_rate": switch_rate(
-                [bool(judged_before[i].right) for i in asked],
-                [bool(judged[i].right) for i in asked],
-            )
-            if asked
-            else None,
-            "delta_nll_per_token": float(nll.mean() - nll_before.mean()),
-        }
     return records, summary
 
 
@@ -216,27 +240,68 @@ def _interventions(
     max_tokens: int,
     bos: bool | None,
 ) -> tuple[
-    Float[Tensor, "layer head"] | None,
-    dict[tuple[str, str], tuple[HeadSet, Float[Tensor, "layer head d_head"]]],
-    Float[Tensor, "layer head d_head"] | None,
+    Float[Tensor, "layer head"] | None, list[Shift], Float[Tensor, "layer head d_head"] | None
 ]:
-    """Gates, heads and direction of each shift, and the baseline."""
+    """Gates, shifts, and the baseline."""
     if heads is None or not (gate or shift):
-        return None, {}, None
+        return None, [], None
     require_heads_of(model, heads)
     gates = named_gates(heads, gate) if gate else None
     if corpus is None or (not shift and baseline == "zero"):
-        return gates, {}, None
+        return gates, [], None
     texts = corpus.front(docs)
     if baseline == "zero":
         texts = {language: texts[language] for pair in shift for language in pair}
     means = mean_z_by_language(model, texts, max_tokens=max_tokens, bos=bos)
-    directions = {
-        (to, away): (heads_of(heads, to) | heads_of(heads, away), means[to] - means[away])
-        for to, away in shift
-    }
+    shifts = [
+        (heads_of(heads, to) | heads_of(heads, away), means[to] - means[away], amount)
+        for (to, away), amount in shift.items()
+    ]
     mean = torch.stack(list(means.values())).mean(dim=0) if baseline == "mean" else None
-    return gates, directions, mean
+    return gates, shifts, mean
+
+
+def _touched(
+    model: TransformerBridge,
+    gates: Float[Tensor, "layer head"] | None,
+    shifts: Sequence[Shift],
+) -> HeadSet:
+    touched = HeadSet([], head_shape(model))
+    if gates is not None:
+        touched |= HeadSet(map(tuple, (gates != 1).nonzero().tolist()), touched.shape)
+    for both, _, _ in shifts:
+        touched |= both
+    return touched
+
+
+def _against(
+    before: tuple[Sequence[Reply], Sequence[Judgement], Float[np.ndarray, " reply"]],
+    judged: Sequence[Judgement],
+    nll: Float[np.ndarray, " reply"],
+    wanted: Sequence[str | None],
+) -> dict[str, Any]:
+    """What changed against the replies of the untouched model."""
+    _, judged_before, nll_before = before
+    asked = [i for i, language in enumerate(wanted) if language is not None]
+    was, is_now = ([bool(of[i].right) for i in asked] for of in (judged_before, judged))
+    return {
+        "right_before": _mean(was),
+        "switch_rate": switch_rate(was, is_now) if asked else None,
+        "delta_nll_per_token": float(nll.mean() - nll_before.mean()),
+    }
+
+
+def _over_draws(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float] | None]:
+    """Mean, lowest and highest of each number over the draws that have it."""
+    numbers: dict[str, dict[str, float] | None] = {}
+    for name in [name for name in found[0] if name != "replies"]:
+        values = [float(one[name]) for one in found if one[name] is not None]
+        numbers[name] = (
+            {"mean": sum(values) / len(values), "low": min(values), "high": max(values)}
+            if values
+            else None
+        )
+    return numbers
 
 
 def _summary(

@@ -13,7 +13,6 @@ from langheads.demo import grammar
 from langheads.errors import InputError, NonFiniteError, ProvenanceError
 from langheads.experiments import training
 from langheads.experiments.contexts import split_by_context
-from langheads.experiments.controls import other_heads
 from langheads.experiments.generation import Reply
 from langheads.heads import HeadSet
 from langheads.text import Question, read_questions
@@ -429,7 +428,7 @@ def test_a_mask_that_others_cannot_stand_beside(tiny, mask, change, arguments, m
 def test_other_heads_are_others_where_there_are_enough():
     heads = HeadSet(["L0H0", "L0H1", "L0H2", "L1H3"], (2, 4))
     for seed in range(20):
-        drawn = other_heads(heads, np.random.default_rng(seed))
+        drawn = heads.layer_matched_others(np.random.default_rng(seed))
         assert drawn.per_layer() == (3, 1)
         # Layer 0 has one other head only.
         assert len(drawn & heads) == 2
