@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from langheads.view.lens import logit_lens
     from langheads.view.looks import transfer_attention
     from langheads.view.matrix import specificity_matrix
-    from langheads.view.offtarget import off_target_bars, off_target_guards
+    from langheads.view.offtarget import off_target_bars
+    from langheads.view.offtarget_marks import off_target_guards, off_target_rates
     from langheads.view.overlap import language_overlap
     from langheads.view.page import report
     from langheads.view.pruned import pruned_losses
@@ -34,7 +35,8 @@ _HOME = {
     "logit_lens": "lens",
     "mask_training": "softmask",
     "off_target_bars": "offtarget",
-    "off_target_guards": "offtarget",
+    "off_target_guards": "offtarget_marks",
+    "off_target_rates": "offtarget_marks",
     "pruned_losses": "pruned",
     "qa_changes": "answers",
     "report": "page",
@@ -60,6 +62,7 @@ __all__ = [
     "mask_training",
     "off_target_bars",
     "off_target_guards",
+    "off_target_rates",
     "pruned_losses",
     "qa_changes",
     "report",

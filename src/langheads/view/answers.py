@@ -16,6 +16,7 @@ from langheads.view.style import (
     label_width,
     literal,
     names,
+    spacing,
     tick_labels,
 )
 
@@ -76,7 +77,7 @@ def qa_changes(result: xr.Dataset) -> go.Figure:
         subplot_titles=titles,
         shared_yaxes=True,
         horizontal_spacing=0.04,
-        vertical_spacing=gap / plot_height if len(rows) > 1 else 0,
+        vertical_spacing=spacing(gap, plot_height, len(rows)),
     )
     figure.update_annotations(font_size=12)
     for row, group in enumerate(rows, start=1):

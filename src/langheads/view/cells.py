@@ -20,6 +20,13 @@ def decimal(value: float, decimals: int = 3) -> str:
 
 def with_interval(at: xr.Dataset, name: str) -> str:
     """A value with ``<name>_low`` and ``<name>_high``, where the file has them."""
-    ends = [float(at[f"{name}_{end}"]) for end in ("low", "high") if f"{name}_{end}" in at]
-    text = decimal(float(at[name]))
-    return f"{text} ({decimal(ends[0])} to {decimal(ends[1])})" if len(ends) == 2 else text
+    ends = [float(at.get(f"{name}_{end}", np.nan)) for end in ("low", "high")]
+    return between(float(at[name]), ends[0], ends[1])
+
+
+def between(value: float, low: float, high: float, decimals: int = 3) -> str:
+    """A value with the ends of its interval, where it has one."""
+    text = decimal(value, decimals)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return text
+    return f"{text} ({decimal(low, decimals)} to {decimal(high, decimals)})"

@@ -12,6 +12,10 @@ _LIMITS = {
     "prompt_nll": (1.0, "NLL of the prompt", "nats per token"),
 }
 
+LIMITS_IN_WORDS = (
+    "repetition or empty replies up by more than 0.1, or NLL by more than 1 nat per token"
+)
+
 
 def fallen(changes: Mapping[str, float]) -> str:
     """The guards that rose beyond their limit, in words; empty where none did.

@@ -10,7 +10,8 @@ from langheads.view.contents import RunFolder
 from langheads.view.drawn import effects
 from langheads.view.lens import logit_lens
 from langheads.view.looks import transfer_attention
-from langheads.view.offtarget import off_target_bars, off_target_guards
+from langheads.view.offtarget import off_target_bars
+from langheads.view.offtarget_marks import off_target_guards, off_target_rates, rates_of
 from langheads.view.pruned import Pruning, pruned_losses
 from langheads.view.sections import Picture
 from langheads.view.style import names
@@ -19,12 +20,13 @@ from langheads.view.transfer import transfer_matrix, transfer_sweep
 
 
 def offtarget(result: xr.Dataset, run: RunFolder) -> list[Picture]:
-    """Replies in the wanted language, and the guards."""
-    return [
+    """Replies in the wanted language, the guards, and the pass rates where there are any."""
+    pictures = [
         Picture(
             off_target_bars(result),
             "How to read it: longer bars are more replies in the wanted language; compare with "
-            "none (grey) and with random heads (light blue). Lines are 95% intervals.",
+            "none (grey) and with random heads (light blue, below the heads that they stand for). "
+            "Lines are 95% intervals.",
         ),
         Picture(
             off_target_guards(result),
@@ -32,6 +34,14 @@ def offtarget(result: xr.Dataset, run: RunFolder) -> list[Picture]:
             "those in the row none has damaged the replies.",
         ),
     ]
+    if rates_of(result):
+        caption = (
+            "How to read it: each mark is a language, further right is better. LPR: replies of "
+            "which every line is in the wanted language; WPR: of these, those without a stray "
+            "English word; LCPR: their harmonic mean."
+        )
+        pictures.append(Picture(off_target_rates(result), caption))
+    return pictures
 
 
 def switching(result: xr.Dataset, run: RunFolder) -> list[Picture]:

@@ -25,6 +25,7 @@ from langheads.view.style import (
     literal,
     names,
     reach,
+    spacing,
     tick_labels,
     tick_step,
 )
@@ -134,7 +135,7 @@ def layer_profile(
         1,
         len(panels),
         subplot_titles=[title for title, _ in panels],
-        horizontal_spacing=gap / width,
+        horizontal_spacing=spacing(gap, width, len(panels)),
         shared_yaxes=True,
     )
     for i, (_, weights) in enumerate(panels, start=1):

@@ -1,4 +1,4 @@
-"""Pictures of replies that stray: in the right language or not, and whether they fell apart."""
+"""Picture of replies that stray: in the right language or not, condition by condition."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from langheads.errors import InputError
-from langheads.view.style import COLOURWAY, LIGHT, check_kind, literal, names, tick_labels
+from langheads.view.style import COLOURWAY, LIGHT, check_kind, literal, names, spacing, tick_labels
 
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
-_GUARDS = {
-    "repetition": "repetition, share of 4-grams",
-    "prompt_copy": "copied prompt, share of 4-grams",
-    "empty": "empty, share of replies",
-    "nll": "NLL by the untouched model, nats per token",
+TWINS = {
+    "random own off": "own off",
+    "random off": "rivals off",
+    "random general off": "rivals, general off",
+    "random suspect off": "suspect off",
+    "random shift": "shift",
 }
+"""Conditions with random heads -> the one whose numbers of heads they have."""
 # What a condition is: nothing, heads that should matter, heads drawn at random.
 _COLOURS = {"none": "rgba(138,138,138,0.45)", "random": COLOURWAY[5]}
 
@@ -40,7 +40,7 @@ def off_target_bars(result: xr.Dataset) -> go.Figure:
         >>> off_target_bars(xr.load_dataset("offtarget.nc")).show()  # doctest: +SKIP
     """
     check_kind(result, "offtarget", ["right", "right_low", "right_high", "delta_right"])
-    languages, conditions = names(result, "language"), names(result, "condition")
+    languages, conditions = names(result, "language"), in_order(result)
     columns = min(len(languages), 3)
     rows = math.ceil(len(languages) / columns)
     height = 24 * len(conditions)
@@ -50,12 +50,12 @@ def off_target_bars(result: xr.Dataset) -> go.Figure:
         subplot_titles=tick_labels(languages, 32),
         shared_yaxes=True,
         horizontal_spacing=0.03,
-        vertical_spacing=64 / (rows * height + (rows - 1) * 64),
+        vertical_spacing=spacing(64, rows * height + (rows - 1) * 64, rows),
     )
     labels = [literal(name) for name in conditions]
     for i, language in enumerate(languages):
         at = {"row": i // columns + 1, "col": i % columns + 1}
-        of = result.sel(language=language)
+        of = result.sel(language=language, condition=conditions)
         share = of.right.values
         figure.add_trace(
             go.Bar(
@@ -95,73 +95,15 @@ def off_target_bars(result: xr.Dataset) -> go.Figure:
     return figure
 
 
-def off_target_guards(result: xr.Dataset) -> go.Figure:
-    """One panel a guard, one row a condition, one mark a language: did the replies fall apart?
-
-    Args:
-        result: dataset of kind ``offtarget``.
-
-    Returns:
-        A plotly figure of fixed size; a reply that came back to its language is worth something
-        only where these stay near the row ``none``.
-
-    Raises:
-        InputError: another kind of dataset, or one without guards.
-    """
-    check_kind(result, "offtarget", [])
-    there = [name for name in _GUARDS if name in result]
-    if not there:
-        raise InputError(f"this dataset has none of {', '.join(_GUARDS)}")
-    conditions = [literal(name) for name in names(result, "condition")]
-    figure = make_subplots(
-        1,
-        len(there),
-        subplot_titles=[_GUARDS[name].split(",")[0] for name in there],
-        shared_yaxes=True,
-        horizontal_spacing=0.03,
-    )
-    for column, name in enumerate(there, start=1):
-        unit = _GUARDS[name].split(", ")[1]
-        for k, language in enumerate(names(result, "language")):
-            of = result.sel(language=language)
-            ends = [of.get(f"{name}_{end}", of[name]).values for end in ("low", "high")]
-            figure.add_trace(
-                go.Scatter(
-                    x=of[name].values,
-                    y=conditions,
-                    mode="markers",
-                    marker={
-                        "color": COLOURWAY[k % len(COLOURWAY)],
-                        "symbol": _SYMBOLS[k % len(_SYMBOLS)],
-                        "size": 8,
-                    },
-                    name=literal(language),
-                    legendgroup=literal(language),
-                    cliponaxis=False,
-                    showlegend=column == 1,
-                    customdata=np.stack(ends, axis=1),
-                    hovertemplate=f"%{{y}}, {literal(language)}<br>{_GUARDS[name].split(',')[0]} "
-                    "%{x:.3f} (%{customdata[0]:.3f} to %{customdata[1]:.3f})<extra></extra>",
-                ),
-                row=1,
-                col=column,
-            )
-        figure.update_xaxes(title_text=unit, rangemode="tozero", row=1, col=column)
-    figure.update_yaxes(autorange="reversed")
-    figure.update_layout(
-        template=LIGHT,
-        title={
-            "text": "Did the replies fall apart?",
-            "subtitle": {"text": literal(result.attrs.get("model", "model unknown"))},
-            "y": 1,
-            "yanchor": "top",
-            "pad": {"t": 12},
-        },
-        width=150 + 200 * len(there) + 90,
-        height=150 + 30 * len(conditions),
-        margin={"t": 100, "b": 50, "l": 150, "r": 90},
-    )
-    return figure
+def in_order(result: xr.Dataset) -> list[str]:
+    """The conditions as they are drawn: every one followed by its random twin."""
+    given = names(result, "condition")
+    twins = {TWINS[name]: name for name in given if TWINS.get(name) in given}
+    found: list[str] = []
+    for name in given:
+        if TWINS.get(name) not in given:
+            found += [name, *([twins[name]] if name in twins else [])]
+    return found
 
 
 def _colour(condition: str) -> str:
@@ -196,6 +138,8 @@ def _hover(of: xr.Dataset, conditions: list[str], language: str) -> list[str]:
             text += f"<br>change against none {_interval(at, 'delta_right')}"
         if "suspect" in at and np.isfinite(at.suspect):
             text += f"<br>in the language strayed into {_interval(at, 'suspect')}"
+        if "delta_nll" in at and condition != "none":
+            text += f"<br>change of NLL {_interval(at, 'delta_nll')} nats per token"
         texts.append(text)
     return texts
 

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.view.marks import add_legend_entry, add_marks, roles
-from langheads.view.style import LIGHT, literal, reach, tick_labels, tick_step
+from langheads.view.style import LIGHT, literal, reach, spacing, tick_labels, tick_step
 
 # A few heads hold most of the score; the colour scale ends here so that the rest stays visible.
 _COLOUR_QUANTILE = 0.995
@@ -61,8 +61,8 @@ def head_panels(
         rows,
         columns,
         subplot_titles=tick_labels(list(languages), 32),
-        horizontal_spacing=gap_x / plot_width,
-        vertical_spacing=gap_y / plot_height,
+        horizontal_spacing=spacing(gap_x, plot_width, columns),
+        vertical_spacing=spacing(gap_y, plot_height, rows),
     )
 
     for i, language in enumerate(languages):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from langheads.view.cells import decimal
+from langheads.view.cells import between, decimal
 from langheads.view.contents import RunFolder
 from langheads.view.pruned import Pruning
 from langheads.view.words import NONE, Table, count, isolated
@@ -87,8 +87,4 @@ def _removed(pruning: Pruning) -> list[list[str]]:
 
 
 def _with_ends(of: Mapping[str, float], middle: str, prefix: str) -> str:
-    text = decimal(of[middle], 4)
-    low, high = of[f"{prefix}_low"], of[f"{prefix}_high"]
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return text
-    return f"{text} ({decimal(low, 4)} to {decimal(high, 4)})"
+    return between(of[middle], of[f"{prefix}_low"], of[f"{prefix}_high"], 4)

@@ -7,36 +7,46 @@ import xarray as xr
 
 from langheads.view.answers import UNTOUCHED, is_random, masks
 from langheads.view.cells import decimal, mean, with_interval
-from langheads.view.collapse import fallen
+from langheads.view.collapse import LIMITS_IN_WORDS, fallen
 from langheads.view.contents import RunFolder
+from langheads.view.offtarget import in_order
 from langheads.view.said import effect_words
 from langheads.view.style import names
 from langheads.view.switching import highest, share_interval
-from langheads.view.words import NONE, Table
+from langheads.view.words import NONE, Table, isolated
 
 _TOP = 5
+_OFFTARGET = {
+    "lpr": "LPR",
+    "wpr": "WPR",
+    "lcpr": "LCPR",
+    "repetition": "repetition",
+    "prompt_copy": "copied prompt",
+    "empty": "empty",
+    "nll": "NLL",
+    "delta_nll": "change of NLL",
+}
 
 
 def offtarget_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
     """Every language and condition as numbers."""
-    others = [name for name in ("lpr", "repetition", "empty", "nll") if name in result]
+    others = {name: label for name, label in _OFFTARGET.items() if name in result}
     rows = []
     for language in names(result, "language"):
-        for condition in names(result, "condition"):
+        for condition in in_order(result):
             at = result.sel(language=language, condition=condition)
             if not np.isfinite(at.right):
                 continue
-            rows.append(
-                [
-                    language,
-                    condition,
-                    with_interval(at, "right"),
-                    NONE if condition == "none" else with_interval(at, "delta_right"),
-                    *(decimal(float(at[name])) for name in others),
-                ]
-            )
-    header = ["language", "condition", "in the language", "change against none", *others]
-    caption = "Share of replies in the wanted language, 95% intervals over prompts, and guards."
+            change = [NONE if condition == "none" else with_interval(at, "delta_right")]
+            rows.append([language, condition, with_interval(at, "right"), *change])
+            for name in others:
+                none = name.startswith("delta_") and condition == "none"
+                rows[-1].append(NONE if none else with_interval(at, name))
+    header = ["language", "condition", "in the language", "change against none", *others.values()]
+    caption = (
+        "Share of replies in the wanted language, pass rates and guards, with 95% intervals over "
+        "prompts; NLL in nats per token."
+    )
     return [Table(caption, header, rows, folded=len(rows) > 12)]
 
 
@@ -56,7 +66,30 @@ def offtarget_words(result: xr.Dataset, run: RunFolder) -> list[str]:
     return [
         "Replies in the wanted language, languages in which the change against nothing off is "
         f"shown (95% interval without 0, not corrected for their number): {'; '.join(found)}. "
-        "What random heads do is what chance does."
+        "What random heads do is what chance does.",
+        *_fallen_replies(result),
+    ]
+
+
+def _fallen_replies(result: xr.Dataset) -> list[str]:
+    """Conditions that damage replies, with the languages."""
+    found = []
+    for condition in names(result, "condition"):
+        languages = []
+        for language in names(result, "language"):
+            at, none = (result.sel(language=language, condition=x) for x in (condition, "none"))
+            changes = {x: float(at[x] - none[x]) for x in ("repetition", "empty") if x in at}
+            if "nll" in at:
+                changes["reply_nll"] = float(at.nll - none.nll)
+            if fallen(changes):
+                languages.append(isolated(language))
+        if languages:
+            found.append(f"{condition} in {', '.join(languages)}")
+    if not found:
+        return []
+    return [
+        f"Replies fell apart ({LIMITS_IN_WORDS}): {'; '.join(found)}. There, more replies in the "
+        "wanted language are no gain."
     ]
 
 

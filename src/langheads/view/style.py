@@ -130,6 +130,16 @@ def tick_step(count: int, most: int) -> int:
     return step
 
 
+def spacing(gap: int, total: int, panels: int) -> float:
+    """The share of `total` pixels that is between panels; a single one has no neighbour.
+
+    Example:
+        >>> spacing(64, 48, 1), spacing(64, 256, 2)
+        (0.0, 0.25)
+    """
+    return gap / total if panels > 1 else 0.0
+
+
 def reach(*arrays: np.ndarray) -> float:
     """The largest finite magnitude, or 1 where there is none: the end of a colour scale."""
     finite = [np.abs(a[np.isfinite(a)]) for a in arrays]

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from scipy.stats import binomtest
 
 from langheads.heads import Head
-from langheads.view.style import COLOURWAY, LIGHT, check_kind, literal, names, tick_labels
+from langheads.view.style import COLOURWAY, LIGHT, check_kind, literal, names, spacing, tick_labels
 
 _MEASURES = ("switch_rate", "cost", "repetition", "empty", "sound", "prompts")
 
@@ -46,7 +46,7 @@ def switch_rate_bars(result: xr.Dataset, *, top: int = 10) -> go.Figure:
         columns,
         subplot_titles=tick_labels(languages, 32),
         horizontal_spacing=0.09,
-        vertical_spacing=64 / (rows * height + (rows - 1) * 64),
+        vertical_spacing=spacing(64, rows * height + (rows - 1) * 64, rows),
     )
     for i, language in enumerate(languages):
         at = {"row": i // columns + 1, "col": i % columns + 1}

@@ -20,6 +20,7 @@ from langheads.view.style import (
     literal,
     names,
     reach,
+    spacing,
     tick_labels,
 )
 
@@ -77,7 +78,7 @@ def transfer_matrix(
         2,
         len(settings),
         subplot_titles=[*_titles(at, ""), *_titles(at, "random heads, ")],
-        horizontal_spacing=gap_x / plot_width,
+        horizontal_spacing=spacing(gap_x, plot_width, len(settings)),
         vertical_spacing=gap_y / plot_height,
         shared_yaxes=True,
     )

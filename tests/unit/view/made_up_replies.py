@@ -7,6 +7,12 @@ from langheads.heads import HeadSet
 from tests.unit.view.made_up_run import PROVENANCE
 
 SHAPE = (4, 6)
+GUARDS = {
+    "repetition": "share of 4-grams",
+    "prompt_copy": "share of 4-grams",
+    "empty": "share of prompts",
+    "prompt_nll": "nats per token",
+}
 MEASURES = {
     "answer_a": "share of prompts",
     "answer_b": "share of prompts",
@@ -26,12 +32,14 @@ def make_transfer(languages, **attrs):
     cell, one = ("a", "b", "order", "setting"), ("order", "setting")
     size = (n, n, 3, 2)
     variables = {}
-    for name, units in MEASURES.items():
+    for name, units in (MEASURES | GUARDS).items():
         unit = {"units": units}
         change = rng.normal(0.1, 0.1, size)
         change[range(n), range(n)] = np.nan
         overall = np.nanmean(change, axis=(0, 1))
         control = rng.normal(0, 0.02, (*size, 20))
+        if name in GUARDS:
+            overall = np.full(overall.shape, [0.02, 0.05])
         variables |= {
             f"{name}_before": (cell[:3], np.full(size[:3], 0.3), unit),
             name: (cell, 0.3 + change, unit),
@@ -41,13 +49,14 @@ def make_transfer(languages, **attrs):
             f"{name}_change_high": (cell, change + 0.05, unit),
             f"{name}_control_change": ((*cell, "control"), control, unit),
             f"{name}_control_mean": (cell, control.mean(axis=-1), unit),
-            f"{name}_control_p": (cell, np.full(size, 0.04)),
             f"{name}_overall_change": (one, overall, unit),
             f"{name}_overall_low": (one, overall - 0.05, unit),
             f"{name}_overall_high": (one, overall + 0.05, unit),
             f"{name}_overall_control_change": ((*one, "control"), control.mean(axis=(0, 1)), unit),
-            f"{name}_overall_control_p": (one, np.full(size[2:], 0.04)),
         }
+        if name in MEASURES:
+            variables[f"{name}_control_p"] = (cell, np.full(size, 0.04))
+            variables[f"{name}_overall_control_p"] = (one, np.full(size[2:], 0.04))
     coords = {
         "a": languages,
         "b": languages,

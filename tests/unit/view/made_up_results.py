@@ -21,7 +21,7 @@ from tests.unit.view.made_up_replies import (
 from tests.unit.view.made_up_run import PROVENANCE, write_run
 
 LANGUAGES = ("en", "zh", "hi", "ar", "th")
-CONDITIONS = ("none", "own off", "rivals off", "random off", "shift")
+CONDITIONS = ("none", "own off", "rivals off", "random off", "shift", "random shift")
 MAP = ("language", "layer", "head")
 MAPS = ("baseline", *MAP)
 
@@ -123,19 +123,21 @@ def make_offtarget(languages, **attrs):
     right[-1, 2] = np.nan
     table = ("language", "condition")
     variables = {}
-    change = right - right[:, :1]
     units = {"repetition": "share of 4-grams", "prompt_copy": "share of 4-grams"}
-    values = {"right": right, "delta_right": change, "suspect": 1 - right}
+    units |= dict.fromkeys(("lpr", "wpr", "lcpr"), "share of replies")
+    units |= dict.fromkeys(("nll", "delta_nll"), "nats per token")
+    values = {"right": right, "delta_right": right - right[:, :1], "suspect": 1 - right}
     values |= {name: rng.uniform(0, 0.1, n) for name in ("repetition", "prompt_copy", "empty")}
     values["nll"] = rng.uniform(1, 2, n)
+    values["delta_nll"] = values["nll"] - values["nll"][:, :1]
+    values |= {"lpr": right, "wpr": right / 2, "lcpr": 2 * right / 3}
     for name, of in values.items():
-        unit = {"units": "nats per token" if name == "nll" else units.get(name, "share of prompts")}
+        unit = {"units": units.get(name, "share of prompts")}
         variables |= {
             name: (table, of, unit),
             f"{name}_low": (table, of - 0.1, unit),
             f"{name}_high": (table, of + 0.1, unit),
         }
-    variables |= {name: (table, right, {}) for name in ("lpr", "wpr", "lcpr")}
     variables["n_heads"] = (table, np.full(n, 2), {"units": "count"})
     coords = {"language": list(languages), "condition": list(CONDITIONS)}
     return made("offtarget", variables, coords, suspect="en", **attrs)

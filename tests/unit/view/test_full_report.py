@@ -83,12 +83,29 @@ def test_offtarget_is_counted_by_intervals(page):
     up, down = int((own.delta_right_low > 0).sum()), int((own.delta_right_high < 0).sum())
     assert f"own off: more in {up}, fewer in {down} of 5" in page.text
     table = page.table("language", "condition", "in the language")
-    assert len(table) == 1 + 5 * 5 - 1  # one condition has no heads
+    assert len(table) == 1 + 5 * 6 - 1  # one condition has no heads
+    nll = result.sel(language="en", condition="own off").delta_nll
+    expected = [f"{float(nll) + d:.3f}".replace("-", "−") for d in (0, -0.1, 0.1)]
+    assert table[0][-1] == "change of NLL"
+    assert table[2][-1] == "{} ({} to {})".format(*expected)
+    assert table[1][-1] == "–"
     first = result.isel(language=0, condition=0)
     assert table[1][2] == (
         f"{float(first.right):.3f} ({float(first.right) - 0.1:.3f} to "
         f"{float(first.right) + 0.1:.3f})"
     )
+    assert "Replies fell apart" not in page.text
+
+
+def test_replies_that_fell_apart_are_told_by_condition_and_language():
+    result = make_offtarget(LANGUAGES)
+    result.nll.loc["en", "shift"] = result.nll.loc["en", "none"] + 1.01
+    result.nll.loc["hi", "shift"] = result.nll.loc["hi", "none"] + 0.99
+    result.empty.loc["zh", "shift"] = 0.9
+    result.repetition.loc["ar", "own off"] = 0.9
+    said = KINDS["offtarget"].summary(result, RunFolder())[1]
+    assert said.startswith("Replies fell apart (")
+    assert "): own off in ar; shift in en, zh. There, more replies" in said
 
 
 def test_switch_rates_are_counted_with_those_that_are_sound(page):
@@ -128,6 +145,41 @@ def test_transfer_is_told_over_all_pairs(page):
         "logprob difference (nats)",
         *("both", "weaken 0", interval, f"{random:.3f}".replace("-", "−"), "0.040"),
     ]
+
+
+def test_the_guards_of_transfer_stand_in_a_table_and_collapse_is_told(page):
+    found = make_transfer(LANGUAGES)
+    assert "must not be read as a change of belief" not in page.text
+    table = page.table("guard", "heads and gate")
+    assert len(table) == 1 + 4 * 2
+    at = found.sel(order="both", setting="weaken 0")
+    random = at.prompt_nll_overall_control_change.values
+    change = at.prompt_nll_change
+    a, b = np.unravel_index(np.nanargmax(change.values), change.shape)
+    expected = [
+        "prompt nll (nats per token)",
+        "weaken 0",
+        "0.300",
+        f"{0.3 + np.nanmean(change.values):.3f}",
+        "0.050 (0.000 to 0.100)",
+        f"{random.mean():.3f} ({random.min():.3f} to {random.max():.3f})",
+        f"{np.nanmax(change.values):.3f} ({LANGUAGES[a]}, {LANGUAGES[b]})",
+    ]
+    assert table[-1] == [cell.replace("-", "−") for cell in expected]
+    found.prompt_nll_overall_change.loc[{"order": "both"}] = [1.2, 1.0]
+    found.empty_overall_change.loc[{"order": "both"}] = [0.05, 0.3]
+    said = KINDS["transfer"].summary(found, RunFolder())
+    assert said[1] == (
+        "The text itself falls apart under enhance 3 (NLL of the prompt +1.20 nats per token); "
+        "weaken 0 (empty replies +0.30 of all): there the transfer must not be read as a change "
+        "of belief."
+    )
+    # A file from before there were guards.
+    old = found.drop_vars(
+        [x for x in found if str(x).startswith(("repetition", "prompt_", "empty"))]
+    )
+    assert len(KINDS["transfer"].tables(old, RunFolder())) == 1
+    assert len(KINDS["transfer"].summary(old, RunFolder())) == 1
 
 
 def test_attention_is_drawn_of_the_pair_that_moves_furthest():

@@ -5,14 +5,19 @@ import pytest
 from scipy import stats
 
 from langheads.errors import InputError
+from langheads.experiments.offtarget import CONDITIONS
 from langheads.heads import Head
 from langheads.view import (
     effect_map,
+    head_map,
     language_overlap,
+    layer_profile,
     off_target_bars,
     off_target_guards,
+    off_target_rates,
     switch_rate_bars,
 )
+from langheads.view.offtarget import TWINS
 from langheads.view.overlap import clustered
 from langheads.view.switching import highest, share_interval
 from tests.unit.view.made_up_results import (
@@ -111,14 +116,65 @@ def test_bars_are_shares_with_their_intervals():
     assert len({figure.data[0].marker.color[i] for i in (0, 1, 3)}) == 3
 
 
-def test_guards_are_one_mark_a_language():
+def test_guards_are_one_mark_a_language_with_its_interval():
     result = make_offtarget(LANGUAGES)
     figure = off_target_guards(result)
     assert len(figure.data) == 4 * len(LANGUAGES)
     np.testing.assert_array_equal(figure.data[1].x, result.repetition.sel(language="zh"))
-    np.testing.assert_array_equal(figure.data[-1].x, result.nll.sel(language=LANGUAGES[-1]))
+    # NLL as its change, but in a file that does not have it.
+    of = result.sel(language=LANGUAGES[-1])
+    last = figure.data[-1]
+    np.testing.assert_array_equal(last.x, of.delta_nll)
+    there = np.isfinite(of.delta_nll.values)
+    np.testing.assert_allclose((last.x + last.error_x.array)[there], of.delta_nll_high[there])
+    np.testing.assert_allclose((last.x - last.error_x.arrayminus)[there], of.delta_nll_low[there])
+    assert last.text[1] == "own off"
+    assert [round(y) for y in last.y] == list(range(6))
+    old = off_target_guards(result.drop_vars("delta_nll"))
+    assert len(old.data) == 4 * len(LANGUAGES)
+    np.testing.assert_array_equal(old.data[-1].x, of.nll)
+    guards = ["repetition", "prompt_copy", "empty", "nll", "delta_nll"]
     with pytest.raises(InputError, match="none of repetition"):
-        off_target_guards(result.drop_vars(["repetition", "prompt_copy", "empty", "nll"]))
+        off_target_guards(result.drop_vars(guards))
+
+
+def test_pass_rates_are_marks_with_intervals_where_a_language_has_them():
+    result = make_offtarget(LANGUAGES)
+    figure = off_target_rates(result)
+    assert len(figure.data) == 3 * len(LANGUAGES)
+    wpr = figure.data[len(LANGUAGES)]
+    np.testing.assert_array_equal(wpr.x, result.wpr.sel(language="en"))
+    np.testing.assert_allclose(wpr.x + wpr.error_x.array, result.wpr_high.sel(language="en"))
+    result["wpr"][:] = np.nan
+    assert len(off_target_rates(result).data) == 2 * len(LANGUAGES)
+    # An old file has rates without intervals.
+    old = result.drop_vars([f"lpr_{end}" for end in ("low", "high")])
+    np.testing.assert_array_equal(off_target_rates(old).data[0].error_x.array, 0)
+    with pytest.raises(InputError, match="none of lpr"):
+        off_target_rates(result.drop_vars(["lpr", "wpr", "lcpr"]))
+
+
+def test_random_heads_stand_below_those_they_are_drawn_for():
+    result = make_offtarget(LANGUAGES)
+    mixed = ["random shift", "rivals off", "none", "shift", "random off", "own off"]
+    result = result.sel(condition=mixed)
+    wanted = ["rivals off", "random off", "none", "shift", "random shift", "own off"]
+    bars = off_target_bars(result)
+    assert list(bars.data[0].y) == wanted
+    right = result.right.sel(language="en", condition=wanted).values
+    np.testing.assert_array_equal(bars.data[0].x, right)
+    colours = dict(zip(wanted, bars.data[0].marker.color, strict=True))
+    assert colours["random shift"] == colours["random off"] != colours["shift"]
+    guards = off_target_guards(result)
+    assert list(guards.layout.yaxis.ticktext) == wanted
+    np.testing.assert_array_equal(
+        guards.data[0].x, result.repetition.sel(language="en", condition=wanted)
+    )
+    # Random heads without their twin stay where they are.
+    alone = off_target_bars(result.sel(condition=["random shift", "none"]))
+    assert list(alone.data[0].y) == ["random shift", "none"]
+    assert set(TWINS) == {name for name in CONDITIONS if name.startswith("random")}
+    assert set(TWINS.values()) < set(CONDITIONS)
 
 
 def test_the_highest_switch_rates_are_bars_full_where_sound():
@@ -152,6 +208,7 @@ def test_intervals_of_shares_are_wilsons(share, count):
         lambda names: language_overlap(make_knockout(names, model=HOSTILE)),
         lambda names: off_target_bars(make_offtarget(names, model=HOSTILE)),
         lambda names: off_target_guards(make_offtarget(names, model=HOSTILE)),
+        lambda names: off_target_rates(make_offtarget(names, model=HOSTILE)),
         lambda names: switch_rate_bars(make_switch_rate(names, model=HOSTILE)),
     ],
 )
@@ -168,3 +225,11 @@ def test_other_kinds_are_refused():
     for draw in (off_target_bars, switch_rate_bars):
         with pytest.raises(InputError, match="found kind 'knockout'"):
             draw(make_knockout(LANGUAGES))
+
+
+def test_a_single_small_panel_is_drawn():
+    tiny = make_scores(["en"], shape=(1, 1))
+    assert heatmaps(head_map(tiny))[0].z.shape == (1, 1)
+    assert layer_profile(tiny).data[0].z.item() == 1.0
+    alone = make_offtarget(["en"]).isel(condition=[0])
+    assert off_target_bars(alone).data[0].x.item() == alone.right.item()
