@@ -14,8 +14,16 @@ def mean(values: np.ndarray) -> float:
 
 
 def decimal(value: float, decimals: int = 3) -> str:
-    """With so many decimals."""
-    return f"{value:.{decimals}f}".replace("-", "−") if np.isfinite(value) else NONE
+    """With so many decimals.
+
+    Example:
+        >>> decimal(-0.0271), decimal(-0.0002), decimal(float("nan"))
+        ('−0.027', '0.000', '–')
+    """
+    if not np.isfinite(value):
+        return NONE
+    # What rounds to 0 has no sign: −0 + 0 is 0.
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
 def with_interval(at: xr.Dataset, name: str) -> str:

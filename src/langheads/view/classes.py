@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from langheads.classes import HeadClasses
 from langheads.heads import HeadSet
-from langheads.view.style import COLOURWAY, LIGHT, literal
+from langheads.view.style import CLEAR, COLOURWAY, LIGHT, literal
 
 # Colour and shape both tell the class; the many other heads are small, open and grey.
 _MARKERS = (
@@ -75,6 +75,7 @@ def head_classes(classes: HeadClasses) -> go.Figure:
     worse_word = "negative" if classes.harm < 0 else "positive"
     figure.update_layout(
         template=LIGHT,
+        plot_bgcolor=CLEAR,
         title={
             "text": f"What {literal(first)} and {literal(second)} lose without each head, "
             f"{literal(classes.model or 'model unknown')}",

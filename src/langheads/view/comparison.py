@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from langheads import stats
 from langheads.errors import InputError
-from langheads.view.style import COLOURWAY, LIGHT, METHODS, check_kind, literal, names
+from langheads.view.style import CLEAR, COLOURWAY, LIGHT, METHODS, check_kind, literal, names
 
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
 _PANELS = {
@@ -80,7 +80,12 @@ def score_against_knockout(
                 x=x.ravel(),
                 y=y.ravel(),
                 mode="markers",
-                marker={"color": COLOURWAY[0], "size": 6, "opacity": 0.75},
+                # Light within dark: the one stands out from a dark page, the other from a light.
+                marker={
+                    "color": COLOURWAY[5],
+                    "size": 7,
+                    "line": {"color": COLOURWAY[0], "width": 1.2},
+                },
                 hovertext=[f"L{a}H{b}" for a, b in zip(layers.ravel(), heads.ravel(), strict=True)],
                 hovertemplate=f"<b>%{{hovertext}}</b> {literal(language)}<br>exact %{{x:.4g}} nats "
                 f"per token<br>score %{{y:.4g}} {literal(unit)}<extra></extra>",
@@ -229,6 +234,7 @@ def score_benchmark(comparison: xr.Dataset) -> go.Figure:
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(
         template=LIGHT,
+        plot_bgcolor=CLEAR,
         title={
             "text": f"Benchmark of scores, {literal(comparison.attrs.get('model', 'unknown'))}",
             "y": 1,
@@ -236,7 +242,8 @@ def score_benchmark(comparison: xr.Dataset) -> go.Figure:
             "pad": {"t": 12},
         },
         width=max(720, 240 * len(panels) + 240),
-        height=130 + 30 * len(methods),
+        # The legend has a line a language.
+        height=max(130 + 30 * len(methods), 150 + 20 * len(languages)),
         margin={"t": 84, "b": 40, "l": 130, "r": 90},
     )
     return figure
@@ -247,6 +254,7 @@ def _finish(
 ) -> go.Figure:
     figure.update_layout(
         template=LIGHT,
+        plot_bgcolor=CLEAR,
         title={
             "text": title,
             "subtitle": {"text": subtitle},

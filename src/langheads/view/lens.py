@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import xarray as xr
 
-from langheads.view.style import COLOURWAY, LIGHT, check_kind, literal, names
+from langheads.view.style import CLEAR, COLOURWAY, LIGHT, check_kind, literal, names
 
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up")
@@ -51,6 +51,7 @@ def logit_lens(result: xr.Dataset) -> go.Figure:
         prompt = "…" + prompt[-_MOST_OF_THE_PROMPT:]
     figure.update_layout(
         template=LIGHT,
+        plot_bgcolor=CLEAR,
         title={
             "text": f"Logit lens at the last position, "
             f"{literal(result.attrs.get('model', 'model unknown'))}",

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from langheads.errors import InputError
 from langheads.heads import Head
-from langheads.view.style import COLOURWAY, LIGHT, check_kind, literal, names, reach
+from langheads.view.style import CLEAR, COLOURWAY, LIGHT, check_kind, literal, names, reach
 
 
 def transfer_attention(
@@ -91,7 +91,12 @@ def transfer_attention(
                         x=values,
                         y=own,
                         mode="markers",
-                        marker={"symbol": symbol, "size": 11, "color": colour},
+                        marker={
+                            "symbol": symbol,
+                            "size": 11,
+                            "color": colour,
+                            "line": {"color": colour, "width": 2},
+                        },
                         name=f"fact {fact}, {when}",
                         legendgroup=f"{fact}{when}",
                         showlegend=column == 1,
@@ -108,6 +113,7 @@ def transfer_attention(
     order_words = {"both": "both orders of the facts"}.get(where["order"], where["order"])
     figure.update_layout(
         template=LIGHT,
+        plot_bgcolor=CLEAR,
         title={
             "text": "Attention from the answer's position to the two facts, "
             f"{literal(transfer.attrs.get('model', 'model unknown'))}",

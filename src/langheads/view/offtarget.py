@@ -9,7 +9,16 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from langheads.view.style import COLOURWAY, LIGHT, check_kind, literal, names, spacing, tick_labels
+from langheads.view.style import (
+    CLEAR,
+    COLOURWAY,
+    LIGHT,
+    check_kind,
+    literal,
+    names,
+    spacing,
+    tick_labels,
+)
 
 TWINS = {
     "random own off": "own off",
@@ -78,6 +87,7 @@ def off_target_bars(result: xr.Dataset) -> go.Figure:
     settings = result.attrs
     figure.update_layout(
         template=LIGHT,
+        plot_bgcolor=CLEAR,
         title={
             "text": "Replies in the wanted language, heads off or moved",
             "subtitle": {

@@ -16,10 +16,8 @@ from langheads.view.switching import highest, share_interval
 from langheads.view.words import NONE, Table, isolated
 
 _TOP = 5
-_OFFTARGET = {
-    "lpr": "LPR",
-    "wpr": "WPR",
-    "lcpr": "LCPR",
+_RATES = {"lpr": "LPR", "wpr": "WPR", "lcpr": "LCPR"}
+_OFFTARGET_GUARDS = {
     "repetition": "repetition",
     "prompt_copy": "copied prompt",
     "empty": "empty",
@@ -29,25 +27,35 @@ _OFFTARGET = {
 
 
 def offtarget_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
-    """Every language and condition as numbers."""
-    others = {name: label for name, label in _OFFTARGET.items() if name in result}
-    rows = []
-    for language in names(result, "language"):
-        for condition in in_order(result):
-            at = result.sel(language=language, condition=condition)
-            if not np.isfinite(at.right):
-                continue
-            change = [NONE if condition == "none" else with_interval(at, "delta_right")]
-            rows.append([language, condition, with_interval(at, "right"), *change])
-            for name in others:
-                none = name.startswith("delta_") and condition == "none"
-                rows[-1].append(NONE if none else with_interval(at, name))
-    header = ["language", "condition", "in the language", "change against none", *others.values()]
-    caption = (
-        "Share of replies in the wanted language, pass rates and guards, with 95% intervals over "
-        "prompts; NLL in nats per token."
+    """Every language and condition as numbers: the language of the replies, and the guards."""
+    captions = (
+        (
+            "Share of replies in the wanted language and pass rates, with 95% intervals over "
+            "prompts.",
+            {"right": "in the language", "delta_right": "change against none"} | _RATES,
+        ),
+        ("Guards, with 95% intervals over prompts; NLL in nats per token.", _OFFTARGET_GUARDS),
     )
-    return [Table(caption, header, rows, folded=len(rows) > 12)]
+    tables = []
+    for caption, named in captions:
+        columns = {name: label for name, label in named.items() if name in result}
+        rows = []
+        for language in names(result, "language"):
+            for condition in in_order(result):
+                at = result.sel(language=language, condition=condition)
+                if np.isfinite(at.right):
+                    cells = [_against_none(at, name, condition) for name in columns]
+                    rows.append([language, condition, *cells])
+        if columns:
+            header = ["language", "condition", *columns.values()]
+            tables.append(Table(caption, header, rows, folded=len(rows) > 12))
+    return tables
+
+
+def _against_none(at: xr.Dataset, name: str, condition: str) -> str:
+    """A cell; nothing off does not change against itself."""
+    nothing = name.startswith("delta_") and condition == "none"
+    return NONE if nothing else with_interval(at, name)
 
 
 def offtarget_words(result: xr.Dataset, run: RunFolder) -> list[str]:
@@ -130,25 +138,22 @@ def switch_words(result: xr.Dataset, run: RunFolder) -> list[str]:
 def qa_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
     """Every measure under every condition, with the change against the untouched model."""
     measures = [str(name).removeprefix("delta_") for name in result if _is_change(str(name))]
-    beside = [name for name in measures if f"versus_random_{name}" in result]
+    beside = any(f"versus_random_{name}" in result for name in measures)
     rows = []
-    for condition in names(result, "condition"):
-        at = result.sel(condition=condition)
-        row = [condition]
-        for name in measures:
-            change = with_interval(at, f"delta_{name}")
-            row += [decimal(float(at[name])), NONE if condition == UNTOUCHED else change]
-            if name in beside:
-                nothing = not np.isfinite(float(at[f"versus_random_{name}"]))
-                row.append(NONE if nothing else with_interval(at, f"versus_random_{name}"))
-        rows.append(row)
-    header = ["condition"]
     for name in measures:
         unit = result[name].attrs.get("units", "unit unknown")
-        header += [f"{name.replace('_', ' ')} ({unit})", "change"]
-        header += ["over random heads"] if name in beside else []
+        for condition in names(result, "condition"):
+            at = result.sel(condition=condition)
+            change = NONE if condition == UNTOUCHED else with_interval(at, f"delta_{name}")
+            rows.append([f"{name.replace('_', ' ')} ({unit})", condition])
+            rows[-1] += [decimal(float(at[name])), change]
+            if beside:
+                there = f"versus_random_{name}" in at
+                rows[-1].append(with_interval(at, f"versus_random_{name}") if there else NONE)
+    header = ["measure", "condition", "mean", "change against untouched"]
+    header += ["over random heads"] if beside else []
     caption = "Means over questions; changes with 95% intervals, paired by question."
-    return [Table(caption, header, rows)]
+    return [Table(caption, header, rows, folded=len(rows) > 12)]
 
 
 def qa_words(result: xr.Dataset, run: RunFolder) -> list[str]:

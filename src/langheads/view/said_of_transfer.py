@@ -11,7 +11,12 @@ from langheads.view.contents import RunFolder
 from langheads.view.style import names
 from langheads.view.words import Table, isolated
 
-_GUARDS = ("repetition", "prompt_copy", "empty", "prompt_nll")
+_GUARDS = {
+    "repetition": "repetition",
+    "prompt_copy": "copied prompt",
+    "empty": "empty answers",
+    "prompt_nll": "NLL of the prompt",
+}
 _MEASURES = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
 _INTERVAL = ("change", "low", "high")
 
@@ -59,7 +64,7 @@ def _guards_table(result: xr.Dataset) -> list[Table]:
             pair = f"{isolated(names(result, 'a')[a])}, {isolated(names(result, 'b')[b])}"
             rows.append(
                 [
-                    f"{name.replace('_', ' ')} ({unit})",
+                    f"{_GUARDS[name]} ({unit})",
                     setting,
                     decimal(mean(one[f"{name}_before"].where(change.notnull()).values)),
                     decimal(mean(one[name].values)),

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from langheads.errors import InputError
 from langheads.heads import Head
 from langheads.masks import HeadMask
-from langheads.view.style import COLOURWAY, LIGHT, literal
+from langheads.view.style import CLEAR, COLOURWAY, LIGHT, literal
 
 # Every head has a row of its own up to here; above, rows are thinner and only some are named.
 _ROWS = 48
@@ -84,6 +84,7 @@ def mask_training(masks: HeadMask | Mapping[str, HeadMask]) -> go.Figure:
     top, bottom = 96, 56
     figure.update_layout(
         template=LIGHT,
+        plot_bgcolor=CLEAR,
         title={
             "text": f"Soft head mask, {literal(some.model or 'model unknown')}",
             "subtitle": {

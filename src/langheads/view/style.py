@@ -67,7 +67,7 @@ def _template(
             "colorscale": {"sequential": _scale(_SEQUENTIAL), "diverging": _scale(diverging)},
             "coloraxis": {"colorbar": {"outlinewidth": 0, "ticks": "outside", "tickcolor": soft}},
             "xaxis": axis,
-            "yaxis": axis,
+            "yaxis": axis | {"ticklabelstandoff": 4},
             "title": {
                 "font": {"size": 15},
                 "subtitle": {"font": {"size": 12, "color": ink}},

@@ -11,7 +11,16 @@ from plotly.subplots import make_subplots
 from scipy.stats import binomtest
 
 from langheads.heads import Head
-from langheads.view.style import COLOURWAY, LIGHT, check_kind, literal, names, spacing, tick_labels
+from langheads.view.style import (
+    CLEAR,
+    COLOURWAY,
+    LIGHT,
+    check_kind,
+    literal,
+    names,
+    spacing,
+    tick_labels,
+)
 
 _MEASURES = ("switch_rate", "cost", "repetition", "empty", "sound", "prompts")
 
@@ -86,6 +95,7 @@ def switch_rate_bars(result: xr.Dataset, *, top: int = 10) -> go.Figure:
     figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
     figure.update_layout(
         template=LIGHT,
+        plot_bgcolor=CLEAR,
         title={
             "text": "Replies that leave their language without one head",
             "subtitle": {

@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 
 from langheads.errors import InputError
 from langheads.view.style import (
+    CLEAR,
     COLOURWAY,
     LEVEL,
     LIGHT,
@@ -245,6 +246,7 @@ def transfer_sweep(
     figure.update_yaxes(title_text=f"change in {unit}", row=1, col=1)
     figure.update_layout(
         template=LIGHT,
+        plot_bgcolor=CLEAR,
         title=_title(transfer, measure, order, pair),
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         width=860,

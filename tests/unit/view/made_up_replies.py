@@ -38,6 +38,7 @@ def make_transfer(languages, **attrs):
         change[range(n), range(n)] = np.nan
         overall = np.nanmean(change, axis=(0, 1))
         control = rng.normal(0, 0.02, (*size, 20))
+        p = np.where(np.isfinite(change), 0.04, np.nan)
         if name in GUARDS:
             overall = np.full(overall.shape, [0.02, 0.05])
         variables |= {
@@ -55,7 +56,7 @@ def make_transfer(languages, **attrs):
             f"{name}_overall_control_change": ((*one, "control"), control.mean(axis=(0, 1)), unit),
         }
         if name in MEASURES:
-            variables[f"{name}_control_p"] = (cell, np.full(size, 0.04))
+            variables[f"{name}_control_p"] = (cell, p)
             variables[f"{name}_overall_control_p"] = (one, np.full(size[2:], 0.04))
     coords = {
         "a": languages,

@@ -68,9 +68,13 @@ def test_random_sets_are_told_together_and_each_stands_in_the_table():
         "0.220); 3 sets of random heads 0.020 on average (0.010 to 0.030)."
     )
     (table,) = KINDS["qa"].tables(result, RUN)
-    assert table.header[:4] == ["condition", "accuracy (share)", "change", "over random heads"]
-    assert table.rows[3][:4] == ["random heads 1", "0.520", "0.020 (−0.030 to 0.070)", "–"]
-    assert len(table.header) == 1 + 3 * len(QA) == len(table.rows[0])
+    assert table.header[-2:] == ["change against untouched", "over random heads"]
+    assert len(table.rows) == 6 * len(QA)
+    rows = {tuple(row[:2]): row[2:] for row in table.rows}
+    random = rows["accuracy (share)", "random heads 1"]
+    assert random == ["0.520", "0.020 (−0.030 to 0.070)", "–"]
+    expected = ["2.100", "0.100 (0.050 to 0.150)", "0.080 (0.040 to 0.120)"]
+    assert rows["answer nll (nats)", "mask"] == expected
 
 
 def test_replies_that_fell_apart_are_told():

@@ -86,9 +86,10 @@ def test_offtarget_is_counted_by_intervals(page):
     assert len(table) == 1 + 5 * 6 - 1  # one condition has no heads
     nll = result.sel(language="en", condition="own off").delta_nll
     expected = [f"{float(nll) + d:.3f}".replace("-", "−") for d in (0, -0.1, 0.1)]
-    assert table[0][-1] == "change of NLL"
-    assert table[2][-1] == "{} ({} to {})".format(*expected)
-    assert table[1][-1] == "–"
+    guards = page.table("language", "condition", "repetition")
+    assert guards[0][-1] == "change of NLL"
+    assert guards[2][-1] == "{} ({} to {})".format(*expected)
+    assert guards[1][-1] == "–"
     first = result.isel(language=0, condition=0)
     assert table[1][2] == (
         f"{float(first.right):.3f} ({float(first.right) - 0.1:.3f} to "
@@ -129,8 +130,8 @@ def test_deletion_classes_and_questions_are_told(page, run):
         len(classes.other),
     ]
     assert "mask 0.100 (0.050 to 0.150); random heads 0.010 (−0.040 to 0.060)" in page.text
-    table = page.table("condition", "accuracy (share)")
-    assert table[2][:3] == ["mask", "0.600", "0.100 (0.050 to 0.150)"]
+    table = page.table("measure", "condition", "mean")
+    assert table[2] == ["accuracy (share)", "mask", "0.600", "0.100 (0.050 to 0.150)"]
 
 
 def test_transfer_is_told_over_all_pairs(page):
@@ -157,7 +158,7 @@ def test_the_guards_of_transfer_stand_in_a_table_and_collapse_is_told(page):
     change = at.prompt_nll_change
     a, b = np.unravel_index(np.nanargmax(change.values), change.shape)
     expected = [
-        "prompt nll (nats per token)",
+        "NLL of the prompt (nats per token)",
         "weaken 0",
         "0.300",
         f"{0.3 + np.nanmean(change.values):.3f}",
