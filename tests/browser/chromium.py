@@ -1,6 +1,7 @@
 """A headless Chromium that is spoken to through a pipe: scripts, errors, mouse, pictures."""
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -19,6 +20,8 @@ OPTIONS = [
     "--disable-sync",
     "--disable-background-networking",
     "--disable-component-update",
+    # No page reaches a network, nor do the frames in it.
+    "--host-resolver-rules=MAP * ~NOTFOUND",
     "--remote-debugging-pipe",
 ]
 
@@ -49,6 +52,7 @@ class Chromium:
         os.close(to_write)
         self._buffer, self._number, self._session = b"", 0, None
         self.errors, self.requests = [], []
+        self._contexts, self._context = [], None
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -89,11 +93,50 @@ class Chromium:
 
     def run(self, script):
         """The value of an expression, awaited where it is a promise."""
+        within = {"uniqueContextId": self._context} if self._context else {}
         found = self.send(
-            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True, **within
         )
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
+
+    @contextlib.contextmanager
+    def inside(self, script):
+        """Within the block speaks to the one frame, however deep, in which `script` is true.
+
+        A sandboxed frame runs in a process of its own, which the page cannot look into; frames
+        in it may share that process.
+        """
+        page, end = self._session, time.monotonic() + 20
+        try:
+            while not self._enter(script):
+                self._session = page
+                assert time.monotonic() < end, f"no frame in which {script}"
+                time.sleep(0.05)
+            yield
+        finally:
+            self._session, self._context = page, None
+
+    def _enter(self, script):
+        page = self._session
+        for frame in self.send("Target.getTargets")["targetInfos"]:
+            if frame["type"] != "iframe":
+                continue
+            self._session = page
+            attached = self.send("Target.attachToTarget", targetId=frame["targetId"], flatten=True)
+            self._session = attached["sessionId"]
+            self._contexts.clear()
+            self.send("Runtime.enable")
+            for context in list(self._contexts):
+                self._context = context
+                if self.run(script):
+                    return True
+            self._context = None
+        return False
+
+    def click(self, x, y):
+        for event in ("mousePressed", "mouseReleased"):
+            self.send("Input.dispatchMouseEvent", type=event, x=x, y=y, button="left", clickCount=1)
 
     def hover(self, x, y):
         self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
@@ -110,7 +153,9 @@ class Chromium:
         line, self._buffer = self._buffer.split(b"\0", 1)
         message = json.loads(line)
         method, said = message.get("method"), message.get("params", {})
-        if method == "Runtime.exceptionThrown":
+        if method == "Runtime.executionContextCreated":
+            self._contexts.append(said["context"]["uniqueId"])
+        elif method == "Runtime.exceptionThrown":
             self.errors.append(said["exceptionDetails"].get("exception", {}).get("description"))
         elif method == "Log.entryAdded" and said["entry"]["level"] == "error":
             self.errors.append(said["entry"]["text"])

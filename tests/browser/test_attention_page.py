@@ -185,19 +185,3 @@ def test_circuitsvis_draws_small_views_in_the_report(browser, tmp_path):
     assert browser.errors == []
     assert browser.run("document.title") == "Language heads: run"
     assert browser.run("document.querySelectorAll('.js-plotly-plot').length") == 7
-
-
-def test_a_notebook_shows_it_in_a_frame(browser, tmp_path):
-    page = tmp_path / "notebook.html"
-    view = view_of(["a", HOSTILE[0]])
-    page.write_text(f"<!doctype html><title>notebook</title>{view._repr_html_()}", "utf-8")
-    browser.open(page)
-    # Its script has no way out of the sandbox, and the test none into it: the frame's own tree.
-    deadline, text = time.monotonic() + 20, ""
-    while "looks most at" not in text and time.monotonic() < deadline:
-        tree = browser.send("DOM.getDocument", depth=-1, pierce=True)
-        text = str(tree)
-        time.sleep(0.05)
-    assert "looks most at" in text
-    assert browser.run("document.title") == "notebook"
-    assert browser.errors == []
