@@ -97,6 +97,30 @@ def test_hovering_gives_head_value_and_interval(browser, full):
     assert "en" in said
 
 
+def hovered(browser, section, curve, point):
+    return browser.run(
+        f"""(async () => {{
+            const plot = document.querySelector('{section} .js-plotly-plot');
+            Plotly.Fx.hover(plot, [{{curveNumber: {curve}, pointNumber: {point}}}], 'xy');
+            await new Promise(done => setTimeout(done, 300));
+            return [...plot.querySelectorAll('.hoverlayer text')].map(t => t.textContent).join(' ');
+        }})()"""
+    )
+
+
+def test_hovering_over_a_mask_and_a_pruned_language_gives_value_and_interval(browser, full):
+    opened(browser, full, dark=True)
+    said = hovered(browser, "#qa-1", 0, 0)
+    assert "mask" in said
+    assert "accuracy 0.600" in said
+    assert "change +0.100 (+0.050 to +0.150)" in said
+    # Random heads are drawn below the removed ones; the language that was dropped comes first.
+    said = hovered(browser, "#pruned-1", 1, 0)
+    assert LANGUAGES[1] in said
+    assert "rise +0.3000 (+0.2900 to +0.3100) nats per byte" in said
+    assert "random heads +0.0200 (+0.0050 to +0.0600), p = 0.048" in said
+
+
 def column(browser, section, number):
     return browser.run(
         f"[...document.querySelectorAll('{section} table')].at(-1).tBodies[0].rows.length && "
@@ -146,6 +170,7 @@ def test_two_hundred_hostile_names_stay_text(browser, tmp_path):
     (run / "switch-rate.nc").rename(run / f"{names[4].replace('/', '_')}.nc")
     (run / "qa.nc").rename(run / f"{names[7].replace('/', '_')}.nc")
     (run / f"{names[2].replace('/', '_')}.json").write_text("{}")
+    (run / "pruned").rename(run / names[6].replace("/", "_"))
     page = report(run)
     assert "</script><script>document" not in page.read_text("utf-8")
     opened(browser, page, width=800)

@@ -33,6 +33,8 @@ _GUARDS = {
     "empty": "empty replies",
     "reply_nll": "NLL of the reply",
 }
+LABELS = _ANSWERS | _GUARDS
+"""Measure of a dataset of kind ``qa`` -> its name."""
 _ROW = 22
 
 
@@ -141,7 +143,7 @@ def _point(result: xr.Dataset, name: str, condition: str, row: int) -> go.Scatte
     change, low, high = (
         float(at.get(f"delta_{name}{end}", np.nan)) for end in ("", "_low", "_high")
     )
-    said = f"<b>{literal(condition)}</b><br>{(_ANSWERS | _GUARDS)[name]} {float(at[name]):.3f}"
+    said = f"<b>{literal(condition)}</b><br>{LABELS[name]} {float(at[name]):.3f}"
     said += f"<br>change {change:+.3f} ({low:+.3f} to {high:+.3f})"
     if np.isfinite(beyond := float(at.get(f"versus_random_{name}", np.nan))):
         ends = [float(at[f"versus_random_{name}_{end}"]) for end in ("low", "high")]

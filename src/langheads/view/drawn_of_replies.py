@@ -25,7 +25,7 @@ def offtarget(result: xr.Dataset, run: RunFolder) -> list[Picture]:
         Picture(
             off_target_bars(result),
             "How to read it: longer bars are more replies in the wanted language; compare with "
-            "none (grey) and with random heads (light blue, below the heads that they stand for). "
+            "none (grey) and with random heads (pale, below the heads that they stand for). "
             "Lines are 95% intervals.",
         ),
         Picture(

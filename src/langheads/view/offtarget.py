@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import plotly.graph_objects as go
@@ -28,8 +29,10 @@ TWINS = {
     "random shift": "shift",
 }
 """Conditions with random heads -> the one whose numbers of heads they have."""
-# What a condition is: nothing, heads that should matter, heads drawn at random.
-_COLOURS = {"none": "rgba(138,138,138,0.45)", "random": COLOURWAY[5]}
+# What a condition is: nothing, heads that should matter, heads drawn at random. Pale bars keep the
+# intervals in them readable; their frame is in `_FRAMES`.
+_COLOURS = {"none": "rgba(138,138,138,0.45)", "random": "rgba(86,180,233,0.25)"}
+_FRAMES = {"none": "rgba(138,138,138,0.45)", "random": COLOURWAY[5]}
 
 
 def off_target_bars(result: xr.Dataset) -> go.Figure:
@@ -71,7 +74,13 @@ def off_target_bars(result: xr.Dataset) -> go.Figure:
                 x=share,
                 y=labels,
                 orientation="h",
-                marker={"color": [_colour(name) for name in conditions]},
+                marker={
+                    "color": [_colour(_COLOURS, name) for name in conditions],
+                    "line": {
+                        "color": [_colour(_FRAMES, name) for name in conditions],
+                        "width": 1.5,
+                    },
+                },
                 error_x=_bars(share, of.right_low.values, of.right_high.values),
                 text=_hover(of, conditions, language),
                 textposition="none",
@@ -116,8 +125,8 @@ def in_order(result: xr.Dataset) -> list[str]:
     return found
 
 
-def _colour(condition: str) -> str:
-    return _COLOURS.get(condition.split()[0], COLOURWAY[0])
+def _colour(colours: Mapping[str, str], condition: str) -> str:
+    return colours.get(condition.split()[0], COLOURWAY[0])
 
 
 def _bars(middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> dict[str, object]:

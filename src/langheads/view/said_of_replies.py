@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from langheads.view.answers import UNTOUCHED, is_random, masks
+from langheads.view.answers import LABELS, UNTOUCHED, is_random, masks
 from langheads.view.cells import decimal, mean, with_interval
 from langheads.view.collapse import LIMITS_IN_WORDS, fallen
 from langheads.view.contents import RunFolder
@@ -145,7 +145,7 @@ def qa_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
         for condition in names(result, "condition"):
             at = result.sel(condition=condition)
             change = NONE if condition == UNTOUCHED else with_interval(at, f"delta_{name}")
-            rows.append([f"{name.replace('_', ' ')} ({unit})", condition])
+            rows.append([f"{LABELS.get(name, name)} ({unit})", condition])
             rows[-1] += [decimal(float(at[name])), change]
             if beside:
                 there = f"versus_random_{name}" in at

@@ -74,7 +74,7 @@ def test_random_sets_are_told_together_and_each_stands_in_the_table():
     random = rows["accuracy (share)", "random heads 1"]
     assert random == ["0.520", "0.020 (−0.030 to 0.070)", "–"]
     expected = ["2.100", "0.100 (0.050 to 0.150)", "0.080 (0.040 to 0.120)"]
-    assert rows["answer nll (nats)", "mask"] == expected
+    assert rows["NLL of the right answer (nats)", "mask"] == expected
 
 
 def test_replies_that_fell_apart_are_told():

@@ -1,11 +1,13 @@
 """Pictures of the benchmark hold the numbers of the results that they are given."""
 
 import numpy as np
+import plotly.io as pio
 import pytest
 import xarray as xr
 
 from langheads.errors import InputError
 from langheads.view.comparison import deletion_curves, score_against_knockout, score_benchmark
+from langheads.view.style import DARK, LIGHT
 
 LANGUAGES = ["en", "zh", "<b>x</b>"]
 
@@ -48,6 +50,28 @@ def test_every_head_is_a_dot_with_its_name(scores, knockout):
     lines = [trace for trace in figure.data if trace.mode == "lines"]
     assert all(list(line.x) == list(line.y) for line in lines)
     assert len(lines) == 3
+
+
+def luminance(colour):
+    """Relative luminance of a colour #rrggbb, as WCAG 2 has it."""
+    shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("page", [LIGHT, DARK])
+def test_dots_stand_out_from_light_and_dark_pages(scores, knockout, page):
+    figure = score_against_knockout(scores, knockout, "quadrature")
+    marker = next(trace for trace in figure.data if trace.mode == "markers").marker
+    assert marker.opacity is None
+    assert figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
+    paper = luminance(pio.templates[page].layout.paper_bgcolor)
+    contrasts = [
+        (max(own, paper) + 0.05) / (min(own, paper) + 0.05)
+        for own in (luminance(marker.color), luminance(marker.line.color))
+    ]
+    # 4.5 is what WCAG asks of text; 3 would do for graphics.
+    assert max(contrasts) > 4.5
 
 
 def test_curves_are_own_and_mean_of_others():
