@@ -37,6 +37,8 @@ import json
 import sys
 from pathlib import Path
 
+from transformer_lens.model_bridge import TransformerBridge
+
 import langheads
 from langheads import off_target
 from langheads.demo import grammar
@@ -122,14 +124,12 @@ def real(model: str, heads: str, source: str, languages: str) -> dict:
         )
     articles = corpus.back(PROMPTS)
     check_held_out(articles, chosen.provenance, allow_overlap=False)
+    loaded = langheads.load(model)
     return {
-        "model": langheads.load(model),
+        "model": loaded,
         "heads": chosen,
         "prompts": {
-            language: [
-                f"{article[:ARTICLE_CHARACTERS]}\n\n{REQUESTS[language][1]}"
-                for article in articles[language]
-            ]
+            language: [_prompt(loaded, article, language) for article in articles[language]]
             for language in wanted
         },
         "texts": corpus.front(TEXTS),
@@ -138,6 +138,16 @@ def real(model: str, heads: str, source: str, languages: str) -> dict:
         # in a third language or in none would count as one of them.
         "detect": detector(),
     }
+
+
+def _prompt(model: TransformerBridge, article: str, language: str) -> str:
+    """An article and the request for its summary, cut so that a reply fits the model's context."""
+    article = article[:ARTICLE_CHARACTERS]
+    while True:
+        prompt = f"{article}\n\n{REQUESTS[language][1]}"
+        if len(model.tokenizer(prompt)["input_ids"]) + NEW_TOKENS < model.cfg.n_ctx:
+            return prompt
+        article = article[: len(article) * 9 // 10]
 
 
 def _heads(pairs: list, shape: tuple) -> langheads.HeadSet:
