@@ -89,7 +89,14 @@ def qa_changes(result: xr.Dataset) -> go.Figure:
             unit = str(result[name].attrs.get("units", "unit unknown"))
             at = {"row": row, "col": column}
             figure.add_vline(x=0, line={"width": 1, "dash": "dot", "color": "#808080"}, **at)
-            figure.update_xaxes(title_text=f"change, {literal(unit)}", nticks=5, **at)
+            # Where nothing changes at all, plotly would show 1 either way.
+            still = not np.any(result[f"delta_{name}"].values)
+            figure.update_xaxes(
+                title_text=f"change, {literal(unit)}",
+                nticks=5,
+                range=[-0.1, 0.1] if still else None,
+                **at,
+            )
     figure.update_yaxes(
         tickvals=list(range(len(conditions))),
         ticktext=tick_labels(conditions),

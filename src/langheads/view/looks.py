@@ -82,9 +82,10 @@ def transfer_attention(
                 [float(at[f"attention_{when}"].sel(fact=fact).values[cell]) for cell in cells]
                 for when in ("before", "after")
             )
-            for when, values, symbol in (
-                ("nothing gated", before, "circle-open"),
-                ("under the gate", after, "circle"),
+            # A head that does not move is a dot in its ring.
+            for when, values, symbol, size in (
+                ("nothing gated", before, "circle-open", 14),
+                ("under the gate", after, "circle", 7),
             ):
                 figure.add_trace(
                     go.Scatter(
@@ -93,7 +94,7 @@ def transfer_attention(
                         mode="markers",
                         marker={
                             "symbol": symbol,
-                            "size": 11,
+                            "size": size,
                             "color": colour,
                             "line": {"color": colour, "width": 2},
                         },

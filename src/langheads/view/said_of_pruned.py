@@ -46,15 +46,22 @@ def pruned_words(pruning: Pruning, run: RunFolder) -> list[str]:
         f"{len(account.get('cut', ()))} of them cut out and {len(account.get('zeroed', ()))} "
         "zeroed"
     )
-    rises = []
-    for language, of in pruning.losses.items():
-        rise = f"{isolated(language)} {_with_ends(of, 'rise', 'rise')}"
-        if math.isfinite(of["control_mean"]):
-            rise += f", random heads {decimal(of['control_mean'], 4)}"
-        rises.append(rise)
-    if not rises:
+    if not pruning.losses:
         return [f"{words}; what that costs was not measured."]
-    return [f"{words}; rise in nats per byte: {'; '.join(rises)}."]
+    rises = {language: of["rise"] for language, of in pruning.losses.items()}
+    others = [language for language in rises if language not in pruning.dropped]
+    told = [_rise(pruning, language) for language in rises if language in pruning.dropped]
+    if others:
+        told.append(f"most of the others {_rise(pruning, max(others, key=lambda x: rises[x]))}")
+    return [f"{words}; rise in nats per byte: {'; '.join(told)}."]
+
+
+def _rise(pruning: Pruning, language: str) -> str:
+    of = pruning.losses[language]
+    text = f"{isolated(language)} {_with_ends(of, 'rise', 'rise')}"
+    if math.isfinite(of["control_mean"]):
+        text += f", random heads {decimal(of['control_mean'], 4)}"
+    return text
 
 
 def _removed(pruning: Pruning) -> list[list[str]]:

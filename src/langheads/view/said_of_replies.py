@@ -182,7 +182,8 @@ def qa_words(result: xr.Dataset, run: RunFolder) -> list[str]:
         )
     if not found:
         return []
-    words = [f"Change in accuracy, 95% interval: {'; '.join(found)}."]
+    language = isolated(str(result.attrs.get("language", "a language unknown")))
+    words = [f"Answers in {language}, change in accuracy (95% interval): {'; '.join(found)}."]
     if fell:
         words.append(
             f"Replies fell apart under {'; '.join(fell)}: there a change in accuracy says nothing "

@@ -98,7 +98,7 @@ def transfer_words(result: xr.Dataset, run: RunFolder) -> list[str]:
         )
         if np.isfinite(change):
             p = decimal(float(at["logprob_difference_overall_control_p"]))
-            found.append(f"{setting} {between(change, low, high)} nats, p = {p}")
+            found.append(f"{setting}: {between(change, low, high)} nats, p = {p}")
     if not found:
         return []
     words = [

@@ -40,6 +40,13 @@ def test_every_measure_and_guard_is_a_panel_of_changes_with_intervals():
     assert "over random" not in figure.data[1].hovertemplate
 
 
+def test_a_measure_that_nothing_changes_has_a_narrow_axis():
+    result = make_qa()
+    assert qa_changes(result).layout.xaxis.range is None
+    result.delta_accuracy[:] = 0.0
+    assert list(qa_changes(result).layout.xaxis.range) == [-0.1, 0.1]
+
+
 def test_chosen_random_and_all_heads_differ_without_colour():
     symbols = {trace.name: trace.marker.symbol for trace in qa_changes(make_qa()).data}
     assert len(set(symbols.values())) == 3
@@ -63,9 +70,9 @@ def test_random_sets_are_told_together_and_each_stands_in_the_table():
     result = make_qa(random=3)
     (said,) = KINDS["qa"].summary(result, RUN)
     assert said == (
-        "Change in accuracy, 95% interval: mask 0.100 (0.050 to 0.150), over random heads 0.080 "
-        "(0.040 to 0.120); all heads 0.200 (0.150 to 0.250), over random heads 0.180 (0.140 to "
-        "0.220); 3 sets of random heads 0.020 on average (0.010 to 0.030)."
+        "Answers in hi, change in accuracy (95% interval): mask 0.100 (0.050 to 0.150), over "
+        "random heads 0.080 (0.040 to 0.120); all heads 0.200 (0.150 to 0.250), over random heads "
+        "0.180 (0.140 to 0.220); 3 sets of random heads 0.020 on average (0.010 to 0.030)."
     )
     (table,) = KINDS["qa"].tables(result, RUN)
     assert table.header[-2:] == ["change against untouched", "over random heads"]

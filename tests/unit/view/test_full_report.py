@@ -138,7 +138,7 @@ def test_transfer_is_told_over_all_pairs(page):
     result = make_transfer(LANGUAGES).sel(order="both", setting="weaken 0")
     change = float(result.logprob_difference_overall_change)
     interval = f"{change:.3f} ({change - 0.05:.3f} to {change + 0.05:.3f})"
-    assert f"weaken 0 {interval} nats, p = 0.040" in page.text
+    assert f"weaken 0: {interval} nats, p = 0.040" in page.text
     table = page.table("measure", "order", "heads and gate")
     assert len(table) == 1 + 4 * 3 * 2
     random = float(result.logprob_difference_overall_control_change.mean())
