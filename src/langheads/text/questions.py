@@ -95,9 +95,10 @@ def read_questions(
     """Read aligned questions a language.
 
     Args:
-        source: a folder of ``<language>.jsonl``, a line ``{"id", "context", "question",
+        source: a folder of ``<language>.jsonl``, a line ``{"context", "question",
             "answers": [...]}``, where SQuAD's ``"answers": {"text": [...]}`` will do as well; or
-            a mapping language -> such records; or `Questions`.
+            a mapping language -> such records; or `Questions`. An ``"id"`` says which questions
+            of different languages are the same one; without, the n-th of each language are.
         languages: which languages, in which order; all by default.
         seed: fixes the order of examples.
 
@@ -184,20 +185,20 @@ def _records(path: Path) -> Iterable[tuple[str, Any]]:
 
 def _by_id(records: Iterable[tuple[str, Any]]) -> dict[str, Question]:
     found: dict[str, Question] = {}
-    for where, record in records:
-        question = _question(where, record)
+    for number, (where, record) in enumerate(records, start=1):
+        question = _question(where, record, number)
         if question.id in found:
             raise InputError(f"{where}: id {question.id:.60} a second time; ids must differ")
         found[question.id] = question
     return found
 
 
-def _question(where: str, record: Any) -> Question:
+def _question(where: str, record: Any, number: int) -> Question:
     if not isinstance(record, Mapping):
         raise InputError(
-            f'{where}: expected {{"id", "context", "question", "answers"}}, found {record!r:.60}'
+            f'{where}: expected {{"context", "question", "answers"}}, found {record!r:.60}'
         )
-    missing = [key for key in ("id", "context", "question", "answers") if key not in record]
+    missing = [key for key in ("context", "question", "answers") if key not in record]
     if missing:
         found = ", ".join(map(str, record)) or "nothing"
         raise InputError(f"{where}: no {', '.join(missing)}; found {found:.80}")
@@ -209,10 +210,11 @@ def _question(where: str, record: Any) -> Question:
             f'{where}: answers must be ["...", ...] or {{"text": ["...", ...]}}, '
             f"found {record['answers']!r:.60}"
         )
-    if not isinstance(record["id"], str | int):
-        raise InputError(f"{where}: an id is a string or a number, found {record['id']!r:.60}")
+    given = record.get("id", number)
+    if not isinstance(given, str | int):
+        raise InputError(f"{where}: an id is a string or a number, found {given!r:.60}")
     texts = [_text(text, where) for text in (record["context"], record["question"], *answers)]
     if not all(text.strip() for text in texts):
         raise InputError(f"{where}: context, question or an answer is empty")
-    id = _text(str(record["id"]), where)
+    id = _text(str(given), where)
     return Question(id, texts[0], texts[1], tuple(text.strip() for text in texts[2:]))

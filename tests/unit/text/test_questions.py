@@ -108,3 +108,13 @@ def test_nothing_to_read(tmp_path):
     (tmp_path / "en.jsonl").write_bytes(b"\xff\n")
     with pytest.raises(InputError, match=r"en.jsonl, line 1, byte 1: not UTF-8"):
         read_questions(tmp_path, languages=["en"])
+
+
+def test_without_ids_the_nth_of_each_language_is_one_question(tmp_path):
+    for language in ("en", "hi"):
+        lines = [json.dumps({**HERE, "question": f"{language} {n}?"}) for n in range(1, 5)]
+        (tmp_path / f"{language}.jsonl").write_text("\n\n".join(lines), encoding="utf-8")
+    found = read_questions(tmp_path)
+    assert set(found.ids) == {"1", "2", "3", "4"}
+    for language, of in found.examples.items():
+        assert [q.question for q in of] == [f"{language} {id}?" for id in found.ids]
