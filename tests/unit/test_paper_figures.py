@@ -17,12 +17,12 @@ from tests.unit.figure_scripts import (
 from tests.unit.view.made_up_results import PROVENANCE, write_full_run
 
 
-def write_made_up_run(folder):
-    run = write_full_run(folder)
+def write_made_up_run(folder, *languages, **attrs):
+    run = write_full_run(folder, *languages, **attrs)
     lens = xr.Dataset(
         {"logit": (("condition", "depth", "answer"), [[[0.0, 1.0], [2.0, 1.0]]])},
         coords={"condition": ["untouched"], "depth": ["0_pre", "final"], "answer": ["a", "b"]},
-        attrs=PROVENANCE | {"kind": "logit-lens", "prompt": "x\ny"},
+        attrs=PROVENANCE | {"kind": "logit-lens", "prompt": "x\ny"} | attrs,
     )
     save(lens, run / "logit-lens.nc")
     return run
