@@ -88,8 +88,8 @@ def head_classes(classes: HeadClasses) -> go.Figure:
             "yanchor": "top",
             "pad": {"t": 12},
         },
-        xaxis=_axis(classes, first, reached[0], scale, 9),
-        yaxis=_axis(classes, second, reached[1], scale, 12),
+        xaxis=_axis(classes, first, reached[0], scale, 9, 0.09) | {"tickangle": 0},
+        yaxis=_axis(classes, second, reached[1], scale, 12, 0.04),
         legend={"traceorder": "reversed", "x": 1.02, "y": 1},
         width=860,
         height=600,
@@ -99,17 +99,34 @@ def head_classes(classes: HeadClasses) -> go.Figure:
 
 
 def _axis(
-    classes: HeadClasses, language: str, ends: list[float], scale: float, most: int
+    classes: HeadClasses,
+    language: str,
+    ends: list[float],
+    scale: float,
+    most: int,
+    apart: float,
 ) -> dict[str, object]:
-    """An axis with its ticks at round numbers: 0 and 1, 2, 5 times powers of ten."""
+    """An axis with its ticks at round numbers: 0 and 1, 2, 5 times powers of ten.
+
+    At most `most` of them, and `apart` of the axis' length from each other.
+    """
     low, high = (scale * np.sinh(end) for end in ends)
-    tens = 10.0 ** np.arange(math.floor(math.log10(scale)), 1 + math.log10(max(-low, high)))
+    furthest = max(-low, high)
+    # A language whose changes are all far below the scale has ticks of its own size.
+    first = math.floor(math.log10(min(scale, furthest)))
+    tens = 10.0 ** np.arange(first, 1 + math.log10(furthest))
     ticks = [0.0]
     for steps in ((1, 2, 5), (1, 3), (1,)):
         sizes = np.outer(tens, steps).ravel()
         ticks = sorted(t for t in (*-sizes, 0.0, *sizes) if low <= t <= high)
         if len(ticks) <= most:
             break
+    kept = [0.0]
+    for tick in sorted(ticks, key=abs, reverse=True):
+        places = np.arcsinh(np.array([tick, *kept]) / scale)
+        if np.abs(places[1:] - places[0]).min() > apart * (ends[1] - ends[0]):
+            kept.append(tick)
+    ticks = sorted(kept)
     return {
         "title": {
             "text": f"change in {literal(language)} with the head off, asinh scale "

@@ -243,7 +243,7 @@ def score_benchmark(comparison: xr.Dataset) -> go.Figure:
         },
         width=max(720, 240 * len(panels) + 240),
         # The legend has a line a language.
-        height=max(130 + 30 * len(methods), 150 + 20 * len(languages)),
+        height=max(130 + 30 * len(methods), 124 + 30 * len(languages)),
         margin={"t": 84, "b": 40, "l": 130, "r": 90},
     )
     return figure

@@ -54,7 +54,7 @@ def language_overlap(
     names_in_order = [languages[i] for i in order]
     lists = [_best(maps[language], top) for language in names_in_order]
 
-    cell = max(26, min(58, 420 // len(languages)))
+    cell = max(26, min(72, 420 // len(languages)))
     plot, gap = cell * len(languages), 110
     figure = make_subplots(
         1,
@@ -63,6 +63,8 @@ def language_overlap(
         horizontal_spacing=gap / (2 * plot + gap),
         shared_yaxes=True,
     )
+    # Titles of few languages' narrow panels would run into each other.
+    figure.update_annotations(font_size=12 if plot < 200 else 16)
     for column, matrix in enumerate((correlation, shared), start=1):
         ordered = matrix[np.ix_(order, order)]
         figure.add_trace(

@@ -44,6 +44,22 @@ def test_every_head_is_a_dot_at_its_two_changes(made):
     assert ("positive is worse" in said) == (made is loss)
 
 
+def test_ticks_keep_apart_and_0_stays():
+    data = task()
+    delta = data.example_delta_answer_logprob
+    n = delta.sizes["layer"] * delta.sizes["head"]
+    # From 1e-5 to 1 on both sides of 0 in the first language, a thousandth of that in the other.
+    sizes = np.logspace(-5, 0, n) * np.where(np.arange(n) % 2, 1, -1)
+    delta.values[:] = sizes.reshape(delta.sizes["layer"], delta.sizes["head"])
+    delta.values[:, 1] /= 1000
+    layout = head_classes(classify(data)).layout
+    for axis, apart in ((layout.xaxis, 0.09), (layout.yaxis, 0.04)):
+        assert np.diff(axis.tickvals).min() > apart * (axis.range[1] - axis.range[0])
+        assert 0.0 in axis.tickvals
+        assert min(axis.tickvals) < 0 < max(axis.tickvals)
+    assert {"-0.1", "0.1"} <= set(layout.xaxis.ticktext)
+
+
 def test_the_shaded_corner_is_where_both_are_harmed():
     corner = [s for s in head_classes(classify(task(), min_drop=1.0)).layout.shapes if s.x1 != s.x0]
     (shape,) = [s for s in corner if s.type == "rect"]
