@@ -169,6 +169,18 @@ def corner_of(browser, script):
     )
 
 
+def test_a_page_of_another_charset_does_not_blank_a_view(browser, tmp_path, view):
+    """Letters read wrongly would break the hash by which the view's policy knows its script."""
+    text = view._repr_html_()
+    assert text.isascii()
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!doctype html><meta charset=windows-1252><body>{text}", "ascii")
+    browser.open(path)
+    check_the_view_reacts(browser, view, corner_of(browser, "document.querySelector('iframe')"))
+    with browser.inside(HAS_VIEW):
+        assert "猫" in browser.run("document.body.innerText")
+
+
 def test_a_view_alone_in_jupyter(browser, tmp_path, view):
     browser.open(page_of(tmp_path, view._repr_html_()))
     check_the_view_reacts(browser, view, corner_of(browser, "document.querySelector('iframe')"))
