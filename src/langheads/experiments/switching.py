@@ -8,7 +8,8 @@ For each head h alone at gate 0, greedy replies to the same prompts:
 A reply that fell apart is not in the wanted language either, so every head has its guards beside
 its rate, and `sound` says which rates may be read as a change of language: what the head's
 absence costs on the untouched model's own replies, repetition, and empty replies all stay within
-limits. The limit of 1 nat is that of the public study of single heads (GPT-2, Qwen2.5, Gemma-3,
+limits. The control of a head is every other one; where only some are tried, as many others of the
+same layers, drawn at random, are tried with them. The limit of 1 nat is that of the public study of single heads (GPT-2, Qwen2.5, Gemma-3,
 Llama-3.2); the others are ours.
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Int
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -34,6 +36,7 @@ from langheads.text.identify import warn_if_always_sure
 
 # Replies made in one call: heads times prompts, each row with a gate of its own.
 _ROWS = 4096
+_TRIED = "1 asked for, 0 drawn beside, -1 not tried"
 _SOUND = "1 within the limits, 0 not, -1 not tried"
 _MEASURES = {
     "switch_rate": "share of prompts",
@@ -53,6 +56,7 @@ def switch_rates(
     detect: Detector,
     *,
     heads: HeadSet | Iterable[str | tuple[int, int]] | None = None,
+    controls: bool = True,
     max_new_tokens: int = 40,
     sure: float = 0.3,
     max_cost: float = 1.0,
@@ -61,6 +65,7 @@ def switch_rates(
     batch_tokens: int | str = "auto",
     chat: bool = False,
     bos: bool | None = None,
+    seed: int = 0,
 ) -> xr.Dataset:
     """Replies with each head off alone, against those with nothing off.
 
@@ -69,6 +74,7 @@ def switch_rates(
         prompts: language that the reply should be in -> prompts.
         detect: see `langheads.text.detector`.
         heads: which heads to try; all by default.
+        controls: beside some heads, also try as many others of the same layers.
         max_new_tokens: length limit of a reply.
         sure: the detector must be surer than this for a reply to be right.
         max_cost: limit of `cost` for a sound rate, nats per token.
@@ -77,6 +83,7 @@ def switch_rates(
         batch_tokens: tokens a batch, padding and replies included.
         chat: use the chat template.
         bos: prepend BOS; None does what the model's tokenizer does by itself.
+        seed: of the heads drawn beside.
 
     Returns:
         Dataset of kind ``switch-rate`` over ``language, layer, head``, NaN (`sound`: -1) for heads
@@ -84,7 +91,8 @@ def switch_rates(
         ``switch_rate``; ``gain_rate`` (wrong before, right after); ``right``, ``repetition``,
         ``prompt_copy``, ``empty`` of the replies with the head off, with ``<name>_before``;
         ``delta_nll``, NLL of the new replies minus that of the old ones, both by the untouched
-        model; ``cost``, rise in NLL of the old replies when the head is off; ``sound``.
+        model; ``cost``, rise in NLL of the old replies when the head is off; ``sound``; and over
+        ``layer, head`` ``tried``: 1 asked for, 0 drawn beside, -1 not tried.
 
     Raises:
         InputError: no prompts, a language that the detector does not know, unknown heads.
@@ -98,12 +106,15 @@ def switch_rates(
     warn_if_always_sure(detect, sure)
     if heads is None:
         heads = [(layer, head) for layer in range(shape[0]) for head in range(shape[1])]
-    tried = heads if isinstance(heads, HeadSet) else HeadSet(heads, shape)
-    if not tried or tried.shape != shape:
+    chosen = heads if isinstance(heads, HeadSet) else HeadSet(heads, shape)
+    if not chosen or chosen.shape != shape:
         raise InputError(
-            f"{len(tried)} heads of a model of shape {tried.shape} asked for; give some of this "
+            f"{len(chosen)} heads of a model of shape {chosen.shape} asked for; give some of this "
             f"one's, {shape} (layers, heads)"
         )
+    tried = chosen
+    if controls:
+        tried = chosen | chosen.layer_matched_others(np.random.default_rng(seed))
     found = {name: np.full((len(prompts), *shape), np.nan) for name in _MEASURES}
     before: dict[str, list[float]] = {}
     settings: dict[str, Any] = {"chat": chat, "bos": bos, "batch_tokens": batch_tokens}
@@ -151,10 +162,11 @@ def switch_rates(
     )
     sound = np.where(np.isnan(found["switch_rate"]), -1, sound)
     dims = ("language", "layer", "head")
-    corpus = Corpus({lang: tuple(texts) for lang, texts in prompts.items()}, "prompts", 0)
+    corpus = Corpus({lang: tuple(texts) for lang, texts in prompts.items()}, "prompts", seed)
     return xr.Dataset(
         {name: (dims, values, {"units": _MEASURES[name]}) for name, values in found.items()}
         | {"sound": (dims, sound.astype(np.int8), {"units": _SOUND})}
+        | {"tried": (dims[1:], _tried(chosen, tried), {"units": _TRIED})}
         | {
             name: ("language", values, {"units": _MEASURES[name.removesuffix("_before")]})
             for name, values in before.items()
@@ -174,6 +186,13 @@ def switch_rates(
             chat=chat,
         ),
     )
+
+
+def _tried(chosen: HeadSet, tried: HeadSet) -> Int[np.ndarray, "layer head"]:
+    values = np.full(chosen.shape, -1, dtype=np.int8)
+    for head in tried:
+        values[head] = head in chosen
+    return values
 
 
 def _groups(heads: Sequence[Head], size: int) -> list[list[Head]]:

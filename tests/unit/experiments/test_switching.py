@@ -76,7 +76,7 @@ def test_against_edited_weights(tiny, monkeypatch):
 
 
 def test_guards_of_one_head(tiny):
-    found = switch_rates(tiny, PROMPTS, Halves(), heads=["L1H2"], **SETTINGS)
+    found = switch_rates(tiny, PROMPTS, Halves(), heads=["L1H2"], controls=False, **SETTINGS)
     assert int(found.switch_rate.notnull().sum()) == len(PROMPTS)
     network = hugging_face("llama-gqa")
     part = w_o(network, "llama-gqa", 1, 2)
@@ -101,8 +101,22 @@ def test_guards_of_one_head(tiny):
         assert abs(here.cost.item()) > 1e-3
 
 
+def test_others_of_the_same_layers_are_tried_beside(tiny):
+    every = switch_rates(tiny, PROMPTS, Halves(), **SETTINGS)
+    assert bool((every.tried == 1).all())
+    found = switch_rates(tiny, PROMPTS, Halves(), heads=["L1H2", "L1H0", "L2H3"], **SETTINGS)
+    tried = found.tried.values
+    assert {tuple(at) for at in np.argwhere(tried == 1)} == {(1, 2), (1, 0), (2, 3)}
+    assert (tried == 0).sum(axis=1).tolist() == [0, 2, 1]
+    np.testing.assert_array_equal(found.switch_rate.notnull().all("language"), tried >= 0)
+    for name in ("switch_rate", "cost", "repetition"):
+        np.testing.assert_allclose(
+            found[name], every[name].where(found.tried >= 0), atol=1e-6, equal_nan=True
+        )
+
+
 def test_sound_follows_the_limits(tiny, tmp_path):
-    some = {"heads": ["L0H1", "L1H0", "L2H3"], **SETTINGS}
+    some = {"heads": ["L0H1", "L1H0", "L2H3"], "controls": False, **SETTINGS}
     every = switch_rates(tiny, PROMPTS, Halves(), **some)
     limit = float(every.cost.median())
     found = switch_rates(
