@@ -8,9 +8,9 @@ For each head h alone at gate 0, greedy replies to the same prompts:
 A reply that fell apart is not in the wanted language either, so every head has its guards beside
 its rate, and `sound` says which rates may be read as a change of language: what the head's
 absence costs on the untouched model's own replies, repetition, and empty replies all stay within
-limits. The control of a head is every other one; where only some are tried, as many others of the
-same layers, drawn at random, are tried with them. The limit of 1 nat is that of the public study of single heads (GPT-2, Qwen2.5, Gemma-3,
-Llama-3.2); the others are ours.
+limits. The limit of 1 nat is that of the public study of single heads (GPT-2, Qwen2.5, Gemma-3,
+Llama-3.2); the others are ours. The control of a head is every other one; where only some are
+tried, as many others of the same layers, drawn at random, are tried with them.
 """
 
 from __future__ import annotations

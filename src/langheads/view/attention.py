@@ -63,8 +63,8 @@ class AttentionView:
     def _repr_html_(self) -> str:
         # A frame of its own keeps styles and names apart from the notebook's and runs the script
         # in every front end; the sandbox gives it no way to the notebook.
-        # Plain ASCII reads the same in a page of any charset; the page's policy holds its scripts to
-        # hashes, so one letter read wrongly would leave the frame blank.
+        # Plain ASCII reads the same in a page of any charset; the policy of the frame's page holds
+        # scripts to hashes, so one letter read wrongly would leave it blank.
         page = html.escape(self.html()).encode("ascii", "xmlcharrefreplace").decode("ascii")
         lines = max(sum(map(len, c.tokens)) for c in self.data.contexts) // 60
         height = min(760, 380 + 26 * lines)
