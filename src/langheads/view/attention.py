@@ -67,7 +67,7 @@ class AttentionView:
         # scripts to hashes, so one letter read wrongly would leave it blank.
         page = html.escape(self.html()).encode("ascii", "xmlcharrefreplace").decode("ascii")
         lines = max(sum(map(len, c.tokens)) for c in self.data.contexts) // 60
-        height = min(760, 380 + 26 * lines)
+        height = min(760, 430 + 26 * lines)
         return (
             f'<iframe sandbox="allow-scripts" style="width:100%;height:{height}px;border:0" '
             f'srcdoc="{page}"></iframe>'
