@@ -19,7 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from langheads.errors import InputError
 from langheads.files import write_text_atomically
-from langheads.view import judge, words
+from langheads.view import judge, origins, words
 from langheads.view.attention_page import attention_json, attention_scripts
 from langheads.view.contents import RunFolder
 from langheads.view.embed import csp_hash, resource, script_json
@@ -110,8 +110,8 @@ def _sections(run: RunFolder) -> list[Section]:
             except (InputError, KeyError) as error:
                 raise InputError(f"{name} cannot be shown: {error}") from error
     sections.append(Section("limits", "What the numbers show, and what not", paragraphs=_LIMITS))
-    provenance = words.provenance_table(run.sources())
-    sections.append(Section("provenance", "Provenance", tables=[provenance]))
+    tables = origins.provenance_tables(run.sources())
+    sections.append(Section("provenance", "Provenance", tables=tables))
     cite = [text.format(version=version("langheads")) for text in _CITE]
     return [*sections, Section("cite", "How to cite", paragraphs=cite)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,22 +160,6 @@ def matrix_table(ablation: xr.Dataset, baseline: str) -> Table:
     )
 
 
-def provenance_table(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
-    """What the results were made with; one line for a key on which all files agree."""
-    sources = [(name, attrs) for name, attrs in sources if attrs]
-    keys = dict.fromkeys(key for _, attrs in sources for key in attrs)
-    rows = []
-    for key in keys:
-        if key in ("kind", "format"):
-            continue
-        values = {name: _plain(attrs[key]) for name, attrs in sources if key in attrs}
-        if len(values) == len(sources) and len(set(values.values())) == 1:
-            rows.append([key, "all files", next(iter(values.values()))])
-        else:
-            rows += [[key, name, value] for name, value in values.items()]
-    return Table("What the results were made with.", ["setting", "file", "value"], rows)
-
-
 def scored_words(scores: xr.Dataset) -> str:
     """One sentence: model, texts, how much of them."""
     docs = [int(n) for n in scores["docs"].values] if "docs" in scores else []
@@ -202,7 +186,7 @@ def chosen_words(heads: LanguageHeads) -> str:
     settings = {key: v for key, v in heads.rule.items() if key not in ("name", "listed")}
     rule = str(heads.rule.get("name", "not recorded"))
     if settings:
-        rule += f" ({', '.join(f'{key} {_plain(value)}' for key, value in settings.items())})"
+        rule += f" ({', '.join(f'{key} {plain(value)}' for key, value in settings.items())})"
     return (
         f"Specific heads a language: {numbers or 'none'}; general heads: {len(heads.general)}. "
         f"Rule: {rule}.{_general_words(heads)}"
@@ -242,13 +226,23 @@ def count(value: float) -> str:
     return f"{int(value):,}".replace(",", "\u202f") if np.isfinite(value) else NONE
 
 
-def _plain(value: Any) -> str:
-    """A value as a person reads it; provenance holds JSON in strings."""
+def plain(value: Any) -> str:
+    """A value as a person reads it; provenance holds JSON in strings.
+
+    Example:
+        >>> plain('{"en": 1, "rule": {"name": "count"}}'), plain(None), plain({})
+        ('en: 1; rule: (name: count)', 'none', '–')
+    """
     if isinstance(value, str) and value.startswith("{"):
         try:
             value = json.loads(value)
         except json.JSONDecodeError:
             return value
     if isinstance(value, Mapping):
-        return "; ".join(f"{key}: {_plain(item)}" for key, item in value.items())
-    return str(value) or NONE
+        value = "; ".join(
+            f"{key}: ({plain(item)})"
+            if isinstance(item, Mapping) and item
+            else f"{key}: {plain(item)}"
+            for key, item in value.items()
+        )
+    return "none" if value is None else str(value) or NONE

@@ -215,9 +215,14 @@ def test_tables_hold_the_numbers(page):
     assert texts[2] == ["zh", "20", "0", "1\u202f001", "4\u202f001", "0.5"]
     matrix = page.table("heads of", "en")
     assert matrix[1][:3] == ["en", "0.2000 ± 0.0100", "0.0010 ± 0.0100"]
-    provenance = page.table("setting", "file")
-    assert ["weight_hash", "all files", "ab" * 32] in provenance
-    assert ["text_hash", "all files", "en: 00; zh: 11"] in provenance
+    provenance = page.table("setting", "value", "files")
+    assert ["weight_hash", "ab" * 6, "all files"] in provenance
+    every, whole = page.tables[-2:]
+    assert ["text_hash", "en: 00; zh: 11", "all files"] in every
+    assert whole[1:] == [
+        ["ab" * 6, "ab" * 32, "weight_hash"],
+        ["cd" * 6, "cd" * 32, "tokenizer_hash"],
+    ]
 
 
 def test_missing_results_leave_their_sections_out_with_a_note(tmp_path):
