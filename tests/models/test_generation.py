@@ -5,6 +5,7 @@ import torch
 
 import langheads
 from hooks.scale import write
+from langheads.errors import NonFiniteError
 from langheads.experiments.generation import generate, prompt_tokens
 from langheads.model import gated, head_shape, mean_z, shifted
 from tests.models.zoo import EOS, HEADS, NAMES, TEXTS, hugging_face, w_o
@@ -195,3 +196,16 @@ def demo_prompts():
     from langheads.demo.grammar import replies
 
     return [f"- {turn['prompt']}\n-" for lang in ("en", "zh", "ar") for turn in replies(lang, 2)]
+
+
+def test_logits_that_choose_nothing_are_refused(zoo):
+    """The argmax of NaN is token 0, a reply like any other."""
+    model = zoo.bridge("llama-gqa", torch.float16)
+    with pytest.raises(NonFiniteError, match="logits of a reply are NaN or infinite"):
+        generate(model, ["ab"], gates=["L0H1"], value=6e4, max_new_tokens=3)
+    with (
+        pytest.raises(NonFiniteError, match="logits of a reply"),
+        gated(model, ["L0H1"], 6e4),
+    ):
+        generate(model, ["ab"], max_new_tokens=3)
+    assert len(generate(model, ["ab"], max_new_tokens=3)[0].tokens) > 0

@@ -140,3 +140,18 @@ def test_a_shift_that_does_not_fire_is_told(zoo):
     ):
         model(torch.tensor([[1, 2]]), stop_at_layer=2)
     assert not any(hook.fwd_hooks for hook in model.hook_dict.values())
+
+
+@pytest.mark.parametrize(("value", "amount"), [(1.0, float("nan")), (float("inf"), 1.0)])
+def test_a_shift_that_is_no_number_is_refused(zoo, value, amount):
+    model = zoo.bridge("llama-gqa")
+    direction = torch.zeros(3, 4, 8)
+    direction[1, 2] = value
+    with (
+        pytest.raises(InputError, match="values that are NaN or infinite"),
+        shifted(model, ["L1H2"], direction, amount),
+    ):
+        pass
+    # Heads that are not chosen do not matter.
+    with shifted(model, ["L0H0"], direction, 1.0):
+        model(model.to_tokens("ab"))

@@ -211,6 +211,9 @@ def test_a_learned_mask(verb, prompts, heads, out, tiny, tmp_path):
     both = verb("--prompts", prompts, "--mask", path, "--heads", heads, "--gate", "zh=0", *NEW)
     assert both[0] == 2
     assert "gates and a mask were both given; give one" in both[2]
+    other = verb("--prompts", prompts, "--mask", path, "--baseline", "mean", *NEW)
+    assert other[0] == 2
+    assert "a mask keeps the baseline that it was learned with" in other[2]
     path = mask("mean of other texts", describe(tiny))
     code, _, error = verb("--prompts", prompts, "--mask", path, *NEW)
     assert code == 2
@@ -289,6 +292,8 @@ def test_reply_nll_by_hand(tiny):
         (["--shift", "zh-en=1", "--heads", "HEADS"], "need texts for the mean of z"),
         (["--gate", "zh=0", "--heads", "HEADS", "--baseline", "median"], "allowed are zero, mean"),
         (["--gate", "zh=0", "--heads", "HEADS", "--baseline", "mean"], "need texts"),
+        (["--baseline", "mean"], "baseline mean asked for without gates by language"),
+        (["--mask", "none.json", "--baseline", "mean"], "cannot read none.json"),
         (["--candidates", "en,zh"], "language hi is wanted, but the detector answers with en, zh"),
         (["--candidates", "en,klingon"], "py3langid does not know language klingon"),
         (["--detector", "langdetect"], "detector langdetect asked for"),

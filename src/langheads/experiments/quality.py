@@ -12,7 +12,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.errors import InputError
 from langheads.experiments.generation import Reply
-from langheads.model import document_nll, end_tokens, map_documents
+from langheads.model import end_tokens, map_documents
+from langheads.scores.answers import answer_nll
 from langheads.text import (
     Confusion,
     Detector,
@@ -121,10 +122,10 @@ def reply_nll(
 ) -> Float[np.ndarray, " reply"]:
     """NLL of each reply given its prompt, in nats per token, its end-of-sequence token included.
 
-    NLL(prompt and reply) - NLL(prompt), over the tokens of the reply, by the model as it is when
-    this is called. Two guards come of it: replies made under gates, judged by the model without
-    them (is it still language, to that model?), and replies of the untouched model, judged under
-    the gates (what do the gates cost?).
+    - sum of log p(token | prompt and reply before it) / tokens of the reply, by the model as it is
+    when this is called. Two guards come of it: replies made under gates, judged by the model
+    without them (is it still language, to that model?), and replies of the untouched model, judged
+    under the gates (what do the gates cost?).
 
     Args:
         model: the model, under gates or not.
@@ -133,18 +134,7 @@ def reply_nll(
 
     Memory: logits of a batch.
     """
-    prompts = [reply.prompt_tokens for reply in replies]
-    whole = _nll(model, [(*r.prompt_tokens, *r.tokens) for r in replies], batch_tokens)
-    # A prompt of one token predicts nothing, and is no document.
-    longer = [i for i, prompt in enumerate(prompts) if len(prompt) > 1]
-    if longer:
-        whole[longer] -= _nll(model, [prompts[i] for i in longer], batch_tokens)
-    return whole / np.array([len(reply.tokens) for reply in replies])
-
-
-def _nll(
-    model: TransformerBridge, rows: Sequence[tuple[int, ...]], batch_tokens: int | str
-) -> Float[np.ndarray, " row"]:
+    rows = [(*reply.prompt_tokens, *reply.tokens) for reply in replies]
     documents = Documents(
         language="of the replies",
         tokens=tuple(torch.tensor(row, dtype=torch.long) for row in rows),
@@ -154,7 +144,9 @@ def _nll(
         max_tokens=max(map(len, rows)),
     )
 
-    def measure(tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        return document_nll(model, tokens, lengths).double()
+    def measure(tokens: torch.Tensor, lengths: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        return answer_nll(model, tokens, starts, lengths)
 
-    return map_documents(model, documents, measure, batch_tokens=batch_tokens).numpy()
+    starts = torch.tensor([len(reply.prompt_tokens) for reply in replies])
+    nll = map_documents(model, documents, measure, given=starts, batch_tokens=batch_tokens)
+    return nll.double().numpy() / np.array([len(reply.tokens) for reply in replies])

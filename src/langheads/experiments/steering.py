@@ -96,6 +96,11 @@ def check_steering(
     """
     if baseline not in ("zero", "mean"):
         raise InputError(f"baseline {baseline} asked for; allowed are zero, mean")
+    if baseline == "mean" and not gate:
+        raise InputError(
+            "baseline mean asked for without gates by language; a mask keeps the baseline that it "
+            "was learned with, and without gates there is nothing for a mean to stand in for"
+        )
     if not gate and not shift:
         return
     if heads is None:

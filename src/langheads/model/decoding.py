@@ -18,6 +18,8 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GenerationConfig, LogitsProcessor
 
+from langheads.errors import NonFiniteError
+
 # The value does not matter: padding is masked, and what follows the end is cut off.
 _PADDING = 0
 
@@ -50,6 +52,9 @@ def decode(
         A tensor ``[new]`` a row on the CPU: at most `max_new_tokens` tokens, the end-of-sequence
         token included where the model gave one.
 
+    Raises:
+        NonFiniteError: logits that are NaN or infinite.
+
     Memory: keys and values of all positions, and attention ``[batch, head, pos, pos]`` of one
     layer for the prompts.
     """
@@ -73,7 +78,10 @@ def decode(
                 eos_token_id=ends or None,
                 pad_token_id=_PADDING,
             ),
-            logits_processor=[_Gumbel(temperature, seeds)] if temperature > 0 else None,
+            logits_processor=[
+                _Finite(),
+                *([_Gumbel(temperature, seeds)] if temperature > 0 else []),
+            ],
         )
     return [_until_end(row, ends) for row in grown[:, width:].cpu()]
 
@@ -103,6 +111,21 @@ def _blank_generation_config(network: Any) -> Iterator[None]:
         yield
     finally:
         network.generation_config = before
+
+
+class _Finite(LogitsProcessor):
+    """Refuses logits that choose nothing: the argmax of NaN is a token like any other."""
+
+    def __call__(
+        self, input_ids: Int[Tensor, "batch pos"], scores: Float[Tensor, "batch vocab"]
+    ) -> Float[Tensor, "batch vocab"]:
+        # A model may rule tokens out by -inf, but not all of them.
+        if not bool(torch.isfinite(scores.max(dim=-1).values).all()):
+            raise NonFiniteError(
+                "logits of a reply are NaN or infinite; check the weights, or take gates and "
+                "shifts nearer to 1 and 0, or a wider --dtype"
+            )
+        return scores
 
 
 class _Gumbel(LogitsProcessor):

@@ -79,7 +79,7 @@ def gated(
         The model.
 
     Raises:
-        InputError: gates or baseline of another shape than the model's, or a gate that is no
+        InputError: gates or baseline of another shape than the model's, or a value that is no
             finite number.
         InterventionError: a layer's hook did not fire exactly once a forward, saw z of another
             shape, or no forward ran in the block.
@@ -112,6 +112,8 @@ def gated(
         raise InputError(
             f"baseline of shape {list(baseline.shape)}, expected [{layers}, {heads}, d_head]"
         )
+    if baseline is not None and not bool(torch.isfinite(baseline).all()):
+        raise InputError("the baseline has values that are NaN or infinite; it must be finite")
     if not 0 <= first_layer < layers or bool((gates[..., :first_layer, :] != 1).any()):
         raise InputError(
             f"gates of layers before first_layer {first_layer} must be 1: they do not run"

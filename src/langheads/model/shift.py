@@ -47,7 +47,8 @@ def shifted(
         The model.
 
     Raises:
-        InputError: heads or direction of another shape than the model's, or no heads.
+        InputError: heads or direction of another shape than the model's, no heads, values that
+            are not finite.
         InterventionError: a layer's hook did not fire exactly once a forward, saw z of another
             shape, or no forward ran in the block.
 
@@ -74,6 +75,11 @@ def shifted(
     added = torch.zeros_like(direction, dtype=torch.promote_types(direction.dtype, torch.float32))
     for head in chosen:
         added[head.layer, head.head] = amount * direction[head.layer, head.head]
+    if not bool(torch.isfinite(added).all()):
+        raise InputError(
+            f"a shift of amount {amount:g} has values that are NaN or infinite; amount and "
+            "direction must be finite"
+        )
     touched = [bool(count) for count in chosen.per_layer()]
     fired = 0
 
