@@ -34,6 +34,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
+from langheads.arguments import check_seed
 from langheads.classes import HeadClasses, Interval
 from langheads.errors import InputError
 from langheads.heads import HeadSet
@@ -105,7 +106,7 @@ def classify(
         chosen[variable].sel(language=list(pair)).transpose(..., "layer", "head").values
     )
     mask = finite.any(axis=(0, 1))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(check_seed(seed))
     means, counts = [], {}
     weights = None
     for language in pair:

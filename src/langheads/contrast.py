@@ -33,6 +33,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from scipy.stats import false_discovery_control
 
+from langheads.arguments import check_seed
 from langheads.errors import InputError
 from langheads.scores.gradient import Score
 
@@ -88,7 +89,8 @@ def contrast(
         seed: of both.
 
     Raises:
-        InputError: fewer than two languages, or a language with fewer than two documents.
+        InputError: fewer than two languages, a language with fewer than two documents, or a seed
+            out of range.
 
     Memory: a few arrays ``[doc, layer * head]`` over all documents.
     """
@@ -114,7 +116,7 @@ def contrast(
     features = [rearrange(f(pooled), "doc layer head -> doc (layer head)") for f in score.features]
     labels = np.repeat(np.arange(len(counts)), counts)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(check_seed(seed))
 
     share = _shares(features, labels, counts)
     observed = share - _others(share)

@@ -14,12 +14,17 @@ import numpy as np
 import pytest
 import torch
 import tqdm.std
+import typer
 import xarray as xr
 from safetensors.torch import load_file, save_file
 
 import langheads
 from langheads import cli
-from langheads.errors import LangheadsError
+from langheads.arguments import check_seed
+from langheads.contrast import contrast
+from langheads.errors import InputError, LangheadsError
+from langheads.scores.gradient import SCORES
+from langheads.text.facts import job_pairs
 
 SMALL = ["--docs", "4", "--device", "cpu"]
 
@@ -108,6 +113,54 @@ def changed(path, **changes):
 )
 def test_what_typer_refuses_is_one_line_too(refused, arguments, message):
     refused(*arguments, message=message)
+
+
+SEEDED = {
+    "score": ["m", "--text", "t", "--out", "o"],
+    "knockout": ["m", "--text", "t", "--out", "o"],
+    "select": ["s.nc", "--out", "o"],
+    "classify": ["k.nc", "--languages", "en,hi", "--out", "o"],
+    "ablate": ["m", "--heads", "h", "--text", "t", "--out", "o"],
+    "run": ["m", "--text", "t", "--out", "o"],
+    "generate": ["m", "--prompts", "p", "--out", "o"],
+    "adapt": ["m", "--heads", "h", "--qa", "q", "--language", "hi", "--out", "o"],
+    "evaluate-qa": ["m", "--qa", "q", "--language", "hi", "--out", "o"],
+    "transfer": ["m", "--heads", "h", "--out", "o"],
+    "prune": ["m", "--heads", "h", "--drop", "zh", "--out", "o"],
+}
+
+
+@pytest.mark.parametrize("seed", ["-1", "9" * 20, "9" * 5000])
+@pytest.mark.parametrize("name", SEEDED)
+def test_a_seed_that_no_generator_takes(refused, name, seed):
+    refused(name, *SEEDED[name], "--seed", seed, message="Invalid value for '--seed'")
+
+
+def test_every_verb_with_a_seed_is_among_those(verb):
+    commands = typer.main.get_command(cli.app).commands
+    seeded = {name for name, of in commands.items() if any(p.name == "seed" for p in of.params)}
+    assert seeded == set(SEEDED)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**20])
+def test_a_seed_that_no_generator_takes_in_python(seed, tiny, texts):
+    qa = {"en": [{"context": "a", "question": "b", "answers": ["c"]}]}
+    noise = {name: np.random.default_rng(0).normal(size=(9, 1, 2)) for name in ("en", "hi")}
+    calls = [
+        lambda: langheads.read_texts(texts, seed=seed),
+        lambda: langheads.score(tiny, texts, seed=seed),
+        lambda: langheads.read_questions(qa, seed=seed),
+        lambda: langheads.generate(tiny, ["a"], seed=seed, temperature=1.0),
+        lambda: contrast(noise, SCORES["lahis"], seed=seed),
+        lambda: job_pairs(3, seed=seed),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match="asked for; allowed are whole numbers from 0 to"):
+            call()
+    assert check_seed(np.int64(2**32 - 1)) == 2**32 - 1
+    for other in (0.5, "1", None):
+        with pytest.raises(InputError, match="allowed are whole numbers from 0 to 4294967295"):
+            check_seed(other)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from langheads.cli.app import app
-from langheads.cli.options import BatchOpt, BosOpt, Loader, budget, takes_model
+from langheads.cli.options import BatchOpt, BosOpt, Loader, SeedOpt, budget, takes_model
 from langheads.files import check_writable
 
 QaOpt = Annotated[
@@ -38,7 +38,7 @@ def adapt(
         str | None, typer.Option(help="Prompt, with {context} and {question}.")
     ] = None,
     max_tokens: Annotated[int, typer.Option(help="Longer questions are left out.")] = 2048,
-    seed: int = 0,
+    seed: SeedOpt = 0,
     bos: BosOpt = None,
     batch_tokens: BatchOpt = "auto",
 ) -> None:
@@ -105,7 +105,7 @@ def evaluate_qa(
         int | None, typer.Option(help="Longer questions are left out; default: as for the mask.")
     ] = None,
     bootstraps: Annotated[int, typer.Option(help="Resamples of the questions.")] = 2000,
-    seed: int = 0,
+    seed: SeedOpt = 0,
     bos: BosOpt = None,
     batch_tokens: BatchOpt = "auto",
     allow_overlap: Annotated[

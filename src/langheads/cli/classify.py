@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from langheads.cli.app import app
-from langheads.cli.options import split_list
+from langheads.cli.options import SeedOpt, split_list
 from langheads.files import check_writable
 
 
@@ -26,7 +26,7 @@ def classify(
     level: Annotated[float, typer.Option(help="Intervals cover 1 - level.")] = 0.05,
     min_drop: Annotated[float, typer.Option(help="Harm up to this is no drop.")] = 0.0,
     bootstraps: Annotated[int, typer.Option(help="Resamples of the examples.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
+    seed: SeedOpt = 0,
 ) -> None:
     """Heads that one of two languages needs, both, or neither."""
     check_writable(out)

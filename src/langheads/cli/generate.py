@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from langheads.cli.app import app
-from langheads.cli.options import BatchOpt, BosOpt, Loader, budget, split_list, takes_model
+from langheads.cli.options import BatchOpt, BosOpt, Loader, SeedOpt, budget, split_list, takes_model
 from langheads.errors import InputError
 from langheads.files import check_writable, write_text_atomically
 
@@ -39,7 +39,7 @@ def generate(
     max_tokens: Annotated[int, typer.Option(help="Those documents are cut here.")] = 2048,
     max_new_tokens: Annotated[int, typer.Option(help="Length limit of a reply.")] = 40,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    seed: int = 0,
+    seed: SeedOpt = 0,
     detector: Annotated[str, typer.Option(help="py3langid, lingua or fasttext.")] = "py3langid",
     detector_model: Annotated[Path | None, typer.Option(help="fastText's model file.")] = None,
     candidates: Annotated[

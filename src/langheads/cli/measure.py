@@ -19,6 +19,7 @@ from langheads.cli.options import (
     MethodOpt,
     QuantileOpt,
     ScoreOpt,
+    SeedOpt,
     ShareOpt,
     TextOpt,
     budget,
@@ -39,7 +40,7 @@ def score(
     languages: LanguagesOpt = None,
     docs: DocsOpt = 1000,
     max_tokens: MaxTokensOpt = 2048,
-    seed: int = 0,
+    seed: SeedOpt = 0,
     bos: BosOpt = None,
     batch_tokens: BatchOpt = "auto",
     gradients: Annotated[
@@ -99,7 +100,7 @@ def knockout(
     languages: LanguagesOpt = None,
     docs: DocsOpt = 100,
     max_tokens: MaxTokensOpt = 2048,
-    seed: int = 0,
+    seed: SeedOpt = 0,
     bos: BosOpt = None,
     batch_tokens: BatchOpt = "auto",
 ) -> None:
@@ -155,7 +156,7 @@ def select(
     times: Annotated[float, typer.Option(help="Own share over the others', contrast rule.")] = 3.0,
     level: Annotated[float, typer.Option(help="Largest q-value, contrast rule.")] = 0.05,
     permutations: Annotated[int, typer.Option(help="Of labels, contrast rule.")] = 9999,
-    seed: Annotated[int, typer.Option(help="Of the contrast rule.")] = 0,
+    seed: SeedOpt = 0,
 ) -> None:
     """Language-specific and language-general heads."""
     check_writable(out)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from langheads.arguments import MAX_SEED
 from langheads.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ DeviceMapOpt = Annotated[str | None, typer.Option(help="Placement over several d
 RevisionOpt = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]
 RemoteOpt = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that the model's repository brings.")
+]
+SeedOpt = Annotated[
+    int, typer.Option(min=0, max=MAX_SEED, help="Order of documents, and of whatever is drawn.")
+]
+ScoredSeedOpt = Annotated[
+    int | None, typer.Option(min=0, max=MAX_SEED, help="By default that of the scores.")
 ]
 ScoreOpt = Annotated[str, typer.Option(help="Which score of the file.")]
 QuantileOpt = Annotated[float, typer.Option(help="Heads above this quantile are listed.")]

@@ -19,6 +19,8 @@ from langheads.cli.options import (
     MaxTokensOpt,
     MethodOpt,
     QuantileOpt,
+    ScoredSeedOpt,
+    SeedOpt,
     ShareOpt,
     TextOpt,
     budget,
@@ -40,7 +42,7 @@ def ablate(
     languages: LanguagesOpt = None,
     docs: DocsOpt = 100,
     max_tokens: Annotated[int | None, typer.Option(help="By default that of the scores.")] = None,
-    seed: Annotated[int | None, typer.Option(help="By default that of the scores.")] = None,
+    seed: ScoredSeedOpt = None,
     bos: BosOpt = None,
     batch_tokens: BatchOpt = "auto",
     allow_overlap: Annotated[
@@ -95,7 +97,7 @@ def run(
     general_at: GeneralOpt = 4,
     share: ShareOpt = 0.02,
     max_tokens: MaxTokensOpt = 2048,
-    seed: int = 0,
+    seed: SeedOpt = 0,
     bos: BosOpt = None,
     batch_tokens: BatchOpt = "auto",
 ) -> None:

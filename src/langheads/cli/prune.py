@@ -14,6 +14,7 @@ from langheads.cli.options import (
     ControlsOpt,
     LanguagesOpt,
     Loader,
+    ScoredSeedOpt,
     budget,
     split_list,
     takes_model,
@@ -34,7 +35,7 @@ def prune(
     docs: Annotated[int, typer.Option(help="Documents a language.")] = 100,
     max_tokens: Annotated[int | None, typer.Option(help="By default that of the scores.")] = None,
     controls: ControlsOpt = 20,
-    seed: Annotated[int | None, typer.Option(help="By default that of the scores.")] = None,
+    seed: ScoredSeedOpt = None,
     bos: BosOpt = None,
     batch_tokens: BatchOpt = "auto",
     allow_overlap: Annotated[

@@ -14,6 +14,7 @@ from langheads.cli.options import (
     ControlsOpt,
     LanguagesOpt,
     Loader,
+    SeedOpt,
     budget,
     split_list,
     takes_model,
@@ -48,7 +49,7 @@ def transfer(
     attention: Annotated[
         bool, typer.Option("--attention/--no-attention", help="Measure attention to the facts.")
     ] = True,
-    seed: int = 0,
+    seed: SeedOpt = 0,
     bos: BosOpt = None,
     batch_tokens: BatchOpt = "auto",
 ) -> None:

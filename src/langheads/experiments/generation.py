@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.arguments import check_seed
 from langheads.errors import InputError, OutOfMemoryError
 from langheads.heads import HeadSet
 from langheads.model import decode, end_tokens, gated, token_budget
@@ -116,6 +117,7 @@ def generate(
             f"{max_new_tokens} new tokens at temperature {temperature} asked for; at least 1 "
             "token, and a temperature of 0 (greedy) or above"
         )
+    seed = check_seed(seed)
     rows = prompt_tokens(model, prompts, max_new_tokens=max_new_tokens, chat=chat, bos=bos)
     if isinstance(gates, Mask) and not isinstance(gates, HeadSet):
         gates = gates.gates()

@@ -25,6 +25,7 @@ from jaxtyping import Int
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.arguments import check_seed
 from langheads.errors import InputError
 from langheads.experiments.generation import generate
 from langheads.experiments.quality import judge_replies, reply_nll, require_known
@@ -95,11 +96,12 @@ def switch_rates(
         ``layer, head`` ``tried``: 1 asked for, 0 drawn beside, -1 not tried.
 
     Raises:
-        InputError: no prompts, a language that the detector does not know, unknown heads.
+        InputError: no prompts, a language that the detector does not know, unknown heads, a seed
+            out of range.
 
     Cost: heads x prompts replies, and two forwards of each.
     """
-    shape = head_shape(model)
+    shape, seed = head_shape(model), check_seed(seed)
     if not prompts or not all(prompts.values()):
         raise InputError("no prompts, or none for one of the languages")
     require_known(prompts, detect)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from langheads.arguments import check_seed
 from langheads.errors import InputError
 from langheads.text.readers import read_folder, read_hub
 
@@ -99,13 +100,14 @@ def read_texts(
 
     Raises:
         InputError: no such folder, a language without a file, a file that is not UTF-8 or not
-            JSON (with file and line), or a language without documents.
+            JSON (with file and line), a language without documents, or a seed out of range.
 
     Example:
         >>> corpus = read_texts({"en": ["one", "two", "two"]}, seed=0)
         >>> sorted(corpus.texts["en"])
         ['one', 'two']
     """
+    seed = check_seed(seed)
     wanted = None if languages is None else tuple(dict.fromkeys(languages))
     if wanted is not None and not all(wanted):
         raise InputError("an empty language name was asked for; write --languages en,zh")

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from langheads.arguments import check_seed
 from langheads.errors import InputError
 from langheads.text.wordings import Wording
 
@@ -41,10 +42,14 @@ class Conflict:
 def job_pairs(n_jobs: int, *, limit: int | None = None, seed: int = 0) -> list[tuple[int, int]]:
     """Ordered pairs of different occupations, all of them or a random `limit` of them.
 
+    Raises:
+        InputError: a seed out of range.
+
     Example:
         >>> job_pairs(3)
         [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]
     """
+    seed = check_seed(seed)
     pairs = list(itertools.permutations(range(n_jobs), 2))
     if limit is None or limit >= len(pairs):
         return pairs

@@ -15,6 +15,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from langheads.arguments import check_seed
 from langheads.errors import InputError
 from langheads.text.readers import _lines, _text
 
@@ -104,13 +105,14 @@ def read_questions(
 
     Raises:
         InputError: no such folder or language, a line that cannot be used or repeats an id (with
-            file and line), or no id that all languages have.
+            file and line), no id that all languages have, or a seed out of range.
 
     Example:
         >>> one = {"id": 7, "context": "Ann has tea.", "question": "What?", "answers": ["tea"]}
         >>> read_questions({"en": [one]}).examples["en"][0].with_answer()
         'Ann has tea.\\nQ: What?\\nA: tea'
     """
+    seed = check_seed(seed)
     wanted = None if languages is None else tuple(dict.fromkeys(languages))
     if wanted is not None and not all(wanted):
         raise InputError("an empty language name was asked for; write --languages en,zh")
