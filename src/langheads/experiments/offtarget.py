@@ -178,7 +178,9 @@ def off_target(
                         # An empty set stands for nothing off.
                         gates = some if some and condition not in _SHIFTS else None
                         replies = generate(model, asked, gates=gates, **settings)
-                    runs.append(_values(model, replies, language, suspect, detect, rules))
+                    runs.append(
+                        _values(model, replies, language, suspect, detect, rules, batch_tokens)
+                    )
                     lines = [judge(reply.text, language, detect, rules) for reply in replies]
                     judged.setdefault((row, column), []).append(lines)
                 for name in each if runs else ():
@@ -257,6 +259,7 @@ def _values(
     suspect: str,
     detect: Detector,
     rules: Rules,
+    batch_tokens: int | str,
 ) -> dict[str, Float[np.ndarray, " prompt"]]:
     """`PER_PROMPT` of the replies of one head set."""
     judged = judge_replies(model, replies, [language] * len(replies), detect, sure=rules.sure)
@@ -268,5 +271,5 @@ def _values(
         "empty": [one.empty for one in judged],
     }
     values = {name: np.array(of, dtype=float) for name, of in each.items()}
-    values["nll"] = reply_nll(model, replies)
+    values["nll"] = reply_nll(model, replies, batch_tokens=batch_tokens)
     return values

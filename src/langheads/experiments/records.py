@@ -108,6 +108,8 @@ def reply_records(
         check_mask("the mask", mask, head_shape(model), describe(model), mean)
         gates = mask.gates()
 
+    batch_tokens = generation.get("batch_tokens", "auto")
+
     def run(
         gates: Float[Tensor, "layer head"] | None, shifts: Sequence[Shift]
     ) -> tuple[list[Reply], list[Judgement], Float[np.ndarray, " reply"]]:
@@ -116,7 +118,7 @@ def reply_records(
                 stack.enter_context(shifted(model, both, direction, amount))
             replies = generate(model, prompts, gates=gates, baseline=mean, **generation)
         judged = judge_replies(model, replies, wanted, detect, sure=rules.sure)
-        return replies, judged, reply_nll(model, replies)
+        return replies, judged, reply_nll(model, replies, batch_tokens=batch_tokens)
 
     before = run(None, []) if compare and touched else None
 
