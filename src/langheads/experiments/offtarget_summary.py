@@ -7,7 +7,8 @@ few sets that were drawn fixed. With w_p, how often prompt p was drawn, a rate o
     LPR = sum_p w_p passed_p / sum_p w_p counted_p
     WPR = 1 - sum_p w_p passed_p english_p / sum_p w_p passed_p
 
-see `langheads.text.confusion`; a resample where nothing is left to divide by has none.
+and LCPR their harmonic mean, 0 where LPR is 0, see `langheads.text.confusion`; a resample where
+nothing is left to divide by has none.
 """
 
 from __future__ import annotations
@@ -130,10 +131,9 @@ def rates_with_intervals(
     english = np.array([[reply.english for reply in run] for run in runs]).T
     lpr = _share(weights @ passed, weights @ counted)
     wpr = 1 - _share(weights @ (passed & english), weights @ passed)
+    lcpr = np.where(lpr == 0, 0.0, _share(2 * lpr * wpr, lpr + wpr))
     if language not in rules.wpr_languages:
-        wpr[:] = np.nan
-    # 0 where both rates are.
-    lcpr = np.where(lpr + wpr == 0, 0.0, _share(2 * lpr * wpr, lpr + wpr))
+        wpr[:], lcpr[:] = np.nan, np.nan
     tails = [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]
     for i, draws in enumerate((lpr, wpr, lcpr)):
         valued = draws[~np.isnan(draws).all(axis=1)]

@@ -17,6 +17,8 @@ arXiv 2406.20052; rules of its released `compute_metrics.py`, in this order for 
 WPR only for ar, hi, ja, ko, ru, zh. A word is English if it is in a list of lower-case words of
 more than 3 letters; words are compared as they stand, so ``Hello`` is not found. Where nothing
 was counted the released code says 1.0; here it is None, as is whatever else has no denominator.
+LCPR, which the released code leaves to the reader, is 0 where LPR is, or its means would leave out
+just the languages that failed.
 
 Departures by default, each with a switch in `Rules`: the word list is not ours to give, so any
 lower-case word of more than 3 letters a to z counts as English (a French loan word too, so WPR is
@@ -122,7 +124,7 @@ class Confusion:
     Attributes:
         lpr: line pass rate, share of counted replies.
         wpr: word pass rate, share of replies that passed by line.
-        lcpr: harmonic mean of both; 0 where both are.
+        lcpr: harmonic mean of both; 0 where LPR is 0; None in a language that gets no WPR.
         line_accuracy: mean over counted replies of the share of right lines.
         counted: replies that were judged.
         skipped: replies without a counted line.
@@ -177,7 +179,7 @@ def pass_rates(judged: Sequence[Judged], language: str, rules: Rules) -> Confusi
     return Confusion(
         lpr=lpr,
         wpr=wpr,
-        lcpr=_harmonic(lpr, wpr),
+        lcpr=_harmonic(lpr, wpr) if language in rules.wpr_languages else None,
         line_accuracy=sum(shares) / len(shares) if shares else None,
         counted=len(counted),
         skipped=len(judged) - sum(reply.lines > 0 for reply in judged),
@@ -195,7 +197,7 @@ def passes(reply: Judged) -> bool:
 
 
 def mean_confusion(by_language: Mapping[str, Confusion]) -> Confusion:
-    """The mean over languages of each rate, over the languages that have it, as released.
+    """The mean over languages of each rate, over the languages that have it.
 
     LCPR is the mean of the languages' LCPR, not that of mean LPR and mean WPR.
     """
@@ -274,9 +276,10 @@ def _segmenter(language: str) -> Callable[[str], Iterable[str]]:
 
 
 def _harmonic(a: float | None, b: float | None) -> float | None:
-    if a is None or b is None:
-        return None
-    return 2 * a * b / (a + b) if a + b else 0.0
+    """0 where the first is 0, whatever the second is."""
+    if a == 0:
+        return 0.0
+    return None if a is None or b is None else 2 * a * b / (a + b)
 
 
 def right_language(text: str, language: str, detect: Detector, sure: float = 0.3) -> bool:

@@ -198,6 +198,14 @@ def test_a_draw_without_a_rate_is_left_out():
     # Harmonic means of 1/4 and 1, and of 3/4 and 2/3.
     assert lcpr == pytest.approx((0.4 + 12 / 17) / 2)
     assert np.isnan(rates_with_intervals(runs, "de", Rules())[1:]).all()
+    # A draw that fails altogether has an LCPR of 0, and so have resamples of wrong replies only.
+    runs = [[RIGHT], [WRONG], [WRONG]]
+    assert rates_with_intervals(runs, "zh", Rules())[:, 0].tolist() == pytest.approx(
+        [1 / 3, 1, 1 / 3]
+    )
+    one = rates_with_intervals([[RIGHT, *[WRONG] * 9]], "zh", Rules())
+    assert one[:, 0].tolist() == pytest.approx([0.1, 1, 2 / 11])
+    assert one[2, 1] == 0
     assert np.isnan(rates_with_intervals([[SILENT] * 4], "zh", Rules())).all()
     # Silence is wrong where the rules say so.
     strict = rates_with_intervals(runs, "zh", Rules(empty="wrong"))[0, 0]
@@ -214,9 +222,8 @@ def test_intervals_of_rates_are_those_of_resampled_replies():
     for _ in range(8000):
         rows = rng.integers(12, size=12)
         rates = [pass_rates([run[i] for i in rows], "zh", Rules()) for run in runs]
-        if all(rate.wpr is not None for rate in rates):
-            drawn.append([np.mean([getattr(r, name) for r in rates]) for name in RATES])
-    assert len(drawn) > 7900
+        values = [[getattr(rate, name) for rate in rates] for name in RATES]
+        drawn.append(np.nanmean(np.array(values, dtype=float), axis=1))
     expected = np.quantile(drawn, [0.025, 0.975], axis=0).T
     np.testing.assert_allclose(found[:, 1:], expected, atol=0.02)
     # All alike: there is nothing to vary.
@@ -277,6 +284,7 @@ def test_saved_and_read(found, tmp_path):
         ({"prompts": {"fr": ["a"]}}, "language fr is wanted"),
         ({"texts": None}, "a shift needs texts of zh, hi, en .* found none"),
         ({"suspect": "de"}, "language de is wanted"),
+        ({"seed": -1}, "seed -1 asked for; allowed are whole numbers from 0"),
     ],
 )
 def test_refused(tiny, heads, texts, changes, message):

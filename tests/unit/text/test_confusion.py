@@ -62,10 +62,10 @@ def rates(texts, language, **rules):
         ([RU], "ru", {}, (1, 1, 1, 1, 0)),
         ([RU, EN], "ru", {}, (1 / 2, 1, 2 / 3, 2, 0)),
         ([DE, EN], "de", {}, (1 / 2, None, None, 2, 0)),
-        # No reply passed by line: nothing to divide WPR by (released: 1.0).
-        ([EN], "ru", {}, (0, None, None, 1, 0)),
+        # No reply passed by line: nothing to divide WPR by (released: 1.0), and LCPR is 0.
+        ([EN], "ru", {}, (0, None, 0, 1, 0)),
         # One wrong line among right ones fails the reply.
-        ([f"{RU}\n{EN}\n{RU}"], "ru", {}, (0, None, None, 1, 0)),
+        ([f"{RU}\n{EN}\n{RU}"], "ru", {}, (0, None, 0, 1, 0)),
         # A wrong line of fewer than 5 words is not looked at.
         ([f"{RU}\nthe cat sleeps soundly"], "ru", {}, (1, 1, 1, 1, 0)),
         ([f"{RU}\n{EN}"], "ru", {"min_words": 6}, (None, None, None, 0, 1)),
@@ -73,11 +73,11 @@ def rates(texts, language, **rules):
         (["", " \n ", "кошка спит", RU], "ru", {}, (1, 1, 1, 1, 3)),
         (["", " \n ", "кошка спит", RU], "ru", {"empty": "wrong"}, (1 / 4, 1, 2 / 5, 4, 3)),
         (["", "кошка"], "ru", {}, (None, None, None, 0, 2)),
-        (["", "кошка"], "ru", {"empty": "wrong"}, (0, None, None, 2, 2)),
+        (["", "кошка"], "ru", {"empty": "wrong"}, (0, None, 0, 2, 2)),
         ([], "ru", {}, (None, None, None, 0, 0)),
         # Surer than 0.3, and not as sure.
         ([RU_EN], "ru", {"sure": 0.59}, (1, 0, 0, 1, 0)),
-        ([RU_EN], "ru", {"sure": 0.6}, (0, None, None, 1, 0)),
+        ([RU_EN], "ru", {"sure": 0.6}, (0, None, 0, 1, 0)),
         # An English word fails the word rate only, and only among replies that passed by line.
         ([RU, RU_EN], "ru", {}, (1, 1 / 2, 2 / 3, 2, 0)),
         ([RU, RU_EN, EN, EN], "ru", {}, (1 / 2, 1 / 2, 1 / 2, 4, 0)),
@@ -172,6 +172,17 @@ def test_mean_over_languages_leaves_out_what_is_missing():
     assert found == Confusion(
         lpr=3 / 4, wpr=1 / 2, lcpr=2 * 1 * 0.5 / 1.5, line_accuracy=3 / 4, counted=4, skipped=1
     )
+
+
+def test_a_language_that_failed_counts_in_mean_lcpr():
+    found = mean_confusion(
+        {
+            "ru": language_confusion([RU], "ru", Told()),
+            "zh": language_confusion([EN], "zh", Told()),
+            "de": language_confusion([EN], "de", Told()),
+        }
+    )
+    assert (found.lpr, found.wpr, found.lcpr) == (1 / 3, 1, 1 / 2)
 
 
 def test_pairs_of_characters():
