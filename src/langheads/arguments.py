@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import Any
 
@@ -34,24 +33,23 @@ def check_seed(seed: Any) -> int:
     return found
 
 
-def check_gate(value: float, what: str = "gate") -> float:
+def check_gate(value: float, what: str = "the gate") -> float:
     """The number, if gates, which are float32, can hold it.
 
     Args:
-        value: a gate, or what is added or multiplied like one.
+        value: a gate, or how many times a shift is added.
         what: its name in the message.
 
     Raises:
-        InputError: it is no number, infinite, or beyond float32.
+        InputError: it is infinite, NaN, or beyond float32.
 
     Example:
         >>> check_gate(3)
         3.0
     """
     number = float(value)
-    if not math.isfinite(number) or abs(number) > _MAX_FLOAT32:
+    if not abs(number) <= _MAX_FLOAT32:
         raise InputError(
-            f"{what} {number:g} asked for; allowed are finite numbers that float32 holds, up to "
-            "3.4e38"
+            f"{what} is {number:g}; it must be a finite number that float32 holds, at most 3.4e38"
         )
     return number

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from langheads.arguments import check_gate
 from langheads.errors import InputError, ProvenanceError
 from langheads.files import read_json, write_text_atomically
 
@@ -136,10 +137,14 @@ class HeadSet(Set[Head]):
         return tuple(counts[layer] for layer in range(self.shape[0]))
 
     def gates(self, value: float = 0.0) -> np.ndarray:
-        """Gates ``[layer, head]``: ``value`` on the heads of this set, 1 elsewhere."""
+        """Gates ``[layer, head]``: ``value`` on the heads of this set, 1 elsewhere.
+
+        Raises:
+            InputError: a value that is no finite number, or that float32 cannot hold.
+        """
         gates = np.ones(self.shape, dtype=np.float32)
         for head in self:
-            gates[head] = value
+            gates[head] = check_gate(value, f"the gate of {head}")
         return gates
 
     def layer_matched(self, rng: np.random.Generator) -> HeadSet:

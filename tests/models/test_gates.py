@@ -151,6 +151,9 @@ def test_gates_that_are_no_numbers(zoo, wrong):
             pass
     with pytest.raises(InputError, match=f"L1H0 is {wrong}"), gated(model, ["L1H0"], wrong):
         pass
+    for much in (1e300, -1e39):
+        with pytest.raises(InputError, match=r"L1H0 is .*finite"), gated(model, ["L1H0"], much):
+            pass
     with pytest.raises(InputError, match="L2H3"):
         generate(model, TEXTS[:2], gates=gates, max_new_tokens=1, batch_tokens=1)
 

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.arguments import check_seed
 from langheads.errors import InputError
 from langheads.experiments.evaluation import (
     MEASURES,
@@ -87,7 +88,7 @@ def compare_masks(
         raise InputError(f"{controls} controls asked for; at least 1 random head set is needed")
     shape = head_shape(model)
     given = heads if isinstance(heads, HeadMask) else None
-    order = seed
+    order = seed = check_seed(seed)
     if given is not None:
         check_mask(LANGUAGE, given, shape, describe(model), training.get("baseline"))
         training = _as_learned(given, language, training)

@@ -40,6 +40,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.arguments import check_seed
 from langheads.errors import InputError
 from langheads.experiments.generation import Reply, generate
 from langheads.experiments.offtarget_summary import PER_PROMPT, summary
@@ -132,6 +133,7 @@ def off_target(
         raise InputError("no prompts, or none for one of the languages, or fewer than 1 draw")
     if resamples < 1:
         raise InputError(f"{resamples} resamples of the bootstrap asked for; at least 1 is needed")
+    seed = check_seed(seed)
     require_known([*prompts, suspect], detect)
     warn_if_always_sure(detect, rules.sure)
     require_heads_of(model, heads)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.arguments import check_gate
 from langheads.errors import InputError, ProvenanceError
 from langheads.experiments.specificity import GENERAL
 from langheads.heads import Head, HeadSet, LanguageHeads
@@ -57,8 +58,8 @@ def named_gates(heads: LanguageHeads, values: Mapping[str, float]) -> Float[Tens
         values: language, or ``general``, -> the gate of its heads; all other heads get 1.
 
     Raises:
-        InputError: an unknown language, one without heads, or a head of two languages that were
-            given different values.
+        InputError: an unknown language, one without heads, a head of two languages that were given
+            different values, or a value that float32 cannot hold.
 
     Example:
         >>> en = HeadSet(["L0H1"], (1, 3))
@@ -67,6 +68,7 @@ def named_gates(heads: LanguageHeads, values: Mapping[str, float]) -> Float[Tens
     """
     given: dict[Head, tuple[str, float]] = {}
     for name, value in values.items():
+        check_gate(value, f"the gate of {name}")
         for head in heads_of(heads, name):
             other, before = given.get(head, (name, value))
             if before != value:
@@ -106,6 +108,8 @@ def check_steering(
     if heads is None:
         raise InputError("gates and shifts are given by language, which needs a head set (--heads)")
     named_gates(heads, gate)
+    for (to, away), amount in shift.items():
+        check_gate(amount, f"the shift {to}-{away}")
     named = {name: heads_of(heads, name) for pair in shift for name in pair}
     if corpus is None and (shift or baseline == "mean"):
         raise InputError("a shift and baseline mean need texts for the mean of z (--text)")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.arguments import check_gate
 from langheads.errors import InputError
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.model import EMBEDDED
@@ -47,7 +48,8 @@ def settings_of(enhance: Sequence[float], weaken: Sequence[float]) -> list[Setti
     """Every condition at every gate.
 
     Raises:
-        InputError: no gates, or one on the wrong side of 1.
+        InputError: no gates, one on the wrong side of 1 or beyond float32, or two so near to each
+            other that they have one name.
     """
     if any(not 1 <= gate < math.inf for gate in enhance) or any(
         not -math.inf < gate <= 1 for gate in weaken
@@ -56,11 +58,19 @@ def settings_of(enhance: Sequence[float], weaken: Sequence[float]) -> list[Setti
             f"gates {_numbers(enhance)} to enhance and {_numbers(weaken)} to weaken asked for; "
             "allowed are numbers of 1 or above, and of 1 or below"
         )
-    settings = [Setting("enhance", float(gate)) for gate in enhance]
-    settings += [Setting("weaken", float(gate)) for gate in weaken]
+    settings = [Setting("enhance", check_gate(gate, "a gate to enhance")) for gate in enhance]
+    settings += [Setting("weaken", check_gate(gate, "a gate to weaken")) for gate in weaken]
     if not settings:
         raise InputError("no gates to enhance and none to weaken; give at least one")
-    return list(dict.fromkeys(settings))
+    settings = list(dict.fromkeys(settings))
+    named = {str(setting): setting.gate for setting in settings}
+    for setting in settings:
+        if named[str(setting)] != setting.gate:
+            raise InputError(
+                f"gates {setting.gate!r} and {named[str(setting)]!r} asked for; both are called "
+                f"{setting}; give gates that differ in their first six digits"
+            )
+    return settings
 
 
 def check_sizes(

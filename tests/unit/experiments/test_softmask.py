@@ -404,6 +404,8 @@ def test_masks_beside_random_and_all_heads(tiny):
     np.testing.assert_allclose(beside.gates, found.gates)
     np.testing.assert_allclose(beside.train_loss, found.train_loss)
     np.testing.assert_allclose(beside.versus_random_answer_nll, found.versus_random_answer_nll)
+    with pytest.raises(InputError, match="seed -1 asked for; allowed are whole numbers from 0"):
+        langheads.compare_masks(tiny, ["L1H2"], records(), language="hi", seed=-1)
     with pytest.raises(InputError, match="0 controls asked for"):
         langheads.compare_masks(tiny, ["L1H2"], records(), language="hi", controls=0)
 

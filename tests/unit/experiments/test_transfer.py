@@ -271,6 +271,13 @@ SMALL = {"jobs": 2, "controls": 2, "max_new_tokens": 2}
     [
         ({"gates_enhance": (0.5,)}, "gates 0.5 to enhance and 0 to weaken asked for; allowed are"),
         ({"gates_weaken": (float("nan"),)}, "nan to weaken asked for"),
+        ({"gates_enhance": (1e300,)}, r"a gate to enhance is 1e\+300; it must be a finite number"),
+        ({"gates_weaken": (-1e39,)}, r"a gate to weaken is -1e\+39; it must"),
+        (
+            {"gates_enhance": (3.0, 3.0000000001)},
+            "gates 3.0 and 3.0000000001 asked for; both are called enhance 3; give",
+        ),
+        ({"seed": -1}, "seed -1 asked for; allowed are whole numbers from 0"),
         ({"gates_weaken": (2.0,)}, "and 2 to weaken asked for"),
         ({"gates_enhance": (), "gates_weaken": ()}, "no gates to enhance and none to weaken"),
         ({"controls": 1}, "1 controls, 2 occupations"),
