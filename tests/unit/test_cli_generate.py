@@ -330,6 +330,11 @@ def test_refused_in_one_line(verb, prompts, heads, texts_folder, out, arguments,
         ('{"prompt": "a", "language": 3}\n', "line 1: language must be a code like en, found 3"),
         ('{"prompt": "a", "id": 2}\n{"prompt": "b"}\n', "line 2: id 2 was given before"),
         ('{"prompt": "\\ud800"}\n', "line 1: a lone surrogate"),
+        ('{"prompt": "a", "language": "\\ud800"}\n', "line 1: a lone surrogate"),
+        ('{"prompt": "a", "id": "\\ud800"}\n', "line 1: a lone surrogate"),
+        ('{"prompt": "a", "id": NaN}\n', "line 1: an id is a string or a number, found nan"),
+        ('{"prompt": "a", "id": [1]}\n', r"line 1: an id is a string or a number, found \[1\]"),
+        ('{"prompt": "a", "id": true}\n', "line 1: an id is a string or a number, found True"),
     ],
 )
 def test_prompts_that_cannot_be_used(verb, tmp_path, out, content, message):

@@ -38,7 +38,7 @@ def generate(
     docs: Annotated[int, typer.Option(help="Documents a language for means of z.")] = 100,
     max_tokens: Annotated[int, typer.Option(help="Those documents are cut here.")] = 2048,
     max_new_tokens: Annotated[int, typer.Option(help="Length limit of a reply.")] = 40,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    temperature: Annotated[float, typer.Option(help="0 is greedy; else from 1e-4 to 1e4.")] = 0.0,
     seed: SeedOpt = 0,
     detector: Annotated[str, typer.Option(help="py3langid, lingua or fasttext.")] = "py3langid",
     detector_model: Annotated[Path | None, typer.Option(help="fastText's model file.")] = None,

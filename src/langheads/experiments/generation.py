@@ -29,6 +29,8 @@ from langheads.model import decode, end_tokens, gated, token_budget
 from langheads.model.gates import Mask, check_finite
 from langheads.text import length_batches
 
+# Nearer to 0, logits divided by the temperature leave float32; a user there means greedy.
+_COLDEST, _HOTTEST = 1e-4, 1e4
 logger = logging.getLogger("langheads")
 
 
@@ -85,7 +87,7 @@ def generate(
         value: the gate of the given heads.
         baseline: what stands in for a head at gate 0, see `langheads.gated`.
         max_new_tokens: length limit of a reply.
-        temperature: 0 is greedy; above, a sample of softmax(logits / temperature).
+        temperature: 0 is greedy; from 1e-4 to 1e4, a sample of softmax(logits / temperature).
         seed: of the samples; prompt n draws from a stream of its own, whatever its batch.
         batch_tokens: tokens a batch, padding and replies included; ``auto`` is 1,024 on a CPU and
             16,384 elsewhere. Halved, and told on the log, where memory runs out.
@@ -112,10 +114,10 @@ def generate(
         >>> len(reply.tokens) <= 5
         True
     """
-    if max_new_tokens < 1 or not temperature >= 0:
+    if max_new_tokens < 1 or not (temperature == 0 or _COLDEST <= temperature <= _HOTTEST):
         raise InputError(
             f"{max_new_tokens} new tokens at temperature {temperature} asked for; at least 1 "
-            "token, and a temperature of 0 (greedy) or above"
+            f"token, and a temperature of 0 (greedy) or from {_COLDEST:g} to {_HOTTEST:g}"
         )
     seed = check_seed(seed)
     rows = prompt_tokens(model, prompts, max_new_tokens=max_new_tokens, chat=chat, bos=bos)

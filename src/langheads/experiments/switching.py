@@ -104,6 +104,8 @@ def switch_rates(
     shape, seed = head_shape(model), check_seed(seed)
     if not prompts or not all(prompts.values()):
         raise InputError("no prompts, or none for one of the languages")
+    if not 0 <= sure <= 1:
+        raise InputError(f"sure {sure} asked for; it is a share from 0 to 1")
     require_known(prompts, detect)
     warn_if_always_sure(detect, sure)
     if heads is None:
@@ -115,8 +117,9 @@ def switch_rates(
             f"one's, {shape} (layers, heads)"
         )
     tried = chosen
-    if controls:
-        tried = chosen | chosen.layer_matched_others(np.random.default_rng(seed))
+    if controls and len(chosen) < shape[0] * shape[1]:
+        for others in chosen.other_sets(1, np.random.default_rng(seed)):
+            tried = chosen | others
     found = {name: np.full((len(prompts), *shape), np.nan) for name in _MEASURES}
     before: dict[str, list[float]] = {}
     settings: dict[str, Any] = {"chat": chat, "bos": bos, "batch_tokens": batch_tokens}

@@ -106,6 +106,11 @@ class Rules:
                 raise InputError(
                     f"{name} {getattr(self, name)!r} asked for; allowed are {', '.join(allowed)}"
                 )
+        if not (0 <= self.sure <= 1 and self.min_words >= 0):
+            raise InputError(
+                f"sure {self.sure} and min_words {self.min_words} asked for; sure is a share from "
+                "0 to 1, min_words a number from 0"
+            )
 
 
 @dataclass(frozen=True)

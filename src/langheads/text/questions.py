@@ -165,13 +165,15 @@ def check_template(template: str) -> str:
         InputError: it has not.
     """
     try:
-        fields = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
+        parsed = [parts for parts in Formatter().parse(template) if parts[1] is not None]
     except ValueError:
-        fields = set()
-    if fields != {"context", "question"}:
+        parsed = []
+    # {context:100} would pad, {context!x} raise: nothing may stand behind a field's name.
+    plain = all(not spec and conversion is None for _, _, spec, conversion in parsed)
+    if not plain or {field for _, field, _, _ in parsed} != {"context", "question"}:
         raise InputError(
             f"template {template!r:.80} asked for; it needs the fields {{context}} and "
-            "{question}, and no other"
+            "{question}, with nothing else in their braces, and no other"
         )
     return template
 
@@ -213,7 +215,7 @@ def _question(where: str, record: Any, number: int) -> Question:
             f"found {record['answers']!r:.60}"
         )
     given = record.get("id", number)
-    if not isinstance(given, str | int):
+    if not isinstance(given, str | int) or isinstance(given, bool):
         raise InputError(f"{where}: an id is a string or a number, found {given!r:.60}")
     texts = [_text(text, where) for text in (record["context"], record["question"], *answers)]
     if not all(text.strip() for text in texts):

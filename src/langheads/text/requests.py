@@ -35,8 +35,8 @@ def read_requests(source: str | Path | Sequence[Mapping[str, Any]]) -> tuple[Req
             ``"id"``; or a list of such mappings. Other keys are left alone.
 
     Raises:
-        InputError: no such file, not UTF-8 or JSON, a line without a prompt (with file and line),
-            an id given twice, or no prompts.
+        InputError: no such file, not UTF-8 or JSON, a line without a prompt, or with an id or
+            language that is none (with file and line), an id given twice, or no prompts.
 
     Example:
         >>> read_requests([{"prompt": "Hola, ", "language": "es"}])
@@ -73,8 +73,11 @@ def _request(record: Any, where: str, number: int) -> Request:
     language, name = record.get("language"), record.get("id")
     if language is not None and (not isinstance(language, str) or not language):
         raise InputError(f"{where}: language must be a code like en, found {language!r:.60}")
+    name = number if name is None else name
+    if not isinstance(name, str | int) or isinstance(name, bool):
+        raise InputError(f"{where}: an id is a string or a number, found {name!r:.60}")
     return Request(
         prompt=_text(prompt, where),
-        language=language,
-        id=str(number if name is None else name),
+        language=None if language is None else _text(language, where),
+        id=_text(str(name), where),
     )

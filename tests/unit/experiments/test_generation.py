@@ -31,6 +31,8 @@ def with_template(tiny, monkeypatch):
         (["a", "b" * 250], {}, "prompt 2 has 251 tokens, with 40 new ones more than .* of 256"),
         (["a"], {"max_new_tokens": 0}, "0 new tokens .* at least 1"),
         (["a"], {"temperature": -1.0}, "temperature -1.0 asked for"),
+        (["a"], {"temperature": 1e-320}, r"0 \(greedy\) or from 0.0001 to 10000"),
+        (["a"], {"temperature": float("inf")}, "temperature inf asked for"),
         (["a"], {"temperature": float("nan")}, "temperature nan asked for"),
         (["a"], {"chat": True}, "no chat template"),
         (["a"], {"batch_tokens": 0}, "batch_tokens 0 asked for"),

@@ -145,3 +145,16 @@ def test_sound_follows_the_limits(tiny, tmp_path):
 def test_refused(tiny, prompts, heads, message):
     with pytest.raises(InputError, match=message):
         switch_rates(tiny, prompts, Halves(), heads=heads, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sure": float("nan")}, "sure nan asked for; it is a share from 0 to 1"),
+        ({"sure": 1.5}, "sure 1.5 asked for"),
+        ({"seed": -1}, "seed -1 asked for; allowed are whole numbers from 0"),
+    ],
+)
+def test_refused_settings(tiny, changes, message):
+    with pytest.raises(InputError, match=message):
+        switch_rates(tiny, PROMPTS, Halves(), **(SETTINGS | changes))

@@ -234,6 +234,10 @@ def test_segmenters_that_are_not_installed(monkeypatch, language, package):
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
+        ({"sure": float("nan")}, "sure nan and min_words 5 asked for; sure is a share from 0 to 1"),
+        ({"sure": -0.1}, "sure -0.1 and"),
+        ({"sure": 1.1}, "sure 1.1 and"),
+        ({"min_words": -3}, "sure 0.3 and min_words -3 asked for; .* min_words a number from 0"),
         ({"lines": "all"}, "lines 'all' asked for; allowed are newline, any, none"),
         ({"empty": "no"}, "empty 'no' asked for; allowed are skip, wrong"),
         ({"segment": "jieba"}, "segment 'jieba' asked for; allowed are pairs, reference, space"),

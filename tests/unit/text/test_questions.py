@@ -65,7 +65,17 @@ def test_a_template_of_ones_own():
     assert question.prompt() == "{x}\nQ: What?\nA:"
     assert question.with_answer("{question} {context}\n") == "What? {x}\ntea"
     assert check_template(QA_TEMPLATE) == QA_TEMPLATE
-    for bad in ("{context}", "{context} {question} {answer}", "{context {question}", "plain"):
+    for bad in (
+        "{context!x} {question}",
+        "{context!r} {question}",
+        "{context:x} {question}",
+        "{context} {question:100}",
+        "{context:{question}} {question}",
+        "{context}",
+        "{context} {question} {answer}",
+        "{context {question}",
+        "plain",
+    ):
         with pytest.raises(InputError, match=r"it needs the fields \{context\} and \{question\}"):
             check_template(bad)
 
