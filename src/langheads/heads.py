@@ -8,10 +8,11 @@ what selection gives and ablation takes: per language its specific heads, and th
 from __future__ import annotations
 
 import json
+import logging
 import operator
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ from langheads.errors import InputError, ProvenanceError
 from langheads.files import read_json, write_text_atomically
 
 _FORMAT = 1
+
+logger = logging.getLogger("langheads")
 
 
 class Head(NamedTuple):
@@ -165,28 +168,43 @@ class HeadSet(Set[Head]):
         ]
         return HeadSet(drawn, self.shape)
 
-    def layer_matched_others(
-        self, rng: np.random.Generator, *, avoid: HeadSet | None = None
-    ) -> HeadSet:
-        """A random set with as many heads in each layer as this one, outside `avoid`.
+    def other_sets(
+        self, n: int, rng: np.random.Generator, *, avoid: Sequence[HeadSet] = ()
+    ) -> list[HeadSet]:
+        """Different random sets with as many heads in each layer as this one, of other heads.
+
+        Heads of this set, and of `avoid`, come in only where a layer has not enough others.
 
         Args:
+            n: how many sets; fewer where there are not so many that differ from this one and from
+                each other, which is told.
             rng: source of the draw.
-            avoid: heads that are taken only where a layer has not enough others; by default those
-                of this set.
+            avoid: further heads to leave out, those to leave out most first.
 
         Example:
             >>> heads = HeadSet(["L0H0", "L1H0", "L1H1"], shape=(2, 3))
-            >>> found = heads.layer_matched_others(np.random.default_rng(0))
-            >>> found.per_layer(), len(found & heads)
-            ((1, 2), 1)
+            >>> sets = heads.other_sets(3, np.random.default_rng(0))
+            >>> [some.per_layer() for some in sets], [len(some & heads) for some in sets]
+            ([(1, 2), (1, 2), (1, 2)], [1, 1, 1])
         """
-        avoid = self if avoid is None else avoid
-        drawn: list[Head] = []
-        for layer, count in enumerate(self.per_layer()):
-            order = [Head(layer, int(index)) for index in rng.permutation(self.shape[1])]
-            drawn += sorted(order, key=avoid.__contains__)[:count]
-        return HeadSet(drawn, self.shape)
+        last = [*avoid, self]
+        drawn: dict[HeadSet, None] = {}
+        # Many times as often as needed; what is not found by then is not worth waiting for.
+        for _ in range(50 * n):
+            heads: list[Head] = []
+            for layer, count in enumerate(self.per_layer()):
+                order = [Head(layer, int(index)) for index in rng.permutation(self.shape[1])]
+                heads += sorted(order, key=lambda head: [head in some for some in last])[:count]
+            if (found := HeadSet(heads, self.shape)) != self:
+                drawn.setdefault(found)
+            if len(drawn) == n:
+                break
+        if len(drawn) < n:
+            logger.warning(
+                "%d random head sets asked for, but only %d differ from %s and from each other",
+                n, len(drawn), self,
+            )  # fmt: skip
+        return list(drawn)
 
 
 @dataclass(frozen=True)

@@ -176,3 +176,36 @@ def test_a_list_is_not_a_head_set(tmp_path):
     (tmp_path / "h.json").write_text("[]")
     with pytest.raises(InputError, match="not a head set of format 1"):
         LanguageHeads.load(tmp_path / "h.json")
+
+
+def test_other_sets_are_others_where_there_are_enough():
+    heads = HeadSet(["L0H0", "L0H1", "L0H2", "L1H3"], (2, 4))
+    sets = heads.other_sets(9, np.random.default_rng(0))
+    # Layer 0 has one other head and lends two of three; layer 1 has three others.
+    assert len(sets) == len(set(sets)) == 9
+    for drawn in sets:
+        assert drawn.per_layer() == (3, 1)
+        assert len(drawn & heads) == 2
+        assert (0, 3) in drawn
+        assert (1, 3) not in drawn
+
+
+def test_what_is_to_be_avoided_comes_last():
+    heads, avoid = HeadSet(["L0H0", "L0H1"], (1, 4)), HeadSet(["L0H2"], (1, 4))
+    sets = heads.other_sets(2, np.random.default_rng(0), avoid=[avoid])
+    # One free head, then one of its own, and the avoided one never.
+    assert {frozenset(map(str, some)) for some in sets} == {
+        frozenset(["L0H3", "L0H0"]), frozenset(["L0H3", "L0H1"]),
+    }  # fmt: skip
+
+
+def test_no_more_sets_than_differ(caplog):
+    whole = HeadSet([(0, 0), (0, 1)], (2, 2))
+    assert whole.other_sets(3, np.random.default_rng(0)) == []
+    assert "3 random head sets asked for, but only 0 differ from L0H0 L0H1" in caplog.text
+    caplog.clear()
+    assert len(HeadSet(["L0H0"], (1, 3)).other_sets(5, np.random.default_rng(0))) == 2
+    assert "only 2 differ" in caplog.text
+    caplog.clear()
+    assert len(HeadSet(["L0H0"], (1, 3)).other_sets(2, np.random.default_rng(0))) == 2
+    assert caplog.text == ""

@@ -56,12 +56,12 @@ def compare_masks(
             trained with its settings and seed.
         questions: see `read_questions`.
         language: which of their languages.
-        controls: random head sets, at least 1.
+        controls: random head sets, at least 1; fewer are trained where not so many differ.
         docs: test questions, from the back of the seeded order; None for all.
         max_new_tokens: of a reply.
         bootstraps: resamples of the questions.
-        seed: order of questions and steps, with a mask that of the test questions only; control k
-            is drawn by (seed, k).
+        seed: order of questions and steps, with a mask that of the test questions only; draws the
+            random heads.
         batch_tokens: tokens a forward, padding included.
         training: further arguments of `adapt`, the same for every mask; with a mask only its
             ``baseline``.
@@ -95,9 +95,13 @@ def compare_masks(
         order = int(given.settings["seed"])
     chosen = check_heads(heads.heads if isinstance(heads, HeadMask) else heads, shape)
     asked = read_questions(questions, languages=[language], seed=order)
-    sets = {LANGUAGE: chosen}
-    for k in range(controls):
-        sets[f"random heads {k}"] = chosen.layer_matched_others(np.random.default_rng([seed, k]))
+    random = chosen.other_sets(controls, np.random.default_rng(seed))
+    if not random:
+        raise InputError(
+            f"{chosen} are all heads of their layers, so there are no random heads beside them; "
+            "evaluate without controls"
+        )
+    sets = {LANGUAGE: chosen} | {f"random heads {k}": some for k, some in enumerate(random)}
     sets[ALL] = check_heads(None, shape)
     masks = {} if given is None else {LANGUAGE: given}
     for name, of in sets.items():
@@ -128,8 +132,8 @@ def compare_masks(
     )
     settings = {k: v for k, v in masks[LANGUAGE].settings.items() if k not in found.attrs}
     return found.assign(
-        _versus_random(found, controls, bootstraps, seed) | _training(masks, shape)
-    ).assign_attrs(controls=controls, heads=str(chosen), **settings)
+        _versus_random(found, len(random), bootstraps, seed) | _training(masks, shape)
+    ).assign_attrs(controls=len(random), heads=str(chosen), **settings)
 
 
 def _as_learned(mask: HeadMask, language: str, training: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The same intervention on other heads: a control that differs in nothing but which heads.
 
 In each layer the touched heads are sent to as many others, drawn at random (see
-`HeadSet.layer_matched_others`). Gates go with them, so a control has the same numbers in the same
+`HeadSet.other_sets`). Gates go with them, so a control has the same numbers in the same
 layers.
 """
 
@@ -15,17 +15,18 @@ from torch import Tensor
 from langheads.heads import Head, HeadSet
 
 
-def moved_heads(touched: HeadSet, rng: np.random.Generator) -> dict[Head, Head]:
-    """Touched head -> the head that takes its place.
+def places_for(touched: HeadSet, n: int, rng: np.random.Generator) -> list[dict[Head, Head]]:
+    """Touched head -> the head that takes its place, for `n` draws, or as many as differ.
 
     Example:
-        >>> places = moved_heads(HeadSet(["L0H0", "L1H1"], (2, 2)), np.random.default_rng(0))
+        >>> (places,) = places_for(HeadSet(["L0H0", "L1H1"], (2, 2)), 1, np.random.default_rng(0))
         >>> {str(head): str(place) for head, place in places.items()}
         {'L0H0': 'L0H1', 'L1H1': 'L1H0'}
     """
-    others = touched.layer_matched_others(rng)
     # Both by layer: as many of each.
-    return dict(zip(sorted(touched), others, strict=True))
+    return [
+        dict(zip(sorted(touched), others, strict=True)) for others in touched.other_sets(n, rng)
+    ]
 
 
 def moved_gates(

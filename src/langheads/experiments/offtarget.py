@@ -14,10 +14,10 @@ For each wanted language L, the same prompts under each condition:
     random shift         the shift on random heads, as many in each layer as `shift` has, each by
                          the difference of its own means
 
-Random heads are drawn outside L's own, as the rivals are: with L's own heads among them they would
-hurt, and the rivals would look better than they are. Those of the shift are drawn outside the heads
-of both languages. Only where a layer has not enough others (`random own off`, or own heads that are
-general) some of these come in.
+Random heads are drawn outside the heads that they stand for and outside L's own: with L's own among
+them they would hurt, and the rivals would look better than they are. Only where a layer has not
+enough others some of these come in, L's own last; the rivals of many languages can be most of a
+layer. Sets differ from each other and from what they stand for.
 
 Measured: share of replies in L, LPR, WPR, LCPR, and the guards that tell a reply that came back
 from one that fell apart. Random sets are drawn several times; how intervals are made of them is
@@ -249,8 +249,7 @@ def _sets(
     if not found:
         return []
     if condition.startswith("random"):
-        avoid = own | straying if condition in _SHIFTS else own
-        return [found.layer_matched_others(rng, avoid=avoid) for _ in range(draws)]
+        return found.other_sets(draws, rng, avoid=[own])
     return [found]
 
 

@@ -16,7 +16,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.errors import InputError
 from langheads.experiments.evaluation import check_mask
 from langheads.experiments.generation import Reply, generate
-from langheads.experiments.moved import moved_gates, moved_heads, moved_set
+from langheads.experiments.moved import moved_gates, moved_set, places_for
 from langheads.experiments.quality import (
     Judgement,
     confusion_by_language,
@@ -132,7 +132,7 @@ def reply_records(
     summary = summed(replies, judged, nll)
     if controls and touched:
         rng = np.random.default_rng(int(generation.get("seed", 0)))
-        places = [moved_heads(_touched(model, gates, shifts), rng) for _ in range(controls)]
+        places = places_for(_touched(model, gates, shifts), controls, rng)
         random = [
             summed(
                 *run(
@@ -142,10 +142,11 @@ def reply_records(
             )
             for to in places
         ]
-        summary["random_heads"] = {
-            "draws": [" ".join(map(str, to.values())) for to in places],
-            **_over_draws(random),
-        }
+        if random:
+            summary["random_heads"] = {
+                "draws": [" ".join(map(str, to.values())) for to in places],
+                **_over_draws(random),
+            }
     made = {
         "model": describe(model)["model"],
         "gates": gate,

@@ -14,7 +14,6 @@ from langheads.errors import InputError, NonFiniteError, ProvenanceError
 from langheads.experiments import training
 from langheads.experiments.contexts import split_by_context
 from langheads.experiments.generation import Reply
-from langheads.heads import HeadSet
 from langheads.text import Question, read_questions
 
 
@@ -425,17 +424,6 @@ def test_a_mask_that_others_cannot_stand_beside(tiny, mask, change, arguments, m
         langheads.compare_masks(
             tiny, given, records(), **({"language": "hi", "controls": 1} | arguments)
         )
-
-
-def test_other_heads_are_others_where_there_are_enough():
-    heads = HeadSet(["L0H0", "L0H1", "L0H2", "L1H3"], (2, 4))
-    for seed in range(20):
-        drawn = heads.layer_matched_others(np.random.default_rng(seed))
-        assert drawn.per_layer() == (3, 1)
-        # Layer 0 has one other head only.
-        assert len(drawn & heads) == 2
-        assert (0, 3) in drawn
-        assert (1, 3) not in drawn
 
 
 def test_split_counts_are_exact_where_a_share_is_no_float():
