@@ -8,6 +8,7 @@ from langheads.view import report
 from langheads.view.folder import read_run
 from langheads.view.kinds import KINDS
 from tests.browser.chromium import BROWSER, Chromium
+from tests.unit.view.made_up_replies import made_reply, make_replies, write_replies
 from tests.unit.view.made_up_results import LANGUAGES, write_full_run
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
@@ -39,6 +40,11 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     run = write_full_run(tmp_path_factory.mktemp("full") / "run")
+    records, document = make_replies(LANGUAGES)
+    for record in records:
+        if record["wanted"] == "ar":
+            record |= {"prompt": "مرحبا، كيف أنت؟", "reply": "مرحبا! بخير (جدا).\nمرحبا"}
+    write_replies(run, records, document)
     return report(run)
 
 
@@ -121,6 +127,23 @@ def test_hovering_over_a_mask_and_a_pruned_language_gives_value_and_interval(bro
     assert "random heads +0.0200 (+0.0050 to +0.0600), p = 0.048" in said
 
 
+def test_prompts_and_replies_run_in_their_own_direction(browser, full):
+    opened(browser, full, width=1100)
+    cells = "[...document.querySelectorAll('#replies-1 td.prose')].map(cell => ({text: "
+    cells += "cell.textContent, way: getComputedStyle(cell).direction, ends: "
+    cells += "cell.getBoundingClientRect().right - text(cell).right}))"
+    text = "const text = cell => { const range = document.createRange(); "
+    text += "range.selectNodeContents(cell); return range.getBoundingClientRect(); };"
+    found = browser.run(f"(() => {{ {text} return {cells}; }})()")
+    ways = {}
+    for cell in found:
+        ways.setdefault("مرحبا" in cell["text"], set()).add(cell["way"])
+        # What is written from the right begins at the right edge, but for the padding.
+        if "مرحبا" in cell["text"]:
+            assert 0 <= cell["ends"] < 20
+    assert ways == {True: {"rtl"}, False: {"ltr"}}
+
+
 def column(browser, section, number):
     return browser.run(
         f"[...document.querySelectorAll('{section} table')].at(-1).tBodies[0].rows.length && "
@@ -171,6 +194,14 @@ def test_two_hundred_hostile_names_stay_text(browser, tmp_path):
     (run / "qa.nc").rename(run / f"{names[7].replace('/', '_')}.nc")
     (run / f"{names[2].replace('/', '_')}.json").write_text("{}")
     (run / "pruned").rename(run / names[6].replace("/", "_"))
+    # Everything that replies bring.
+    records, document = make_replies(names[10:14], each=2)
+    for i, record in enumerate(records):
+        record |= {"id": names[20 + i], "prompt": names[30 + i], **made_reply(names[40 + i], "", 1)}
+        record["untouched"] = made_reply(names[50 + i], names[60 + i][:40], False)
+    document["provenance"] |= {"shift": {names[70]: 1.0}, "heads": {names[71]: names[72]}}
+    document["provenance"] |= {"model": " ".join(names)}
+    write_replies(run, records, document)
     page = report(run)
     assert "</script><script>document" not in page.read_text("utf-8")
     opened(browser, page, width=800)
@@ -186,3 +217,9 @@ def test_two_hundred_hostile_names_stay_text(browser, tmp_path):
     shown = browser.run("document.body.textContent")
     for name in names[:200:17]:
         assert name in shown
+    replies = browser.run("document.getElementById('replies-1').textContent")
+    # A prompt and a reply are shown by line; U+2028 and U+2029 end one.
+    ids = [name[:40] for name in names[20:28]]
+    for name in [*ids, *names[30:38], *names[40:48], *names[50:58], *names[70:73]]:
+        for line in name.splitlines():
+            assert line in replies

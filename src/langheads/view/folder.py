@@ -11,6 +11,7 @@ from langheads.files import read_json
 from langheads.results import load_result, require_same_model
 from langheads.view.contents import RunFolder
 from langheads.view.figures import Planted
+from langheads.view.generated import is_generated
 from langheads.view.kinds import KINDS
 from langheads.view.style import check_kind
 
@@ -39,6 +40,7 @@ _JSON = {
     "head-classes": ("langheads.classes", "HeadClasses"),
     "head-mask": ("langheads.masks", "HeadMask"),
     "pruned": ("langheads.view.pruned", "Pruning"),
+    "replies": ("langheads.view.generated", "Generated"),
 }
 
 
@@ -106,6 +108,8 @@ def _take(run: RunFolder, path: Path, name: str) -> None:
 
 def _kind_of(path: Path) -> str:
     document = read_json(path)
+    if is_generated(document):
+        return "replies"
     return str(document.get("kind", "heads")) if isinstance(document, dict) else "heads"
 
 

@@ -17,6 +17,7 @@ from langheads.view import (
     drawn_of_replies,
     judge,
     said,
+    said_of_generated,
     said_of_pruned,
     said_of_replies,
     said_of_transfer,
@@ -162,6 +163,17 @@ KINDS: dict[str, Kind] = {
         pictures=drawn.effects,
         tables=said.effect_tables,
         summary=said.effect_words,
+    ),
+    "replies": Kind(
+        "Replies under gates",
+        (
+            "Shows: what each of these prompts is replied under the gates, and in which language, "
+            "beside the untouched model and random heads of the same layers.",
+            "Does not show: chance. These are means without intervals, and few draws of random "
+            "heads make no p-value; a number within their range is what any heads do.",
+        ),
+        tables=said_of_generated.generated_tables,
+        summary=said_of_generated.generated_words,
     ),
     "offtarget": Kind(
         "Replies that stray",

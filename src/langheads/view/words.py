@@ -28,12 +28,14 @@ class Table:
         header: column names.
         rows: cells; the first of a row names it.
         folded: shown only when the reader opens it.
+        prose: columns of running text; each of its lines in its own writing direction.
     """
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     folded: bool = False
+    prose: Sequence[int] = ()
 
 
 def own_and_other(ablation: xr.Dataset, baseline: str, language: str) -> list[str]:

@@ -1,4 +1,6 @@
-"""Made-up results about replies, answers and facts, in the datasets that langheads writes."""
+"""Made-up results about replies, answers and facts, in the files that langheads writes."""
+
+import json
 
 import numpy as np
 import xarray as xr
@@ -120,6 +122,70 @@ def make_qa(random=1, **attrs):
                 f"versus_random_{name}_high": (at, beyond + 0.04, units),
             }
     return made("qa", variables, {"condition": conditions}, **{"language": "hi"} | attrs)
+
+
+def made_reply(text, language, right, repetition=0.0, empty=False):
+    return {
+        "reply": text,
+        "language": language,
+        "confidence": 0.75,
+        "right": right,
+        "repetition": repetition,
+        "prompt_copy": 0.5,
+        "empty": empty,
+    }
+
+
+def make_replies(languages, each=3):
+    """Records, and their summary: the first reply of each language leaves it under the gates."""
+    records = [
+        {
+            "id": f"{language}-{i}",
+            "prompt": f"one {i}\ntwo\n\nthree\nin {language}?",
+            "wanted": language,
+            "finished": "eos",
+            **made_reply(f" reply {i} to {language}", "fr" if i == 0 else language, i > 0, 0.2),
+            "nll_per_token": 1.5,
+            "untouched": made_reply(f"before {i}", language, True, repetition=0.125),
+        }
+        for language in languages
+        for i in range(each)
+    ]
+    over_draws = {
+        "right": {"mean": 0.8, "low": 0.7, "high": 0.9},
+        "switch_rate": {"mean": 0.2, "low": 0.1, "high": 0.3},
+        "counted": {"mean": 2.0, "low": 1.0, "high": 3.0},
+        "delta_nll_per_token": {"mean": 0.1, "low": -0.1, "high": 0.3},
+        "lpr": None,
+    }
+    summary = {
+        "replies": len(records),
+        "right": 1 - 1 / each,
+        "lpr": None,
+        "counted": 2,
+        "repetition": 0.2,
+        "prompt_copy": 0.5,
+        "empty": 0.0,
+        "nll_per_token": 1.5,
+        "right_before": 1.0,
+        "switch_rate": 1 / each,
+        "delta_nll_per_token": 0.25,
+        "random_heads": {"draws": ["L0H2 L0H3", "L0H4 L0H5"], **over_draws},
+    }
+    provenance = PROVENANCE | {
+        "kind": "replies",
+        "gates": {languages[0]: 0.5},
+        "shift": {},
+        "mask": None,
+        "heads": {languages[0]: "L0H0 L0H1"},
+    }
+    return records, {"summary": summary, "provenance": provenance}
+
+
+def write_replies(folder, records, document, name="replies"):
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+    (folder / f"{name}.jsonl").write_text("".join(lines), "utf-8")
+    (folder / f"{name}.summary.json").write_text(json.dumps(document, ensure_ascii=False), "utf-8")
 
 
 def make_lens(**attrs):

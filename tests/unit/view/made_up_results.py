@@ -16,7 +16,9 @@ from tests.unit.view.made_up_replies import (
     make_lens,
     make_pruned,
     make_qa,
+    make_replies,
     make_transfer,
+    write_replies,
 )
 from tests.unit.view.made_up_run import PROVENANCE, write_run
 
@@ -214,6 +216,9 @@ def write_full_run(folder, languages=LANGUAGES, **attrs):
     classify(task, tuple(languages[:2])).save(folder / "classes.json")
     make_mask(languages[0]).save(folder / "mask.json")
     make_view(languages).save(folder / "attention.json")
+    records, replies = make_replies(languages)
+    replies["provenance"] |= attrs
+    write_replies(folder, records, replies)
     (folder / "pruned").mkdir(exist_ok=True)
     account = json.dumps(make_pruned(languages, **attrs))
     (folder / "pruned" / "pruned.json").write_text(account, "utf-8")
