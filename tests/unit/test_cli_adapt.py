@@ -104,9 +104,8 @@ def test_adapt_then_evaluate(verb, tiny_folder, tiny, records, questions, heads,
     assert f"L1H2: {mask.values[0]:.4f}" in error.splitlines()
     assert error.count("nats per answer token") == 2 + len(mask.losses["validation"])
 
-    # In another language, of which the questions seen in this one are left out: no masks of
-    # random heads are trained there unless asked for.
-    for language, further in (("hi", ["--controls", "0"]), ("en", [])):
+    # In another language, too, of which the questions seen in this one are left out.
+    for language, further in (("hi", ["--controls", "0"]), ("en", ["--controls", "0"])):
         code, printed, error = verb(
             "evaluate-qa", tiny_folder, "--qa", questions, "--language", language,
             "--mask", out / "mask.json", "--out", out / f"{language}.nc", "--device", "cpu",
@@ -166,6 +165,49 @@ def test_random_heads_stand_beside_a_mask_unless_told_otherwise(
     found = langheads.load_result(out / "q.nc", "qa")
     random = [f"random heads {k}" for k in range(3)]
     assert found.condition.values.tolist() == ["untouched", "language heads", *random, "all heads"]
+
+
+@pytest.mark.parametrize(
+    "further", [["--language", "en"], ["--language", "hi", "--max-tokens", "200"]]
+)
+def test_the_same_gates_stand_on_random_heads_where_none_can_be_trained(
+    verb, tiny_folder, tiny, records, questions, out, further
+):
+    arguments = {"train": 4, "epochs": 1, "batch_size": 2, "learning_rate": 1.0}
+    mask = langheads.adapt(tiny, ["L1H2", "L0H3"], records, language="hi", **arguments)
+    mask.save(out / "mask.json")
+    code, _, error = verb(
+        "evaluate-qa", tiny_folder, "--qa", questions, *further, "--mask", out / "mask.json",
+        "--out", out / "q.nc", "--device", "cpu", "--max-new-tokens", "2",
+    )  # fmt: skip
+    assert code == 0, error
+    found = langheads.load_result(out / "q.nc", "qa")
+    random = [f"random heads {k}" for k in range(3)]
+    assert found.condition.values.tolist() == ["untouched", "language heads", *random]
+    assert found.attrs["random_heads"] == "the same gates, not trained"
+    chosen = {(1, 2): mask.gates()[1, 2].item(), (0, 3): mask.gates()[0, 3].item()}
+    for name in random:
+        gates = found.gates.sel(condition=name).values
+        places = np.argwhere(gates != 1).tolist()
+        assert [layer for layer, _ in places] == [0, 1]
+        assert not {tuple(at) for at in places} & set(chosen)
+        assert gates[tuple(places[0])] == pytest.approx(chosen[0, 3])
+        assert gates[tuple(places[1])] == pytest.approx(chosen[1, 2])
+        alone = langheads.evaluate_qa(
+            tiny, records, language=found.attrs["language"], max_new_tokens=2,
+            gates={"mask": mask, "moved": torch.from_numpy(gates).float()},
+            **({"max_tokens": 200} if "200" in further else {}),
+        )  # fmt: skip
+        np.testing.assert_allclose(
+            found.example_answer_nll.sel(condition=name),
+            alone.example_answer_nll.sel(condition="moved"),
+            rtol=1e-5,
+        )
+    nll = found.answer_nll
+    versus = (nll.sel(condition="language heads") - nll.sel(condition=random).mean()).item()
+    assert found.versus_random_answer_nll.sel(condition="language heads").item() == pytest.approx(
+        versus
+    )
 
 
 def test_evaluate_without_a_mask(verb, tiny_folder, questions, out):
@@ -247,8 +289,8 @@ def test_what_adapt_refuses(verb, tiny_folder, questions, heads, out, arguments,
         (["--language", "zh"], "no questions for language zh in"),
         (["--docs", "0"], "0 questions asked for"),
         (["--max-new-tokens", "0"], "0 new tokens and 2000 bootstraps asked for"),
-        (["--controls", "2"], "--controls 2 asked for with no settings of its own; it takes"),
-        (["--controls", "1", "--mask", "m.json", "--max-tokens", "9"], "asked for with --max-tok"),
+        (["--controls", "2"], "--controls 2 asked for; it takes a number from 0, and needs --mask"),
+        (["--controls", "-1", "--mask", "m.json"], "--controls -1 asked for; it takes a number"),
     ],
 )
 def test_what_evaluate_refuses(verb, tiny_folder, questions, heads, out, arguments, message):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -92,8 +92,8 @@ def evaluate_qa(
     controls: Annotated[
         int | None,
         typer.Option(
-            help="Masks of random heads trained alike, beside one of all heads; default: 3 with a "
-            "mask in its own language and settings, else 0."
+            help="Random heads beside a mask: in its own language and settings trained alike, "
+            "with one mask of all heads; else under its gates; default: 3."
         ),
     ] = None,
     docs: Annotated[int | None, typer.Option(help="Questions; default: all.")] = None,
@@ -116,23 +116,18 @@ def evaluate_qa(
     check_writable(out)
     import langheads
     from langheads.errors import InputError
+    from langheads.experiments.controls import LANGUAGE, compare_masks, evaluate_moved
+    from langheads.experiments.evaluation import MEASURES
 
-    settings = {"template": template, "max_tokens": max_tokens, "bos": bos}
-    refused = [name for name, value in settings.items() if value is not None]
-    refused += ["allow_overlap"] if allow_overlap else []
-    if controls and (mask is None or refused or controls < 0):
-        spelled = ", ".join("--" + name.replace("_", "-") for name in refused)
+    if controls is not None and (controls < 0 or (controls and mask is None)):
         raise InputError(
-            f"--controls {controls} asked for with {spelled or 'no settings of its own'}; it "
-            "takes a number from 0, needs --mask, and uses that mask's own settings and "
-            "held-out questions"
+            f"--controls {controls} asked for; it takes a number from 0, and needs --mask"
         )
-
     gates = None if mask is None else langheads.HeadMask.load(mask)
     if controls is None:
-        controls = 3 if gates is not None and gates.language == language and not refused else 0
+        controls = 0 if gates is None else 3
     questions = langheads.read_questions(qa, languages=[language], seed=seed)
-    shared = {
+    shared: dict[str, Any] = {
         "language": language,
         "docs": docs,
         "max_new_tokens": max_new_tokens,
@@ -140,22 +135,20 @@ def evaluate_qa(
         "batch_tokens": budget(batch_tokens),
         "bootstraps": bootstraps,
     }
-    if controls and gates is not None:
-        dataset = langheads.compare_masks(model(), gates, qa, controls=controls, **shared)  # type: ignore[arg-type]
+    own: dict[str, Any] = {
+        "template": None if template is None else template.replace("\\n", "\n"),
+        "max_tokens": max_tokens,
+        "bos": bos,
+    }
+    as_learned = not allow_overlap and all(value is None for value in own.values())
+    own["allow_overlap"] = allow_overlap
+    if gates is not None and controls and as_learned and gates.language == language:
+        dataset = compare_masks(model(), gates, qa, controls=controls, **shared)
+    elif gates is not None and controls:
+        dataset = evaluate_moved(model(), gates, questions, controls=controls, **shared, **own)
     else:
-        dataset = langheads.evaluate_qa(
-            model(),
-            questions,
-            gates=gates,
-            max_tokens=max_tokens,
-            template=None if template is None else template.replace("\\n", "\n"),
-            bos=bos,
-            allow_overlap=allow_overlap,
-            **shared,  # type: ignore[arg-type]
-        )
+        dataset = langheads.evaluate_qa(model(), questions, gates=gates, **shared, **own)
     langheads.save(dataset, out)
-    from langheads.experiments.controls import LANGUAGE
-    from langheads.experiments.evaluation import MEASURES
 
     for condition in dataset.condition.values.tolist():
         told = dataset.sel(condition=condition)

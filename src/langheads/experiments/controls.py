@@ -3,6 +3,10 @@
 Each mask is trained alike, on the same questions in the same order (`softmask`), and each is asked
 the same questions afterwards (`evaluation`). Random heads are as many in each layer as the language
 heads, and others than these wherever the layer has enough. All heads tell how far more gates go.
+
+Where a mask is asked in another language or under other settings than it was learned in, the random
+heads are not trained: they get the mask's own gates (`evaluate_moved`), which tells what such gates
+do on any heads.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from langheads.experiments.evaluation import (
     difference,
     evaluate_qa,
 )
+from langheads.experiments.moved import moved_gates, places_for
 from langheads.experiments.softmask import adapt
 from langheads.heads import HeadSet
 from langheads.masks import HeadMask
@@ -32,6 +37,10 @@ from langheads.scores.scan import check_heads
 from langheads.text import Questions, read_questions
 
 LANGUAGE, ALL = "language heads", "all heads"
+_NO_OTHERS = (
+    "{heads} are all heads of their layers, so there are no random heads beside them; evaluate "
+    "without controls"
+)
 
 
 def compare_masks(
@@ -97,10 +106,7 @@ def compare_masks(
     asked = read_questions(questions, languages=[language], seed=order)
     random = chosen.other_sets(controls, np.random.default_rng(seed))
     if not random:
-        raise InputError(
-            f"{chosen} are all heads of their layers, so there are no random heads beside them; "
-            "evaluate without controls"
-        )
+        raise InputError(_NO_OTHERS.format(heads=chosen))
     sets = {LANGUAGE: chosen} | {f"random heads {k}": some for k, some in enumerate(random)}
     sets[ALL] = check_heads(None, shape)
     masks = {} if given is None else {LANGUAGE: given}
@@ -133,7 +139,61 @@ def compare_masks(
     settings = {k: v for k, v in masks[LANGUAGE].settings.items() if k not in found.attrs}
     return found.assign(
         _versus_random(found, len(random), bootstraps, seed) | _training(masks, shape)
-    ).assign_attrs(controls=len(random), heads=str(chosen), **settings)
+    ).assign_attrs(
+        controls=len(random), heads=str(chosen), random_heads="trained alike", **settings
+    )
+
+
+def evaluate_moved(
+    model: TransformerBridge,
+    mask: HeadMask,
+    questions: str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions,
+    *,
+    language: str,
+    controls: int = 3,
+    bootstraps: int = 2000,
+    seed: int = 0,
+    **settings: Any,
+) -> xr.Dataset:
+    """Score a mask beside the same gates on random heads of the same layers, not trained.
+
+    Args:
+        model: the model.
+        mask: learned gates.
+        questions: see `read_questions`.
+        language: of the questions; need not be the mask's.
+        controls: random head sets, at least 1; fewer where not so many differ.
+        bootstraps: resamples of the questions.
+        seed: order of questions; draws the random heads.
+        settings: further arguments of `evaluate_qa`.
+
+    Returns:
+        Dataset of kind ``qa`` as of `compare_masks`, without ``all heads`` and without what
+        belongs to training.
+
+    Raises:
+        InputError: fewer than 1 control, no other heads; see `evaluate_qa`.
+        ProvenanceError: a mask of another model.
+    """
+    if controls < 1:
+        raise InputError(f"{controls} controls asked for; at least 1 random head set is needed")
+    places = places_for(mask.heads, controls, np.random.default_rng(seed))
+    if not places:
+        raise InputError(_NO_OTHERS.format(heads=mask.heads))
+    gates = mask.gates()
+    moved = {f"random heads {k}": moved_gates(gates, to) for k, to in enumerate(places)}
+    found = evaluate_qa(
+        model,
+        questions,
+        language=language,
+        gates={LANGUAGE: mask, **moved},
+        bootstraps=bootstraps,
+        seed=seed,
+        **settings,
+    )
+    return found.assign(_versus_random(found, len(moved), bootstraps, seed)).assign_attrs(
+        controls=len(moved), heads=str(mask.heads), random_heads="the same gates, not trained"
+    )
 
 
 def _as_learned(mask: HeadMask, language: str, training: Mapping[str, Any]) -> dict[str, Any]:
