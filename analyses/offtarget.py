@@ -142,11 +142,16 @@ def real(model: str, heads: str, source: str, languages: str) -> dict:
 
 def _prompt(model: TransformerBridge, article: str, language: str) -> str:
     """An article and the request for its summary, cut so that a reply fits the model's context."""
-    article = article[:ARTICLE_CHARACTERS]
+    article, limit = article[:ARTICLE_CHARACTERS], int(model.cfg.n_ctx or 0)
     while True:
         prompt = f"{article}\n\n{REQUESTS[language][1]}"
-        if len(model.tokenizer(prompt)["input_ids"]) + NEW_TOKENS < model.cfg.n_ctx:
+        if not limit or len(model.tokenizer(prompt)["input_ids"]) + NEW_TOKENS < limit:
             return prompt
+        if not article:
+            raise InputError(
+                f"the request for a summary in {language} and {NEW_TOKENS} new tokens do not fit "
+                f"into the model's context of {limit}; take a model with a longer one"
+            )
         article = article[: len(article) * 9 // 10]
 
 

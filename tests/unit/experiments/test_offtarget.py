@@ -1,5 +1,9 @@
 """The off-target table against replies made one condition at a time."""
 
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -324,3 +328,21 @@ def test_heads_that_do_not_belong(tiny, heads):
     other = LanguageHeads({}, HeadSet([], (9, 9)), "other")
     with pytest.raises(ProvenanceError, match="a model of 9 layers x 9 heads"):
         off_target(tiny, other, PROMPTS, ByCodePoint(), conditions=[])
+
+
+def test_a_request_that_no_context_holds():
+    """The article of the analysis is cut until it fits; a request alone that does not is told."""
+    script = Path(__file__).parents[3] / "analyses" / "offtarget.py"
+    prompt = runpy.run_path(str(script))["_prompt"]
+
+    def words(text):
+        return {"input_ids": text.split()}
+
+    # "Summary of the article in one sentence:" has 7 words, and 20 are to be said.
+    model = SimpleNamespace(tokenizer=words, cfg=SimpleNamespace(n_ctx=29))
+    assert len(prompt(model, "a " * 400, "en").split()) == 8
+    model.cfg.n_ctx = None
+    assert len(prompt(model, "a " * 400, "en").split()) == 407
+    model.cfg.n_ctx = 27
+    with pytest.raises(InputError, match=r"in en and 20 new tokens do not fit .* of 27; take"):
+        prompt(model, "a " * 400, "en")
