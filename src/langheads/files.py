@@ -59,16 +59,38 @@ def read_json(path: str | Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        InputError: no such file, invalid UTF-8 or JSON, with the line.
+        InputError: no such file, invalid UTF-8 or JSON, with the line; see `parse_json`.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 (byte {error.start})") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    return parse_json(text, path, lines=True)
+
+
+def parse_json(text: str, where: object, *, lines: bool = False) -> Any:
+    """What a piece of JSON says.
+
+    Args:
+        text: the JSON.
+        where: where it is from, for the message.
+        lines: whether the message names the line of the text.
+
+    Raises:
+        InputError: it is no JSON, is nested too deeply or has a number of too many digits.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f", line {error.lineno}" if lines else ""
+        raise InputError(f"{where}{line}: not JSON ({error.msg})") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: JSON that is nested too deeply to be read") from error
+    except ValueError as error:
+        # Python reads no whole number of more than some thousand digits.
+        raise InputError(f"{where}: JSON with a number of too many digits") from error
 
 
 def check_writable(path: str | Path) -> None:

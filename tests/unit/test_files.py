@@ -7,6 +7,11 @@ import pytest
 
 from langheads.errors import InputError
 from langheads.files import atomic_path, check_writable, read_json, write_text_atomically
+from langheads.text import read_questions, read_texts
+from langheads.text.prompts import read_prompts
+from langheads.text.readers import json_lines
+from langheads.text.requests import read_requests
+from langheads.text.wordings import read_wordings
 
 
 def test_a_file_is_written_into_a_new_folder(tmp_path):
@@ -120,3 +125,29 @@ def test_json_is_read(tmp_path):
 def test_a_missing_json_file_is_told(tmp_path):
     with pytest.raises(InputError, match=r"cannot read .*none\.json: No such file"):
         read_json(tmp_path / "none.json")
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(DEEP, "JSON that is nested too deeply"), (DIGITS, "JSON with a number of too many digits")],
+    ids=["deep", "digits"],
+)
+def test_json_that_python_cannot_read(tmp_path, text, message):
+    path = tmp_path / "en.jsonl"
+    path.write_text("{}\n" + text + "\n")
+    with pytest.raises(InputError, match=rf"en\.jsonl, line 2: {message}"):
+        list(json_lines(path))
+    path.write_text(text)
+    line = rf"en\.jsonl, line 1: {message}"
+    for read in (read_texts, read_questions, read_wordings):
+        with pytest.raises(InputError, match=line):
+            read(tmp_path)
+    for read in (read_requests, read_prompts):
+        with pytest.raises(InputError, match=line):
+            read(path)
+    with pytest.raises(InputError, match=rf"en\.jsonl: {message}"):
+        read_json(path)

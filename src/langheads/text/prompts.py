@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from langheads.errors import InputError
-from langheads.text.readers import _lines, _text
+from langheads.text.readers import _text, json_lines
 
 _NEEDED = ("prompt", "answer", "wrong")
 _OPTIONAL = ("clean", "corrupt", "language")
@@ -84,12 +84,7 @@ def _records(source: str | Path | Sequence[Mapping[str, Any]]) -> Iterator[tuple
         return
     if not Path(source).is_file():
         raise InputError(f'no file {source}; prompts are a line of {{"prompt": ...}} each')
-    for number, line in _lines(Path(source)):
-        where = f"{source}, line {number}"
-        try:
-            yield where, json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where}: not JSON ({error.msg})") from error
+    yield from json_lines(Path(source))
 
 
 def _prompt(record: Any, where: str) -> Prompt:

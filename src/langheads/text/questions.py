@@ -7,7 +7,6 @@ every language and whatever the order of lines in the files.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 from langheads.arguments import check_seed
 from langheads.errors import InputError
-from langheads.text.readers import _lines, _text
+from langheads.text.readers import _text, json_lines
 
 QA_TEMPLATE = "{context}\nQ: {question}\nA:"
 """How a question is put; a space joins the answer, also in languages that write without."""
@@ -141,7 +140,7 @@ def read_questions(
                 for n, record in enumerate(source[language], start=1)
             )
         else:
-            found[language] = _by_id(_records(Path(source) / f"{language}.jsonl"))
+            found[language] = _by_id(json_lines(Path(source) / f"{language}.jsonl"))
     everywhere = set.intersection(*map(set, found.values()))
     left_out = len(set.union(*map(set, found.values()))) - len(everywhere)
     if not everywhere:
@@ -176,15 +175,6 @@ def check_template(template: str) -> str:
             "{question}, with nothing else in their braces, and no other"
         )
     return template
-
-
-def _records(path: Path) -> Iterable[tuple[str, Any]]:
-    for number, line in _lines(path):
-        where = f"{path}, line {number}"
-        try:
-            yield where, json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where}: not JSON ({error.msg})") from error
 
 
 def _by_id(records: Iterable[tuple[str, Any]]) -> dict[str, Question]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from langheads.errors import InputError
+from langheads.files import parse_json
 
 _SUFFIXES = (".jsonl", ".txt", ".parquet")
 # A corpus on the Hub can be far larger than any sample taken of it; this many documents a
@@ -60,20 +61,26 @@ def _read_file(path: Path) -> list[str]:
             raise InputError(f"{path} has no column text") from error
         except (OSError, ValueError) as error:
             raise InputError(f"{path} is not a parquet file ({error})") from error
-    lines = list(_lines(path))
     if path.suffix == ".txt":
-        return [line for _, line in lines]
+        return [line for _, line in _lines(path)]
     texts = []
-    for number, line in lines:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: not JSON ({error.msg})") from error
-        where = f"{path}, line {number}"
+    for where, record in json_lines(path):
         if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-            raise InputError(f'{where}: expected {{"text": "..."}}, found {line:.60}')
+            found = json.dumps(record, ensure_ascii=False)
+            raise InputError(f'{where}: expected {{"text": "..."}}, found {found:.60}')
         texts.append(_text(record["text"], where))
     return texts
+
+
+def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Place (file and line) and content of each line of JSON that is not blank.
+
+    Raises:
+        InputError: a file that cannot be read, or a line that is not UTF-8 or JSON.
+    """
+    for number, line in _lines(path):
+        where = f"{path}, line {number}"
+        yield where, parse_json(line, where)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

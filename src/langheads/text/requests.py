@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from langheads.errors import InputError
-from langheads.text.readers import _lines, _text
+from langheads.text.readers import _text, json_lines
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,7 @@ def read_requests(source: str | Path | Sequence[Mapping[str, Any]]) -> tuple[Req
     if isinstance(source, str | Path):
         if not Path(source).is_file():
             raise InputError(f'no file {source}; prompts are a line of {{"prompt": ...}} each')
-        for number, line in _lines(Path(source)):
-            where = f"{source}, line {number}"
-            try:
-                records.append((where, json.loads(line)))
-            except json.JSONDecodeError as error:
-                raise InputError(f"{where}: not JSON ({error.msg})") from error
+        records = list(json_lines(Path(source)))
     else:
         records = [(f"prompt {number}", record) for number, record in enumerate(source, start=1)]
     found: dict[str, Request] = {}

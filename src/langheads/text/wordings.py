@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from langheads.errors import InputError
-from langheads.text.readers import _lines, _text
+from langheads.text.readers import _text, json_lines
 
 BUILT_IN = Path(str(resources.files("langheads"))) / "data" / "transfer"
 """Wordings that come with langheads."""
@@ -126,9 +126,8 @@ def _wording(path: Path, language: str) -> Wording:
     # With their lines: which forms a name needs is known when the sentences are.
     names: dict[str, dict[str, str]] = {}
     jobs: dict[str, dict[str, str]] = {}
-    for number, line in _lines(path):
-        where = f"{path}, line {number}"
-        record = _record(line, where)
+    for where, given in json_lines(path):
+        record = _record(given, where)
         if "fact" in record:
             if sentences:
                 raise InputError(f"{where}: fact, query and answer a second time; give them once")
@@ -170,13 +169,9 @@ def _wording(path: Path, language: str) -> Wording:
     )
 
 
-def _record(line: str, where: str) -> dict[str, str]:
-    try:
-        record: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON ({error.msg})") from error
+def _record(record: Any, where: str) -> dict[str, str]:
     if not isinstance(record, dict):
-        raise InputError(f"{where}: expected a line of keys and texts, found {line:.60}")
+        raise InputError(f"{where}: expected a line of keys and texts, found {record!r:.60}")
     for key, value in record.items():
         # Chinese puts nothing between two sentences.
         if not isinstance(value, str) or not (value.strip() or key == "space"):
