@@ -137,6 +137,17 @@ def test_a_number_of_heads_that_the_configuration_refuses_is_zeroed(zoo, tmp_pat
     assert (account["cut"], account["zeroed"]) == ([], ["L0H0", "L1H2"])
 
 
+def test_a_whole_layer_has_no_random_heads_beside_it(zoo, tmp_path, caplog):
+    model = zoo.bridge("llama-gqa")
+    whole = [f"L1H{h}" for h in range(head_shape(model)[1])]
+    heads = language_heads(head_shape(model), zh=whole)
+    texts = {"zh": ["ab cd ef", "gh ij kl"]}
+    account = langheads.prune(model, heads, drop="zh", out=tmp_path / "pruned", text=texts)
+    assert account["controls"] == 0
+    assert "control_mean" not in account["nats_per_byte"]["zh"]
+    assert "are all heads of their layers" in caplog.text
+
+
 def test_demo_with_losses(tmp_path):
     from langheads.demo import grammar
 

@@ -208,6 +208,10 @@ def test_attention_is_the_sum_of_the_pattern(zoo, exact_softmax, heads, folder):
         setting="enhance 3", a="hi", b="en"
     )
     assert np.abs(moved.sel(layer=2)).max() > 0.01
+    # In every layer from the first of theirs on, whether it has such heads or not.
+    zh = run(model, heads, folder, pairs=[("en", "zh")], max_new_tokens=1)
+    there = zh.attention_after.sel(a="en", b="zh", order="both", setting="enhance 3").notnull()
+    assert there.all(["head", "fact"]).values.tolist() == [False, True, True]
     # A head of the first layer looks before any gate.
     assert np.abs(moved.sel(layer=0)).max() == 0
     assert not any(point.fwd_hooks for point in model.hook_dict.values())

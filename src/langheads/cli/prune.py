@@ -79,6 +79,8 @@ def prune(
     )
     if not account["cut"]:
         typer.echo("slices of W_O were zeroed only, so nothing is smaller or faster", err=True)
+    if text is None:
+        typer.echo("no --text, so what this costs was not measured", err=True)
     for language, loss in account.get("nats_per_byte", {}).items():
         told = f"{language}: {loss['before']:.4f} -> {loss['after']:.4f} nats per byte"
         if loss["rise_low"] is not None:

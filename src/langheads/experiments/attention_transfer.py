@@ -117,8 +117,9 @@ def transfer(
         guards ``repetition``, ``prompt_copy``, ``empty`` and ``prompt_nll``.
         ``shared_first_token`` counts prompts without a `first_token_a`, since both answers begin
         with the same token; ``heads`` and ``n_heads`` a language. ``attention_before`` and
-        ``attention_after``, share of 1 ``[..., layer, head, fact]``, in the layers of A's and B's
-        heads. NaN where a pair was not run or a language has no heads.
+        ``attention_after``, share of 1 ``[..., layer, head, fact]``, from the first layer of A's
+        and B's heads on, since a gate moves attention in later layers only. NaN where a pair was
+        not run or a language has no heads.
 
     Raises:
         ProvenanceError: heads of another model.
@@ -159,7 +160,9 @@ def transfer(
     with tqdm(total=steps * len(drawn), unit="prompt", desc="transfer") as bar:
         for text, of_text in asked.items():
             bar.set_postfix_str("-".join(text))
-            layers = sorted({head.layer for language in text for head in own[language]})
+            # A gate moves attention in later layers only.
+            first = min((head.layer for language in text for head in own[language]), default=None)
+            layers = [] if first is None else list(range(first, heads.shape[0]))
             runs[text] = _run(
                 model,
                 of_text,

@@ -147,7 +147,7 @@ def prune(
         if texts is not None:
             after = load(folder, dtype=model.cfg.dtype, device=str(model.cfg.device))
             random = random_heads(removed, controls, texts.corpus.seed)
-            account["controls"] = controls
+            account["controls"] = len(random)
             account["nats_per_byte"] = losses_before_and_after(
                 model, after, random, texts.documents, batch_tokens
             )

@@ -11,6 +11,7 @@ Gate 0 stands for a removed head, as `langheads.prune` checks.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from langheads.heads import HeadSet, LanguageHeads
 from langheads.model import tokenize_languages
 from langheads.stats import at_least, paired_ratio
 from langheads.text import Corpus, Documents, read_texts
+
+logger = logging.getLogger("langheads")
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,13 @@ def held_out(
 
 
 def random_heads(removed: HeadSet, controls: int, seed: int) -> list[HeadSet]:
-    """Random head sets with as many heads in each layer."""
+    """Random head sets with as many heads in each layer; none where that leaves no choice."""
     rng = np.random.default_rng(seed)
-    return [removed.layer_matched(rng) for _ in range(controls)]
+    drawn = [removed.layer_matched(rng) for _ in range(controls)]
+    if controls and all(count in (0, removed.shape[1]) for count in removed.per_layer()):
+        logger.warning("%s are all heads of their layers, so no random heads stand beside", removed)
+        return []
+    return drawn
 
 
 def losses_before_and_after(
