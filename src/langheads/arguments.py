@@ -33,7 +33,7 @@ def check_seed(seed: Any) -> int:
     return found
 
 
-def check_gate(value: float, what: str = "the gate") -> float:
+def check_gate(value: float | int, what: str = "the gate") -> float:
     """The number, if gates, which are float32, can hold it.
 
     Args:

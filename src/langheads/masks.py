@@ -14,13 +14,63 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from langheads.arguments import check_gate
 from langheads.errors import InputError
+from langheads.fields import (
+    FLAG,
+    FLOAT,
+    FROM_0,
+    FROM_1,
+    NUMBER,
+    NUMBERS,
+    OBJECT,
+    OBJECTS,
+    PAIRS,
+    SEED,
+    SHAPE,
+    TEXT,
+    TEXTS,
+    TWO_PAIRS,
+    check_fields,
+)
 from langheads.files import read_json, write_text_atomically
 from langheads.heads import HeadSet
 from langheads.text import Question
 
 _FORMAT = 1
 _KIND = "head-mask"
+_TOP = {
+    "shape": SHAPE,
+    "language": TEXT,
+    "model": TEXT,
+    "gates": OBJECTS,
+    "settings": OBJECT,
+    "losses": OBJECT,
+    "split": OBJECT,
+    "provenance": OBJECT,
+}
+_SETTINGS = {
+    "train": FROM_1,
+    "validation": FROM_0,
+    "epochs": FROM_1,
+    "steps": FROM_1,
+    "learning_rate": NUMBER,
+    "weight_decay": NUMBER,
+    "batch_size": FROM_1,
+    "template": TEXT,
+    "baseline": TEXT,
+    "max_tokens": FROM_1,
+    "seed": SEED,
+    "bos": FLAG,
+}
+_LOSSES = {"train": NUMBERS, "train_set": TWO_PAIRS, "validation": PAIRS}
+_SPLIT = {
+    "train": TEXTS,
+    "validation": TEXTS,
+    "seen": TEXTS,
+    "contexts": TEXTS,
+    "test": FROM_0,
+}
 
 
 @dataclass(frozen=True)
@@ -98,8 +148,8 @@ class HeadMask:
         """Read a file that `save` wrote.
 
         Raises:
-            InputError: no such file, no JSON, another format, a head outside the shape, or a gate
-                that is no finite number.
+            InputError: no such file, no JSON, another format, a key that holds another kind of
+                value, a head outside the shape, or a gate that is no finite number.
         """
         document = read_json(path)
         if (
@@ -109,24 +159,31 @@ class HeadMask:
         ):
             raise InputError(f"{path} is not a head mask of format {_FORMAT} (mask.json of adapt)")
         try:
-            layers, per_layer = map(int, document["shape"])
+            check_fields(document, _TOP)
+            check_fields(document["settings"], _SETTINGS, within="settings", optional=True)
+            for key, fields in (("losses", _LOSSES), ("split", _SPLIT)):
+                check_fields(document[key], fields, within=key)
+            for each in document["gates"]:
+                check_fields(each, {"head": TEXT, "gate": FLOAT}, within="gates")
+            layers, per_layer = document["shape"]
             heads = HeadSet([each["head"] for each in document["gates"]], (layers, per_layer))
             values = tuple(float(each["gate"]) for each in document["gates"])
             if len(heads) != len(values) or not values or not all(map(math.isfinite, values)):
                 raise ValueError("gates must be one finite number a head")
-            losses, split = dict(document["losses"]), dict(document["split"])
-            for key in ("train", "validation", "seen", "contexts", "test"):
-                split[key]
+            for head, value in zip(heads, values, strict=True):
+                check_gate(value, f"the gate of {head}")
             return cls(
                 heads=heads,
                 values=values,
-                language=str(document["language"]),
-                model=str(document["model"]),
+                language=document["language"],
+                model=document["model"],
                 settings=dict(document["settings"]),
-                losses={key: list(losses[key]) for key in ("train", "train_set", "validation")},
-                split=split,
+                losses={key: document["losses"][key] for key in _LOSSES},
+                split=dict(document["split"]),
                 provenance=dict(document["provenance"]),
             )
+        except InputError as error:
+            raise InputError(f"{path} is not a head mask: {error}") from error
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(
                 f"{path} is not a head mask: {type(error).__name__} at {error}"

@@ -153,6 +153,16 @@ def test_the_file(tmp_path, mask):
         ({"gates": [{"head": "L0H0", "gate": float("nan")}]}, "one finite number a head"),
         ({"gates": [{"head": "L0H0", "gate": 1}] * 2}, "one finite number a head"),
         ({"split": {}}, "is not a head mask: KeyError at 'train'"),
+        ({"gates": [{"head": "L0H0", "gate": 1e300}]}, r"the gate of L0H0 is 1e\+300; it must be"),
+        ({"gates": [{"head": 3, "gate": 1.0}]}, "gates.head is 3, expected a text"),
+        ({"gates": [{"head": "L0H0", "gate": "1"}]}, "gates.gate is '1', expected a number"),
+        ({"gates": [{"head": "L0H0", "gate": True}]}, "gates.gate is True, expected a number"),
+        ({"gates": ["L0H0"]}, r"gates is \['L0H0'\], expected a list of keys"),
+        ({"gates": 3}, "mask: gates is 3, expected a list of keys and values"),
+        ({"shape": [3, "4"]}, r"shape is \[3, '4'\], expected two whole numbers from 1"),
+        ({"shape": [-3, 4]}, r"shape is \[-3, 4\], expected two whole numbers from 1"),
+        ({"language": 3}, "language is 3, expected a text"),
+        ({"settings": []}, r"settings is \[\], expected keys and values"),
     ],
 )
 def test_a_file_that_is_no_mask(tmp_path, mask, change, message):
@@ -160,6 +170,40 @@ def test_a_file_that_is_no_mask(tmp_path, mask, change, message):
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | change), "utf-8")
     with pytest.raises(InputError, match=message):
         langheads.HeadMask.load(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("settings.template", 5, "a text"),
+        ("settings.seed", "x", "a whole number from 0 to 4294967295"),
+        ("settings.seed", -1, "a whole number from 0 to 4294967295"),
+        ("settings.max_tokens", "a", "a whole number from 1"),
+        ("settings.train", 0, "a whole number from 1"),
+        ("settings.train", 1.5, "a whole number from 1"),
+        ("settings.epochs", True, "a whole number from 1"),
+        ("settings.bos", "no", "true or false"),
+        ("settings.learning_rate", "fast", "a finite number"),
+        ("settings.baseline", None, "a text"),
+        ("losses.train", [1, "x"], "a list of finite numbers"),
+        ("losses.train_set", [1, 2], "two pairs of steps and a finite number"),
+        ("losses.train_set", [[0, 1.0]], "two pairs of steps and a finite number"),
+        ("losses.validation", [[0]], "a list of pairs of steps and a finite number"),
+        ("losses.validation", [[0, float("nan")]], "a list of pairs of steps and a finite number"),
+        ("split.contexts", None, "a list of texts"),
+        ("split.train", [7], "a list of texts"),
+        ("split.test", "4", "a whole number from 0"),
+    ],
+)
+def test_a_mask_with_another_kind_of_value(tmp_path, mask, key, value, expected):
+    path = mask.save(tmp_path / "mask.json")
+    document = json.loads(path.read_text("utf-8"))
+    outer, inner = key.split(".")
+    document[outer][inner] = value
+    path.write_text(json.dumps(document), "utf-8")
+    with pytest.raises(InputError) as told:
+        langheads.HeadMask.load(path)
+    assert str(told.value) == f"{path} is not a head mask: {key} is {value!r}, expected {expected}"
 
 
 @pytest.mark.parametrize(
