@@ -17,8 +17,9 @@ Number to expect: demo, both orders, mean over pairs of languages, change of log
     So the paper's direction does not show. Strengthening a language's planted heads moves the
     answer away from the fact told in it, further than any random set (A's answer is given in 3.2
     [1.2, 4.7] prompts of 100 less); switching them off does what random heads do. The model stays
-    sound: nothing empty or repeated, the prompt's NLL rises by 0.04 nats a token. Other gates do the
-    same in small: x 1.5 -0.04 [-0.07, -0.01], x 2 -0.10 [-0.16, -0.04], x 0.5 0.00 [-0.02, +0.02].
+    sound: nothing empty or repeated, the prompt's NLL rises by 0.04 nats a token. Other gates do
+    the same in small: x 1.5 -0.04 [-0.07, -0.01], x 2 -0.10 [-0.16, -0.04], x 0.5 0.00 [-0.02,
+    +0.02].
 
     python analyses/transfer.py
     python analyses/transfer.py MODEL heads.json [FOLDER OF TEMPLATES]

@@ -72,8 +72,8 @@ def transfer(result: xr.Dataset, run: RunFolder) -> list[Picture]:
     caption = (
         "How to read it: blue is attention to A's fact, orange to B's, open with nothing gated, "
         "filled under the gate. A head's own pattern is made before its gate, so only heads in "
-        "later layers can move. Of all pairs this is the one whose answer moves furthest: an "
-        "illustration, not a mean."
+        "later layers can move; right those that move most. Of all pairs this is the one whose "
+        "answer moves furthest: an illustration, not a mean."
     )
     for setting in _strongest_settings(result):
         pair = _furthest_pair(result, setting)

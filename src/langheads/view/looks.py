@@ -32,8 +32,8 @@ def transfer_attention(
         order: a label of its ``order`` dimension; by default both orders where it has them.
 
     Returns:
-        A plotly figure of fixed size in pixels: a panel a language's heads, a row a head, the
-        share of attention across, the mean over prompts.
+        A plotly figure of fixed size in pixels: a panel a language's heads and one of the other
+        heads that move most, a row a head, the share of attention across, the mean over prompts.
 
     Raises:
         InputError: another kind of dataset, one without attention, or a pair, setting or order
@@ -63,17 +63,15 @@ def transfer_attention(
             "heads"
         )
     heads = [str(transfer["heads"].sel(a=language).values).split() for language in pair]
+    titles = [f"heads of {literal(name)} ({side})" for name, side in zip(pair, "AB", strict=True)]
+    if others := _moved_most(at, {name for of in heads for name in of}):
+        heads.append(others)
+        titles.append("others that move most")
     shown = [at[f"attention_{when}"].values[Head.parse(h)] for when in ("before", "after")
              for of in heads for h in of]  # fmt: skip
     end = reach(np.array(shown))
     figure = make_subplots(
-        1,
-        2,
-        subplot_titles=[
-            f"heads of {literal(name)} ({side})" for name, side in zip(pair, "AB", strict=True)
-        ],
-        shared_xaxes="all",
-        horizontal_spacing=0.1,
+        1, len(heads), subplot_titles=titles, shared_xaxes="all", horizontal_spacing=0.1
     )
     for column, own in enumerate(heads, start=1):
         cells = [Head.parse(name) for name in own]
@@ -127,10 +125,18 @@ def transfer_attention(
             "pad": {"t": 12},
         },
         legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "yref": "paper"},
-        width=860,
+        width=860 if len(heads) == 2 else 1060,
         height=200 + 26 * max(map(len, heads)),
         margin={"t": 124, "b": 52, "l": 76, "r": 24},
     )
     # Between legend and panels.
     figure.update_layout(legend_y=1 + 30 / (24 + 26 * max(map(len, heads))))
     return figure
+
+
+def _moved_most(at: xr.Dataset, chosen: set[str], count: int = 6) -> list[str]:
+    """Heads that were not chosen, those first whose attention to a fact changes most."""
+    change = np.abs((at["attention_after"] - at["attention_before"]).values).max(axis=-1)
+    order = np.argsort(-np.nan_to_num(change, nan=-1.0), axis=None, kind="stable")
+    ranked = [Head(*map(int, np.unravel_index(i, change.shape))) for i in order]
+    return [str(head) for head in ranked if change[head] > 0 and str(head) not in chosen][:count]

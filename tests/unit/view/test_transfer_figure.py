@@ -45,7 +45,14 @@ def test_the_matrix_shows_changes_and_controls(found, measure):
         map(tuple, expected.astype(float))
     )
     unit = "nats" if factor == 1 else "points"
-    assert unit in figure.layout.coloraxis.colorbar.title.text
+    towards = "below" if measure == "answer_b" else "above"
+    bar = figure.layout.coloraxis.colorbar.title.text
+    assert bar.startswith(f"change in {unit}")
+    assert bar.endswith(f",<br>{towards} 0 is towards A")
+    # Rows are A, the fact to move to.
+    assert figure.layout.yaxis.title.text == "A: language of<br>the fact to move to"
+    below = [axis.title.text for axis in figure.select_xaxes(row=2)]
+    assert below == ["B: language of<br>the other fact"] * 2
     assert figure.layout.coloraxis.cmin == -figure.layout.coloraxis.cmax
 
 
@@ -108,14 +115,23 @@ def test_attention_before_and_after(found):
     figure = transfer_attention(found, ("en", "zh"), "weaken 0", "A last")
     at = found.sel(a="en", b="zh", order="A last", setting="weaken 0")
     titles = [annotation.text for annotation in figure.layout.annotations]
-    assert titles == ["heads of en (A)", "heads of zh (B)"]
-    assert len(figure.data) == 8
+    assert titles == ["heads of en (A)", "heads of zh (B)", "others that move most"]
+    assert len(figure.data) == 12
+    change = abs(at.attention_after - at.attention_before).max("fact")
+    by_change = {
+        f"L{layer}H{head}": float(change.sel(layer=layer, head=head))
+        for layer in range(2) for head in range(4)
+    }  # fmt: skip
+    others = sorted(set(by_change) - {"L0H1", "L0H2"}, key=by_change.__getitem__, reverse=True)
     for trace in figure.data:
-        (head,) = trace.y
-        assert head == {"x": "L0H1", "x2": "L0H2"}[trace.xaxis]
+        assert list(trace.y) == {"x": ["L0H1"], "x2": ["L0H2"], "x3": others}[trace.xaxis]
         _, fact, when, _ = trace.name.replace(",", "").split(" ", 3)
         values = at[f"attention_{'before' if when == 'nothing' else 'after'}"].sel(fact=fact)
-        assert trace.x[0] == values.sel(layer=0, head=int(head[-1])).item()
+        for x, head in zip(trace.x, trace.y, strict=True):
+            assert x == values.sel(layer=int(head[1]), head=int(head[3])).item()
+    still = found.assign(attention_after=found.attention_before.broadcast_like(found.setting))
+    without = transfer_attention(still.transpose(..., "layer", "head", "fact"), ("en", "zh"))
+    assert len(without.layout.annotations) == 2
     with pytest.raises(InputError, match="a 'fr' asked for; this dataset has en, zh, hi"):
         transfer_attention(found, ("fr", "zh"))
     with pytest.raises(InputError, match="setting 'x' asked for; this dataset has enhance 3"):
