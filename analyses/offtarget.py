@@ -22,7 +22,8 @@ Number to expect: demo, change in the share of right replies, mean over six lang
         random heads         +0.01 [-0.02, +0.03]    +0.03 [+0.02, +0.05]
 
     Language by language the gain of English heads off is shown for de, es and ru; not for zh, hi
-    and ar. Replies keep their form under the shift (repetition at most .03, empty .05 in ru) but
+    and ar; and in hi random heads like the rivals' gain more (+0.24 [+0.11, +0.40]) than the
+    rivals' (+0.07 [-0.03, +0.17]), as they are most of two layers. Replies keep their form under the shift (repetition at most .03, empty .05 in ru) but
     are less likely to the untouched model.
 
     python analyses/offtarget.py
