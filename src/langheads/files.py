@@ -12,6 +12,9 @@ from typing import Any
 
 from langheads.errors import InputError
 
+TEXT_SUFFIXES = (".jsonl", ".txt", ".parquet")
+"""Files of a folder of texts or questions."""
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -93,11 +96,15 @@ def parse_json(text: str, where: object, *, lines: bool = False) -> Any:
         raise InputError(f"{where}: JSON with a number of too many digits") from error
 
 
-def check_writable(path: str | Path) -> None:
-    """Refuse now what could not be written after hours of work.
+def check_writable(path: str | Path, *inputs: str | Path | None) -> None:
+    """Refuse now what could not be written after hours of work, or would replace an input.
+
+    Args:
+        path: the file that is to be written.
+        inputs: files that are read; of a folder the texts in it; None is passed over.
 
     Raises:
-        InputError: the folder cannot be written to, nor made, or `path` is a folder.
+        InputError: the folder cannot be written to, nor made, `path` is a folder, or an input.
     """
     path = Path(path)
     if path.is_dir():
@@ -107,5 +114,10 @@ def check_writable(path: str | Path) -> None:
         folder = next(folder for folder in path.absolute().parents if folder.exists())
         with tempfile.TemporaryFile(dir=folder):
             pass
+        target = path.resolve()
+        read = [Path(given).resolve() for given in inputs if given is not None]
+        texts = [folder / target.name for folder in read if target.suffix in TEXT_SUFFIXES]
+        if target.exists() and target in (*read, *texts):
+            raise InputError(f"cannot write {path}: it is one of the inputs; name another file")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -468,6 +468,46 @@ def test_a_place_that_cannot_be_written(refused, tiny_folder, texts_folder, head
     refused("select", scores, "--out", out, message="cannot write .*it is a folder; name a file")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "target"),
+    [
+        (["score", "m", "--text", "run"], "run/en.jsonl"),
+        (["knockout", "m", "--text", "run"], "run/en.jsonl"),
+        (["knockout", "m", "--qa", "run"], "run/en.jsonl"),
+        (["select", "run/scores.nc"], "run/scores.nc"),
+        (["classify", "run/knockout.nc", "--languages", "en,hi"], "run/knockout.nc"),
+        (["ablate", "m", "--heads", "run/h.json", "--text", "t"], "run/h.json"),
+        (["ablate", "m", "--heads", "run/h.json", "--text", "run"], "run/en.jsonl"),
+        (["attribute", "m", "--prompts", "run/en.jsonl"], "run/en.jsonl"),
+        (["attention", "m", "--text", "a cat", "--heads", "run/h.json"], "run/h.json"),
+        (["attention", "m", "--text", "a cat", "--heads", "L0H0", "--scores", "run/h.json"],
+         "run/h.json"),
+        (["generate", "m", "--prompts", "run/en.jsonl"], "run/en.jsonl"),
+        (["generate", "m", "--prompts", "p", "--heads", "run/r.summary.json"], "run/r.jsonl"),
+        (["generate", "m", "--prompts", "p", "--mask", "run/h.json"], "run/h.json"),
+        (["transfer", "m", "--heads", "run/h.json"], "run/h.json"),
+        (["transfer", "m", "--heads", "h.json", "--templates", "run"], "run/en.jsonl"),
+        (["adapt", "m", "--heads", "run/h.json", "--qa", "q", "--language", "hi"], "run/h.json"),
+        (["evaluate-qa", "m", "--qa", "q", "--mask", "run/h.json", "--language", "hi"],
+         "run/h.json"),
+        (["compare", "run"], "run/scores.nc"),
+        (["report", "run"], "run/knockout.nc"),
+    ],
+)  # fmt: skip
+def test_an_output_that_is_an_input(refused, monkeypatch, tmp_path, arguments, target):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    names = ("en.jsonl", "scores.nc", "knockout.nc", "h.json", "r.summary.json")
+    for name in names:
+        (tmp_path / "run" / name).write_text(name)
+    refused(
+        *arguments, "--out", target,
+        message=r"cannot write run/[a-z.]*: it is one of the inputs; name another file",
+    )  # fmt: skip
+    assert sorted(os.listdir(tmp_path / "run")) == sorted(names)
+    assert all((tmp_path / "run" / name).read_text() == name for name in names)
+
+
 def test_a_refused_verb_does_not_make_a_folder(refused, tiny_folder, out):
     refused(
         "score", tiny_folder, "--text", out / "none", "--out", out / "new" / "s.nc",

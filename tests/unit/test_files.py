@@ -95,6 +95,25 @@ def test_a_path_below_a_file_is_refused(tmp_path, below):
             refused(path)
 
 
+def test_an_input_is_not_written_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jsonl", "b.nc"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "link.nc").symlink_to("b.nc")
+    (tmp_path / "sub").mkdir()
+    for path in ("a.jsonl", "./sub/../a.jsonl", tmp_path / "a.jsonl"):
+        for read in ("a.jsonl", tmp_path / "sub" / ".." / "a.jsonl", "."):
+            with pytest.raises(InputError, match="it is one of the inputs; name another file"):
+                check_writable(path, None, "hf:some/texts", read)
+    with pytest.raises(InputError, match="one of the inputs"):
+        check_writable("link.nc", "b.nc")
+    with pytest.raises(InputError, match="one of the inputs"):
+        check_writable("b.nc", "link.nc")
+    # A folder of texts may hold a result beside them.
+    check_writable("b.nc", ".", "a.jsonl")
+    check_writable("new.jsonl", ".", "a.jsonl")
+
+
 def test_checking_writes_nothing(tmp_path):
     check_writable(tmp_path / "new" / "folder" / "a.nc")
     check_writable("a-name-without-folder.nc")

@@ -43,7 +43,7 @@ def adapt(
     batch_tokens: BatchOpt = "auto",
 ) -> None:
     """Learn the gates of a language's heads from questions (soft head mask)."""
-    check_writable(out)
+    check_writable(out, heads, qa)
     import langheads
     from langheads.experiments.steering import heads_of as named
     from langheads.experiments.steering import require_heads_of
@@ -113,7 +113,7 @@ def evaluate_qa(
     ] = False,
 ) -> None:
     """Right answers and their likelihood, with and without a mask, and beside random heads."""
-    check_writable(out)
+    check_writable(out, qa, mask)
     import langheads
     from langheads.errors import InputError
     from langheads.experiments.controls import LANGUAGE, compare_masks, evaluate_moved

@@ -43,7 +43,7 @@ def attention(
     bos: BosOpt = None,
 ) -> None:
     """Where chosen heads look in a text."""
-    check_writable(out)
+    check_writable(out, heads, scores)
     if out.suffix not in (".json", ".html"):
         raise InputError(f"cannot save attention as {out}; allowed are .html and .json")
     for given in (text, beside):

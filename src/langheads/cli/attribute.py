@@ -30,7 +30,7 @@ def attribute(
     batch_tokens: BatchOpt = "auto",
 ) -> None:
     """What each head adds to the choice between two answers."""
-    check_writable(out)
+    check_writable(out, prompts)
     tokens = budget(batch_tokens)
     import langheads
     from langheads.text.prompts import read_prompts

@@ -29,7 +29,7 @@ def classify(
     seed: SeedOpt = 0,
 ) -> None:
     """Heads that one of two languages needs, both, or neither."""
-    check_writable(out)
+    check_writable(out, knockout)
     import langheads
 
     classes = langheads.classify(

@@ -18,7 +18,8 @@ def compare(
 ) -> None:
     """Which score is right: all of a folder against exact knock-out and planted heads."""
     target = run / "comparison.nc" if out is None else out
-    check_writable(target)
+    read = ("scores.nc", "knockout.nc", "deletion.nc", "planted.json")
+    check_writable(target, *(run / name for name in read))
     import langheads
     from langheads.experiments.comparison import as_text
 

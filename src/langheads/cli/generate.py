@@ -60,8 +60,8 @@ def generate(
 ) -> None:
     """Replies under gates, with language measures; OUT.summary.json has their means and origin."""
     summary_out = out.with_suffix(".summary.json")
-    check_writable(out)
-    check_writable(summary_out)
+    for written in (out, summary_out):
+        check_writable(written, prompts, heads, mask, text, detector_model)
     if docs < 1:
         raise InputError(f"--docs {docs} asked for; at least 1 document a language is needed")
     if controls < 0:

@@ -48,7 +48,7 @@ def score(
     ] = True,
 ) -> None:
     """Gradient scores of every head."""
-    check_writable(out)
+    check_writable(out, text)
     import langheads
 
     corpus = langheads.read_texts(text, languages=split_list(languages), seed=seed)
@@ -119,7 +119,7 @@ def knockout(
             f"--{misplaced[0]} given with {'--text' if qa is None else '--qa'}; it belongs to "
             f"{'--qa' if qa is None else '--text'}"
         )
-    check_writable(out)
+    check_writable(out, text, qa)
     import langheads
 
     shared: dict[str, Any] = {
@@ -159,7 +159,7 @@ def select(
     seed: SeedOpt = 0,
 ) -> None:
     """Language-specific and language-general heads."""
-    check_writable(out)
+    check_writable(out, scores)
     import langheads
 
     heads = langheads.select(

@@ -50,7 +50,7 @@ def ablate(
     ] = False,
 ) -> None:
     """Specificity matrix with matched random controls."""
-    check_writable(out)
+    check_writable(out, heads, text)
     import langheads
 
     chosen = langheads.LanguageHeads.load(heads)
@@ -77,6 +77,9 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Page; RUN/report.html by default.")] = None,
 ) -> None:
     """One offline page from a folder of results."""
+    if out is not None and run.is_dir():
+        results = (".nc", ".json", ".jsonl")
+        check_writable(out, *(path for path in run.iterdir() if path.suffix in results))
     import langheads
 
     typer.echo(langheads.report(run, out))

@@ -54,7 +54,7 @@ def transfer(
     batch_tokens: BatchOpt = "auto",
 ) -> None:
     """Enhance one language's heads or weaken another's: whose fact is believed?"""
-    check_writable(out)
+    check_writable(out, heads, templates)
     tokens = budget(batch_tokens)
     gates = _numbers("--enhance", enhance), _numbers("--weaken", weaken)
     asked = None if pairs is None else [_pair(each) for each in split_list(pairs) or []]

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from langheads.errors import InputError
-from langheads.files import parse_json
+from langheads.files import TEXT_SUFFIXES, parse_json
 
-_SUFFIXES = (".jsonl", ".txt", ".parquet")
 # A corpus on the Hub can be far larger than any sample taken of it; this many documents a
 # language are read, in the order of the data set, before sampling.
 _HUB_DOCUMENTS = 20_000
@@ -35,7 +34,7 @@ def read_folder(folder: Path, wanted: tuple[str, ...] | None) -> dict[str, Seque
         )
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix in _SUFFIXES and path.is_file() and path.stem.upper() != "README":
+        if path.suffix in TEXT_SUFFIXES and path.is_file() and path.stem.upper() != "README":
             if path.stem in files:
                 raise InputError(
                     f"two files for language {path.stem} in {folder}: {files[path.stem].name} and "
