@@ -4,12 +4,19 @@ import time
 
 import pytest
 
+from langheads.results import save
 from langheads.view import report
 from langheads.view.folder import read_run
 from langheads.view.kinds import KINDS
 from tests.browser.chromium import BROWSER, Chromium
-from tests.unit.view.made_up_replies import made_reply, make_replies, write_replies
+from tests.unit.view.made_up_replies import (
+    made_reply,
+    make_replies,
+    make_transfer,
+    write_replies,
+)
 from tests.unit.view.made_up_results import LANGUAGES, write_full_run
+from tests.unit.view.made_up_run import write_run
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
 
@@ -183,6 +190,38 @@ def test_the_page_does_not_scroll_sideways(browser, full, width):
     assert browser.run(
         "[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))"
     )
+
+
+def test_wide_tables_fit_a_window_of_1100_pixels(browser, full):
+    opened(browser, full, width=1100)
+    for section in ("#proof-1", "#transfer-1"):
+        inside, wide = browser.run(
+            f"(() => {{ const table = [...document.querySelectorAll('{section} table')]"
+            ".find(table => !table.closest('details')), box = table.parentElement;"
+            "return [box.clientWidth, box.scrollWidth]; })()"
+        )
+        assert wide <= inside, section
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_no_title_is_cut_off(browser, tmp_path, number):
+    run = tmp_path / "run"
+    write_run(run, LANGUAGES[:number])
+    if number > 1:
+        made = {"prompts": 30, "controls": 20, "query": LANGUAGES[1]}
+        save(make_transfer(LANGUAGES[:number], **made), run / "transfer.nc")
+    opened(browser, report(run))
+    found = browser.run(
+        """[...document.querySelectorAll('.js-plotly-plot')].map(plot =>
+            [...plot.querySelectorAll('.g-gtitle text, .annotation-text, .g-xtitle text')]
+                .map(text => [text.textContent, text.getBoundingClientRect(), plot])
+                .map(([said, box, plot]) => [said, box.left, box.right,
+                    plot.getBoundingClientRect().left, plot.getBoundingClientRect().right]))"""
+    )
+    texts = [text for plot in found for text in plot]
+    assert sum("own minus others" in said for said, *_ in texts) == 2
+    for said, left, right, start, end in texts:
+        assert start <= left < right <= end, said
 
 
 def test_two_hundred_hostile_names_stay_text(browser, tmp_path):

@@ -18,6 +18,7 @@ from langheads.view.style import (
     names,
     spacing,
     tick_labels,
+    with_room,
 )
 
 UNTOUCHED = "untouched"
@@ -126,7 +127,7 @@ def qa_changes(result: xr.Dataset) -> go.Figure:
         height=top + plot_height + bottom,
         margin={"t": top, "b": bottom, "l": left, "r": 30},
     )
-    return figure
+    return with_room(figure)
 
 
 def masks(result: xr.Dataset) -> list[str]:

@@ -11,7 +11,16 @@ from plotly.subplots import make_subplots
 
 from langheads import stats
 from langheads.errors import InputError
-from langheads.view.style import CLEAR, COLOURWAY, LIGHT, METHODS, check_kind, literal, names
+from langheads.view.style import (
+    CLEAR,
+    COLOURWAY,
+    LIGHT,
+    METHODS,
+    check_kind,
+    literal,
+    names,
+    with_room,
+)
 
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
 _PANELS = {
@@ -246,7 +255,7 @@ def score_benchmark(comparison: xr.Dataset) -> go.Figure:
         height=max(130 + 30 * len(methods), 124 + 30 * len(languages)),
         margin={"t": 84, "b": 40, "l": 130, "r": 90},
     )
-    return figure
+    return with_room(figure)
 
 
 def _finish(
@@ -266,4 +275,4 @@ def _finish(
         height=150 + 230 * rows,
         margin={"t": 100, "b": 50, "l": 70, "r": legend},
     )
-    return figure
+    return with_room(figure)

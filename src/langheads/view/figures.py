@@ -28,6 +28,7 @@ from langheads.view.style import (
     spacing,
     tick_labels,
     tick_step,
+    with_room,
 )
 
 Planted = Mapping[str, Sequence[Sequence[int]]]
@@ -202,7 +203,7 @@ def layer_profile(
         height=top + plot_height + bottom,
         margin={"t": top, "b": bottom, "l": left, "r": right},
     )
-    return figure
+    return with_room(figure)
 
 
 def _scores(scores: xr.Dataset, method: str) -> tuple[np.ndarray, str, bool]:

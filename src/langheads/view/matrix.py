@@ -20,6 +20,7 @@ from langheads.view.style import (
     names,
     reach,
     tick_labels,
+    with_room,
 )
 
 _UNIT = "nats per byte"
@@ -66,7 +67,8 @@ def specificity_matrix(ablation: xr.Dataset, baseline: str = "zero") -> go.Figur
     cell = max(36, min(64, 460 // len(columns)))
     height = max(30, min(44, cell))
     plot_width, plot_height = cell * len(columns), height * len(rows)
-    gap = 36
+    # The panels' titles need room where there are few languages, and so does the axis's.
+    gap, short = max(36, 190 - plot_width), plot_height < 220
     figure = make_subplots(
         1,
         2,
@@ -120,8 +122,10 @@ def specificity_matrix(ablation: xr.Dataset, baseline: str = "zero") -> go.Figur
         range=[len(rows) - 0.5, -0.5],
         **axis,
     )
-    figure.update_yaxes(title_text="heads of … off (number of heads)", col=1)
-    top, left, right = 126, 60 + label_width(rows), 110
+    figure.update_yaxes(
+        title_text=f"heads of … off{'<br>' if short else ' '}(number of heads)", col=1
+    )
+    top, left, right = 126, (78 if short else 60) + label_width(rows), 110
     bottom = 56 if flat else 40 + min(140, 6 * longest)
     figure.update_layout(
         template=LIGHT,
@@ -151,7 +155,7 @@ def specificity_matrix(ablation: xr.Dataset, baseline: str = "zero") -> go.Figur
         height=top + plot_height + bottom,
         margin={"t": top, "b": bottom, "l": left, "r": right},
     )
-    return figure
+    return with_room(figure)
 
 
 def _scale(ablation: xr.Dataset) -> tuple[float, str]:

@@ -19,6 +19,7 @@ from langheads.view.style import (
     names,
     spacing,
     tick_labels,
+    with_room,
 )
 
 TWINS = {
@@ -111,7 +112,7 @@ def off_target_bars(result: xr.Dataset) -> go.Figure:
         height=104 + rows * height + (rows - 1) * 64 + 50,
         margin={"t": 104, "b": 50, "l": 150, "r": 30},
     )
-    return figure
+    return with_room(figure)
 
 
 def in_order(result: xr.Dataset) -> list[str]:

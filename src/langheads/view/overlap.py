@@ -13,7 +13,7 @@ from scipy.spatial.distance import squareform
 from langheads import stats
 from langheads.errors import InputError
 from langheads.heads import Head
-from langheads.view.style import LIGHT, METHODS, label_width, literal, names, tick_labels
+from langheads.view.style import LIGHT, METHODS, label_width, literal, names, tick_labels, with_room
 
 _KNOCKOUT = "delta_nats_per_byte"
 
@@ -119,7 +119,7 @@ def language_overlap(
         height=top_margin + plot + bottom,
         margin={"t": top_margin, "b": bottom, "l": left, "r": right},
     )
-    return figure
+    return with_room(figure)
 
 
 def clustered(

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.view.marks import add_legend_entry, add_marks, roles
-from langheads.view.style import LIGHT, literal, reach, spacing, tick_labels, tick_step
+from langheads.view.style import LIGHT, literal, reach, spacing, tick_labels, tick_step, with_room
 
 # A few heads hold most of the score; the colour scale ends here so that the rest stays visible.
 _COLOUR_QUANTILE = 0.995
@@ -119,7 +119,7 @@ def head_panels(
         height=top + plot_height + bottom,
         margin={"t": top, "b": bottom, "l": left, "r": right},
     )
-    return figure
+    return with_room(figure)
 
 
 def _colour_axis(values: np.ndarray, signed: bool, unit: str, height: int) -> dict[str, object]:

@@ -12,7 +12,15 @@ import plotly.graph_objects as go
 
 from langheads.errors import InputError
 from langheads.files import read_json
-from langheads.view.style import CLEAR, COLOURWAY, LIGHT, label_width, literal, tick_labels
+from langheads.view.style import (
+    CLEAR,
+    COLOURWAY,
+    LIGHT,
+    label_width,
+    literal,
+    tick_labels,
+    with_room,
+)
 
 _ENDS = ("rise_low", "rise_high", "control_mean", "control_low", "control_high", "control_p")
 _RANDOM = COLOURWAY[6]
@@ -148,7 +156,7 @@ def pruned_losses(pruning: Pruning) -> go.Figure:
         showgrid=False,
         zeroline=False,
     )
-    return figure
+    return with_room(figure)
 
 
 def _points(

@@ -7,6 +7,7 @@ shown light or dark; colours set by a figure itself are readable on both.
 from __future__ import annotations
 
 import html
+import unicodedata
 from collections.abc import Hashable, Iterable
 
 import numpy as np
@@ -145,6 +146,29 @@ def reach(*arrays: np.ndarray) -> float:
     finite = [np.abs(a[np.isfinite(a)]) for a in arrays]
     largest = max((float(a.max()) for a in finite if a.size), default=0.0)
     return largest or 1.0
+
+
+def with_room(figure: go.Figure, most: int = 1200) -> go.Figure:
+    """Widen a figure at its right, until title and subtitle fit; plotly cuts what is wider.
+
+    The panels keep their size. Letters are taken to be as wide as a common font has them.
+
+    Args:
+        figure: with width and margins in pixels; changed, and returned.
+        most: no wider than this, however long a name is.
+    """
+
+    def ems(text: str | None) -> float:
+        wide = [unicodedata.east_asian_width(c) in "WF" for c in html.unescape(text or "")]
+        return sum((1.0 if is_wide else 0.56 for is_wide in wide), 0.0)
+
+    title = figure.layout.title
+    needed = 24 + max(15 * ems(title.text), 12 * ems(title.subtitle.text))
+    missing = round(min(needed, most)) - figure.layout.width
+    if missing > 0:
+        figure.layout.width += missing
+        figure.layout.margin.r += missing
+    return figure
 
 
 def tick_labels(labels: list[str], most: int = 24) -> list[str]:

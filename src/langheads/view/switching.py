@@ -20,6 +20,7 @@ from langheads.view.style import (
     names,
     spacing,
     tick_labels,
+    with_room,
 )
 
 _MEASURES = ("switch_rate", "cost", "repetition", "empty", "sound", "prompts")
@@ -110,7 +111,7 @@ def switch_rate_bars(result: xr.Dataset, *, top: int = 10) -> go.Figure:
         height=104 + rows * height + (rows - 1) * 64 + 54,
         margin={"t": 104, "b": 54, "l": 80, "r": 30},
     )
-    return figure
+    return with_room(figure)
 
 
 def highest(result: xr.Dataset, language: str, top: int) -> list[Head]:

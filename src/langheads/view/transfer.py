@@ -23,6 +23,7 @@ from langheads.view.style import (
     reach,
     spacing,
     tick_labels,
+    with_room,
 )
 
 _MEASURES = {
@@ -72,7 +73,8 @@ def transfer_matrix(
     cell = max(40, min(64, 420 // len(languages)))
     width = cell * len(languages)
     height = max(28, min(40, cell)) * len(languages)
-    gap_x, gap_y = 30, 62
+    # Panels of few languages are narrower than their titles.
+    gap_x, gap_y, narrow = max(30, 190 - width), 62, width < 240
     plot_width = len(settings) * width + (len(settings) - 1) * gap_x
     plot_height = 2 * height + gap_y
     figure = make_subplots(
@@ -83,6 +85,8 @@ def transfer_matrix(
         vertical_spacing=gap_y / plot_height,
         shared_yaxes=True,
     )
+    if narrow:
+        figure.update_annotations(font_size=12)
     decimals = max(0, 2 - int(np.ceil(np.log10(end))))
     for s in range(len(settings)):
         hovers = _hover(at.isel(setting=s), measure, unit, factor)
@@ -118,10 +122,11 @@ def transfer_matrix(
     axis: dict[str, Any] = {"showgrid": False, "zeroline": False, "ticks": ""}
     ticks = {"tickvals": np.arange(len(languages)), "ticktext": tick_labels(languages)}
     figure.update_xaxes(range=[-0.5, len(languages) - 0.5], tickangle=0, **ticks, **axis)
-    figure.update_xaxes(title_text="B", row=2)
+    # A panel of few languages has no room for it on one line.
+    figure.update_xaxes(title_text="B: language of<br>the other fact", row=2)
     figure.update_yaxes(range=[len(languages) - 0.5, -0.5], **ticks, **axis)
-    figure.update_yaxes(title_text="A", col=1)
-    top, left, right, bottom = 132, 36 + label_width(languages), 110, 52
+    figure.update_yaxes(title_text="A: language of<br>the fact to move to", col=1)
+    top, left, right, bottom = 132, 56 + label_width(languages), 126, 72
     figure.update_layout(
         template=LIGHT,
         title=_title(transfer, measure, order),
@@ -129,7 +134,7 @@ def transfer_matrix(
             "cmin": -end,
             "cmax": end,
             "colorbar": {
-                "title": {"text": f"change in {unit}", "side": "right"},
+                "title": {"text": f"change in {unit},<br>{_towards(measure)}", "side": "right"},
                 "thickness": 14,
                 "lenmode": "pixels",
                 "len": min(plot_height, 320),
@@ -143,7 +148,7 @@ def transfer_matrix(
         height=top + plot_height + bottom,
         margin={"t": top, "b": bottom, "l": left, "r": right},
     )
-    return figure
+    return with_room(figure)
 
 
 def transfer_sweep(
@@ -253,7 +258,7 @@ def transfer_sweep(
         height=470,
         margin={"t": 116, "b": 56, "l": 76, "r": 24},
     )
-    return figure
+    return with_room(figure)
 
 
 _PARTS = {
@@ -288,6 +293,10 @@ def _unit(transfer: xr.Dataset, measure: str) -> tuple[str, float]:
     return "points (percent of prompts)", 100.0
 
 
+def _towards(measure: str) -> str:
+    return f"{'below' if measure == 'answer_b' else 'above'} 0 is towards A"
+
+
 def _titles(at: xr.Dataset, before: str) -> list[str]:
     whose = zip(at["condition"].values, at["gate"].values, strict=True)
     return [before + _DOES[str(condition)].format(float(gate)) for condition, gate in whose]
@@ -303,7 +312,7 @@ def _title(
     return {
         "text": f"Change of {_MEASURES[measure]}, {literal(attrs.get('model', 'model unknown'))}",
         "subtitle": {
-            "text": f"{'below' if measure == 'answer_b' else 'above'} 0 is towards A; {where}; "
+            "text": f"{_towards(measure)}; {where}; "
             f"question in {literal(attrs.get('query', '?'))}; "
             f"{attrs.get('prompts', '?')} prompts a pair and order; "
             f"{attrs.get('controls', '?')} random head sets"

@@ -1,11 +1,13 @@
 import base64
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from langheads.errors import InputError, LangheadsError, ProvenanceError
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.view import head_map, layer_profile, specificity_matrix
+from langheads.view.style import with_room
 from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores
 
 LANGUAGES = ["en", "zh", "हिन्दी"]
@@ -216,6 +218,37 @@ def test_both_templates_fit_every_figure(template):
     figure = specificity_matrix(make_ablation(LANGUAGES), "zero")
     figure.update_layout(template=template)
     assert figure.layout.template.layout.font.color != figure.layout.template.layout.paper_bgcolor
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_matrix_of_few_languages_has_room_for_its_words(number):
+    figure = specificity_matrix(make_ablation(LANGUAGES[:number]), "zero")
+    layout = figure.layout
+    said = layout.title.subtitle.text.replace("&#37;", "%")
+    assert layout.width > 6.5 * len(said)
+    # The cells stay as large, and the titles of the panels apart.
+    plot = layout.width - layout.margin.l - layout.margin.r
+    left, right = (axis.domain for axis in (layout.xaxis, layout.xaxis2))
+    for low, high in (left, right):
+        assert plot * (high - low) == pytest.approx(number * 64)
+    assert plot * (sum(right) - sum(left)) / 2 >= 190
+
+
+def widened(title="", subtitle=""):
+    title = {"text": title, "subtitle": {"text": subtitle}}
+    figure = go.Figure(layout={"title": title, "width": 300, "margin": {"l": 50, "r": 60}})
+    assert with_room(figure) is figure
+    assert figure.layout.width - figure.layout.margin.r == 240
+    return figure.layout.width
+
+
+def test_a_figure_is_widened_until_its_words_fit_and_no_further():
+    assert widened("short") == 300
+    assert widened("猫" * 50) == pytest.approx(50 * 15, abs=30)
+    assert 50 * 7 < widened("a" * 50) < 50 * 10
+    assert widened("a" * 50) == widened(subtitle="a" * 63) - 3
+    assert widened("<" * 10_000) == widened(subtitle="a" * 10_000) == 1200
+    assert widened("&lt;" * 50) == widened("<" * 50)
 
 
 def test_names_are_shown_literally():

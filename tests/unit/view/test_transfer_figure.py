@@ -1,5 +1,7 @@
 """Pictures of attention transfer show the numbers of the file, and say what they are."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,17 @@ def test_the_matrix_shows_changes_and_controls(found, measure):
     below = [axis.title.text for axis in figure.select_xaxes(row=2)]
     assert below == ["B: language of<br>the other fact"] * 2
     assert figure.layout.coloraxis.cmin == -figure.layout.coloraxis.cmax
+
+
+def test_panels_of_few_languages_are_as_far_apart_as_their_titles_are_wide(found):
+    few = found.isel(a=[0, 1], b=[0, 1], setting=[0, 0, 1, 1])
+    layout = transfer_matrix(few).layout
+    plot = layout.width - layout.margin.l - layout.margin.r
+    titles = [a for a in layout.annotations if a.text.startswith("random heads")]
+    assert len(titles) == 4
+    for left, right in itertools.pairwise(sorted(title.x for title in titles)):
+        # A letter is a little more than half as wide as it is high.
+        assert plot * (right - left) > 0.55 * titles[0].font.size * len(titles[0].text)
 
 
 def test_the_sweep_passes_through_gate_1():
