@@ -23,8 +23,8 @@ Number to expect: demo, change in the share of right replies, mean over six lang
 
     Language by language the gain of English heads off is shown for de, es and ru; not for zh, hi
     and ar; and in hi random heads like the rivals' gain more (+0.24 [+0.11, +0.40]) than the
-    rivals' (+0.07 [-0.03, +0.17]), as they are most of two layers. Replies keep their form under the shift (repetition at most .03, empty .05 in ru) but
-    are less likely to the untouched model.
+    rivals' (+0.07 [-0.03, +0.17]), as they are most of two layers. Replies keep their form under
+    the shift (repetition at most .03, empty .05 in ru) but are less likely to the untouched model.
 
     python analyses/offtarget.py
     python analyses/offtarget.py MODEL heads.json 'hf:csebuetnlp/xlsum:{language}' es,vi,hi,ja,th
