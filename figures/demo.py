@@ -1,7 +1,8 @@
-"""The pictures of the README: head map, specificity matrix, overlap and off-target of the demo.
+"""The pictures of the README: head map, specificity, overlap, off-target, transfer of the demo.
 
-Reads the results of `make demo` (demo-run/), and of analyses/offtarget.py (offtarget.nc in the same
-folder, or results/offtarget.nc) where there are any. The four pictures are committed.
+Reads the results of `make demo` (demo-run/), and of analyses/offtarget.py and analyses/transfer.py
+(in the same folder, or in results/) where there are any. The five pictures are committed;
+demo-attention.png beside them is a screenshot of the report.
 
     python figures/demo.py [RUN]
 """
@@ -10,7 +11,13 @@ import _common
 
 from langheads.files import read_json
 from langheads.results import load_result
-from langheads.view import head_map, language_overlap, off_target_bars, specificity_matrix
+from langheads.view import (
+    head_map,
+    language_overlap,
+    off_target_bars,
+    specificity_matrix,
+    transfer_matrix,
+)
 
 verb = "langheads demo --out RUN"
 scores = _common.result("scores.nc", "scores", verb)
@@ -21,11 +28,12 @@ figures = {
     "demo-specificity": specificity_matrix(proof, "zero"),
     "demo-overlap": language_overlap(scores, "lahis"),
 }
-of_run, of_analysis = (
-    folder / "offtarget.nc" for folder in (_common.RUN, _common.HERE.parent / "results")
-)
-off_target = of_run if of_run.is_file() else of_analysis
-if off_target.is_file():
-    figures["demo-off-target"] = off_target_bars(load_result(off_target, "offtarget"))
+for name, kind, draw in (
+    ("demo-off-target", "offtarget", off_target_bars),
+    ("demo-transfer", "transfer", lambda found: transfer_matrix(found, "logprob_difference")),
+):
+    places = (folder / f"{kind}.nc" for folder in (_common.RUN, _common.HERE.parent / "results"))
+    if path := next((place for place in places if place.is_file()), None):
+        figures[name] = draw(load_result(path, kind))
 for name, figure in figures.items():
     _common.write(figure, name, kinds=("png",), scale=1.5)
