@@ -21,7 +21,8 @@ import numpy as np
 
 from langheads.arguments import check_gate
 from langheads.errors import InputError, ProvenanceError
-from langheads.files import read_json, write_text_atomically
+from langheads.fields import SHAPE, TEXT
+from langheads.files import parse_json, read_json, write_text_atomically
 
 _FORMAT = 1
 
@@ -258,13 +259,16 @@ class LanguageHeads:
         if not isinstance(document, Mapping) or document.get("format") != _FORMAT:
             raise InputError(f"{path} is not a head set of format {_FORMAT} (heads.json of select)")
         try:
+            for key, kind in (("shape", SHAPE), ("model", TEXT)):
+                if not kind.fits(document[key]):
+                    raise TypeError(f"{key} {document[key]!r:.40}, expected {kind.words}")
             layers, per_layer = document["shape"]
-            shape = (int(layers), int(per_layer))
+            shape = (layers, per_layer)
             provenance = dict(document["provenance"])
             for key in ("seed", "docs", "max_tokens", "bos"):
                 if key in provenance:
                     operator.index(provenance[key])
-            cutoffs = json.loads(provenance.get("scored_up_to", "{}"))
+            cutoffs = parse_json(provenance.get("scored_up_to", "{}"), "scored_up_to")
             if not all(isinstance(cutoff, str) for cutoff in cutoffs.values()):
                 raise TypeError("scored_up_to")
             return cls(
@@ -273,7 +277,7 @@ class LanguageHeads:
                     for language, heads in document["specific"].items()
                 },
                 general=HeadSet(map(tuple, document["general"]), shape),
-                model=str(document["model"]),
+                model=document["model"],
                 rule=dict(document["rule"]),
                 provenance=provenance,
             )

@@ -161,6 +161,11 @@ def test_the_file_has_the_promised_form(tmp_path):
         ({"shape": [4]}, "is not a head set"),
         ({"shape": None}, "is not a head set"),
         ({"model": ...}, "is not a head set.*model"),
+        ({"model": {"a": 1}}, "is not a head set: .*model {'a': 1}, expected a text"),
+        ({"shape": [0, 0]}, r"is not a head set: .*\[0, 0\], expected two whole numbers from 1"),
+        ({"shape": [-1, 4]}, "is not a head set"),
+        ({"shape": ["4", 8]}, "is not a head set"),
+        ({"provenance": {"scored_up_to": "[" * 99_999}}, "scored_up_to: JSON that is nested too"),
     ],
 )
 def test_another_file_is_refused_by_name(tmp_path, change, message):

@@ -176,3 +176,24 @@ def test_counts_a_language():
     found = {name: values.tolist() for name, (_, values, _) in counts.items()}
     assert found == {"docs": [2, 1], "skipped": [4, 0], "tokens": [6, 1], "bytes": [16, 3]}
     assert {dim for dim, _, _ in counts.values()} == {"text_of"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.isel(language=slice(0, 0)), "holds scores, but nothing along language"),
+        (lambda d: d.isel(head=slice(0, 0)), "holds scores, but nothing along head"),
+        (lambda d: d.rename(head="kopf"), "holds scores, but nothing along head; make it again"),
+        (lambda d: d.assign_coords(language=["en", "en"]), r"one language twice \(en, en\)"),
+        (lambda d: d.assign(lahis=d.lahis.astype(str)), "lahis is of <U[0-9]+, not numbers"),
+        (lambda d: d.assign_attrs(kind="knockout"), "holds knockout, but nothing along baseline"),
+        (
+            lambda d: d.expand_dims("baseline").assign_attrs(kind="knockout"),
+            "knockout has no delta_nats_per_byte over baseline, language, layer, head",
+        ),
+    ],
+)
+def test_a_result_that_was_cut_is_refused(tmp_path, change, message):
+    save(change(result()), tmp_path / "s.nc")
+    with pytest.raises(InputError, match=rf"s\.nc.*{message}"):
+        load_result(tmp_path / "s.nc")
