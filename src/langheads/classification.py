@@ -34,7 +34,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
-from langheads.arguments import check_seed
+from langheads.arguments import MAX_RESAMPLES, check_seed
 from langheads.classes import HeadClasses, Interval
 from langheads.errors import InputError
 from langheads.heads import HeadSet
@@ -81,10 +81,10 @@ def classify(
         >>> classes = classify(load_result("knockout.nc"), ["en", "hi"])  # doctest: +SKIP
         >>> print(classes.counts, classes.specific["hi"])  # doctest: +SKIP
     """
-    if not (0 < level < 1 and min_drop >= 0 and bootstraps >= 100):
+    if not (0 < level < 1 and 0 <= min_drop < np.inf and 100 <= bootstraps <= MAX_RESAMPLES):
         raise InputError(
             f"level {level}, min_drop {min_drop}, bootstraps {bootstraps} asked for; allowed are "
-            "0 < level < 1, min_drop >= 0, bootstraps >= 100"
+            f"0 < level < 1, min_drop >= 0 and finite, bootstraps >= 100 and <= {MAX_RESAMPLES}"
         )
     kind = str(knockout.attrs.get("kind", "something else"))
     if kind not in ("knockout", "knockout-task"):
@@ -106,6 +106,10 @@ def classify(
         chosen[variable].sel(language=list(pair)).transpose(..., "layer", "head").values
     )
     mask = finite.any(axis=(0, 1))
+    if not mask.any():
+        raise InputError(
+            f"no head has a number for {pair[0]} or {pair[1]}; make the knock-out again"
+        )
     rng = np.random.default_rng(check_seed(seed))
     means, counts = [], {}
     weights = None
@@ -156,7 +160,7 @@ def _measured(knockout: xr.Dataset, measure: str | None, task: bool) -> tuple[st
     """The measure and the variable that holds it example by example."""
     available: dict[str, str]
     if not task:
-        if "rise" not in knockout:
+        if not {"rise", *_LOSS.values()} <= set(knockout.data_vars):
             raise InputError("this knockout has no rise of each document; make it again")
         available = dict.fromkeys(_LOSS, "rise")
     else:
@@ -181,6 +185,11 @@ def _examples(
     values = of_language[variable].transpose(dim, "layer", "head").values[:, mask].astype(float)
     sizes = np.ones(len(values)) if task else of_language[_LOSS[measure]].values.astype(float)
     kept = sizes > 0  # a language with fewer documents is padded
+    if not np.isfinite(values[kept]).all():
+        raise InputError(
+            f"{variable} of language {of_language.language.item()} is NaN or infinite for a head "
+            "that was measured; make the knock-out again"
+        )
     return values[kept], sizes[kept]
 
 

@@ -73,7 +73,7 @@ def select(
         each claim rests on.
 
     Raises:
-        InputError: unknown rule or score, or a parameter out of range.
+        InputError: unknown rule or score, one that is no number, or a parameter out of range.
 
     Example:
         >>> heads = select(scores, quantile=0.9, share=0.05)  # doctest: +SKIP
@@ -98,11 +98,18 @@ def select(
             f"quantile {quantile}, share {share}, general_at {general_at} asked for; allowed are "
             "0 <= quantile < 1, 0 < share <= 1, general_at >= 1"
         )
-    if times < 1 or not 0 < level < 1 or permutations < 1:
+    if not (1 <= times < math.inf and 0 < level < 1 and permutations >= 1):
         raise InputError(
             f"times {times}, level {level}, permutations {permutations} asked for; allowed are "
             "times >= 1, 0 < level < 1, permutations >= 1"
         )
+    for language in scores.language.values:
+        # One NaN would make a quantile NaN, and nothing is above that.
+        if wrong := int((~np.isfinite(scores[name].sel(language=language))).sum()):
+            raise InputError(
+                f"score {score} of language {language} is NaN or infinite for {wrong} heads; make "
+                "the scores again"
+            )
     shape = (scores.sizes["layer"], scores.sizes["head"])
     lists = {
         str(language): _above_quantile(scores[name].sel(language=language).values, quantile)

@@ -227,3 +227,24 @@ def test_the_planted_heads_of_two_languages_land_in_their_class():
     assert {x: set(of) for x, of in found.specific.items()} == {x: heads[x] for x in texts}
     assert found.counts["agnostic"] == 0
     assert found.counts["not measured"] == 48 - 14
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        (lambda d: d * np.nan, {}, "no head has a number for en or hi"),
+        (lambda d: d.where(d.doc != 3), {}, "rise of language en is NaN or infinite for a head"),
+        (lambda d: d, {"min_drop": float("inf")}, "min_drop inf.* min_drop >= 0 and finite"),
+        (lambda d: d, {"bootstraps": 10**12}, "bootstraps 1000000000000 .* <= 1000000"),
+    ],
+)
+def test_numbers_that_would_class_heads_wrongly(change, arguments, message):
+    data = loss()
+    data = data.assign(rise=change(data.rise.assign_coords(doc=np.arange(data.sizes["doc"]))))
+    with pytest.raises(InputError, match=message):
+        classify(data, **({"languages": ["en", "hi"]} | arguments))
+
+
+def test_a_knockout_without_the_sizes_of_its_documents():
+    with pytest.raises(InputError, match="has no rise of each document; make it again"):
+        classify(loss().drop_vars("doc_bytes"), ["en", "hi"])

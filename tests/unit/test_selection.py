@@ -138,3 +138,19 @@ def test_the_scores_are_not_modified():
     before = scores.copy(deep=True)
     select(scores, quantile=0.65, general_at=2)
     xr.testing.assert_identical(scores, before)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_score_that_is_no_number_is_told(wrong):
+    """Else the quantile would be NaN, and a language would seem to have no heads."""
+    scores = dataset()
+    scores.lahis[1, 0, 2] = scores.lahis[1, 1, 1] = wrong
+    with pytest.raises(InputError, match="lahis of language zh is NaN or infinite for 2 heads"):
+        select(scores)
+    assert select(scores.isel(language=[0, 2]), quantile=0.65).specific["en"]
+
+
+@pytest.mark.parametrize("times", [float("nan"), float("inf")])
+def test_times_that_are_no_number(times):
+    with pytest.raises(InputError, match=f"times {times}, .* allowed are"):
+        select(dataset(), rule="contrast", times=times)

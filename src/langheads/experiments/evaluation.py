@@ -33,6 +33,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.arguments import MAX_RESAMPLES
 from langheads.errors import InputError, ProvenanceError
 from langheads.experiments.generation import Reply, generate
 from langheads.experiments.quality import reply_nll
@@ -126,9 +127,10 @@ def evaluate_qa(
     """
     if docs is not None and docs < 1:
         raise InputError(f"{docs} questions asked for; at least 1 is needed")
-    if max_new_tokens < 1 or bootstraps < 1:
+    if max_new_tokens < 1 or not 1 <= bootstraps <= MAX_RESAMPLES:
         raise InputError(
-            f"{max_new_tokens} new tokens and {bootstraps} bootstraps asked for; at least 1 of each"
+            f"{max_new_tokens} new tokens and {bootstraps} bootstraps asked for; at least 1 of "
+            f"each, and at most {MAX_RESAMPLES} bootstraps"
         )
     named = {} if gates is None else dict(gates) if isinstance(gates, Mapping) else {"mask": gates}
     if UNTOUCHED in named:

@@ -296,6 +296,7 @@ def changed(zoo):
         ({"gates": {"untouched": torch.ones(3, 4)}}, "gates named untouched given"),
         ({"docs": 0}, "0 questions asked for"),
         ({"max_new_tokens": 0}, "0 new tokens and 2000 bootstraps asked for"),
+        ({"bootstraps": 10**12}, "1000000000000 bootstraps asked for; .* at most 1000000"),
         ({"template": "{context}"}, "it needs the fields"),
     ],
 )
