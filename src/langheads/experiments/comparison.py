@@ -17,7 +17,6 @@ and what it cost: seconds, and forwards of every document.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +26,8 @@ import xarray as xr
 
 from langheads import stats
 from langheads.errors import InputError
-from langheads.files import read_json
+from langheads.fields import NUMBER
+from langheads.files import parse_json, read_json
 from langheads.heads import HeadSet
 from langheads.results import load_result, require_same_model
 from langheads.scores import METHODS
@@ -77,6 +77,15 @@ def compare(run: str | Path) -> xr.Dataset:
     if not languages:
         raise InputError("scores.nc and knockout.nc have no language in common")
     delta = exact.delta_nats_per_token.sel(baseline="zero")
+    for dim in ("layer", "head"):
+        if scores.sizes[dim] != exact.sizes[dim]:
+            raise InputError(
+                f"scores.nc has {scores.sizes[dim]} along {dim}, knockout.nc {exact.sizes[dim]}; "
+                "make both with the same model"
+            )
+    for language in languages:
+        if not np.isfinite(delta.sel(language=language)).any():
+            raise InputError(f"no head of language {language} in knockout.nc has a number")
     known = [*METHODS, "grad_abs"]
     methods = [KNOCKOUT, *(m for m in known if m.replace("-", "_") in scores.data_vars)]
     halves = [run / "halves" / f"scores-{i}.nc" for i in (1, 2)]
@@ -163,10 +172,13 @@ def _planted(path: Path, shape: tuple[int, ...]) -> dict[str, Mapping[str, HeadS
     if not isinstance(found, Mapping):
         raise InputError(f"{path} is no list of planted heads (planted.json of an embedded model)")
     size = (int(shape[0]), int(shape[1]))
-    return {
-        kind: {x: HeadSet(map(tuple, heads), size) for x, heads in found.get(kind, {}).items()}
-        for kind in ("planted", "decoys")
-    }
+    try:
+        return {
+            kind: {x: HeadSet(map(tuple, heads), size) for x, heads in found.get(kind, {}).items()}
+            for kind in ("planted", "decoys")
+        }
+    except (TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{path} is no list of planted heads: {error}") from error
 
 
 def _on_planted(
@@ -207,7 +219,9 @@ def _costs(
     scores: xr.Dataset, exact: xr.Dataset, methods: list[str]
 ) -> tuple[list[float], list[float]]:
     """Seconds, and forwards of every document, of each method."""
-    passes: dict[str, float] = json.loads(scores.attrs.get("seconds", "{}"))
+    passes = parse_json(str(scores.attrs.get("seconds", "{}")), "seconds in scores.nc")
+    if not (isinstance(passes, Mapping) and all(map(NUMBER.fits, passes.values()))):
+        raise InputError(f"seconds in scores.nc are {passes!r:.60}, expected a number a pass")
     layers, heads = exact.sizes["layer"], exact.sizes["head"]
     seconds, forwards = [], []
     for method in methods:
