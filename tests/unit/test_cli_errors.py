@@ -682,3 +682,8 @@ def test_what_stops_in_the_middle_leaves_nothing(verb, tiny_folder, out, tmp_pat
     )
     xr.testing.assert_equal(again, undisturbed)
     assert again.lahis_sequential.notnull().all()
+
+
+def test_a_name_that_no_file_can_have(refused, out):
+    refused("report", "n" * 300, message=r"n{60}\.\.\.: File name too long")
+    refused("report", "r", "--out", "n" * 300, message="File name too long|no folder r")

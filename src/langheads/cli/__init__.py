@@ -5,6 +5,7 @@ Nothing heavy is imported before a verb runs, so ``--help`` answers at once.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -71,6 +72,12 @@ def main() -> None:
             raise
         message = error.format_message() if isinstance(error, _UsageError) else str(error)  # type: ignore[attr-defined]
         typer.echo(f"error: {' '.join(message.split())}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        # What only looking at a path raises.
+        if debug or error.errno != errno.ENAMETOOLONG:
+            raise
+        typer.echo(f"error: {error.filename!s:.60}...: {error.strerror}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("error: interrupted; nothing half-written was left", err=True)
