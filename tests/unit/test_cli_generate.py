@@ -179,7 +179,7 @@ def test_random_heads_under_the_same_gates(verb, prompts, heads, out, tiny):
 def test_a_learned_mask(verb, prompts, heads, out, tiny, tmp_path):
     def mask(baseline, provenance):
         settings = {"baseline": baseline}
-        losses = {key: [] for key in ("train", "train_set", "validation")}
+        losses = {"train": [1.5], "train_set": [[0, 1.5], [1, 1.25]], "validation": []}
         split = {key: [] for key in ("train", "validation", "seen", "contexts", "test")}
         return langheads.HeadMask(
             HeadSet(["L0H1", "L2H3"], (3, 4)),
