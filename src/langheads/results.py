@@ -87,10 +87,20 @@ def save(dataset: xr.Dataset, path: str | Path) -> Path:
     # HDF5 crashes the process when a disk is full on closing, so the file is made in memory.
     content = io.BytesIO()
     with h5netcdf.File(content, "w") as file:
-        dataset.dump_to_store(H5NetCDFStore(file))
+        _without_nul(dataset).dump_to_store(H5NetCDFStore(file))
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getvalue())
     return Path(path)
+
+
+def _without_nul(dataset: xr.Dataset) -> xr.Dataset:
+    """Texts with the picture of a NUL for each: HDF5 refuses it, and a model may well say one."""
+    shown = {
+        name: (of.dims, np.vectorize(lambda text: str(text).replace("\0", "\u2400"))(of), of.attrs)
+        for name, of in dataset.variables.items()
+        if of.dtype.kind in "UO" and any("\0" in str(text) for text in of.values.flat)
+    }
+    return dataset.assign(shown)
 
 
 def load_result(path: str | Path, kind: str | None = None) -> xr.Dataset:

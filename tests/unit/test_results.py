@@ -197,3 +197,13 @@ def test_a_result_that_was_cut_is_refused(tmp_path, change, message):
     save(change(result()), tmp_path / "s.nc")
     with pytest.raises(InputError, match=rf"s\.nc.*{message}"):
         load_result(tmp_path / "s.nc")
+
+
+def test_a_nul_that_a_model_said_does_not_lose_a_result(tmp_path):
+    texts = np.array(["a\0b", "\0"], dtype=object)
+    said = result().assign(heads=("language", texts, {"units": "text"}))
+    read = load_result(save(said, tmp_path / "s.nc"))
+    assert read.heads.values.tolist() == ["a\u2400b", "\u2400"]
+    assert read.heads.attrs == {"units": "text"}
+    assert said.heads.values.tolist() == ["a\0b", "\0"]
+    xr.testing.assert_identical(read.drop_vars("heads"), said.drop_vars("heads"))
