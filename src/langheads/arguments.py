@@ -11,6 +11,8 @@ MAX_SEED = 2**32 - 1
 """The largest seed: numpy takes no negative one, torch none beyond 64 bits, and netCDF keeps it."""
 MAX_RESAMPLES = 1_000_000
 """The largest number of resamples: one more digit is no better, and fills the memory."""
+MAX_CONTROLS = 100_000
+"""The largest number of random head sets; all are held in memory before the first is run."""
 _MAX_FLOAT32 = (2 - 2.0**-23) * 2.0**127
 
 

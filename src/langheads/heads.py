@@ -46,9 +46,9 @@ class Head(NamedTuple):
     @classmethod
     def parse(cls, name: str) -> Head:
         """Read ``L3H7``; raises `InputError` for anything else."""
-        match = re.fullmatch(r"L(\d+)H(\d+)", name.strip())
+        match = re.fullmatch(r"L(\d{1,9})H(\d{1,9})", name.strip())
         if match is None:
-            raise InputError(f"{name!r} is not a head; write layer and head like L3H7")
+            raise InputError(f"{name!r:.60} is not a head; write layer and head like L3H7")
         return cls(int(match[1]), int(match[2]))
 
 

@@ -102,3 +102,9 @@ def test_heads_and_screen_are_refused_together(zoo):
         knockout(zoo.bridge("llama-gqa"), LANGUAGES, screen="taylor:0.1", heads=["L0H1"])
     with pytest.raises(InputError, match="no heads asked for"):
         knockout(zoo.bridge("llama-gqa"), LANGUAGES, heads=[])
+
+
+def test_the_smallest_share_is_one_head_a_language(zoo):
+    texts = dict(list(LANGUAGES.items())[:1])
+    found = knockout(zoo.bridge("llama-gqa"), texts, screen="taylor:1e-320", bos=True)
+    assert int(np.isfinite(found.delta_nats_per_byte).sum()) == 1

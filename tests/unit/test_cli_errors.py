@@ -687,3 +687,19 @@ def test_what_stops_in_the_middle_leaves_nothing(verb, tiny_folder, out, tmp_pat
 def test_a_name_that_no_file_can_have(refused, out):
     refused("report", "n" * 300, message=r"n{60}\.\.\.: File name too long")
     refused("report", "r", "--out", "n" * 300, message="File name too long|no folder r")
+
+
+@pytest.mark.parametrize("name", ["ablate", "generate", "evaluate-qa", "transfer", "prune", "run"])
+def test_more_random_heads_than_memory_holds(refused, name):
+    refused(
+        name,
+        *SEEDED[name],
+        "--controls",
+        "9" * 20,
+        message="Invalid value for '--controls'.*100000",
+    )
+
+
+def test_no_texts_are_not_the_folder_at_hand(refused, tiny_folder, texts_folder, out, monkeypatch):
+    monkeypatch.chdir(texts_folder)
+    refused("score", tiny_folder, "--text", "", "--out", out / "s.nc", message="no texts given")

@@ -214,3 +214,8 @@ def test_no_more_sets_than_differ(caplog):
     caplog.clear()
     assert len(HeadSet(["L0H0"], (1, 3)).other_sets(2, np.random.default_rng(0))) == 2
     assert caplog.text == ""
+
+
+def test_a_name_with_more_digits_than_python_reads():
+    with pytest.raises(InputError, match=r"^'L9{58} is not a head; write layer and head"):
+        Head.parse("L" + "9" * 5000 + "H0")

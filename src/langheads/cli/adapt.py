@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from langheads.arguments import MAX_CONTROLS
 from langheads.cli.app import app
 from langheads.cli.options import BatchOpt, BosOpt, Loader, SeedOpt, budget, takes_model
 from langheads.files import check_writable
@@ -92,8 +93,9 @@ def evaluate_qa(
     controls: Annotated[
         int | None,
         typer.Option(
+            max=MAX_CONTROLS,
             help="Random heads beside a mask: in its own language and settings trained alike, "
-            "with one mask of all heads; else under its gates; default: 3."
+            "with one mask of all heads; else under its gates; default: 3.",
         ),
     ] = None,
     docs: Annotated[int | None, typer.Option(help="Questions; default: all.")] = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from langheads.arguments import MAX_CONTROLS
 from langheads.cli.app import app
 from langheads.cli.options import BatchOpt, BosOpt, Loader, SeedOpt, budget, split_list, takes_model
 from langheads.errors import InputError
@@ -51,7 +52,10 @@ def generate(
         bool, typer.Option("--compare/--no-compare", help="Let the untouched model reply, too.")
     ] = True,
     controls: Annotated[
-        int, typer.Option(help="Draws of random heads of the same layers under the same gates.")
+        int,
+        typer.Option(
+            max=MAX_CONTROLS, help="Draws of random heads of the same layers under the same gates."
+        ),
     ] = 3,
     chat: Annotated[bool, typer.Option("--chat", help="Use the chat template.")] = False,
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keys and values.")] = True,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langheads.arguments import MAX_SEED
+from langheads.arguments import MAX_CONTROLS, MAX_SEED
 from langheads.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ MethodOpt = Annotated[
 ]
 DocsOpt = Annotated[int, typer.Option(help="Documents a language.")]
 MaxTokensOpt = Annotated[int, typer.Option(help="Documents are cut here.")]
-ControlsOpt = Annotated[int, typer.Option(help="Random head sets, matched layer by layer.")]
+ControlsOpt = Annotated[
+    int, typer.Option(max=MAX_CONTROLS, help="Random head sets, matched layer by layer.")
+]
 BosOpt = Annotated[
     bool | None, typer.Option("--bos/--no-bos", help="Prepend BOS; default: as the tokenizer.")
 ]

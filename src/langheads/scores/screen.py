@@ -71,7 +71,7 @@ def screened(
     """
     shape = head_shape(model)
     # Rounded first: 10 * 0.3 is a little above 3.
-    count = math.ceil(round(share * shape[0] * shape[1], 9))
+    count = max(1, math.ceil(round(share * shape[0] * shape[1], 9)))
     passed: list[tuple[int, int]] = []
     found = measure_scores(model, documents, [method], seed=seed, batch_tokens=batch_tokens)
     for values in found.maps[method].values():

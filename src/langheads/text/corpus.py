@@ -116,6 +116,8 @@ def read_texts(
         name = source.source
     elif isinstance(source, Mapping):
         found, name = dict(source), "texts given in Python"
+    elif not str(source):
+        raise InputError("no texts given; texts are a folder of <language>.jsonl, or hf:REPO")
     elif str(source).startswith("hf:"):
         found, name = read_hub(str(source)[3:], wanted), str(source)
     else:

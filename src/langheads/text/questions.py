@@ -121,7 +121,7 @@ def read_questions(
         name, present = "questions given in Python", list(source)
     else:
         name = str(source)
-        if not Path(source).is_dir():
+        if not name or not Path(source).is_dir():
             raise InputError(f"no folder {source}; questions are a folder of <language>.jsonl")
         present = sorted(path.stem for path in Path(source).glob("*.jsonl") if path.is_file())
     missing = [language for language in wanted or () if language not in present]
