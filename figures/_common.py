@@ -83,7 +83,8 @@ def titled(figure: go.Figure, title: str, of: Any, note: str = "") -> None:
 
 def table(columns: dict[str, list[str]], widths: list[int] | None = None) -> go.Figure:
     """A table that shows all its rows: a heading may take two lines, a row one."""
-    head, row, top, below = 46, 26, 96, 22
+    # Below more than the margin: fonts differ in how high two lines of a heading are.
+    head, row, top, below = 46, 26, 96, 36
     figure = go.Figure(
         go.Table(
             header={"values": list(columns), "align": "left", "height": head},

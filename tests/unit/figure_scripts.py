@@ -14,7 +14,13 @@ SCRIPTS = sorted(path.stem for path in FIGURES.glob("*.py") if path.stem != "_co
 # What each draws; a script more or a figure less must be noticed.
 DRAWN = {
     "class_counts": {"class-counts"},
-    "demo": {"demo-head-map", "demo-specificity", "demo-overlap", "demo-off-target"},
+    "demo": {
+        "demo-head-map",
+        "demo-specificity",
+        "demo-overlap",
+        "demo-off-target",
+        "demo-transfer",
+    },
     "general_heads": {"general-heads"},
     "head_map": {"head-map"},
     "heads_per_layer": {"heads-per-layer"},

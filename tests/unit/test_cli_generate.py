@@ -180,7 +180,7 @@ def test_a_learned_mask(verb, prompts, heads, out, tiny, tmp_path):
     def mask(baseline, provenance):
         settings = {"baseline": baseline}
         losses = {"train": [1.5], "train_set": [[0, 1.5], [1, 1.25]], "validation": []}
-        split = {key: [] for key in ("train", "validation", "seen", "contexts", "test")}
+        split = {key: [] for key in ("train", "validation", "seen", "contexts")} | {"test": 0}
         return langheads.HeadMask(
             HeadSet(["L0H1", "L2H3"], (3, 4)),
             (2.5, 0.25),
