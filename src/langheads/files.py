@@ -24,14 +24,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     the block raises, the temporary file is removed.
 
     Raises:
-        InputError: the folder cannot be made or written to, or the disk is full.
+        InputError: the folder cannot be made or written to, `path` is a folder or device, or the
+            disk is full.
     """
     path = Path(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise InputError(f"cannot write {path}: it is a folder; name a file")
+        _refuse_what_is_no_file(path)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         os.close(handle)
         temporary = Path(name)
@@ -49,6 +49,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    """Refuse folders and devices: renaming onto /dev/null would put a file in its place."""
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot write {path}: it is a device or pipe; name a file")
 
 
 def write_text_atomically(path: str | Path, text: str) -> Path:
@@ -104,12 +112,12 @@ def check_writable(path: str | Path, *inputs: str | Path | None) -> None:
         inputs: files that are read; of a folder the texts in it; None is passed over.
 
     Raises:
-        InputError: the folder cannot be written to, nor made, `path` is a folder, or an input.
+        InputError: the folder cannot be written to, nor made, or `path` is a folder, a device or
+            an input.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"cannot write {path}: it is a folder; name a file")
     try:
+        _refuse_what_is_no_file(path)
         # The folder itself is made when there is something to put into it.
         folder = next(folder for folder in path.absolute().parents if folder.exists())
         with tempfile.TemporaryFile(dir=folder):

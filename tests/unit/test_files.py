@@ -86,6 +86,16 @@ def test_a_folder_is_not_a_file(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    """As a device would be: root that writes to /dev/null must find it there afterwards."""
+    os.mkfifo(tmp_path / "pipe")
+    for refused in (check_writable, lambda path: write_text_atomically(path, "x")):
+        with pytest.raises(InputError, match="it is a device or pipe; name a file"):
+            refused(tmp_path / "pipe")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
 @pytest.mark.parametrize("below", ["a.nc", "deep/er/a.nc"])
 def test_a_path_below_a_file_is_refused(tmp_path, below):
     (tmp_path / "file").write_text("x")
