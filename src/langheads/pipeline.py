@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.demo import grammar

@@ -34,7 +34,7 @@ from scipy import stats as scipy_stats
 
 def paired_ratio(
     on: Float[np.ndarray, " doc"],
-    off: Float[np.ndarray, "doc *conditions"],
+    off: Float[np.ndarray, " doc *conditions"],
     size: Int[np.ndarray, " doc"],
 ) -> tuple[Float[np.ndarray, "*conditions"], Float[np.ndarray, "*conditions"]]:
     """Rise per unit of size and its standard error over paired documents.
@@ -203,7 +203,7 @@ def average_precision(
 
 
 def bootstrap_interval(
-    rows: Float[np.ndarray, "doc *conditions"],
+    rows: Float[np.ndarray, " doc *conditions"],
     statistic: Callable[..., np.ndarray] = np.mean,
     *,
     resamples: int = 1000,

@@ -15,15 +15,14 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.errors import InputError
 from langheads.experiments.evaluation import check_mask
-from langheads.experiments.generation import Reply, generate
+from langheads.experiments.generation import generate
 from langheads.experiments.moved import moved_gates, moved_set, places_for
 from langheads.experiments.quality import (
-    Judgement,
-    confusion_by_language,
     judge_replies,
     reply_nll,
     require_known,
 )
+from langheads.experiments.reply_summary import Answered, over_draws, reply_summary
 from langheads.experiments.steering import (
     check_steering,
     heads_of,
@@ -35,7 +34,7 @@ from langheads.heads import HeadSet, LanguageHeads
 from langheads.masks import HeadMask
 from langheads.model import describe, head_shape, shifted
 from langheads.results import provenance
-from langheads.text import Corpus, Detector, Rules, mean_confusion, switch_rate
+from langheads.text import Corpus, Detector, Rules
 from langheads.text.identify import warn_if_always_sure
 from langheads.text.requests import Request
 
@@ -110,42 +109,31 @@ def reply_records(
 
     batch_tokens = generation.get("batch_tokens", "auto")
 
-    def run(
-        gates: Float[Tensor, "layer head"] | None, shifts: Sequence[Shift]
-    ) -> tuple[list[Reply], list[Judgement], Float[np.ndarray, " reply"]]:
+    def run(gates: Float[Tensor, "layer head"] | None, shifts: Sequence[Shift]) -> Answered:
         with ExitStack() as stack:
             for both, direction, amount in shifts:
                 stack.enter_context(shifted(model, both, direction, amount))
             replies = generate(model, prompts, gates=gates, baseline=mean, **generation)
         judged = judge_replies(model, replies, wanted, detect, sure=rules.sure)
-        return replies, judged, reply_nll(model, replies, batch_tokens=batch_tokens)
+        return Answered(replies, judged, reply_nll(model, replies, batch_tokens=batch_tokens))
 
     before = run(None, []) if compare and touched else None
-
-    def summed(
-        replies: Sequence[Reply], judged: Sequence[Judgement], nll: Float[np.ndarray, " reply"]
-    ) -> dict[str, Any]:
-        summary = _summary(replies, wanted, judged, nll, detect, rules)
-        return summary if before is None else summary | _against(before, judged, nll, wanted)
-
-    replies, judged, nll = run(gates, shifts)
-    summary = summed(replies, judged, nll)
+    answered = run(gates, shifts)
+    summary = reply_summary(answered, wanted, detect, rules, before)
     if controls and touched:
         rng = np.random.default_rng(int(generation.get("seed", 0)))
         places = places_for(_touched(model, gates, shifts), controls, rng)
         random = [
-            summed(
-                *run(
-                    None if gates is None else moved_gates(gates, to),
-                    [(moved_set(both, to), step, times) for both, step, times in shifts],
-                )
+            run(
+                None if gates is None else moved_gates(gates, to),
+                [(moved_set(both, to), step, times) for both, step, times in shifts],
             )
             for to in places
         ]
         if random:
             summary["random_heads"] = {
                 "draws": [" ".join(map(str, to.values())) for to in places],
-                **_over_draws(random),
+                **over_draws([reply_summary(of, wanted, detect, rules, before) for of in random]),
             }
     made = {
         "model": describe(model)["model"],
@@ -166,10 +154,10 @@ def reply_records(
             "nll_per_token": float(nats),
             **made,
         }
-        for request, reply, judgement, nats in zip(requests, replies, judged, nll, strict=True)
+        for request, reply, judgement, nats in zip(requests, *answered, strict=True)
     ]
     if before is not None:
-        for record, reply, judgement in zip(records, *before[:2], strict=True):
+        for record, reply, judgement in zip(records, before.replies, before.judged, strict=True):
             record["untouched"] = {"reply": reply.text, **asdict(judgement)}
     return records, summary
 
@@ -275,57 +263,3 @@ def _touched(
     for both, _, _ in shifts:
         touched |= both
     return touched
-
-
-def _against(
-    before: tuple[Sequence[Reply], Sequence[Judgement], Float[np.ndarray, " reply"]],
-    judged: Sequence[Judgement],
-    nll: Float[np.ndarray, " reply"],
-    wanted: Sequence[str | None],
-) -> dict[str, Any]:
-    """What changed against the replies of the untouched model."""
-    _, judged_before, nll_before = before
-    asked = [i for i, language in enumerate(wanted) if language is not None]
-    was, is_now = ([bool(of[i].right) for i in asked] for of in (judged_before, judged))
-    return {
-        "right_before": _mean(was),
-        "switch_rate": switch_rate(was, is_now) if asked else None,
-        "delta_nll_per_token": float(nll.mean() - nll_before.mean()),
-    }
-
-
-def _over_draws(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float] | None]:
-    """Mean, lowest and highest of each number over the draws that have it."""
-    numbers: dict[str, dict[str, float] | None] = {}
-    for name in [name for name in found[0] if name != "replies"]:
-        values = [float(one[name]) for one in found if one[name] is not None]
-        numbers[name] = (
-            {"mean": sum(values) / len(values), "low": min(values), "high": max(values)}
-            if values
-            else None
-        )
-    return numbers
-
-
-def _summary(
-    replies: Sequence[Reply],
-    wanted: Sequence[str | None],
-    judged: Sequence[Judgement],
-    nll: Float[np.ndarray, " reply"],
-    detect: Detector,
-    rules: Rules,
-) -> dict[str, Any]:
-    by_language = confusion_by_language(replies, wanted, detect, rules)
-    return {
-        "replies": len(replies),
-        "right": _mean([one.right for one in judged if one.right is not None]),
-        **(asdict(mean_confusion(by_language)) if by_language else {}),
-        "repetition": _mean([one.repetition for one in judged]),
-        "prompt_copy": _mean([one.prompt_copy for one in judged]),
-        "empty": _mean([one.empty for one in judged]),
-        "nll_per_token": float(nll.mean()),
-    }
-
-
-def _mean(values: Sequence[float | bool]) -> float | None:
-    return sum(values) / len(values) if values else None
