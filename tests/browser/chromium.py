@@ -15,6 +15,8 @@ OPTIONS = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
+    # Containers have little shared memory, and a page of figures needs more.
+    "--disable-dev-shm-usage",
     "--no-first-run",
     "--disable-quic",
     "--disable-sync",
