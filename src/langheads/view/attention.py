@@ -114,7 +114,9 @@ def show_attention(
         labels: names of the texts.
         spans: what to point out, such as answer and facts: label -> part of a text, or characters
             (start, stop) of the first text.
-        window: units (start, stop) to show; what lies before is joined into one unit ``…``.
+        window: units (start, stop) to show; what lies before is joined into one unit ``…``. A
+            shorter text beside shows as many from its end. By default all, or where the page
+            would be too large even of words, the last that fit.
         pool_words: join units to words; by default only where the page would be too large.
         max_tokens: texts are cut here.
         bos: prepend BOS; by default as the tokenizer does.
@@ -171,11 +173,11 @@ def show_attention(
         if not any(label in place for place in places):
             raise InputError(f"span {label!r} is not in the text; give a part of it, as written")
 
-    def made(words: bool) -> tuple[AttentionPatterns, ...]:
+    def made(words: bool, last: int | None = None) -> tuple[AttentionPatterns, ...]:
         return tuple(
-            _context(name, each, display, pattern, place, window, words, max_tokens)
-            for name, (each, _), display, pattern, place in zip(
-                names, runs, displays, found, places, strict=True
+            _context(name, each, display, pattern, place, window, words, last, first=i == 0)
+            for i, (name, (each, _), display, pattern, place) in enumerate(
+                zip(names, runs, displays, found, places, strict=True)
             )
         )
 
@@ -192,6 +194,13 @@ def show_attention(
     if pool_words is None and data.cells * BYTES_A_CELL > MOST_BYTES:
         logger.warning("tokens are joined to words, to keep the page below 5 MB")
         data = AttentionData(shown, made(True), data.score, about)
+    if window is None and data.cells * BYTES_A_CELL > MOST_BYTES:
+        words = pool_words is None or pool_words
+        last = max(len(context.tokens) for context in data.contexts)
+        while data.cells * BYTES_A_CELL > MOST_BYTES and last > 16:
+            last = last * 9 // 10
+            data = AttentionData(shown, made(words, last), data.score, about)
+        logger.warning("only the last %d units are shown, to keep the page below 5 MB", last)
     if data.cells * BYTES_A_CELL > MOST_BYTES:
         raise InputError(
             f"{len(shown)} heads over {' and '.join(str(len(c.tokens)) for c in data.contexts)} "
@@ -261,7 +270,9 @@ def _context(
     places: Mapping[str, tuple[int, int]],
     window: tuple[int, int] | None,
     words: bool,
-    max_tokens: int,
+    last: int | None,
+    *,
+    first: bool,
 ) -> AttentionPatterns:
     from langheads.text.display import word_starts
 
@@ -272,8 +283,13 @@ def _context(
         display = display.joined(word_starts(display))
         notes.append("Tokens are joined to words.")
     groups, chars, labels = list(display.tokens), list(display.chars), list(display.labels)
+    if last is not None and last < len(display):
+        window = len(display) - last, len(display)
     if window is not None:
         start, stop = window
+        if not first and stop > len(display):
+            # A text beside that is shorter shows as many units from its end.
+            start, stop = max(0, len(display) - (stop - start)), len(display)
         if not 0 <= start < stop <= len(display):
             raise InputError(
                 f"window {start} to {stop} asked for; the text {name} has {len(display)} units"

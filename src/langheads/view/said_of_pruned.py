@@ -31,7 +31,8 @@ def pruned_tables(pruning: Pruning, run: RunFolder) -> list[Table]:
         if with_random:
             caption += (
                 f" Random heads: the mean rise of {pruning.controls} sets, as many heads in each "
-                "layer; p is the share of them under which the loss rises at least as much."
+                "layer. p = (1 + sets under which the loss rises at least as much) / (1 + sets), "
+                f"so no less than {decimal(1 / (1 + pruning.controls))}."
             )
         tables.append(Table(caption, header, rows))
     return [*tables, Table("What was removed.", ["what", "value"], _removed(pruning))]

@@ -13,6 +13,7 @@ from langheads.errors import InputError, ProvenanceError
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.view import report, show_attention
 from langheads.view.attention import AttentionView
+from langheads.view.attention_page import BYTES_A_CELL
 from langheads.view.patterns import (
     AttentionData,
     AttentionPatterns,
@@ -212,6 +213,39 @@ def test_too_large_a_view_is_joined_to_words_or_refused(demo, monkeypatch, caplo
     assert "joined to words, to keep the page below 5 MB" in caplog.text
     with pytest.raises(InputError, match=r"1 heads over .* units make a page above 5 MB; give a w"):
         show_attention(demo, text, ["L1H3"], pool_words=False, provenance=False)
+
+
+def test_where_words_join_nothing_the_last_that_fit_are_shown(demo, monkeypatch, caplog):
+    """Chinese has no spaces."""
+    text = "我们在桥边见面" * 60
+    whole = show_attention(demo, text, ["L1H3"], gates=["L0H0"], provenance=False).data
+    units = len(whole.contexts[0].tokens)
+    monkeypatch.setattr("langheads.view.attention.MOST_BYTES", whole.cells * BYTES_A_CELL // 4)
+    with caplog.at_level(logging.WARNING, "langheads"):
+        data = show_attention(demo, text, ["L1H3"], gates=["L0H0"], provenance=False).data
+    assert "units are shown, to keep the page below 5 MB" in caplog.text
+    assert data.cells <= whole.cells / 4
+    for context, before in zip(data.contexts, whole.contexts, strict=True):
+        kept = len(context.tokens) - 1
+        # A quarter of the cells is half of the units, and a tenth is cut at a time.
+        assert 0.4 * units < kept < 0.52 * units
+        assert context.tokens == ("…", *before.tokens[-kept:])
+        np.testing.assert_allclose(
+            context.patterns[:, 1:, 1:], before.patterns[:, -kept:, -kept:], atol=1e-6
+        )
+        assert "… is all before them" in context.note
+
+
+def test_a_window_of_a_shorter_text_beside(demo):
+    text = "我们在桥边见面" * 30
+    view = show_attention(
+        demo, text, ["L1H3"], beside="The cat sleeps.", window=(20, 60), provenance=False
+    )
+    first, beside = view.data.contexts
+    assert len(first.tokens) == 41
+    assert "".join(beside.tokens[1:]) == "The cat sleeps."
+    same = show_attention(demo, "The cat sleeps.", ["L1H3"], provenance=False).data.contexts[0]
+    np.testing.assert_allclose(beside.patterns, same.patterns, atol=1e-6)
 
 
 @pytest.mark.parametrize(
