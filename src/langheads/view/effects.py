@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
@@ -80,7 +81,7 @@ def effect_map(
     elif baseline is not None:
         raise InputError(f"baseline {baseline!r} asked for; {variable} has none")
     values = effect.transpose("language", "layer", "head").values
-    return head_panels(
+    figure = head_panels(
         values,
         names(result, "language"),
         str(result[variable].attrs.get("units", "unit unknown")),
@@ -90,6 +91,30 @@ def effect_map(
         heads=heads,
         subtitle=subtitle,
     )
+    if variable == "switch_rate" and "sound" in result:
+        _cross_out(figure, result["sound"].transpose("language", "layer", "head").values == 0)
+    return figure
+
+
+def _cross_out(figure: go.Figure, fallen: np.ndarray) -> None:
+    """Mark heads ``[language, layer, head]`` without which replies fell apart."""
+    columns = min(len(fallen), 3)
+    legend = True
+    for i, panel in enumerate(fallen):
+        layers, heads = np.nonzero(panel)
+        if not layers.size:
+            continue
+        # Grey lines are seen on light and dark cells, and in the legend of either page.
+        marker = {"symbol": "x-thin", "size": 7, "line": {"color": "#808080", "width": 1.5}}
+        figure.add_trace(
+            go.Scatter(
+                x=heads, y=layers, mode="markers", marker=marker, name="replies fell apart",
+                legendgroup="fallen", showlegend=legend, hoverinfo="skip",
+            ),
+            row=i // columns + 1,
+            col=i % columns + 1,
+        )  # fmt: skip
+        legend = False
 
 
 def mapped(result: xr.Dataset) -> list[str]:

@@ -97,7 +97,6 @@ def effect_words(result: xr.Dataset, run: RunFolder) -> list[str]:
         "knockout": "Exact knock-out: the head that each language loses most without",
         "knockout-task": "Questions: the head without which answers get worst",
         "attribution": "Attribution: the head that speaks most for the right answer",
-        "switch-rate": "Switch rates: the head without which most replies leave the language",
     }[str(result.attrs["kind"])]
     unit = str(result[variable].attrs.get("units", "unit unknown"))
     return [f"{what}, in {unit}: {'; '.join(found)}."] if found else []

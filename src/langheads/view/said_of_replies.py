@@ -6,11 +6,10 @@ import numpy as np
 import xarray as xr
 
 from langheads.view.answers import LABELS, UNTOUCHED, is_random, masks
-from langheads.view.cells import decimal, mean, with_interval
+from langheads.view.cells import between, decimal, mean, with_interval
 from langheads.view.collapse import LIMITS_IN_WORDS, fallen
 from langheads.view.contents import RunFolder
 from langheads.view.offtarget import in_order
-from langheads.view.said import effect_words
 from langheads.view.style import names
 from langheads.view.switching import highest, share_interval
 from langheads.view.words import NONE, Table, isolated
@@ -115,7 +114,7 @@ def switch_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
                     str(head),
                     f"{rate:.3f} ({low:.3f} to {high:.3f})",
                     *(decimal(float(at[x].values[head])) for x in ("cost", "repetition", "empty")),
-                    "yes" if at.sound.values[head] else "no",
+                    "yes" if at.sound.values[head] > 0 else "no",
                 ]
             )
     header = ["language", "head", "switch rate", "cost, nats per token", "repetition", "empty"]
@@ -124,14 +123,37 @@ def switch_tables(result: xr.Dataset, run: RunFolder) -> list[Table]:
 
 
 def switch_words(result: xr.Dataset, run: RunFolder) -> list[str]:
-    """How many heads switch at all and stay sound."""
+    """How many heads switch at all and stay sound, and the strongest sound one a language."""
     tried = np.isfinite(result.switch_rate.values)
     switching = (result.switch_rate.values > 0) & tried
     sound = switching & (result.sound.values > 0)
     return [
         f"Switch rates: {int(switching.sum())} of {int(tried.sum())} head-language pairs make some "
         f"reply leave its language; in {int(sound.sum())} of them replies stay sound.",
-        *effect_words(result, run),
+        *_strongest_sound(result),
+    ]
+
+
+def _strongest_sound(result: xr.Dataset) -> list[str]:
+    """The head of the highest switch rate in each language among those that stay sound."""
+    found = []
+    for language in names(result, "language"):
+        if not highest(result, language, 1):
+            continue
+        heads = highest(result, language, 1, sound=True)
+        said = "none, no head tried is sound"
+        if heads:
+            of = result.sel(language=language)
+            rate = float(of.switch_rate.values[heads[0]])
+            low, high = share_interval(rate, int(of.prompts))
+            said = f"{heads[0]} {between(rate, low, high)}"
+            said = said if rate > 0 else "none, no sound head makes replies switch"
+        found.append(f"{isolated(language)} {said}")
+    if not found:
+        return []
+    return [
+        "Switch rates: the head without which most replies leave the language and stay sound, in "
+        f"share of prompts (95% interval): {'; '.join(found)}."
     ]
 
 

@@ -64,7 +64,7 @@ def switch_rate_bars(result: xr.Dataset, *, top: int = 10) -> go.Figure:
         heads = highest(result, language, top)
         rates = np.array([float(of.switch_rate.values[head]) for head in heads])
         ends = np.array([share_interval(rate, int(of.prompts)) for rate in rates]).reshape(-1, 2)
-        sound = [bool(of.sound.values[head]) for head in heads]
+        sound = [bool(of.sound.values[head] > 0) for head in heads]
         figure.add_trace(
             go.Bar(
                 x=rates,
@@ -114,9 +114,14 @@ def switch_rate_bars(result: xr.Dataset, *, top: int = 10) -> go.Figure:
     return with_room(figure)
 
 
-def highest(result: xr.Dataset, language: str, top: int) -> list[Head]:
-    """The heads of the highest switch rate in a language, those not tried left out."""
-    values = result.switch_rate.sel(language=language).transpose("layer", "head").values
+def highest(result: xr.Dataset, language: str, top: int, sound: bool = False) -> list[Head]:
+    """The heads of the highest switch rate in a language, those not tried left out.
+
+    With `sound`, so are those without which replies fell apart.
+    """
+    of = result.sel(language=language)
+    rate = of.switch_rate.where(of.sound > 0) if sound else of.switch_rate
+    values = rate.transpose("layer", "head").values
     order = np.argsort(-values, axis=None, kind="stable")
     heads = [Head(*divmod(int(i), values.shape[1])) for i in order if np.isfinite(values.flat[i])]
     return heads[:top]
@@ -142,5 +147,5 @@ def _hover(of: xr.Dataset, head: Head, ends: np.ndarray) -> str:
         f"<b>{head}</b> off: {value('switch_rate'):.3f} of prompts switch "
         f"({ends[0]:.3f} to {ends[1]:.3f})<br>cost {value('cost'):.3g} nats per token, repetition "
         f"{value('repetition'):.3f}, empty {value('empty'):.3f}<br>"
-        + ("sound" if value("sound") else "not sound: replies fell apart")
+        + ("sound" if value("sound") > 0 else "not sound: replies fell apart")
     )

@@ -118,6 +118,26 @@ def test_switch_rates_are_counted_with_those_that_are_sound(page):
     assert f"in {sound} of them replies stay sound" in page.text
 
 
+def test_the_strongest_switching_head_is_named_among_sound_ones_only():
+    result = make_switch_rate(["en", "zh", "hi", "ar"])
+    result.switch_rate[:] = 0.1
+    result.sound[:] = 1
+    result.switch_rate.loc["en"][1, 2], result.sound.loc["en"][1, 2] = 0.9, 0
+    result.switch_rate.loc["en"][2, 3] = 0.5
+    result.sound.loc["zh"] = 0
+    result.switch_rate.loc["hi"], result.sound.loc["hi"] = np.nan, -1
+    result.switch_rate.loc["ar"] = 0.0
+    said = KINDS["switch-rate"].summary(result, RunFolder())[1]
+    # Wilson's interval of 10 of 20, by its formula: 0.5 ± 1.96 sqrt(0.25 / (20 + 1.96²)).
+    half = 1.96 * np.sqrt(0.25 / (20 + 1.96**2))
+    assert said.endswith(
+        f": en L2H3 0.500 ({0.5 - half:.3f} to {0.5 + half:.3f}); zh none, no head tried is sound; "
+        "ar none, no sound head makes replies switch."
+    )
+    result.switch_rate[:] = np.nan
+    assert len(KINDS["switch-rate"].summary(result, RunFolder())) == 1
+
+
 def test_deletion_classes_and_questions_are_told(page, run):
     area = make_deletion(LANGUAGES).area
     best = str(area.score.values[area.mean("heads_of").values.argmax()])

@@ -177,6 +177,19 @@ def test_random_heads_stand_below_those_they_are_drawn_for():
     assert set(TWINS.values()) < set(CONDITIONS)
 
 
+def test_heads_without_which_replies_fell_apart_are_crossed_out_on_the_map():
+    result = make_switch_rate(["en", "zh", "hi", "ar", "th"])
+    result.sound[:] = 1
+    result.sound[1, 2, 4] = result.sound[1, 3, 0] = result.sound[4, 0, 5] = 0
+    result.sound[0, 3, 5] = -1
+    crosses = [t for t in effect_map(result).data if t.name == "replies fell apart"]
+    assert [list(zip(t.y, t.x, strict=True)) for t in crosses] == [[(2, 4), (3, 0)], [(0, 5)]]
+    assert [t.showlegend for t in crosses] == [True, False]
+    # The panels of the second and the fifth language.
+    maps = [t for t in effect_map(result).data if t.type == "heatmap"]
+    assert [t.xaxis for t in crosses] == [maps[1].xaxis, maps[4].xaxis]
+
+
 def test_the_highest_switch_rates_are_bars_full_where_sound():
     result = make_switch_rate(LANGUAGES)
     figure = switch_rate_bars(result, top=20)
