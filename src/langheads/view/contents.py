@@ -19,12 +19,17 @@ class RunFolder:
     Attributes:
         results: kind -> file name -> result.
         planted: language -> its planted heads.
-        left_out: files that are not shown.
+        reasons: file that is not shown -> why, on one line.
     """
 
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     planted: Planted = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Files that are not shown."""
+        return list(self.reasons)
 
     def of(self, kind: str) -> dict[str, Any]:
         """File name -> result, of one kind."""

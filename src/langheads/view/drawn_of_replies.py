@@ -54,7 +54,13 @@ def switching(result: xr.Dataset, run: RunFolder) -> list[Picture]:
 
 
 def transfer(result: xr.Dataset, run: RunFolder) -> list[Picture]:
-    """Pair by pair, gate by gate, and where heads look, if the file has it."""
+    """Pair by pair, gate by gate, and where heads look, if the file has it.
+
+    Nothing where no pair was measured; the summary says so.
+    """
+    order = names(result, "order")[-1]
+    if not np.isfinite(result["logprob_difference_overall_change"].sel(order=order)).any():
+        return []
     pictures = [
         Picture(
             transfer_matrix(result),

@@ -65,11 +65,12 @@ def read_run(folder: Path) -> RunFolder:
         name = path.relative_to(folder).as_posix()
         try:
             _take(run, path, name)
-        except InputError:
+        except InputError as error:
             # A file of another name need not be a result of langheads.
             if name in _NAMED:
                 raise
-            run.left_out.append(name)
+            said = " ".join(str(error).removeprefix(str(path)).removeprefix(":").split())
+            run.reasons[name] = said if len(said) <= 200 else f"{said[:199]}…"
     if not run.results:
         raise InputError(
             f"nothing to report in {folder}: expected scores.nc, heads.json or ablation.nc, found "
@@ -101,7 +102,7 @@ def _take(run: RunFolder, path: Path, name: str) -> None:
             module, reader = _JSON[kind]
             result = getattr(import_module(module), reader).load(path)
     if kind not in KINDS:
-        run.left_out.append(name)
+        run.reasons[name] = f"a result of kind {kind[:40]!r}, which is not shown"
         return
     run.results.setdefault(kind, {})[name] = result
 

@@ -8,6 +8,8 @@ reader's light or dark setting. What stands in the page for each kind of result:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -91,12 +93,13 @@ def _sections(run: RunFolder) -> list[Section]:
         proofs = [
             a for a in run.of("ablation").values() if not run.heads or words.proves(a, run.heads)
         ]
-        table = words.planted_table(run.planted, run.heads, next(iter(proofs), None))
+        with _naming("planted.json"):
+            table = words.planted_table(run.planted, run.heads, next(iter(proofs), None))
         sections.append(Section("planted", "Planted heads", tables=[table]))
     for kind, how in KINDS.items():
         files = run.of(kind)
         for number, (name, result) in enumerate(files.items(), start=1):
-            try:
+            with _naming(name):
                 sections.append(
                     Section(
                         f"{how.anchor or kind}-{number}",
@@ -107,13 +110,30 @@ def _sections(run: RunFolder) -> list[Section]:
                         attention=[result] if kind == "attention" else [],
                     )
                 )
-            except (InputError, KeyError) as error:
-                raise InputError(f"{name} cannot be shown: {error}") from error
     sections.append(Section("limits", "What the numbers show, and what not", paragraphs=_LIMITS))
     tables = origins.provenance_tables(run.sources())
     sections.append(Section("provenance", "Provenance", tables=tables))
     cite = [text.format(version=version("langheads")) for text in _CITE]
     return [*sections, Section("cite", "How to cite", paragraphs=cite)]
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Say of which file an error is; of one that is not as langheads writes it, too.
+
+    Raises:
+        InputError: one line, instead of what was raised within.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name} cannot be shown: {error}") from error
+    except (LookupError, AttributeError, ValueError, TypeError, ArithmeticError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{name} cannot be shown: it lacks something or is empty "
+            f"({type(error).__name__}: {said}); make it again"
+        ) from error
 
 
 def _other_heads(run: RunFolder) -> list[str]:
@@ -134,8 +154,9 @@ def _other_heads(run: RunFolder) -> list[str]:
 def _summary(run: RunFolder) -> Section:
     paragraphs = _other_heads(run)
     for kind, how in KINDS.items():
-        for result in run.of(kind).values():
-            paragraphs += how.summary(result, run)
+        for name, result in run.of(kind).items():
+            with _naming(name):
+                paragraphs += how.summary(result, run)
     if run.of("ablation") and len(paragraphs) > 2:
         paragraphs.insert(
             0,
@@ -149,7 +170,10 @@ def _summary(run: RunFolder) -> Section:
             f"Of {total} planted heads, {sum(map(len, found.values()))} are among the specific "
             "heads of their language."
         )
-    verdicts = [judge.verdict(ablation) for ablation in run.of("ablation").values()]
+    verdicts = []
+    for name, ablation in run.of("ablation").items():
+        with _naming(name):
+            verdicts.append(judge.verdict(ablation))
     missing = {
         "scores (scores.nc)": run.of("scores"),
         "chosen heads (heads.json)": run.of("heads"),
@@ -160,8 +184,9 @@ def _summary(run: RunFolder) -> Section:
         paragraphs.append(f"Not in this folder, and so left out here: {'; '.join(absent)}.")
     if not run.of("ablation"):
         paragraphs.insert(0, "Without ablation nothing here is proven: scores are only suspicions.")
-    if run.left_out:
-        paragraphs.append(f"In the folder but not shown: {', '.join(run.left_out)}.")
+    if run.reasons:
+        said = "; ".join(f"{name} ({why})" for name, why in run.reasons.items())
+        paragraphs.append(f"In the folder but not shown: {said}.")
     return Section("summary", "Summary", paragraphs=paragraphs, verdicts=verdicts)
 
 

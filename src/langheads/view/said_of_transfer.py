@@ -100,7 +100,7 @@ def transfer_words(result: xr.Dataset, run: RunFolder) -> list[str]:
             p = decimal(float(at["logprob_difference_overall_control_p"]))
             found.append(f"{setting}: {between(change, low, high)} nats, p = {p}")
     if not found:
-        return []
+        return ["Attention transfer: no pair of languages has a change, so no figure is drawn."]
     words = [
         f"Attention transfer, answers towards A's fact, order {order}: {'; '.join(found)}. Above 0 "
         "is towards A; p is that of random heads at the same gate."

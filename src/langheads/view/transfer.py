@@ -187,7 +187,9 @@ def transfer_sweep(
     curves = {part: at[f"{measure}_{name}"] for part, name in parts.items()}
     if not np.isfinite(curves["change"].values).any():
         raise InputError(
-            f"pair {', '.join(pair or ())} asked for, but it was not run or has no heads"
+            f"pair {', '.join(pair)} asked for, but it was not run or has no heads"
+            if pair
+            else f"{measure} was measured of no pair of languages, so there is no curve"
         )
     unit, factor = _unit(transfer, measure)
     conditions = [c for c in _DOES if c in transfer["condition"].values]

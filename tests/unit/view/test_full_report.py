@@ -6,7 +6,7 @@ from scipy import stats
 
 from langheads.errors import InputError, ProvenanceError
 from langheads.results import save
-from langheads.view import logit_lens, report
+from langheads.view import logit_lens, report, transfer_sweep
 from langheads.view.contents import RunFolder
 from langheads.view.folder import read_run
 from langheads.view.kinds import KINDS
@@ -274,6 +274,44 @@ def test_a_result_that_lacks_what_its_kind_has_is_refused(tmp_path):
     (tmp_path / "knockout.nc").rename(tmp_path / "transfer.nc")
     with pytest.raises(InputError, match="holds knockout, expected transfer"):
         report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyError("No variable\nnamed 'x'"), "KeyError: .*No variable.*named 'x'"),
+        (AttributeError("has no cost"), "AttributeError: has no cost"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+        (IndexError("index 0 is out of bounds"), "IndexError: index 0 is out"),
+    ],
+)
+@pytest.mark.parametrize("part", ["pictures", "tables", "summary"])
+def test_a_file_that_is_not_as_it_should_be_is_named_on_one_line(
+    tmp_path, monkeypatch, part, error, told
+):
+    save(make_offtarget(LANGUAGES), tmp_path / "replies.nc")
+
+    def broken(result, run: RunFolder):
+        raise error
+
+    monkeypatch.setitem(KINDS, "offtarget", KINDS["offtarget"].__class__("x", **{part: broken}))
+    with pytest.raises(InputError, match=rf"^replies\.nc cannot be shown: .*{told}") as caught:
+        report(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_transfer_without_any_value_has_no_figure_but_a_note(tmp_path):
+    found = make_transfer(LANGUAGES)
+    for name in found.data_vars:
+        if found[name].dtype.kind == "f" and name not in found.coords:
+            found[name][:] = np.nan
+    found.to_netcdf(tmp_path / "transfer.nc", engine="h5netcdf")
+    page = Page(report(tmp_path).read_text("utf-8"))
+    assert "Attention transfer: no pair of languages has a change, so no figure" in page.text
+    assert page.figures() == []
+    with pytest.raises(InputError, match=r"^logprob_difference was measured of no pair"):
+        transfer_sweep(found)
 
 
 def test_a_figure_that_cannot_be_made_names_its_file(tmp_path, monkeypatch):

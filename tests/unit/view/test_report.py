@@ -248,7 +248,13 @@ def test_results_under_other_names_are_found_and_headed_by_their_file(run, tmp_p
     assert "Scores of every head: scores.nc" in page.text
     assert "Scores of every head: again.nc" in page.text
     assert "Proof by ablation" in page.text
-    assert "not shown: broken.nc, notes.json, other.nc." in page.text
+    told = page.text[page.text.index("In the folder but not shown: ") :]
+    assert told.startswith(
+        "In the folder but not shown: broken.nc (is not a netCDF result of langheads); notes.json ("
+    )
+    # Every file has its reason, without the folder that it is in.
+    assert re.search(r"notes\.json \([^()]{9,}.*?\); other\.nc \([^()]{9,}.*?\)\.", told)
+    assert str(tmp_path) not in page.text
 
 
 def test_hostile_names_stay_text(tmp_path):
