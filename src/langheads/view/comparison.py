@@ -17,12 +17,12 @@ from langheads.view.style import (
     LIGHT,
     METHODS,
     check_kind,
+    distinct,
     literal,
     names,
     with_room,
 )
 
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
 _PANELS = {
     "spearman": "Spearman with exact knock-out",
     "average_precision": "average precision on planted heads",
@@ -143,6 +143,7 @@ def deletion_curves(deletion: xr.Dataset) -> go.Figure:
     for i, language in enumerate(languages):
         at = {"row": i // columns + 1, "col": i % columns + 1}
         for k, method in enumerate(names(deletion, "score")):
+            colour, symbol = distinct(k)
             rise = 100 * deletion.rise.sel(score=method, heads_of=language)
             own = rise.sel(text_of=language).values
             others = rise.drop_sel(text_of=language).mean("text_of").values
@@ -153,8 +154,8 @@ def deletion_curves(deletion: xr.Dataset) -> go.Figure:
                         x=steps,
                         y=values,
                         mode="lines+markers",
-                        line={"color": COLOURWAY[k % len(COLOURWAY)], "dash": dash, "width": 1.5},
-                        marker={"symbol": _SYMBOLS[k % len(_SYMBOLS)], "size": 6},
+                        line={"color": colour, "dash": dash, "width": 1.5},
+                        marker={"symbol": symbol, "size": 6},
                         name=label,
                         legendgroup=label,
                         showlegend=i == 0 and dash == "solid",
@@ -222,16 +223,13 @@ def score_benchmark(comparison: xr.Dataset) -> go.Figure:
             col=column,
         )
         for k, language in enumerate(languages):
+            colour, symbol = distinct(k)
             figure.add_trace(
                 go.Scatter(
                     x=values[:, k],
                     y=rows,
                     mode="markers",
-                    marker={
-                        "color": COLOURWAY[k % len(COLOURWAY)],
-                        "symbol": _SYMBOLS[k % len(_SYMBOLS)],
-                        "size": 8,
-                    },
+                    marker={"color": colour, "symbol": symbol, "size": 8},
                     name=literal(language),
                     legendgroup=language,
                     showlegend=column == 1,

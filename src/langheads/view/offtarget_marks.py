@@ -11,9 +11,8 @@ from plotly.subplots import make_subplots
 
 from langheads.errors import InputError
 from langheads.view.offtarget import in_order
-from langheads.view.style import CLEAR, COLOURWAY, LIGHT, check_kind, literal, names
+from langheads.view.style import CLEAR, LIGHT, check_kind, distinct, literal, names
 
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
 # Variable -> what it is, and its unit.
 _GUARDS = {
     "repetition": ("repetition", "share of 4-grams"),
@@ -93,7 +92,7 @@ def _marks(result: xr.Dataset, panels: Mapping[str, tuple[str, str]], title: str
             of = result.sel(language=language, condition=conditions)
             middle = of[name].values
             low, high = (of.get(f"{name}_{end}", of[name]).values for end in ("low", "high"))
-            colour = COLOURWAY[k % len(COLOURWAY)]
+            colour, symbol = distinct(k)
             # Languages stand below each other, so that no interval hides another.
             apart = (k - (len(languages) - 1) / 2) * 0.8 / len(languages)
             figure.add_trace(
@@ -101,7 +100,7 @@ def _marks(result: xr.Dataset, panels: Mapping[str, tuple[str, str]], title: str
                     x=middle,
                     y=[i + apart for i in range(len(conditions))],
                     mode="markers",
-                    marker={"color": colour, "symbol": _SYMBOLS[k % len(_SYMBOLS)], "size": 8},
+                    marker={"color": colour, "symbol": symbol, "size": 8},
                     error_x={
                         "type": "data",
                         "symmetric": False,

@@ -30,6 +30,7 @@ METHODS = {
     "entropy": "Share of the norm, by entropy over languages",
     "random": "Random numbers",
 }
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
 # Behind marks and lines, which stand out more from the page than from the grey of empty cells.
 CLEAR = "rgba(0,0,0,0)"
 # A p-value below this counts as shown.
@@ -97,6 +98,19 @@ def literal(text: object) -> str:
         '&lt;b&gt;zh&lt;/b&gt; &#37;{x}'
     """
     return html.escape(str(text), quote=False).replace("%", "&#37;")
+
+
+def distinct(k: int) -> tuple[str, str]:
+    """Colour and symbol of the k-th of many languages or scores; the first 49 all differ.
+
+    Each round of the colours goes one symbol further.
+
+    Example:
+        >>> distinct(0), distinct(7)
+        (('#0072B2', 'circle'), ('#0072B2', 'square'))
+    """
+    n = len(COLOURWAY)
+    return COLOURWAY[k % n], _SYMBOLS[(k + k // n) % len(_SYMBOLS)]
 
 
 def names(dataset: xr.Dataset, dimension: Hashable) -> list[str]:

@@ -7,7 +7,9 @@ import xarray as xr
 
 from langheads.errors import InputError
 from langheads.view.comparison import deletion_curves, score_against_knockout, score_benchmark
+from langheads.view.offtarget_marks import off_target_guards, off_target_rates
 from langheads.view.style import DARK, LIGHT
+from tests.unit.view.made_up_results import make_offtarget
 
 LANGUAGES = ["en", "zh", "<b>x</b>"]
 
@@ -112,6 +114,44 @@ def test_the_benchmark_shows_what_was_measured():
     comparison["split_half"][:] = np.nan
     with pytest.raises(InputError, match="no measure to show"):
         score_benchmark(comparison)
+
+
+def looks(figure, names):
+    """Colour and symbol of each name in the legend."""
+    found = {}
+    for trace in figure.data:
+        if trace.name in names:
+            colour = trace.marker.color or trace.line.color
+            found.setdefault(trace.name, set()).add((colour, trace.marker.symbol))
+    return [found[name] for name in names]
+
+
+def test_thirteen_languages_and_eleven_scores_all_look_different():
+    languages, scores = [f"l{i}" for i in range(13)], [f"s{i}" for i in range(11)]
+    rise = np.zeros((11, 13, 2, 13))
+    deletion = made(
+        "deletion",
+        {"rise": (("score", "heads_of", "step", "text_of"), rise)},
+        {"score": scores, "heads_of": languages, "step": [1, 2], "text_of": languages},
+    )
+    values = np.full((11, 13), 0.5)
+    kinds = ("spearman", "average_precision", "area", "split_half")
+    comparison = made(
+        "comparison",
+        dict.fromkeys(kinds, (("score", "language"), values)),
+        {"score": scores, "language": languages},
+    )
+    off = make_offtarget(languages)
+    for figure, shown in (
+        (deletion_curves(deletion), scores),
+        (score_benchmark(comparison), languages),
+        (off_target_guards(off), languages),
+        (off_target_rates(off), languages),
+    ):
+        found = looks(figure, shown)
+        # The same in every panel, and no two alike.
+        assert all(len(each) == 1 for each in found)
+        assert len(set().union(*found)) == len(shown)
 
 
 def test_other_kinds_are_refused(scores, knockout):
