@@ -19,7 +19,7 @@ import plotly.io as pio
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from langheads.errors import InputError
+from langheads.errors import InputError, LangheadsError
 from langheads.files import write_text_atomically
 from langheads.view import judge, origins, words
 from langheads.view.attention_page import attention_json, attention_scripts
@@ -128,6 +128,8 @@ def _naming(name: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{name} cannot be shown: {error}") from error
+    except LangheadsError:
+        raise
     except (LookupError, AttributeError, ValueError, TypeError, ArithmeticError) as error:
         said = " ".join(str(error).split())[:200]
         raise InputError(
