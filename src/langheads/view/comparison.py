@@ -43,7 +43,8 @@ def score_against_knockout(
 
     Returns:
         A plotly figure of fixed size; each panel's title gives the rank correlation. Where the
-        score is in nats per token, the diagonal is where it tells the truth.
+        score is in nats per token, the diagonal is where it tells the truth. Hovering gives
+        standard errors, where the files have them.
 
     Raises:
         InputError: another kind of dataset, no such score, no common language.
@@ -59,6 +60,9 @@ def score_against_knockout(
         raise InputError("scores and knock-outs have no language in common")
     unit = str(scores[method].attrs.get("units", "unit unknown"))
     exact = knockout.delta_nats_per_token.sel(baseline="zero")
+    errors = knockout.get("delta_nats_per_token_se")
+    exact_se = None if errors is None else errors.sel(baseline="zero")
+    score_se = scores.get(f"{method}_se")
     titles = []
     for language in languages:
         rho = stats.rank_correlation(
@@ -75,6 +79,7 @@ def score_against_knockout(
         x = exact.sel(language=language).values
         y = scores[method].sel(language=language).values
         layers, heads = np.indices(x.shape)
+        beside = [_with_errors(errors, language, x.size) for errors in (exact_se, score_se)]
         if unit == "nats per token":
             ends = [float(np.nanmin(x)), float(np.nanmax(x))]
             diagonal = {"width": 1, "dash": "dot", "color": "#808080"}
@@ -96,8 +101,10 @@ def score_against_knockout(
                     "line": {"color": COLOURWAY[0], "width": 1.2},
                 },
                 hovertext=[f"L{a}H{b}" for a, b in zip(layers.ravel(), heads.ravel(), strict=True)],
-                hovertemplate=f"<b>%{{hovertext}}</b> {literal(language)}<br>exact %{{x:.4g}} nats "
-                f"per token<br>score %{{y:.4g}} {literal(unit)}<extra></extra>",
+                customdata=np.stack(beside, axis=1),
+                hovertemplate=f"<b>%{{hovertext}}</b> {literal(language)}<br>exact "
+                "%{x:.4g}%{customdata[0]} nats per token<br>score %{y:.4g}%{customdata[1]} "
+                f"{literal(unit)}<extra></extra>",
                 showlegend=False,
             ),
             **at,
@@ -113,6 +120,15 @@ def score_against_knockout(
         rows,
         columns,
     )
+
+
+def _with_errors(errors: xr.DataArray | None, language: str, size: int) -> np.ndarray:
+    """Standard errors as hover text, one a head; nothing where there is none."""
+    if errors is None:
+        return np.full(size, "", dtype=object)
+    found = errors.sel(language=language).transpose("layer", "head").values.ravel()
+    said = [f" ± {e:.2g} (standard error)" if np.isfinite(e) else "" for e in found]
+    return np.array(said, dtype=object)
 
 
 def deletion_curves(deletion: xr.Dataset) -> go.Figure:

@@ -208,7 +208,7 @@ def transfer_sweep(
         sets = sets[:, np.isfinite(sets).all(axis=0)]
         sets = sets if sets.size else np.full((len(sets), 1), np.nan)
         low, high = (line(np.quantile(sets, q, axis=1)) for q in (0.05, 0.95))
-        change = line(curves["change"].values)
+        change, below, above = (line(curves[part].values) for part in ("change", "low", "high"))
         x = gate[sort]
         grey = {"color": "rgba(138,138,138,0.9)", "width": 1.5, "dash": "dot"}
         shown = {"showlegend": column == 1}
@@ -227,7 +227,10 @@ def transfer_sweep(
                 ),
                 go.Scatter(
                     x=x, y=line(sets.mean(axis=1)), mode="lines", line=grey,
-                    name="random heads, mean", hovertemplate="%{y:.3g}", **shown,
+                    name="random heads, mean",
+                    hovertemplate=f"gate %{{x:g}}: %{{y:.3g}} {unit}, mean of random heads"
+                    "<extra></extra>",
+                    **shown,
                 ),
                 go.Scatter(
                     x=x,
@@ -235,12 +238,14 @@ def transfer_sweep(
                     mode="lines+markers",
                     line={"color": COLOURWAY[0], "width": 2},
                     error_y={
-                        "array": line(curves["high"].values) - change,
-                        "arrayminus": change - line(curves["low"].values),
+                        "array": above - change,
+                        "arrayminus": change - below,
                         "thickness": 1.5,
                     },
                     name="chosen heads, bootstrap interval",
-                    hovertemplate="gate %{x:g}: %{y:.3g}<extra></extra>",
+                    customdata=np.stack([below, above], axis=1),
+                    hovertemplate=f"gate %{{x:g}}: %{{y:.3g}} {unit}, interval "
+                    "%{customdata[0]:.3g} to %{customdata[1]:.3g}<extra></extra>",
                     **shown,
                 ),
             ],

@@ -54,6 +54,22 @@ def test_every_head_is_a_dot_with_its_name(scores, knockout):
     assert len(lines) == 3
 
 
+def test_hovering_gives_the_standard_errors_that_there_are(scores, knockout):
+    bare = score_against_knockout(scores, knockout, "quadrature")
+    dots = [trace for trace in bare.data if trace.mode == "markers"]
+    assert {text for dot in dots for row in dot.customdata for text in row} == {""}
+    knockout["delta_nats_per_token_se"] = abs(knockout.delta_nats_per_token) / 10
+    scores["quadrature_se"] = scores.quadrature / 4
+    scores.quadrature_se[1, 0, 1] = np.nan
+    figure = score_against_knockout(scores, knockout, "quadrature")
+    zh = [trace for trace in figure.data if trace.mode == "markers"][1]
+    # Exact losses of zh are 6, 7, 8, ...; its scores the same.
+    assert list(zh.customdata[0]) == [" ± 0.6 (standard error)", " ± 1.5 (standard error)"]
+    assert list(zh.customdata[1]) == [" ± 0.7 (standard error)", ""]
+    assert "%{x:.4g}%{customdata[0]} nats per token<br>" in zh.hovertemplate
+    assert "score %{y:.4g}%{customdata[1]} nats per token<" in zh.hovertemplate
+
+
 def luminance(colour):
     """Relative luminance of a colour #rrggbb, as WCAG 2 has it."""
     shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]

@@ -97,6 +97,13 @@ def test_the_sweep_passes_through_gate_1():
     np.testing.assert_allclose(curves[1].y, [overall[2], 0.0])
     high = 100 * found.answer_b_overall_high.sel(order="both").values
     np.testing.assert_allclose(curves[0].y + curves[0].error_y.array, [0.0, *high[:2]])
+    low = 100 * found.answer_b_overall_low.sel(order="both").values
+    np.testing.assert_allclose(curves[0].customdata[1:], np.stack([low[:2], high[:2]], axis=1))
+    np.testing.assert_array_equal(curves[0].customdata[0], [0, 0])
+    assert curves[0].hovertemplate == (
+        "gate %{x:g}: %{y:.3g} points (percent of prompts), interval %{customdata[0]:.3g} to "
+        "%{customdata[1]:.3g}<extra></extra>"
+    )
     band = next(trace for trace in figure.data if trace.fill == "toself")
     sets = found.answer_b_overall_control_change.sel(order="both").values
     # Without draws that are the chosen heads themselves.
