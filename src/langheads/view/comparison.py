@@ -42,7 +42,8 @@ def score_against_knockout(
         method: a variable of `scores`; hyphens will do.
 
     Returns:
-        A plotly figure of fixed size; each panel's title gives the rank correlation. Where the
+        A plotly figure of fixed size, all panels on the same axes; each panel's title gives the
+        rank correlation. Where the
         score is in nats per token, the diagonal is where it tells the truth. Hovering gives
         standard errors, where the files have them.
 
@@ -61,6 +62,9 @@ def score_against_knockout(
     unit = str(scores[method].attrs.get("units", "unit unknown"))
     exact = knockout.delta_nats_per_token.sel(baseline="zero")
     errors = knockout.get("delta_nats_per_token_se")
+    # Panels share their axes, and so the line of truth.
+    reached = exact.sel(language=languages).values
+    reached = reached[np.isfinite(reached)]
     exact_se = None if errors is None else errors.sel(baseline="zero")
     score_se = scores.get(f"{method}_se")
     titles = []
@@ -80,8 +84,8 @@ def score_against_knockout(
         y = scores[method].sel(language=language).values
         layers, heads = np.indices(x.shape)
         beside = [_with_errors(errors, language, x.size) for errors in (exact_se, score_se)]
-        if unit == "nats per token":
-            ends = [float(np.nanmin(x)), float(np.nanmax(x))]
+        if unit == "nats per token" and reached.size:
+            ends = [min(0.0, float(reached.min())), max(0.0, float(reached.max()))]
             diagonal = {"width": 1, "dash": "dot", "color": "#808080"}
             figure.add_trace(
                 go.Scatter(
@@ -113,6 +117,8 @@ def score_against_knockout(
             figure.update_xaxes(title_text="exact rise, nats per token", **at)
         if at["col"] == 1:
             figure.update_yaxes(title_text=f"score, {literal(unit)}", **at)
+    figure.update_xaxes(matches="x", rangemode="tozero")
+    figure.update_yaxes(matches="y", rangemode="tozero")
     return _finish(
         figure,
         f"{METHODS.get(method, method)} against exact knock-out",
@@ -138,8 +144,8 @@ def deletion_curves(deletion: xr.Dataset) -> go.Figure:
         deletion: dataset of kind ``deletion``.
 
     Returns:
-        A plotly figure; solid lines are the language's own text, dotted ones the mean of the
-        other languages'. A click in the legend hides a score.
+        A plotly figure, all panels on the same axes; solid lines are the language's own text,
+        dotted ones the mean of the other languages'. A click in the legend hides a score.
 
     Raises:
         InputError: another kind of dataset.
@@ -185,6 +191,8 @@ def deletion_curves(deletion: xr.Dataset) -> go.Figure:
             figure.update_xaxes(title_text="heads off", **at)
         if at["col"] == 1:
             figure.update_yaxes(title_text="rise in NLL, %", **at)
+    figure.update_xaxes(matches="x")
+    figure.update_yaxes(matches="y", rangemode="tozero")
     return _finish(
         figure,
         "Heads removed in the order of each score",

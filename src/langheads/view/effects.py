@@ -48,7 +48,8 @@ def effect_map(
         heads: marks specific heads (white circles) and general heads (black diamonds).
 
     Returns:
-        A plotly figure of fixed size; heads that were not measured stay empty.
+        A plotly figure of fixed size; heads that were not measured stay empty. All baselines of a
+        variable have one colour scale.
 
     Raises:
         InputError: another kind, a variable or baseline that it does not have.
@@ -87,7 +88,9 @@ def effect_map(
         str(result[variable].attrs.get("units", "unit unknown")),
         TITLES[kind][variable],
         errors=None if error is None else error.transpose("language", "layer", "head").values,
-        signed=bool((values < 0).any()),
+        signed=bool((result[variable].values < 0).any()),
+        # Maps of one quantity under two baselines can be compared by colour.
+        scale=result[variable].values,
         heads=heads,
         subtitle=subtitle,
     )

@@ -29,6 +29,7 @@ def head_panels(
     heads: LanguageHeads | None = None,
     planted: Mapping[str, HeadSet] | None = None,
     subtitle: str = "",
+    scale: np.ndarray | None = None,
 ) -> go.Figure:
     """One panel a language, layer 0 at the bottom, one colour scale for all.
 
@@ -44,6 +45,8 @@ def head_panels(
         heads: marks specific heads (white circles) and general heads (black diamonds).
         planted: language -> heads with square frames.
         subtitle: ready for plotly.
+        scale: values of any shape that the colour scale is made for, where maps that are compared
+            share one; by default `values`.
 
     Returns:
         A plotly figure of fixed size in pixels.
@@ -113,7 +116,7 @@ def head_panels(
             "yanchor": "top",
             "pad": {"t": 12},
         },
-        coloraxis=_colour_axis(values, signed, unit, plot_height),
+        coloraxis=_colour_axis(values if scale is None else scale, signed, unit, plot_height),
         legend={"orientation": "h", "x": 0, "y": 1 + 30 / plot_height, "yanchor": "bottom"},
         width=left + plot_width + right,
         height=top + plot_height + bottom,

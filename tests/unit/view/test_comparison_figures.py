@@ -54,6 +54,23 @@ def test_every_head_is_a_dot_with_its_name(scores, knockout):
     assert len(lines) == 3
 
 
+def test_panels_share_their_axes(scores, knockout):
+    figure = score_against_knockout(scores, knockout, "quadrature")
+    rise = ("score", "heads_of", "step", "text_of"), np.ones((1, 3, 2, 3))
+    names = {"score": ["lahis"], "heads_of": LANGUAGES, "step": [1, 2], "text_of": LANGUAGES}
+    curves = deletion_curves(made("deletion", {"rise": rise}, names))
+    for each in (figure, curves):
+        across, up = list(each.select_xaxes()), list(each.select_yaxes())
+        assert len(across) == len(up) == 3
+        assert {axis.matches for axis in across} == {"x"}
+        assert {(axis.matches, axis.rangemode) for axis in up} == {("y", "tozero")}
+    assert {axis.rangemode for axis in figure.select_xaxes()} == {"tozero"}
+    assert {axis.type for axis in curves.select_xaxes()} == {"log"}
+    # Exact losses go from -17 to 0 over all languages.
+    lines = [trace for trace in figure.data if trace.mode == "lines"]
+    assert [list(line.x) for line in lines] == [[-17.0, 0.0]] * 3
+
+
 def test_hovering_gives_the_standard_errors_that_there_are(scores, knockout):
     bare = score_against_knockout(scores, knockout, "quadrature")
     dots = [trace for trace in bare.data if trace.mode == "markers"]

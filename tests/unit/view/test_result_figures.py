@@ -177,6 +177,17 @@ def test_random_heads_stand_below_those_they_are_drawn_for():
     assert set(TWINS.values()) < set(CONDITIONS)
 
 
+def test_maps_of_two_baselines_have_one_colour_scale():
+    result = make_knockout(LANGUAGES)
+    rise = result.delta_nats_per_byte
+    rise.loc["mean"] = rise.loc["mean"] / 100
+    rise.loc["mean"][0, 1, 2] = -0.001
+    zero, mean = (effect_map(result, baseline=b).layout.coloraxis for b in ("zero", "mean"))
+    assert zero.cmax == mean.cmax == pytest.approx(np.quantile(abs(rise.values), 0.995))
+    # One negative value under one baseline makes both diverge.
+    assert zero.cmin == mean.cmin == -zero.cmax
+
+
 def test_heads_without_which_replies_fell_apart_are_crossed_out_on_the_map():
     result = make_switch_rate(["en", "zh", "hi", "ar", "th"])
     result.sound[:] = 1
