@@ -107,8 +107,9 @@ def _cross_out(figure: go.Figure, fallen: np.ndarray) -> None:
         layers, heads = np.nonzero(panel)
         if not layers.size:
             continue
-        # Grey lines are seen on light and dark cells, and in the legend of either page.
-        marker = {"symbol": "x-thin", "size": 7, "line": {"color": "#808080", "width": 1.5}}
+        # White within black stands out from every cell, and from the legend of either page.
+        line = {"color": "black", "width": 1}
+        marker = {"symbol": "x", "color": "white", "size": 7, "line": line}
         figure.add_trace(
             go.Scatter(
                 x=heads, y=layers, mode="markers", marker=marker, name="replies fell apart",
