@@ -95,7 +95,8 @@ def effect_map(
         subtitle=subtitle,
     )
     if variable == "switch_rate" and "sound" in result:
-        _cross_out(figure, result["sound"].transpose("language", "layer", "head").values == 0)
+        sound = result["sound"].transpose("language", "layer", "head").values
+        _cross_out(figure, (sound == 0) & np.isfinite(values))
     return figure
 
 

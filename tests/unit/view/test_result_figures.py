@@ -192,7 +192,8 @@ def test_heads_without_which_replies_fell_apart_are_crossed_out_on_the_map():
     result = make_switch_rate(["en", "zh", "hi", "ar", "th"])
     result.sound[:] = 1
     result.sound[1, 2, 4] = result.sound[1, 3, 0] = result.sound[4, 0, 5] = 0
-    result.sound[0, 3, 5] = -1
+    # Heads of NaN were not tried, whatever else a file says.
+    result.sound[0, 3, 5], result.sound[2, 3, 5] = -1, 0
     crosses = [t for t in effect_map(result).data if t.name == "replies fell apart"]
     assert [list(zip(t.y, t.x, strict=True)) for t in crosses] == [[(2, 4), (3, 0)], [(0, 5)]]
     assert [t.showlegend for t in crosses] == [True, False]
