@@ -23,19 +23,25 @@ for name, label, colour in (
     ("answer_a", "answers with A's fact", COLOURWAY[0]),
     ("answer_b", "answers with B's fact", COLOURWAY[5]),
 ):
-    change = 100 * at[f"{name}_overall_change"].values
+    change, low, high = (
+        100 * at[f"{name}_overall_{what}"].values for what in ("change", "low", "high")
+    )
     figure.add_trace(
         go.Bar(
             x=[literal(x) for x in names(at, "setting")],
             y=change,
             error_y={
-                "array": 100 * at[f"{name}_overall_high"].values - change,
-                "arrayminus": change - 100 * at[f"{name}_overall_low"].values,
+                "array": high - change,
+                "arrayminus": change - low,
                 "color": "#969696",
             },
             name=f"ours, {label}",
             marker={"color": colour},
-            hovertemplate=f"%{{x}}, {label}: %{{y:+.1f}} points<extra></extra>",
+            customdata=[list(ends) for ends in zip(low.tolist(), high.tolist(), strict=True)],
+            hovertemplate=(
+                f"%{{x}}, {label}: %{{y:+.1f}} points<br>95% interval "
+                "%{customdata[0]:+.1f} to %{customdata[1]:+.1f}<extra></extra>"
+            ),
         )
     )
 for label, value, shape in (("A's fact", 10, ""), ("B's fact", -12, "/")):

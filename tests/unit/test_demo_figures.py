@@ -102,15 +102,31 @@ def test_matrices_show_the_rise(traces, stored):
     assert (off.argmax(axis=1) == np.arange(len(off))).sum() >= 5
 
 
-def test_general_heads_beside_random_ones(traces, stored):
+def test_general_heads_beside_random_ones(drawn, traces, stored):
     proof = stored("ablation")
     cell = list(proof["baseline"]).index("zero"), list(proof["heads_of"]).index("general")
     ours, random, published = traces("general-heads")
-    assert ours["x"] == random["x"] == list(proof["text_of"])
+    axis = figures_in(drawn[1] / "general-heads.html")[1]["xaxis"]
+    assert axis["ticktext"] == list(proof["text_of"])
+    for bar in (ours, random):
+        equal(bar["x"], range(len(proof["text_of"])))
+        equal(axis["tickvals"], numbers(bar["x"]))
+        assert [at[0] for at in bar["customdata"]] == list(proof["text_of"])
+        ends = np.array([at[1:] for at in bar["customdata"]])
+        equal(bar["error_y"]["arrayminus"], numbers(bar["y"]) - ends[:, 0])
+        equal(bar["error_y"]["array"], ends[:, 1] - numbers(bar["y"]))
+        assert all(f"customdata[{i}]" in bar["hovertemplate"] for i in range(3))
     equal(ours["y"], proof["delta_nats_per_byte"][cell])
     equal(ours["error_y"]["array"], 1.96 * proof["delta_se"][cell])
+    equal(ours["error_y"]["arrayminus"], 1.96 * proof["delta_se"][cell])
+    assert "95% interval over documents" in ours["name"]
     equal(random["y"], proof["control_mean"][cell])
-    equal(random["error_y"]["array"], 1.96 * proof["control_se"][cell])
+    # Of 4 sets in order, 2.5 of 100 is 0.075 of the way from the first to the second.
+    first, second, third, last = np.sort(proof["control_delta"][cell], axis=0)
+    ends = [[at[i] for at in random["customdata"]] for i in (1, 2)]
+    equal(ends[0], first + 0.075 * (second - first))
+    equal(ends[1], last - 0.075 * (last - third))
+    assert "middle 95% of 4 random sets" in random["name"]
     assert published["y"] == [78.5, 66.2, 77.7]
 
 
@@ -195,6 +211,8 @@ def test_answers_moved_by_the_gate(traces, stored):
         equal(trace["y"], change)
         equal(trace["error_y"]["array"], high - change)
         equal(trace["error_y"]["arrayminus"], change - low)
+        equal(trace["customdata"], np.transpose([low, high]))
+        assert all(f"customdata[{i}]" in trace["hovertemplate"] for i in range(2))
     assert sorted(moved["a"]) == TRANSFER
     maps = [trace for trace in traces("transfer-matrix") if trace["type"] == "heatmap"]
     # Of each setting the heads, and below them random ones.
