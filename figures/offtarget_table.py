@@ -8,6 +8,7 @@ F1 57.4 to 71.7, 50.2 to 80.3, 70.2 to 85.6, 81.5 to 81.5, 59.0 to 69.1. Reads o
 """
 
 import _common
+import numpy as np
 
 from langheads.view.style import literal, names
 
@@ -26,10 +27,12 @@ random = "random suspect off" if off == "suspect off" else "random off"
 
 
 def share(language: str, condition: str) -> str:
-    """A share with its interval; a dash for what was not run."""
+    """A share with its interval; a dash for what was not run or has no value."""
     if language not in names(found, "language") or condition not in conditions:
         return "–"
     at = found.sel(language=language, condition=condition)
+    if not np.isfinite(at.right):
+        return "–"
     return f"{float(at.right):.2f} ({float(at.right_low):.2f} to {float(at.right_high):.2f})"
 
 

@@ -1,7 +1,8 @@
 """Rise in perplexity with each language's heads off, on every language's text.
 
 Of arXiv 2511.07498, the perplexity matrix; its numbers are not at hand. Perplexity cannot be
-compared across columns: tokens of different languages are not the same amount of text. The
+compared across columns: tokens of different languages are not the same amount of text. So cells
+show perplexity, and colours the rise in percent of the untouched perplexity of the column. The
 comparable matrix is `langheads.view.specificity_matrix`. Reads ablation.nc.
 
     python figures/perplexity_matrix.py [RUN]
@@ -11,38 +12,59 @@ import _common
 import numpy as np
 import plotly.graph_objects as go
 
-from langheads.view.style import names, reach, tick_labels
+from langheads.view.style import label_width, literal, names, reach, tick_labels
 
 verb = "langheads ablate MODEL --heads heads.json --text TEXT --out ablation.nc"
 proof = _common.result("ablation.nc", "ablation", verb)
 at = proof.sel(baseline=names(proof, "baseline")[0])
 rise = (at.perplexity_off - at.perplexity).transpose("heads_of", "text_of").values
 rows, columns = names(proof, "heads_of"), names(proof, "text_of")
+percent = 100 * rise / at.perplexity.values
 # The row of the general heads would leave all others white.
-end = reach(rise[[row in columns for row in rows]])
+end = reach(percent[[row in columns for row in rows]])
 figure = go.Figure(
     go.Heatmap(
-        z=rise,
+        z=percent,
         coloraxis="coloraxis",
-        texttemplate="%{z:.2f}",
-        hovertemplate="heads of %{y} off, text of %{x}: %{z:.4g} perplexity<extra></extra>",
-        x=tick_labels(columns),
-        y=tick_labels(rows),
+        customdata=np.stack([rise, np.broadcast_to(at.perplexity.values, rise.shape)], axis=-1),
+        texttemplate="%{customdata[0]:.2f}",
+        # Names in full: those on the axes may be cut.
+        text=[[f"heads of {literal(r)} off, text of {literal(c)}" for c in columns] for r in rows],
+        hovertemplate=(
+            "%{text}<br>%{customdata[0]:.4g} perplexity more than %{customdata[1]:.4g}, "
+            "%{z:+.3g}%<extra></extra>"
+        ),
+        # By number, as two long names may be equal once they are cut.
+        x=np.arange(len(columns)),
+        y=np.arange(len(rows)),
         xgap=1,
         ygap=1,
     )
 )
-note = f"{names(proof, 'baseline')[0]} ablation; compare within a column only"
+note = f"{names(proof, 'baseline')[0]} ablation; cells: rise in perplexity"
 _common.titled(figure, "Rise in perplexity with heads off", proof, note)
+left, below = 36 + label_width(rows), 36 + label_width(columns)
 figure.update_layout(
     coloraxis={
         "cmin": -end,
         "cmax": end,
-        "colorbar": {"title": {"text": "rise (perplexity)", "side": "right"}},
+        "colorbar": {
+            "title": {"text": "rise (% of the column's untouched perplexity)", "side": "right"}
+        },
     },
-    width=260 + 66 * len(columns),
-    height=190 + 46 * len(rows),
+    width=left + 130 + 66 * len(columns),
+    height=110 + below + 46 * len(rows),
+    margin={"l": left, "b": below},
 )
-figure.update_xaxes(title_text="text of (language)", tickvals=np.arange(len(columns)))
-figure.update_yaxes(title_text="heads of … off (language)", autorange="reversed")
+figure.update_xaxes(
+    title_text="text of (language)",
+    tickvals=np.arange(len(columns)),
+    ticktext=tick_labels(columns),
+)
+figure.update_yaxes(
+    title_text="heads of … off (language)",
+    tickvals=np.arange(len(rows)),
+    ticktext=tick_labels(rows),
+    autorange="reversed",
+)
 _common.write(figure, "perplexity-matrix")

@@ -93,7 +93,12 @@ def test_matrices_show_the_rise(traces, stored):
     proof = stored("ablation")
     at = list(proof["baseline"]).index("zero")
     (perplexity,) = traces("perplexity-matrix")
-    equal(perplexity["z"], proof["perplexity_off"][at] - proof["perplexity"])
+    rise = proof["perplexity_off"][at] - proof["perplexity"]
+    equal(numbers(perplexity["customdata"])[..., 0], rise)
+    assert perplexity["texttemplate"] == "%{customdata[0]:.2f}"
+    # Each column in percent of its own text's perplexity with nothing off.
+    for column, untouched in enumerate(proof["perplexity"]):
+        equal(numbers(perplexity["z"])[:, column], rise[:, column] / untouched * 100)
     ours, random = (trace["z"] for trace in traces("demo-specificity")[:2])
     equal(ours, proof["delta_nats_per_byte"][at])
     equal(random, proof["control_mean"][at])

@@ -12,6 +12,7 @@ from tests.unit.figure_scripts import (
     check_published,
     check_units,
     figures_in,
+    numbers,
     run_scripts,
 )
 from tests.unit.view.made_up_results import PROVENANCE, write_full_run
@@ -62,6 +63,34 @@ def test_numbers_are_ours_and_published_ones_are_marked(made):
     data, _ = figures_in(out / "offtarget-table.html")
     assert all("published" in name or "ours" in name or name == "language"
                for name in data[0]["header"]["values"])  # fmt: skip
+
+
+def test_a_share_that_is_not_known_is_a_dash(made):
+    (table,), _ = figures_in(made[0] / "offtarget-table.html")
+    columns = dict(zip(table["header"]["values"], table["cells"]["values"], strict=True))
+    # The made-up replies of the last language have no share with its rivals off.
+    at = columns["language"].index("th")
+    assert columns["ours: rivals off (share)"][at] == "–"
+    assert "to" in columns["ours: nothing off (share)"][at]
+    assert not any("nan" in cell for column in columns.values() for cell in column)
+
+
+def test_languages_whose_cut_names_are_equal_stay_apart(tmp_path):
+    long = [f"a-language-with-a-very-long-name-{i}" for i in (1, 2)]
+    run = write_made_up_run(tmp_path / "run", ("en", *long))
+    run_scripts(run, tmp_path / "out")
+    cut = ["en", *["a-language-with-a-very-…"] * 2]
+    data, layout = figures_in(tmp_path / "out" / "perplexity-matrix.html")
+    assert layout["xaxis"]["ticktext"] == cut
+    assert layout["yaxis"]["ticktext"][:3] == cut
+    for axis in "xy":
+        assert len(set(numbers(data[0][axis]))) == len(layout[f"{axis}axis"]["ticktext"])
+    assert [cell.split("text of ")[1] for cell in data[0]["text"][0]] == ["en", *long]
+    # 24 letters of 12 pixels, each at least half as wide as high.
+    assert layout["margin"]["l"] >= 24 * 6 + 30
+    data, layout = figures_in(tmp_path / "out" / "general-heads.html")
+    assert layout["xaxis"]["ticktext"] == cut
+    assert sorted(numbers(data[0]["x"])) == [0, 1, 2]
 
 
 def test_a_missing_result_names_the_verb_that_makes_it(tmp_path):
