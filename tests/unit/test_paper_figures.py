@@ -1,12 +1,17 @@
 """Every figure script on a made-up run: it reads, loads no model, and says units on every axis."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import xarray as xr
 
 from langheads.results import save
+from tests.browser.chromium import BROWSER
 from tests.unit.figure_scripts import (
+    FIGURES,
     SCRIPTS,
     check_drawn,
     check_published,
@@ -101,3 +106,19 @@ def test_a_missing_result_names_the_verb_that_makes_it(tmp_path):
             r"error: .*(nc|json) is missing; `(langheads|python) .*` makes it", message
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_are_written_where_kaleido_finds_a_browser(made, tmp_path):
+    pytest.importorskip("kaleido", reason="kaleido is not installed")
+    if BROWSER is None:
+        pytest.skip("no Chromium or Chrome on this machine")
+    done = subprocess.run(
+        [sys.executable, FIGURES / "xquad_mask.py", made[0].parent / "run", "--out", tmp_path],
+        env=os.environ | {"BROWSER_PATH": BROWSER},
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert (tmp_path / "xquad-mask.png").is_file(), done.stderr
+    head = (tmp_path / "xquad-mask.png").read_bytes()[:24]
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    assert int.from_bytes(head[16:20], "big") == 860
+    assert "61.1" in (tmp_path / "xquad-mask.svg").read_text("utf-8")
