@@ -27,11 +27,15 @@ figure = go.Figure(
         z=percent,
         coloraxis="coloraxis",
         customdata=np.stack([rise, np.broadcast_to(at.perplexity.values, rise.shape)], axis=-1),
-        texttemplate="%{customdata[0]:.2f}",
+        # + 0: no minus before a zero.
+        text=[[f"{value + 0:.2f}" for value in row] for row in np.round(rise, 2)],
+        texttemplate="%{text}",
         # Names in full: those on the axes may be cut.
-        text=[[f"heads of {literal(r)} off, text of {literal(c)}" for c in columns] for r in rows],
+        hovertext=[
+            [f"heads of {literal(r)} off, text of {literal(c)}" for c in columns] for r in rows
+        ],
         hovertemplate=(
-            "%{text}<br>%{customdata[0]:.4g} perplexity more than %{customdata[1]:.4g}, "
+            "%{hovertext}<br>%{customdata[0]:.4g} perplexity more than %{customdata[1]:.4g}, "
             "%{z:+.3g}%<extra></extra>"
         ),
         # By number, as two long names may be equal once they are cut.

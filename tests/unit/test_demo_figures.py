@@ -95,7 +95,11 @@ def test_matrices_show_the_rise(traces, stored):
     (perplexity,) = traces("perplexity-matrix")
     rise = proof["perplexity_off"][at] - proof["perplexity"]
     equal(numbers(perplexity["customdata"])[..., 0], rise)
-    assert perplexity["texttemplate"] == "%{customdata[0]:.2f}"
+    # A heat map writes text in its cells, not other data.
+    assert perplexity["texttemplate"] == "%{text}"
+    for cells, row in zip(perplexity["text"], rise, strict=True):
+        assert "-0.00" not in cells
+        np.testing.assert_allclose([float(cell) for cell in cells], row, atol=0.00501)
     # Each column in percent of its own text's perplexity with nothing off.
     for column, untouched in enumerate(proof["perplexity"]):
         equal(numbers(perplexity["z"])[:, column], rise[:, column] / untouched * 100)

@@ -90,7 +90,7 @@ def test_languages_whose_cut_names_are_equal_stay_apart(tmp_path):
     assert layout["yaxis"]["ticktext"][:3] == cut
     for axis in "xy":
         assert len(set(numbers(data[0][axis]))) == len(layout[f"{axis}axis"]["ticktext"])
-    assert [cell.split("text of ")[1] for cell in data[0]["text"][0]] == ["en", *long]
+    assert [cell.split("text of ")[1] for cell in data[0]["hovertext"][0]] == ["en", *long]
     # 24 letters of 12 pixels, each at least half as wide as high.
     assert layout["margin"]["l"] >= 24 * 6 + 30
     data, layout = figures_in(tmp_path / "out" / "general-heads.html")
