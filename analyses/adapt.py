@@ -26,7 +26,7 @@ from pathlib import Path
 
 import langheads
 from langheads.demo import grammar
-from langheads.experiments.controls import ALL, LANGUAGE
+from langheads.experiments.softmask.controls import ALL, LANGUAGE
 from langheads.model import DEMO
 
 QUESTIONS = 300  # of the demo's grammar, a language

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import langheads
 from langheads.demo import grammar
-from langheads.experiments.comparison import as_text
+from langheads.experiments.benchmark.compare import as_text
 from langheads.score_benchmark import benchmark
 
 DOCS, DELETION_DOCS, SEED, MAX_TOKENS = 72, 12, 0, 256

@@ -43,8 +43,8 @@ from transformer_lens.model_bridge import TransformerBridge
 import langheads
 from langheads import off_target
 from langheads.demo import grammar
-from langheads.errors import InputError
 from langheads.experiments.held_out import check_held_out
+from langheads.io.errors import InputError
 from langheads.model import DEMO
 from langheads.stats import bootstrap_interval
 from langheads.text import Rules, detector

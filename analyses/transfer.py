@@ -30,7 +30,7 @@ import sys
 from pathlib import Path
 
 import langheads
-from langheads.experiments.transfer_summary import GUARDS, MEASURES
+from langheads.experiments.transfer.summarise import GUARDS, MEASURES
 from langheads.model import DEMO
 
 OCCUPATIONS = 10

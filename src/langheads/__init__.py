@@ -15,29 +15,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langheads import view
-    from langheads.classes import HeadClasses
-    from langheads.classification import classify
-    from langheads.errors import LangheadsError
-    from langheads.experiments import (
-        Reply,
-        ablate,
-        adapt,
-        compare,
-        compare_masks,
-        deletion,
-        evaluate_qa,
-        generate,
-        off_target,
-        prune,
-        switch_rates,
-        transfer,
-    )
+    from langheads.experiments.benchmark.compare import compare
+    from langheads.experiments.benchmark.deletion import deletion
+    from langheads.experiments.pruning.experiment import prune
+    from langheads.experiments.replies.experiment import Reply, generate
+    from langheads.experiments.replies.off_target import off_target
+    from langheads.experiments.replies.switching import switch_rates
+    from langheads.experiments.softmask.controls import compare_masks
+    from langheads.experiments.softmask.evaluation import evaluate_qa
+    from langheads.experiments.softmask.experiment import adapt
+    from langheads.experiments.specificity.experiment import ablate
+    from langheads.experiments.transfer.experiment import transfer
     from langheads.heads import Head, HeadSet, LanguageHeads
-    from langheads.masks import HeadMask
+    from langheads.heads.classes import HeadClasses
+    from langheads.heads.mask import HeadMask
+    from langheads.io.errors import LangheadsError
+    from langheads.io.results import load_result, save
     from langheads.model import gated, load, mean_z, shifted
-    from langheads.results import load_result, save
     from langheads.scores import attribute, knockout, knockout_task, score
-    from langheads.selection import select
+    from langheads.selection.classify import classify
+    from langheads.selection.count import select
     from langheads.text import read_questions, read_texts
     from langheads.view import AttentionView, report, show_attention
 
@@ -48,39 +45,39 @@ __version__ = version("langheads")
 _HOME = {
     "AttentionView": "view",
     "Head": "heads",
-    "HeadClasses": "classes",
-    "HeadMask": "masks",
+    "HeadClasses": "heads.classes",
+    "HeadMask": "heads.mask",
     "HeadSet": "heads",
-    "LangheadsError": "errors",
+    "LangheadsError": "io.errors",
     "LanguageHeads": "heads",
-    "Reply": "experiments",
-    "ablate": "experiments",
-    "adapt": "experiments",
+    "Reply": "experiments.replies.experiment",
+    "ablate": "experiments.specificity.experiment",
+    "adapt": "experiments.softmask.experiment",
     "attribute": "scores",
-    "classify": "classification",
-    "compare": "experiments",
-    "compare_masks": "experiments",
-    "deletion": "experiments",
-    "evaluate_qa": "experiments",
+    "classify": "selection.classify",
+    "compare": "experiments.benchmark.compare",
+    "compare_masks": "experiments.softmask.controls",
+    "deletion": "experiments.benchmark.deletion",
+    "evaluate_qa": "experiments.softmask.evaluation",
     "gated": "model",
-    "generate": "experiments",
+    "generate": "experiments.replies.experiment",
     "knockout": "scores",
     "knockout_task": "scores",
     "load": "model",
-    "load_result": "results",
+    "load_result": "io.results",
     "mean_z": "model",
-    "off_target": "experiments",
-    "prune": "experiments",
+    "off_target": "experiments.replies.off_target",
+    "prune": "experiments.pruning.experiment",
     "read_questions": "text",
     "read_texts": "text",
     "report": "view",
-    "save": "results",
+    "save": "io.results",
     "score": "scores",
-    "select": "selection",
+    "select": "selection.count",
     "shifted": "model",
     "show_attention": "view",
-    "switch_rates": "experiments",
-    "transfer": "experiments",
+    "switch_rates": "experiments.replies.switching",
+    "transfer": "experiments.transfer.experiment",
 }
 
 __all__ = [

@@ -13,14 +13,14 @@ import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.demo import grammar
-from langheads.errors import InputError, LangheadsError
-from langheads.experiments import ablate
-from langheads.files import check_writable, read_json, write_text_atomically
+from langheads.experiments.specificity.experiment import ablate
 from langheads.heads import HeadSet, LanguageHeads
+from langheads.io.errors import InputError, LangheadsError
+from langheads.io.files import check_writable, read_json, write_text_atomically
+from langheads.io.results import load_result, save
 from langheads.model import DEMO, load
-from langheads.results import load_result, save
 from langheads.scores import score
-from langheads.selection import select
+from langheads.selection.count import select
 from langheads.text import Corpus, read_texts
 from langheads.view import report, show_attention
 

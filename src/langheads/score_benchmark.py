@@ -8,11 +8,12 @@ from pathlib import Path
 import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError
-from langheads.experiments import compare, deletion
-from langheads.files import write_text_atomically
+from langheads.experiments.benchmark.compare import compare
+from langheads.experiments.benchmark.deletion import deletion
+from langheads.io.errors import InputError
+from langheads.io.files import write_text_atomically
+from langheads.io.results import save
 from langheads.model import EMBEDDED, describe
-from langheads.results import save
 from langheads.scores import METHODS, knockout, score
 from langheads.text import Corpus, read_texts
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from langheads.results import save
+from langheads.io.results import save
 from langheads.view import report
 from langheads.view.folder import read_run
 from langheads.view.kinds import KINDS

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from langheads.model import head_shape
-from langheads.model.attention import fused_attention
+from langheads.model.fused_attention import fused_attention
 from tests.models.zoo import NAMES, pad, tokens_of
 
 # Gemma-2's soft cap and GPT-2's wrapper keep it eager; BLOOM has no fused kernel of its own.

@@ -5,11 +5,11 @@ import torch
 
 from hooks.grad_activation import grad_activation
 from hooks.patching import patch
-from langheads.errors import InputError
 from langheads.heads import Head, HeadSet
+from langheads.io.errors import InputError
 from langheads.model import gated, head_shape
-from langheads.model.attention import fused_attention
-from langheads.model.readout import PARTS, readout
+from langheads.model.fused_attention import fused_attention
+from langheads.model.logit_attribution import PARTS, readout
 from langheads.scores.attribution import _gradient
 from langheads.scores.patching import logit_difference, patched_differences
 from tests.models.zoo import NAMES, TEXTS, hugging_face, pad, projection, tokens_of, w_o

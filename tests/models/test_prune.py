@@ -10,9 +10,9 @@ import torch
 import transformers
 
 import langheads
-from langheads.errors import InputError, ModelError, ProvenanceError
-from langheads.experiments.pruning_loss import random_heads
+from langheads.experiments.pruning.losses import random_heads
 from langheads.heads import HeadSet, LanguageHeads
+from langheads.io.errors import InputError, ModelError, ProvenanceError
 from langheads.model import gated, head_shape
 from tests.models.zoo import NAMES, hugging_face, pad, projection, tokens_of, w_o
 
@@ -251,8 +251,8 @@ def test_what_else_the_heads_serve_is_told(zoo, tmp_path, caplog):
 
 def edited(monkeypatch, change):
     """Pruned networks in which W_O of layer 0 is changed before it is saved."""
-    from langheads.experiments import pruning
-    from langheads.model import pruned
+    from langheads.experiments.pruning import experiment as pruning
+    from langheads.model import surgery as pruned
 
     def without_heads(model, removed):
         found = pruned.without_heads(model, removed)
@@ -404,8 +404,8 @@ def test_refuses_what_it_cannot_do(zoo, tmp_path, monkeypatch):
     with pytest.raises(ProvenanceError, match="made with weights 1234"):
         langheads.prune(model, of_other_weights, **arguments)
 
-    from langheads.experiments import pruning
-    from langheads.model import pruned
+    from langheads.experiments.pruning import experiment as pruning
+    from langheads.model import surgery as pruned
 
     with monkeypatch.context() as patch:
         # Another network on disk than the one under gates.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from langheads.errors import InputError, InterventionError, NonFiniteError
+from langheads.io.errors import InputError, InterventionError, NonFiniteError
 from langheads.model import document_nll, gated, head_shape, map_documents, mean_z
 from langheads.scores import gate_gradients, lahis_sequential
 from tests.models.test_losses import documents_of

@@ -6,7 +6,7 @@ import torch
 
 from hooks.ablate import ablate as bare_rise
 from hooks.mean_baseline import mean_z
-from langheads.experiments import ablate
+from langheads.experiments.specificity.experiment import ablate
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.model import head_shape
 from langheads.text import read_texts

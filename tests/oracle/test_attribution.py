@@ -11,9 +11,9 @@ from hooks.dla import dla
 from hooks.grad_activation import grad_activation
 from hooks.patching import patch
 from langheads import attribute, load_result, save
-from langheads.errors import InputError, InterventionError
+from langheads.io.errors import InputError, InterventionError
 from langheads.model import head_shape
-from langheads.model.readout import last_positions, readout
+from langheads.model.logit_attribution import last_positions, readout
 from langheads.scores.attribution import _ratio
 from langheads.text.prompts import choice, read_prompts
 from tests.models.zoo import TEXTS, tokens_of

@@ -95,7 +95,7 @@ def test_heads_and_bias_add_up_to_the_attention_output(zoo, name):
 
 def test_gradients_of_a_bfloat16_model_are_summed_in_float32(zoo, monkeypatch):
     # Eager attention in the library too, so that only the sum differs.
-    monkeypatch.setattr("langheads.model.attention._equal_to_eager", lambda model: False)
+    monkeypatch.setattr("langheads.model.fused_attention._equal_to_eager", lambda model: False)
     model = zoo.fresh("llama-gqa", torch.bfloat16)
     tokens = tokens_of(model, [TEXT * 8])[0]
     layers, heads = head_shape(model)

@@ -6,10 +6,10 @@ import torch
 
 from hooks.knockout import knock_out, total_nll
 from hooks.knockout import knockout as one_by_one
-from langheads.errors import InputError
 from langheads.heads import Head, HeadSet
+from langheads.io.errors import InputError
 from langheads.model import head_shape, mean_z, tokenize_languages
-from langheads.scores.exact import knockout, knockout_nll
+from langheads.scores.exact_knockout import knockout, knockout_nll
 from tests.models.zoo import TEXTS, hugging_face, tokens_of, w_o
 
 NAMES = ("llama-gqa", "cohere", "gemma2", "bloom")
@@ -100,7 +100,7 @@ def test_unknown_baseline_is_refused(zoo):
 
 
 def test_fewer_heads_at_once_when_memory_runs_out(zoo, monkeypatch, caplog):
-    from langheads.scores import exact
+    from langheads.scores import exact_knockout as exact
 
     model = zoo.bridge("llama-gqa")
     documents = tokenize_languages(model, {"xx": TEXTS}, bos=True)["xx"]

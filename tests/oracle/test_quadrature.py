@@ -10,8 +10,8 @@ from scipy.stats import spearmanr
 import langheads
 from hooks.quadrature import estimated_rise, gradient_at
 from langheads.demo import grammar
-from langheads.errors import InputError
 from langheads.heads import HeadSet
+from langheads.io.errors import InputError
 from langheads.model import head_shape, tokenize_languages
 from langheads.scores import gate_gradients, knockout_nll, quadrature
 from langheads.text import Documents

@@ -7,8 +7,8 @@ import torch
 
 from hooks.mean_baseline import mean_z as mean_z_of_one_head
 from hooks.shift import logits_under_shift
-from langheads.errors import InputError, InterventionError
 from langheads.heads import HeadSet
+from langheads.io.errors import InputError, InterventionError
 from langheads.model import gated, head_shape, mean_z, shifted
 from tests.models.zoo import NAMES, hugging_face, pad, projection, tokens_of, w_o
 

@@ -6,7 +6,7 @@ import torch
 
 import langheads
 from hooks.soft_mask import learn_gate, loss_and_gradient
-from langheads.experiments import training
+from langheads.experiments.softmask import training
 from langheads.heads import HeadSet
 from langheads.model import head_shape, mean_z
 from langheads.scores.answers import tokenize_answers

@@ -12,11 +12,11 @@ from hooks.attention_pattern import attention_pattern
 from hooks.knockout_answer import log_prob
 from hooks.transfer import scale_all
 from hooks.transfer import transfer as first_token_change
-from langheads.experiments import transfer
-from langheads.experiments.transfer_plan import random_sets
+from langheads.experiments.transfer.experiment import transfer
+from langheads.experiments.transfer.plan import random_sets
 from langheads.heads import HeadSet, LanguageHeads
-from langheads.text.facts import conflicts, job_pairs
-from langheads.text.wordings import read_wordings
+from langheads.text.knowledge_conflict import conflicts, job_pairs
+from langheads.text.templates import read_wordings
 from tests.models.zoo import hugging_face, w_o
 
 # Single letters stand in what a random model writes; two occupations begin with the same letter.

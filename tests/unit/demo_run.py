@@ -7,7 +7,7 @@ from pathlib import Path
 
 import langheads
 from langheads.demo import grammar
-from langheads.files import write_text_atomically
+from langheads.io.files import write_text_atomically
 from langheads.model import DEMO
 from langheads.text import Rules, detector
 

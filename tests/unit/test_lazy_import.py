@@ -19,7 +19,7 @@ def run(*arguments):
     )
 
 
-@pytest.mark.parametrize("module", ["langheads", "langheads.cli", "langheads.errors"])
+@pytest.mark.parametrize("module", ["langheads", "langheads.cli", "langheads.io.errors"])
 def test_importing_imports_nothing_heavy(module):
     program = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
     loaded = set(run("-c", program).stdout.split())

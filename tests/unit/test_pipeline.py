@@ -9,8 +9,8 @@ import xarray as xr
 import langheads
 from langheads import pipeline
 from langheads.demo import grammar
-from langheads.errors import InputError, InterventionError
 from langheads.heads import Head
+from langheads.io.errors import InputError, InterventionError
 from langheads.model import DEMO
 from langheads.view.patterns import AttentionData
 

@@ -25,7 +25,7 @@ from langheads.cli import (
     transfer,
 )
 from langheads.cli.app import app
-from langheads.errors import LangheadsError
+from langheads.io.errors import LangheadsError
 
 __all__ = [
     "adapt",

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from langheads.arguments import MAX_CONTROLS
 from langheads.cli.app import app
 from langheads.cli.options import BatchOpt, BosOpt, Loader, SeedOpt, budget, takes_model
-from langheads.files import check_writable
+from langheads.io.arguments import MAX_CONTROLS
+from langheads.io.files import check_writable
 
 QaOpt = Annotated[
     str, typer.Option(help='Folder of <language>.jsonl with {"context", "question", "answers"}.')
@@ -46,8 +46,8 @@ def adapt(
     """Learn the gates of a language's heads from questions (soft head mask)."""
     check_writable(out, heads, qa)
     import langheads
-    from langheads.experiments.steering import heads_of as named
-    from langheads.experiments.steering import require_heads_of
+    from langheads.experiments.replies.plan import heads_of as named
+    from langheads.experiments.replies.plan import require_heads_of
 
     of_languages = langheads.LanguageHeads.load(heads)
     chosen = named(of_languages, heads_of or language)
@@ -117,9 +117,13 @@ def evaluate_qa(
     """Right answers and their likelihood, with and without a mask, and beside random heads."""
     check_writable(out, qa, mask)
     import langheads
-    from langheads.errors import InputError
-    from langheads.experiments.controls import LANGUAGE, compare_masks, evaluate_moved
-    from langheads.experiments.evaluation import MEASURES
+    from langheads.experiments.softmask.controls import (
+        LANGUAGE,
+        compare_masks,
+        evaluate_moved,
+    )
+    from langheads.experiments.softmask.evaluation import MEASURES
+    from langheads.io.errors import InputError
 
     if controls is not None and (controls < 0 or (controls and mask is None)):
         raise InputError(

@@ -9,8 +9,8 @@ import typer
 
 from langheads.cli.app import app
 from langheads.cli.options import BosOpt, Loader, ScoreOpt, split_list, takes_model
-from langheads.errors import InputError
-from langheads.files import check_writable
+from langheads.io.errors import InputError
+from langheads.io.files import check_writable
 
 
 @app.command()

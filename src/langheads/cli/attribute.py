@@ -9,7 +9,7 @@ import typer
 
 from langheads.cli.app import app
 from langheads.cli.options import BatchOpt, BosOpt, Loader, budget, split_list, takes_model
-from langheads.files import check_writable
+from langheads.io.files import check_writable
 
 
 @app.command()

@@ -9,7 +9,7 @@ import typer
 
 from langheads.cli.app import app
 from langheads.cli.options import SeedOpt, split_list
-from langheads.files import check_writable
+from langheads.io.files import check_writable
 
 
 @app.command()

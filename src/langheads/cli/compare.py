@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from langheads.cli.app import app
-from langheads.files import check_writable
+from langheads.io.files import check_writable
 
 
 @app.command()
@@ -21,7 +21,7 @@ def compare(
     read = ("scores.nc", "knockout.nc", "deletion.nc", "planted.json")
     check_writable(target, *(run / name for name in read))
     import langheads
-    from langheads.experiments.comparison import as_text
+    from langheads.experiments.benchmark.compare import as_text
 
     comparison = langheads.compare(run)
     typer.echo(as_text(comparison))

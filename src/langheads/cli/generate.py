@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langheads.arguments import MAX_CONTROLS
 from langheads.cli.app import app
 from langheads.cli.options import BatchOpt, BosOpt, Loader, SeedOpt, budget, split_list, takes_model
-from langheads.errors import InputError
-from langheads.files import check_writable, write_text_atomically
+from langheads.io.arguments import MAX_CONTROLS
+from langheads.io.errors import InputError
+from langheads.io.files import check_writable, write_text_atomically
 
 if TYPE_CHECKING:
     from langheads.heads import LanguageHeads
@@ -72,9 +72,9 @@ def generate(
         raise InputError(f"--controls {controls} asked for; 0 or more are allowed")
     gates, shifts = _assigned("--gate", gate), _assigned("--shift", shift)
     import langheads
-    from langheads.experiments.quality import require_known
-    from langheads.experiments.records import reply_provenance, reply_records
-    from langheads.experiments.steering import check_steering
+    from langheads.experiments.replies.judge import require_known
+    from langheads.experiments.replies.plan import check_steering
+    from langheads.experiments.replies.records import reply_provenance, reply_records
     from langheads.text import Rules
     from langheads.text import detector as detector_of
     from langheads.text.requests import read_requests

@@ -26,8 +26,8 @@ from langheads.cli.options import (
     split_list,
     takes_model,
 )
-from langheads.errors import InputError
-from langheads.files import check_writable
+from langheads.io.errors import InputError
+from langheads.io.files import check_writable
 
 
 @app.command()

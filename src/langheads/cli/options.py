@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langheads.arguments import MAX_CONTROLS, MAX_SEED
-from langheads.errors import InputError
+from langheads.io.arguments import MAX_CONTROLS, MAX_SEED
+from langheads.io.errors import InputError
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -27,7 +27,7 @@ from langheads.cli.options import (
     split_list,
     takes_model,
 )
-from langheads.files import check_writable
+from langheads.io.files import check_writable
 
 
 @app.command()

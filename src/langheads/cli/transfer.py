@@ -19,8 +19,8 @@ from langheads.cli.options import (
     split_list,
     takes_model,
 )
-from langheads.errors import InputError
-from langheads.files import check_writable
+from langheads.io.errors import InputError
+from langheads.io.files import check_writable
 
 
 @app.command()
@@ -59,7 +59,7 @@ def transfer(
     gates = _numbers("--enhance", enhance), _numbers("--weaken", weaken)
     asked = None if pairs is None else [_pair(each) for each in split_list(pairs) or []]
     import langheads
-    from langheads.text.wordings import read_wordings
+    from langheads.text.templates import read_wordings
 
     chosen = langheads.LanguageHeads.load(heads)
     if templates is not None:

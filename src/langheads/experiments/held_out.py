@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import ProvenanceError
 from langheads.heads import HeadSet
+from langheads.io.errors import ProvenanceError
 from langheads.model import (
     captured_block_inputs,
     document_nll,

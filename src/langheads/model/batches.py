@@ -13,9 +13,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError, NonFiniteError, OutOfMemoryError
-from langheads.model.attention import fused_attention
-from langheads.model.loss import frozen
+from langheads.io.errors import InputError, NonFiniteError, OutOfMemoryError
+from langheads.model.fused_attention import fused_attention
+from langheads.model.nll import frozen
 from langheads.text import Documents, length_batches, pad_right
 
 logger = logging.getLogger("langheads")

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GenerationConfig, LogitsProcessor
 
-from langheads.errors import NonFiniteError
+from langheads.io.errors import NonFiniteError
 
 # The value does not matter: padding is masked, and what follows the end is cut off.
 _PADDING = 0

@@ -22,8 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError, InterventionError
 from langheads.heads import HeadSet
+from langheads.io.errors import InputError, InterventionError
 from langheads.model.loading import head_shape
 from langheads.text import pad_right
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError, ModelError
+from langheads.io.errors import InputError, ModelError
 
 _DATA = Path(str(resources.files("langheads"))) / "demo"
 EMBEDDED = {"demo": _DATA / "model", "demo-hard": _DATA / "hard_model"}

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InterventionError
+from langheads.io.errors import InterventionError
 from langheads.model.loading import head_shape
 
 

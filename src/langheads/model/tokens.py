@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text import Documents, tokenize
 
 logger = logging.getLogger("langheads")

@@ -11,15 +11,15 @@ import xarray as xr
 from jaxtyping import Float
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
+from langheads.io.results import document_counts, provenance
 from langheads.model import describe, head_shape, tokenize_languages
-from langheads.results import document_counts, provenance
 from langheads.scores.attribution import attribute
-from langheads.scores.exact import knockout, knockout_nll
+from langheads.scores.exact_knockout import knockout, knockout_nll
 from langheads.scores.gradient import gate_gradients, lahis_sequential
-from langheads.scores.methods import METHODS, UNITS, forward_equivalents, measure_scores
 from langheads.scores.quadrature import quadrature
-from langheads.scores.tasks import knockout_task
+from langheads.scores.registry import METHODS, UNITS, forward_equivalents, measure_scores
+from langheads.scores.task_knockout import knockout_task
 from langheads.text import Corpus, read_texts
 
 __all__ = [

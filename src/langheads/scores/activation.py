@@ -27,7 +27,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import ModelError
+from langheads.io.errors import ModelError
 from langheads.model import document_nll, head_shape, map_documents
 from langheads.text import Documents
 

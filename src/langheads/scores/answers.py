@@ -4,7 +4,7 @@ For a prompt x with its right answer y_1 .. y_n (tokens), with one head's gate a
 
     log p(y | x) = sum_k log softmax(logits)[y_k]        nats, exact
 
-by the block replay of `langheads.scores.exact`, heads side by side; and the model's own greedy
+by the block replay of `scores.exact_knockout`, heads side by side; and the model's own greedy
 continuation of x. Prompt and answer are tokenised as one text. Where a tokenizer merges the end of
 the prompt with the beginning of the answer, the merged token counts to the answer.
 """
@@ -24,8 +24,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError
 from langheads.heads import HeadSet
+from langheads.io.errors import InputError
 from langheads.model import decode, gated, map_documents, tokenize_languages
 from langheads.scores.scan import heads_off
 from langheads.text import Documents, Questions

@@ -36,11 +36,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError
 from langheads.heads import Head, HeadSet
+from langheads.io.errors import InputError
+from langheads.io.results import provenance
 from langheads.model import describe, gated, head_shape, map_documents, token_budget
-from langheads.model.readout import PARTS, readout, require_linear_readout
-from langheads.results import provenance
+from langheads.model.logit_attribution import PARTS, readout, require_linear_readout
 from langheads.scores.patching import logit_difference, patched_differences
 from langheads.text import Corpus, Documents, pad_right
 from langheads.text.prompts import Choice, Prompt, choice, read_prompts

@@ -32,11 +32,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import NonFiniteError
+from langheads.io.errors import NonFiniteError
 from langheads.model import document_nll, gated, head_shape, map_documents
-from langheads.model.attention import fused_attention
 from langheads.model.batches import told_out_of_memory
-from langheads.model.loss import frozen
+from langheads.model.fused_attention import fused_attention
+from langheads.model.nll import frozen
 from langheads.text import Documents
 
 Gradients = Float[np.ndarray, "doc layer head"]

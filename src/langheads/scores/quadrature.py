@@ -33,7 +33,7 @@ from jaxtyping import Bool, Float
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.model import head_shape
 from langheads.scores.gradient import gate_gradients
 from langheads.text import Documents

@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError
 from langheads.heads import Head, HeadSet
+from langheads.io.errors import InputError
 from langheads.model import captured_block_inputs, gated, starting_at, token_budget
 from langheads.model.batches import out_of_memory
 from langheads.model.replay import BlockInputs

@@ -15,11 +15,11 @@ from collections.abc import Mapping
 import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError
 from langheads.heads import HeadSet
+from langheads.io.errors import InputError
 from langheads.model import head_shape
 from langheads.scores.gradient import SEQUENTIAL
-from langheads.scores.methods import METHODS, measure_scores
+from langheads.scores.registry import METHODS, measure_scores
 from langheads.text import Documents
 
 # The sequential score depends on the order of documents, so it ranks that too.

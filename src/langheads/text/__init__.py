@@ -10,8 +10,8 @@ from langheads.text.confusion import (
     word_list,
 )
 from langheads.text.corpus import Corpus, reaches_into, read_texts
+from langheads.text.degeneration import prompt_copy_share, repetition_share
 from langheads.text.documents import Documents, length_batches, pad_right, tokenize
-from langheads.text.guards import prompt_copy_share, repetition_share
 from langheads.text.identify import Detector, detector
 from langheads.text.questions import QA_TEMPLATE, Question, Questions, read_questions
 

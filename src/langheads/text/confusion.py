@@ -37,7 +37,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text.identify import Detector
 
 WPR_LANGUAGES = ("ar", "hi", "ja", "ko", "ru", "zh")

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from langheads.arguments import check_seed
-from langheads.errors import InputError
+from langheads.io.arguments import check_seed
+from langheads.io.errors import InputError
 from langheads.text.readers import read_folder, read_hub
 
 

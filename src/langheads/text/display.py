@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 
 _JOINER = "\u200d"
 # Scripts that are written without spaces: there a unit is as good as a word.

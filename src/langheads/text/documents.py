@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 
 
 @dataclass(frozen=True)

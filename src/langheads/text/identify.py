@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 
 logger = logging.getLogger("langheads")
 UNKNOWN = "unknown"

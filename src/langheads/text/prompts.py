@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text.readers import _text, json_lines
 
 _NEEDED = ("prompt", "answer", "wrong")

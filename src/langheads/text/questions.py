@@ -14,8 +14,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from langheads.arguments import check_seed
-from langheads.errors import InputError
+from langheads.io.arguments import check_seed
+from langheads.io.errors import InputError
 from langheads.text.readers import _text, json_lines
 
 QA_TEMPLATE = "{context}\nQ: {question}\nA:"

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from langheads.errors import InputError
-from langheads.files import TEXT_SUFFIXES, parse_json
+from langheads.io.errors import InputError
+from langheads.io.files import TEXT_SUFFIXES, parse_json
 
 # A corpus on the Hub can be far larger than any sample taken of it; this many documents a
 # language are read, in the order of the data set, before sampling.

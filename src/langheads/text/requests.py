@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text.readers import _text, json_lines
 
 

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.view.style import (
     CLEAR,
     COLOURWAY,

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from langheads.errors import InputError
-from langheads.files import write_text_atomically
 from langheads.heads import HeadSet
+from langheads.io.errors import InputError
+from langheads.io.files import write_text_atomically
 from langheads.view.attention_page import BYTES_A_CELL, MOST_BYTES, attention_page
 from langheads.view.choice import Heads, choose, score_name, values
 from langheads.view.patterns import AttentionData, AttentionPatterns, ShownHead, Span, pool
@@ -141,8 +141,8 @@ def show_attention(
         2
     """
     from langheads.model import gated, head_shape
+    from langheads.model.attention_patterns import head_patterns
     from langheads.model.loading import describe
-    from langheads.model.patterns import head_patterns
 
     if beside is not None and gates is not None:
         raise InputError("beside and gates were both given; give one")

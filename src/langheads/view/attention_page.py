@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.view.embed import csp_hash, resource, script_json
 from langheads.view.patterns import AttentionData, AttentionPatterns
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import xarray as xr
 
-from langheads.errors import InputError, ProvenanceError
 from langheads.heads import Head, HeadSet, LanguageHeads
+from langheads.io.errors import InputError, ProvenanceError
 
 Heads = HeadSet | LanguageHeads | xr.Dataset | Iterable[str | tuple[int, int]]
 logger = logging.getLogger("langheads")

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import plotly.graph_objects as go
 
-from langheads.classes import HeadClasses
 from langheads.heads import HeadSet
+from langheads.heads.classes import HeadClasses
 from langheads.view.style import CLEAR, COLOURWAY, LIGHT, literal
 
 # Colour and shape both tell the class; the many other heads are small, open and grey.

@@ -10,7 +10,7 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from langheads import stats
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.view.style import (
     CLEAR,
     COLOURWAY,

@@ -6,8 +6,8 @@ from typing import Any
 
 import xarray as xr
 
-from langheads.classes import HeadClasses
 from langheads.heads import LanguageHeads
+from langheads.heads.classes import HeadClasses
 from langheads.view.classes import head_classes
 from langheads.view.comparison import deletion_curves, score_against_knockout, score_benchmark
 from langheads.view.contents import RunFolder

@@ -6,8 +6,8 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from langheads.errors import InputError
 from langheads.heads import LanguageHeads
+from langheads.io.errors import InputError
 from langheads.view.panels import head_panels
 from langheads.view.style import check_kind, literal, names
 

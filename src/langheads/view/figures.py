@@ -14,8 +14,8 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from langheads.errors import InputError, ProvenanceError
 from langheads.heads import HeadSet, LanguageHeads
+from langheads.io.errors import InputError, ProvenanceError
 from langheads.view.panels import head_panels
 from langheads.view.style import (
     LIGHT,

@@ -6,9 +6,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from langheads.errors import InputError
-from langheads.files import read_json
-from langheads.results import load_result, require_same_model
+from langheads.io.errors import InputError
+from langheads.io.files import read_json
+from langheads.io.results import load_result, require_same_model
 from langheads.view.contents import RunFolder
 from langheads.view.figures import Planted
 from langheads.view.generated import is_generated
@@ -37,8 +37,8 @@ _NAMED = {
 _JSON = {
     "heads": ("langheads.heads", "LanguageHeads"),
     "attention": ("langheads.view.patterns", "AttentionData"),
-    "head-classes": ("langheads.classes", "HeadClasses"),
-    "head-mask": ("langheads.masks", "HeadMask"),
+    "head-classes": ("langheads.heads.classes", "HeadClasses"),
+    "head-mask": ("langheads.heads.mask", "HeadMask"),
     "pruned": ("langheads.view.pruned", "Pruning"),
     "replies": ("langheads.view.generated", "Generated"),
 }

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from langheads.errors import InputError
-from langheads.files import read_json
+from langheads.io.errors import InputError
+from langheads.io.files import read_json
 
 SUMMARY = ".summary.json"
 _GUARDS = ("repetition", "prompt_copy", "empty")
@@ -49,7 +49,7 @@ class Generated:
     """What ``generate`` found.
 
     Attributes:
-        numbers: of the summary, each in the unit that `langheads.experiments.records` gives it;
+        numbers: of the summary, each in the unit that `experiments.replies.records` gives it;
             NaN where there was nothing to divide by.
         untouched: the same of the untouched model, as far as the files tell.
         random: the same over the draws of random heads.

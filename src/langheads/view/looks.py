@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from langheads.errors import InputError
 from langheads.heads import Head
+from langheads.io.errors import InputError
 from langheads.view.style import CLEAR, COLOURWAY, LIGHT, check_kind, literal, names, reach
 
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.view.offtarget import in_order
 from langheads.view.style import CLEAR, LIGHT, check_kind, distinct, literal, names
 

@@ -19,8 +19,8 @@ import plotly.io as pio
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from langheads.errors import InputError, LangheadsError
-from langheads.files import write_text_atomically
+from langheads.io.errors import InputError, LangheadsError
+from langheads.io.files import write_text_atomically
 from langheads.view import judge, origins, words
 from langheads.view.attention_page import attention_json, attention_scripts
 from langheads.view.contents import RunFolder

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from langheads.errors import InputError
-from langheads.files import read_json
+from langheads.io.errors import InputError
+from langheads.io.files import read_json
 
 _FORMAT = 1
 

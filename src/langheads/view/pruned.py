@@ -10,8 +10,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from langheads.errors import InputError
-from langheads.files import read_json
+from langheads.io.errors import InputError
+from langheads.io.files import read_json
 from langheads.view.style import (
     CLEAR,
     COLOURWAY,

@@ -7,8 +7,8 @@ import xarray as xr
 from jaxtyping import Float
 
 from langheads import stats
-from langheads.classes import HeadClasses
 from langheads.heads import Head
+from langheads.heads.classes import HeadClasses
 from langheads.view.cells import decimal, mean
 from langheads.view.contents import RunFolder
 from langheads.view.effects import mapped

@@ -8,9 +8,9 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from langheads.errors import InputError
 from langheads.heads import Head
-from langheads.masks import HeadMask
+from langheads.heads.mask import HeadMask
+from langheads.io.errors import InputError
 from langheads.view.style import CLEAR, COLOURWAY, LIGHT, literal
 
 # Every head has a row of its own up to here; above, rows are thinner and only some are named.

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 import xarray as xr
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 
 # Okabe and Ito's palette without black and yellow, which vanish on a dark or a light page.
 COLOURWAY = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A")

@@ -10,10 +10,10 @@ import torch
 
 import langheads
 from langheads.demo import grammar
-from langheads.errors import InputError, NonFiniteError, ProvenanceError
-from langheads.experiments import training
-from langheads.experiments.contexts import split_by_context
-from langheads.experiments.generation import Reply
+from langheads.experiments.replies.experiment import Reply
+from langheads.experiments.softmask import training
+from langheads.experiments.softmask.contexts import split_by_context
+from langheads.io.errors import InputError, NonFiniteError, ProvenanceError
 from langheads.text import Question, read_questions
 
 
@@ -307,7 +307,7 @@ def test_evaluate_refuses(tiny, changes, message):
 
 def test_evaluation_judges_replies_and_pairs_questions(tiny, monkeypatch):
     """Replies by hand: measures, means, paired differences and intervals by another route."""
-    from langheads.experiments import evaluation
+    from langheads.experiments.softmask import evaluation
 
     said = {
         False: [" tea\nQ: 3", " no", " green tea", "", " it is 4"],
@@ -372,7 +372,7 @@ def test_settings_are_those_of_the_mask(tiny, mask):
 
 def test_replies_that_fell_apart_are_told(tiny, monkeypatch):
     """Guards of replies by hand, and how likely the untouched model finds them."""
-    from langheads.experiments import evaluation
+    from langheads.experiments.softmask import evaluation
 
     prompt = (1, 70, 71, 72, 73, 74)
     said = {

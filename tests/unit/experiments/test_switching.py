@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from langheads.errors import InputError
-from langheads.experiments import switching
-from langheads.experiments.generation import generate
-from langheads.experiments.quality import reply_nll
-from langheads.experiments.switching import switch_rates
+from langheads.experiments.replies import switching
+from langheads.experiments.replies.experiment import generate
+from langheads.experiments.replies.judge import reply_nll
+from langheads.experiments.replies.switching import switch_rates
 from langheads.heads import HeadSet
-from langheads.results import load_result, save
+from langheads.io.errors import InputError
+from langheads.io.results import load_result, save
 from tests.models.zoo import EOS, HEADS, hugging_face, w_o
 
 PROMPTS = {"en": ["the cat", "a stone", "it rains"], "zh": ["猫在", "石头"]}

@@ -8,11 +8,10 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from langheads.errors import InputError, InterventionError, ProvenanceError
-from langheads.experiments import transfer
-from langheads.experiments.transfer_plan import Setting, conditions_in, random_sets
-from langheads.experiments.transfer_runs import said
-from langheads.experiments.transfer_summary import (
+from langheads.experiments.transfer.experiment import transfer
+from langheads.experiments.transfer.plan import Setting, conditions_in, random_sets
+from langheads.experiments.transfer.run import said
+from langheads.experiments.transfer.summarise import (
     GUARDS,
     Run,
     _deviation,
@@ -21,6 +20,7 @@ from langheads.experiments.transfer_summary import (
     summary,
 )
 from langheads.heads import HeadSet, LanguageHeads
+from langheads.io.errors import InputError, InterventionError, ProvenanceError
 from langheads.model import describe, gated
 from langheads.model.spans import attention_to_spans
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformer_lens.model_bridge import TransformerBridge
 
 import langheads
-from langheads.errors import InputError, ModelError
+from langheads.io.errors import InputError, ModelError
 from langheads.model import describe, head_shape, load
 
 

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text import (
     Confusion,
     Rules,

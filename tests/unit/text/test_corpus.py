@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text import Corpus, read_texts
 
 LINES = [f"document {i}" for i in range(20)]

@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text import length_batches, pad_right, tokenize
 
 TEXTS = [

@@ -8,7 +8,7 @@ from importlib import metadata
 import pytest
 
 from langheads.demo.grammar import LANGUAGES, documents
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text import detector, identify
 
 

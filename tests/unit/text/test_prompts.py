@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text.prompts import Prompt, choice, read_prompts
 
 GOOD = {"prompt": "The cat is", "answer": " big", "wrong": " small"}

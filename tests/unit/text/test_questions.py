@@ -4,7 +4,7 @@ import logging
 import pytest
 
 from langheads.demo import grammar
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text import QA_TEMPLATE, read_questions
 from langheads.text.questions import check_template
 

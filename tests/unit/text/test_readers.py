@@ -6,7 +6,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text import read_texts
 
 BOM = b"\xef\xbb\xbf"

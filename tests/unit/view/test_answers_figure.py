@@ -2,7 +2,7 @@
 
 import pytest
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.view import qa_changes
 from langheads.view.contents import RunFolder
 from langheads.view.kinds import KINDS

@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 
 import langheads
-from langheads.errors import InputError, ProvenanceError
 from langheads.heads import HeadSet, LanguageHeads
+from langheads.io.errors import InputError, ProvenanceError
 from langheads.view import report, show_attention
 from langheads.view.attention import AttentionView
 from langheads.view.attention_page import BYTES_A_CELL

@@ -5,7 +5,7 @@ import plotly.io as pio
 import pytest
 import xarray as xr
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.view.comparison import deletion_curves, score_against_knockout, score_benchmark
 from langheads.view.offtarget_marks import off_target_guards, off_target_rates
 from langheads.view.style import DARK, LIGHT

@@ -4,8 +4,8 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from langheads.errors import InputError, LangheadsError, ProvenanceError
 from langheads.heads import HeadSet, LanguageHeads
+from langheads.io.errors import InputError, LangheadsError, ProvenanceError
 from langheads.view import head_map, layer_profile, specificity_matrix
 from langheads.view.style import with_room
 from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores

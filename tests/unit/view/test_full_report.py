@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from langheads.errors import InputError, ProvenanceError
-from langheads.results import save
+from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.results import save
 from langheads.view import logit_lens, report, transfer_sweep
 from langheads.view.contents import RunFolder
 from langheads.view.folder import read_run

@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from langheads.errors import InputError, ProvenanceError
-from langheads.experiments.records import reply_provenance, reply_records
+from langheads.experiments.replies.records import reply_provenance, reply_records
 from langheads.heads import HeadSet, LanguageHeads
+from langheads.io.errors import InputError, ProvenanceError
 from langheads.model import describe
 from langheads.text import detector
 from langheads.text.requests import read_requests

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from langheads.errors import InputError, ProvenanceError
-from langheads.results import save
+from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.results import save
 from langheads.view import pruned_losses, report
 from langheads.view.contents import RunFolder
 from langheads.view.folder import read_run

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from plotly.offline import get_plotlyjs
 
-from langheads.errors import InputError, LangheadsError, ProvenanceError
+from langheads.io.errors import InputError, LangheadsError, ProvenanceError
 from langheads.view import report
 from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores, write_run
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from langheads.errors import InputError
-from langheads.experiments.offtarget import CONDITIONS
+from langheads.experiments.replies.off_target import CONDITIONS
 from langheads.heads import Head
+from langheads.io.errors import InputError
 from langheads.view import (
     effect_map,
     head_map,

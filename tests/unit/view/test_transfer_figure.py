@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from langheads.errors import InputError
-from langheads.experiments.transfer_plan import Setting
-from langheads.experiments.transfer_summary import summary
+from langheads.experiments.transfer.plan import Setting
+from langheads.experiments.transfer.summarise import summary
+from langheads.io.errors import InputError
 from langheads.view import transfer_attention, transfer_matrix, transfer_sweep
 from tests.unit.experiments import test_transfer as made
 

@@ -1,0 +1,236 @@
+"""Which score should be trusted? Scores held to exact knock-out, planted heads and deletion.
+
+Per score and language:
+
+    spearman           rank correlation with exact knock-out, over all heads
+    slope              sum(s delta) / sum(delta^2): 1 where a score that estimates the rise delta is
+                       right; `taylor` weights documents equally, the others weight tokens
+    precision          share of planted heads among as many highest heads as are planted
+    average_precision  of planted heads in the whole ranking
+    decoys             share of planted decoys (large gradient, nothing lost without them) among the
+                       highest heads, as many as the language has planted heads and decoys
+    area               under the deletion curve, see `langheads.experiments.benchmark.deletion`
+    split_half         reliability over documents, see `langheads.stats`
+
+and what it cost: seconds, and forwards of every document.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from langheads import stats
+from langheads.heads import HeadSet
+from langheads.io.errors import InputError
+from langheads.io.fields import NUMBER
+from langheads.io.files import parse_json, read_json
+from langheads.io.results import load_result, require_same_model
+from langheads.scores import METHODS
+from langheads.scores.registry import PASSES_OF, forward_equivalents
+
+KNOCKOUT = "knockout"
+# What estimates the rise itself; all others are magnitudes, or have units of their own.
+ESTIMATES = (KNOCKOUT, "taylor", "quadrature")
+MEASURES = {
+    "spearman": "rank correlation",
+    "slope": "nats predicted per nat lost",
+    "precision": "share",
+    "average_precision": "share",
+    "decoys": "share",
+    "area": "share of the NLL",
+    "split_half": "reliability",
+}
+logger = logging.getLogger("langheads")
+
+
+def compare(run: str | Path) -> xr.Dataset:
+    """Compare all scores of a run folder with what is really lost.
+
+    Args:
+        run: folder with ``scores.nc`` and ``knockout.nc`` of the same documents; where they are
+            there, also ``deletion.nc``, ``halves/scores-1.nc`` and ``halves/scores-2.nc`` (scores
+            of two halves of the documents) and ``planted.json``.
+
+    Returns:
+        Dataset over ``score, language``: the measures of this module, NaN where the folder has
+        nothing to say; per score ``seconds`` and ``forwards``. Exact knock-out is a score, too.
+
+    Raises:
+        InputError: a file is missing, or holds something else.
+        ProvenanceError: results of different models.
+    """
+    run = Path(run)
+    scores = load_result(run / "scores.nc", "scores")
+    exact = load_result(run / "knockout.nc", "knockout")
+    require_same_model("knockout.nc", scores.attrs, exact.attrs)
+    if "zero" not in exact.baseline.values:
+        raise InputError(f"{run / 'knockout.nc'} has no zero baseline, which scores estimate")
+    same = ("text_hash", "docs", "seed", "max_tokens")
+    if any(scores.attrs.get(key) != exact.attrs.get(key) for key in same):
+        logger.warning("scores and knock-outs are of different documents: their noise adds up")
+    languages = [str(x) for x in scores.language.values if x in exact.language.values]
+    if not languages:
+        raise InputError("scores.nc and knockout.nc have no language in common")
+    delta = exact.delta_nats_per_token.sel(baseline="zero")
+    for dim in ("layer", "head"):
+        if scores.sizes[dim] != exact.sizes[dim]:
+            raise InputError(
+                f"scores.nc has {scores.sizes[dim]} along {dim}, knockout.nc {exact.sizes[dim]}; "
+                "make both with the same model"
+            )
+    for language in languages:
+        if not np.isfinite(delta.sel(language=language)).any():
+            raise InputError(f"no head of language {language} in knockout.nc has a number")
+    known = [*METHODS, "grad_abs"]
+    methods = [KNOCKOUT, *(m for m in known if m.replace("-", "_") in scores.data_vars)]
+    halves = [run / "halves" / f"scores-{i}.nc" for i in (1, 2)]
+    parts = (
+        [load_result(path, "scores") for path in halves] if all(map(Path.is_file, halves)) else []
+    )
+    curves = (
+        load_result(run / "deletion.nc", "deletion") if (run / "deletion.nc").is_file() else None
+    )
+    planted = _planted(run / "planted.json", delta.shape[1:])
+
+    table = {name: np.full((len(methods), len(languages)), np.nan) for name in MEASURES}
+    for i, method in enumerate(methods):
+        variable = method.replace("-", "_")
+        for j, language in enumerate(languages):
+            lost = delta.sel(language=language).values
+            values = lost if method == KNOCKOUT else scores[variable].sel(language=language).values
+            table["spearman"][i, j] = stats.rank_correlation(values, lost)
+            if method in ESTIMATES:
+                finite = np.isfinite(lost)
+                table["slope"][i, j] = (values * lost)[finite].sum() / (lost[finite] ** 2).sum()
+            for name, value in _on_planted(values, planted, language).items():
+                table[name][i, j] = value
+            if (
+                curves is not None
+                and variable in curves.score.values
+                and language in curves.heads_of.values
+            ):
+                table["area"][i, j] = curves.area.sel(score=variable, heads_of=language)
+            if method == KNOCKOUT:
+                table["split_half"][i, j] = _split_knockout(exact, language)
+            elif parts and all(
+                variable in part and language in part.language.values for part in parts
+            ):
+                table["split_half"][i, j] = stats.split_half(
+                    *(part[variable].sel(language=language).values for part in parts)
+                )
+    seconds, forwards = _costs(scores, exact, methods)
+    return xr.Dataset(
+        {
+            name: (("score", "language"), values, {"units": MEASURES[name]})
+            for name, values in table.items()
+        }
+        | {
+            "seconds": ("score", seconds, {"units": "s, all languages"}),
+            "forwards": ("score", forwards, {"units": "forwards of every document"}),
+        },
+        coords={"score": methods, "language": languages},
+        attrs=scores.attrs | {"kind": "comparison", "method": ",".join(methods)},
+    )
+
+
+def as_text(comparison: xr.Dataset) -> str:
+    """A row a score: means over languages, and the lowest rank correlation of any."""
+    columns = ["score", "spearman", "lowest", "slope", "prec", "AP", "decoys", "area"]
+    columns += ["split", "fwd", "s"]
+    rows = [columns]
+    for method in map(str, comparison.score.values):
+        of = comparison.sel(score=method)
+        numbers = [
+            of.spearman.mean(),
+            of.spearman.min(),
+            *(of[name].mean() for name in ("slope", "precision", "average_precision", "decoys")),
+            of.area.mean(),
+            of.split_half.mean(),
+        ]
+        cells = ["-" if np.isnan(x) else f"{float(x):.3f}" for x in numbers]
+        rows.append([method, *cells, f"{float(of.forwards):.0f}", f"{float(of.seconds):.1f}"])
+    widths = [max(len(row[k]) for row in rows) for k in range(len(columns))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if k == 0 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def _planted(path: Path, shape: tuple[int, ...]) -> dict[str, Mapping[str, HeadSet]]:
+    """``planted`` and ``decoys``: language -> heads; empty without a file."""
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    if not isinstance(found, Mapping):
+        raise InputError(f"{path} is no list of planted heads (planted.json of an embedded model)")
+    size = (int(shape[0]), int(shape[1]))
+    try:
+        return {
+            kind: {x: HeadSet(map(tuple, heads), size) for x, heads in found.get(kind, {}).items()}
+            for kind in ("planted", "decoys")
+        }
+    except (TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{path} is no list of planted heads: {error}") from error
+
+
+def _on_planted(
+    values: np.ndarray, planted: Mapping[str, Mapping[str, HeadSet]], language: str
+) -> dict[str, float]:
+    if not np.isfinite(values).all():
+        return {}
+    shape = (values.shape[0], values.shape[1])
+    empty = HeadSet([], shape)
+    there = {kind: of.get(language, empty) for kind, of in planted.items()}
+    if not any(there.values()):
+        return {}
+    masks = {kind: heads.gates(0.0) == 0 for kind, heads in there.items()}
+    found = {
+        "precision": stats.precision(values, masks["planted"]),
+        "average_precision": stats.average_precision(values, masks["planted"]),
+    }
+    if masks["decoys"].any():
+        size = int(masks["planted"].sum() + masks["decoys"].sum())
+        highest = np.argsort(-values.ravel(), kind="stable")[:size]
+        found["decoys"] = float(masks["decoys"].ravel()[highest].sum() / masks["decoys"].sum())
+    return found
+
+
+def _split_knockout(exact: xr.Dataset, language: str) -> float:
+    """Exact knock-out of every second document against the others."""
+    if "rise" not in exact:
+        return float("nan")
+    rise = exact.rise.sel(baseline="zero", language=language).values
+    tokens = exact.doc_tokens.sel(language=language).values
+    there = np.isfinite(tokens) & (tokens > 0)
+    rise, tokens = rise[there], tokens[there]
+    means = [rise[k::2].sum(axis=0) / tokens[k::2].sum() for k in (0, 1)]
+    return stats.split_half(*means)
+
+
+def _costs(
+    scores: xr.Dataset, exact: xr.Dataset, methods: list[str]
+) -> tuple[list[float], list[float]]:
+    """Seconds, and forwards of every document, of each method."""
+    passes = parse_json(str(scores.attrs.get("seconds", "{}")), "seconds in scores.nc")
+    if not (isinstance(passes, Mapping) and all(map(NUMBER.fits, passes.values()))):
+        raise InputError(f"seconds in scores.nc are {passes!r:.60}, expected a number a pass")
+    layers, heads = exact.sizes["layer"], exact.sizes["head"]
+    seconds, forwards = [], []
+    for method in methods:
+        if method == KNOCKOUT:
+            seconds.append(float(exact.attrs.get("seconds", np.nan)))
+            # One full forward, and every head of layer l runs the blocks from l on.
+            forwards.append(1 + heads * (layers + 1) / 2)
+            continue
+        taken: tuple[str, ...] = PASSES_OF.get(method, ("gradient",))
+        seconds.append(sum((passes.get(name, float("nan")) for name in taken), 0.0))
+        forwards.append(float(forward_equivalents(method)))
+    return seconds, forwards

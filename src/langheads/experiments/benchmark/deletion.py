@@ -1,0 +1,151 @@
+"""Deletion curves: how much does each language lose as heads go in the order of a score?
+
+For a score s, a language A and k = 1, 2, 4, ... heads:
+
+    rise[s, A, k, B] = (NLL of text in B without A's k highest heads - NLL with all) / NLL with all
+
+on held-out text, with gates at 0. A score that finds heads which matter to A alone has a steep
+curve for B = A and flat ones for all others:
+
+    area[s, A] = mean_k (rise[s, A, k, A] - mean_{B != A} rise[s, A, k, B])
+
+a share of A's NLL; larger is better. The idea is the deletion metric of attribution (RISE,
+arXiv 1806.07421), with other languages as the control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.experiments.held_out import check_held_out, losses_with_heads_off
+from langheads.heads import HeadSet
+from langheads.io.errors import InputError
+from langheads.io.results import provenance, require_same_model
+from langheads.model import describe, head_shape, tokenize_languages
+from langheads.scores import METHODS
+from langheads.text import Corpus, read_texts
+
+
+def deletion(
+    model: TransformerBridge,
+    scores: xr.Dataset,
+    text: str | Path | Mapping[str, Sequence[str]] | Corpus,
+    *,
+    method: str | Iterable[str] | None = None,
+    steps: Sequence[int] = (1, 2, 4, 8),
+    docs: int = 24,
+    batch_tokens: int | str = "auto",
+    allow_overlap: bool = False,
+) -> xr.Dataset:
+    """Remove heads in the order of each score and measure every language.
+
+    Args:
+        model: the model that was scored.
+        scores: what `score` returned.
+        text: texts, see `read_texts`; documents come from the back of the seeded order.
+        method: which scores; all in the file by default, ``grad_abs`` among them.
+        steps: numbers of heads.
+        docs: documents a language.
+        batch_tokens: tokens a batch, padding included.
+        allow_overlap: use scored documents all the same.
+
+    Returns:
+        Dataset: ``rise`` ``[score, heads_of, step, text_of]`` and ``area`` ``[score, heads_of]``,
+        shares of the NLL with nothing off; ``nats_per_byte``. Provenance in ``attrs``.
+
+    Raises:
+        ProvenanceError: scores of another model, or documents that were scored.
+        InputError: an unknown score, steps beyond the number of heads, a single language.
+
+    Cost: at most methods x languages x steps forwards of every document; equal sets run once.
+    """
+    shape = head_shape(model)
+    described = describe(model)
+    require_same_model("the scores file", described, scores.attrs)
+    there = [
+        name for m in (*METHODS, "grad_abs") if (name := m.replace("-", "_")) in scores.data_vars
+    ]
+    wanted = [method] if isinstance(method, str) else list(method or there)
+    names = [name.replace("-", "_") for name in wanted]
+    if unknown := [name for name in names if name not in there]:
+        raise InputError(f"score {', '.join(unknown)} asked for; the file has {', '.join(there)}")
+    if not steps or min(steps) < 1 or max(steps) >= shape[0] * shape[1]:
+        raise InputError(
+            f"steps {list(steps)} asked for; allowed are 1 to {shape[0] * shape[1] - 1} heads"
+        )
+    languages = [str(x) for x in scores.language.values]
+    if len(languages) < 2:
+        raise InputError("deletion compares languages: it needs scores of at least 2")
+    corpus = read_texts(text, languages=languages, seed=int(scores.attrs["seed"]))
+    proof = corpus.back(docs)
+    overlap = check_held_out(proof, scores.attrs, allow_overlap=allow_overlap)
+    documents = tokenize_languages(
+        model,
+        proof,
+        max_tokens=int(scores.attrs["max_tokens"]),
+        bos=bool(scores.attrs["bos"]),
+    )
+    sets = {
+        (name, language, step): _highest(scores[name].sel(language=language).values, step)
+        for name in names
+        for language in languages
+        for step in steps
+    }
+    distinct = list(dict.fromkeys(sets.values()))
+    rise = np.empty((len(names), len(languages), len(steps), len(languages)))
+    nats_per_byte = []
+    total = len(distinct) * sum(map(len, documents.values()))
+    with tqdm(total=total, unit="doc", desc="deletion") as bar:
+        for column, (language, of_language) in enumerate(documents.items()):
+            bar.set_postfix_str(language)
+            losses = losses_with_heads_off(
+                model, of_language, [(heads, None) for heads in distinct], batch_tokens, bar
+            ).sum(axis=0)
+            nats_per_byte.append(losses[0] / of_language.n_bytes.sum())
+            relative = dict(zip(distinct, losses[1:] / losses[0] - 1, strict=True))
+            rise[..., column] = np.reshape(
+                [relative[heads] for heads in sets.values()], rise.shape[:-1]
+            )
+    own = np.einsum("mlsl->mls", rise)
+    others = (rise.sum(axis=-1) - own) / (len(languages) - 1)
+    some = next(iter(documents.values()))
+    share = {"units": "share of the NLL with nothing off"}
+    return xr.Dataset(
+        {
+            "rise": (("score", "heads_of", "step", "text_of"), rise, share),
+            "area": (("score", "heads_of"), (own - others).mean(axis=-1), share),
+            "nats_per_byte": ("text_of", nats_per_byte, {"units": "nats per byte"}),
+        },
+        coords={
+            "score": names,
+            "heads_of": languages,
+            "step": list(steps),
+            "text_of": languages,
+        },
+        attrs=provenance(
+            "deletion",
+            described,
+            corpus,
+            docs=max(map(len, proof.values())),
+            max_tokens=some.max_tokens,
+            bos=some.bos,
+            overlap=overlap,
+            scored_docs=int(scores.attrs["docs"]),
+        ),
+    )
+
+
+def _highest(values: np.ndarray, count: int) -> HeadSet:
+    """The heads of the highest score, ties in order."""
+    order = np.argsort(-values, axis=None, kind="stable")[:count]
+    layers, heads = np.unravel_index(order, values.shape)
+    return HeadSet(
+        [(int(x), int(y)) for x, y in zip(layers, heads, strict=True)],
+        (values.shape[0], values.shape[1]),
+    )

@@ -1,0 +1,130 @@
+"""What removing heads for good costs on texts, beside random heads.
+
+For every language, over paired documents (see `langheads.stats.paired_ratio`):
+
+    rise         = (NLL by the pruned model - NLL by the model) / UTF-8 bytes
+    control_mean = mean of the same over random head sets, as many heads in each layer, at gate 0
+    control_p    = (1 + random sets whose rise is at least as large) / (1 + random sets)
+
+Gate 0 stands for a removed head, as `langheads.prune` checks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.experiments.held_out import check_held_out, losses_with_heads_off
+from langheads.heads import HeadSet, LanguageHeads
+from langheads.io.errors import InputError
+from langheads.model import tokenize_languages
+from langheads.stats import at_least, paired_ratio
+from langheads.text import Corpus, Documents, read_texts
+
+logger = logging.getLogger("langheads")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Texts to measure on.
+
+    Attributes:
+        corpus: where they are from.
+        documents: language -> tokens of the documents at its back.
+        overlap: how many of them were scored; -1 where the scores cannot say.
+    """
+
+    corpus: Corpus
+    documents: dict[str, Documents]
+    overlap: int
+
+
+def held_out(
+    model: TransformerBridge,
+    heads: LanguageHeads,
+    text: str | Path | Mapping[str, Sequence[str]] | Corpus,
+    *,
+    languages: Iterable[str] | None,
+    docs: int | None,
+    max_tokens: int | None,
+    seed: int | None,
+    bos: bool | None,
+    allow_overlap: bool,
+) -> HeldOut:
+    """Texts from the back of their order, read as they were for the scores.
+
+    Raises:
+        InputError: fewer than 1 document, unreadable texts.
+        ProvenanceError: texts that were scored.
+    """
+    if docs is not None and docs < 1:
+        raise InputError(f"{docs} documents asked for; at least 1 is needed")
+    scored = heads.provenance
+    seed = int(scored.get("seed", 0)) if seed is None else seed
+    corpus = read_texts(text, languages=languages, seed=seed)
+    used = corpus.back(docs)
+    overlap = check_held_out(used, scored, allow_overlap=allow_overlap)
+    max_tokens = int(scored.get("max_tokens", 2048)) if max_tokens is None else max_tokens
+    if bos is None and "bos" in scored:
+        bos = bool(scored["bos"])
+    documents = tokenize_languages(model, used, max_tokens=max_tokens, bos=bos)
+    return HeldOut(corpus, documents, overlap)
+
+
+def random_heads(removed: HeadSet, controls: int, seed: int) -> list[HeadSet]:
+    """Random head sets with as many heads in each layer; none where that leaves no choice."""
+    rng = np.random.default_rng(seed)
+    drawn = [removed.layer_matched(rng) for _ in range(controls)]
+    if controls and all(count in (0, removed.shape[1]) for count in removed.per_layer()):
+        logger.warning("%s are all heads of their layers, so no random heads stand beside", removed)
+        return []
+    return drawn
+
+
+def losses_before_and_after(
+    before: TransformerBridge,
+    after: TransformerBridge,
+    random: Sequence[HeadSet],
+    documents: Mapping[str, Documents],
+    batch_tokens: int | str,
+) -> dict[str, dict[str, float | None]]:
+    """Language -> loss of the model and of the pruned one, nats per byte, and what random heads do.
+
+    ``before``, ``after``, ``rise`` with ``rise_low`` and ``rise_high``, the ends of its 95%
+    interval (1.96 standard errors; None for one document); with random heads ``control_mean``,
+    ``control_low`` and ``control_high`` (2.5% and 97.5% of the sets) and ``control_p``.
+    """
+    found: dict[str, dict[str, float | None]] = {}
+    steps = (len(random) + 1) * sum(map(len, documents.values()))
+    with tqdm(total=steps, unit="doc", desc="prune") as bar:
+        for language, of in documents.items():
+            conditions = [(some, None) for some in random]
+            on, *off = losses_with_heads_off(before, of, conditions, batch_tokens, bar).T
+            pruned = losses_with_heads_off(after, of, [], batch_tokens, bar)[:, 0]
+            bar.update(len(of))
+            rise, se = map(float, paired_ratio(on, pruned, of.n_bytes))
+            size = of.n_bytes.sum()
+            found[language] = {
+                "before": float(on.sum() / size),
+                "after": float(pruned.sum() / size),
+                "rise": rise,
+                # JSON has no NaN.
+                "rise_low": rise - 1.96 * se if np.isfinite(se) else None,
+                "rise_high": rise + 1.96 * se if np.isfinite(se) else None,
+            }
+            if off:
+                rises = np.array([(losses - on).sum() / size for losses in off])
+                low, high = np.quantile(rises, [0.025, 0.975]).tolist()
+                found[language] |= {
+                    "control_mean": float(rises.mean()),
+                    "control_low": low,
+                    "control_high": high,
+                    "control_p": float(at_least(np.array([rise]), rises[:, None])[0]),
+                }
+    return found

@@ -1,0 +1,247 @@
+"""Replies of a model under gates.
+
+Each prompt is continued token by token, greedily unless a temperature is asked for, with its
+gates on every position of every forward: those of the prompt and those of the reply. Batches hold
+prompts of like length, padded on the left; a reply does not depend on the batch that its prompt
+is in, nor on the cache, but for what rounding in 16 bits does to tokens that are all but equally
+likely. Attention is eager, as TransformerLens runs it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.heads import HeadSet
+from langheads.io.arguments import check_seed
+from langheads.io.errors import InputError, OutOfMemoryError
+from langheads.model import decode, end_tokens, gated, token_budget
+from langheads.model.gates import Mask, check_finite
+from langheads.text import length_batches
+
+# Nearer to 0, logits divided by the temperature leave float32; a user there means greedy.
+_COLDEST, _HOTTEST = 1e-4, 1e4
+logger = logging.getLogger("langheads")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the model said to one prompt.
+
+    Attributes:
+        prompt: as it was given.
+        text: the reply without special tokens; the bytes of a last character that the length
+            limit cut in two are left out.
+        tokens: the tokens of the reply, the end-of-sequence token included.
+        prompt_tokens: what was continued: BOS, prompt, and the chat template's marks.
+        finished: ``eos`` where the model ended the reply itself, ``length`` where the limit did.
+    """
+
+    prompt: str
+    text: str
+    tokens: tuple[int, ...]
+    prompt_tokens: tuple[int, ...]
+    finished: str
+
+
+def generate(
+    model: TransformerBridge,
+    prompts: Sequence[str],
+    *,
+    gates: HeadSet
+    | Mask
+    | Iterable[str | tuple[int, int]]
+    | Float[Tensor, "*prompt layer head"]
+    | None = None,
+    value: float = 0.0,
+    baseline: Float[Tensor, "layer head d_head"] | None = None,
+    max_new_tokens: int = 40,
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_tokens: int | str = "auto",
+    use_cache: bool = True,
+    chat: bool = False,
+    bos: bool | None = None,
+) -> list[Reply]:
+    """Continue prompts, under gates if some are given.
+
+    Other interventions go around the call: ``with shifted(...): generate(...)``. They come first,
+    so a head that is shifted and gated gives m (z + a d).
+
+    Args:
+        model: the model.
+        prompts: texts.
+        gates: heads (a `HeadSet` or names like ``["L3H7"]``), which get `value`; or the gates
+            themselves, ``[layer, head]``, or ``[prompt, layer, head]`` for a gate of its own for
+            every prompt; or a `HeadMask`. None leaves the model alone.
+        value: the gate of the given heads.
+        baseline: what stands in for a head at gate 0, see `langheads.gated`.
+        max_new_tokens: length limit of a reply.
+        temperature: 0 is greedy; from 1e-4 to 1e4, a sample of softmax(logits / temperature).
+        seed: of the samples; prompt n draws from a stream of its own, whatever its batch.
+        batch_tokens: tokens a batch, padding and replies included; ``auto`` is 1,024 on a CPU and
+            16,384 elsewhere. Halved, and told on the log, where memory runs out.
+        use_cache: keep keys and values; the replies are the same without, only slower.
+        chat: put each prompt into the tokenizer's chat template, as a user's turn.
+        bos: prepend BOS; None does what the model's tokenizer does by itself. A chat template
+            has its own.
+
+    Returns:
+        Replies in the order of the prompts. A checkpoint's own sampling settings (repetition
+        penalty, top-p) are not used.
+
+    Raises:
+        InputError: no prompts, an empty one, one too long for the model's context, no chat
+            template where one was asked for, gates of another shape or not finite.
+        InterventionError: see `langheads.gated`.
+        OutOfMemoryError: one prompt alone does not fit.
+
+    Memory: keys and values of a batch.
+
+    Example:
+        >>> from langheads import load, generate
+        >>> reply, = generate(load("demo"), ["- Good morning!"], gates=["L1H8"], max_new_tokens=5)
+        >>> len(reply.tokens) <= 5
+        True
+    """
+    if max_new_tokens < 1 or not (temperature == 0 or _COLDEST <= temperature <= _HOTTEST):
+        raise InputError(
+            f"{max_new_tokens} new tokens at temperature {temperature} asked for; at least 1 "
+            f"token, and a temperature of 0 (greedy) or from {_COLDEST:g} to {_HOTTEST:g}"
+        )
+    seed = check_seed(seed)
+    rows = prompt_tokens(model, prompts, max_new_tokens=max_new_tokens, chat=chat, bos=bos)
+    if isinstance(gates, Mask) and not isinstance(gates, HeadSet):
+        gates = gates.gates()
+    if isinstance(gates, Tensor):
+        check_finite(gates)  # of all prompts, before the first one is continued
+    if isinstance(gates, Tensor) and gates.ndim == 3 and len(gates) != len(prompts):
+        raise InputError(f"gates for {len(gates)} prompts, but {len(prompts)} prompts were given")
+    if not isinstance(gates, Tensor | HeadSet | None):
+        gates = list(gates)  # an iterator would be empty at the second batch
+    lengths = [len(row) + max_new_tokens for row in rows]
+    budget = token_budget(model, batch_tokens)
+    queue = length_batches(lengths, budget)
+    replies: dict[int, Reply] = {}
+    ends = set(end_tokens(model))
+    with tqdm(total=len(rows), unit="prompt", desc="generate") as bar:
+        while queue:
+            indices = queue.pop(0)
+            own = gates[indices] if isinstance(gates, Tensor) and gates.ndim == 3 else gates
+            under = nullcontext() if own is None else gated(model, own, value, baseline=baseline)
+            failed: str | None = None
+            try:
+                with under:
+                    grown = decode(
+                        model,
+                        [rows[i] for i in indices],
+                        max_new_tokens=max_new_tokens,
+                        temperature=temperature,
+                        # Streams of consecutive seeds must not meet: prompts are spread apart.
+                        seeds=[seed * 1_000_003 + i for i in indices],
+                        use_cache=use_cache,
+                    )
+            except Exception as error:
+                if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+                    raise
+                failed = str(error)
+            if failed is not None:
+                # Outside the except block: the traceback holds on to the batch's memory.
+                clear_device_cache(garbage_collection=True)
+                if len(indices) == 1:
+                    raise OutOfMemoryError(
+                        f"out of memory on one prompt of {len(rows[indices[0]])} tokens and "
+                        f"{max_new_tokens} new ones; ask for fewer or use a smaller dtype"
+                    )
+                budget = max(lengths[indices[0]], lengths[indices[0]] * len(indices) // 2)
+                logger.warning("out of memory: going on with %d tokens a batch", budget)
+                left = [i for group in (indices, *queue) for i in group]
+                groups = length_batches([lengths[i] for i in left], budget)
+                queue = [[left[i] for i in group] for group in groups]
+                continue
+            for i, tokens in zip(indices, grown, strict=True):
+                replies[i] = _reply(model.tokenizer, prompts[i], rows[i], tokens, ends)
+            bar.update(len(indices))
+    return [replies[i] for i in range(len(prompts))]
+
+
+def prompt_tokens(
+    model: TransformerBridge,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    chat: bool = False,
+    bos: bool | None = None,
+) -> list[Int[Tensor, " _"]]:
+    """Tokens ``[pos]`` of each prompt; arguments and errors as for `generate`."""
+    tokenizer: Any = model.tokenizer
+    if tokenizer is None:
+        raise InputError("the model has no tokenizer; load it from a folder that has one")
+    if not prompts:
+        raise InputError("no prompts; give at least one")
+    texts = list(prompts)
+    if chat:
+        if not getattr(tokenizer, "chat_template", None):
+            raise InputError(
+                "chat asked for, but the model's tokenizer has no chat template; leave chat off, "
+                "or use an instruction-tuned model"
+            )
+        texts = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+            )
+            for text in texts
+        ]
+    elif bos is None:
+        bos = bool(model.cfg.tokenizer_prepends_bos)
+    if bos and tokenizer.bos_token_id is None:
+        raise InputError("BOS asked for, but the tokenizer has no BOS token; use --no-bos")
+    prefix = [tokenizer.bos_token_id] if bos else []
+    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    rows = [torch.tensor(prefix + ids, dtype=torch.long) for ids in encoded]
+    limit = int(model.cfg.n_ctx or 0)
+    for number, row in enumerate(rows, start=1):
+        if len(row) == 0:
+            raise InputError(f"prompt {number} is empty and no BOS stands before it; give a text")
+        if int(row.max()) >= model.cfg.d_vocab:
+            name = tokenizer.convert_ids_to_tokens(int(row.max()))
+            raise InputError(
+                f"token {name} of prompt {number} has number {int(row.max())}, but the model has "
+                f"{model.cfg.d_vocab} tokens; use --no-bos if its tokenizer has no BOS, or the "
+                "tokenizer of this model"
+            )
+        if limit and len(row) + max_new_tokens > limit:
+            raise InputError(
+                f"prompt {number} has {len(row)} tokens, with {max_new_tokens} new ones more than "
+                f"the model's context of {limit}; shorten it or ask for fewer new tokens"
+            )
+    return rows
+
+
+def _reply(
+    tokenizer: Any,
+    prompt: str,
+    row: Int[Tensor, " pos"],
+    tokens: Int[Tensor, " new"],
+    ends: set[int],
+) -> Reply:
+    ids = tokens.tolist()
+    finished = "eos" if ids[-1] in ends else "length"
+    text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return Reply(
+        prompt=prompt,
+        text=text.rstrip("�") if finished == "length" else text,
+        tokens=tuple(ids),
+        prompt_tokens=tuple(row.tolist()),
+        finished=finished,
+    )

@@ -1,0 +1,212 @@
+"""Proof by ablation: the specificity matrix, with random heads as control.
+
+    D[b, A, B] = (NLL of text in B with the heads of A off - NLL with nothing off) / bytes
+
+in nats per UTF-8 byte, on text that was not used for scoring; b is the baseline that takes the
+place of a head's output: 0, or the head's mean over the reference texts of all languages.
+A's heads carry A if the diagonal D[b, A, A] stands out: against the other languages in its row,
+and against random head sets with as many heads in each layer. The test is in `langheads.stats`;
+a verdict counts only where zero and mean ablation agree.
+
+Perplexity stands beside it, exp(sum of NLL / sum of predicted tokens), but depends on the
+tokenizer and cannot be compared across languages.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.experiments.held_out import check_held_out, losses_with_heads_off
+from langheads.experiments.specificity.summarise import GENERAL, specificity
+from langheads.heads import HeadSet, LanguageHeads
+from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.results import provenance, require_same_model
+from langheads.model import (
+    describe,
+    head_shape,
+    mean_z,
+    tokenize_languages,
+)
+from langheads.text import Corpus, Documents, read_texts
+
+BASELINES = ("zero", "mean")
+logger = logging.getLogger("langheads")
+
+
+def ablate(
+    model: TransformerBridge,
+    heads: LanguageHeads,
+    text: str | Path | Mapping[str, Sequence[str]] | Corpus,
+    *,
+    baseline: str | Iterable[str] = BASELINES,
+    controls: int = 100,
+    languages: Iterable[str] | None = None,
+    docs: int | None = 100,
+    max_tokens: int | None = None,
+    seed: int | None = None,
+    bos: bool | None = None,
+    batch_tokens: int | str = "auto",
+    allow_overlap: bool = False,
+) -> xr.Dataset:
+    """Rise in NLL of every language's text when each language's heads are off.
+
+    Args:
+        model: the model the heads were chosen in.
+        heads: language -> its specific heads; general heads make one more row.
+        text: texts, see `read_texts`; documents come from the back of the seeded order.
+        baseline: ``zero``, ``mean`` or both.
+        controls: random head sets for each distinct number of heads per layer; rows with the same
+            numbers share them. At least 2; 100 or more for a p-value worth quoting.
+        languages: of the text; all by default.
+        docs: documents a language; None for all.
+        max_tokens: documents are cut here; by default where they were for the scores.
+        seed: order of documents and random heads; by default that of the scores.
+        bos: prepend BOS; by default as for the scores.
+        batch_tokens: tokens a batch, padding included.
+        allow_overlap: prove on scored documents all the same; recorded in the result.
+
+    Returns:
+        Dataset over ``baseline, heads_of, text_of`` (and ``control``): ``delta_nats_per_byte``
+        with ``delta_se``, ``control_delta``, ``control_mean``, ``control_se`` (standard error of
+        that mean), ``control_p`` (share of the random sets, the row's own heads left out, that
+        hurt at least as much) of ``n_controls`` such sets, ``perplexity``, ``perplexity_off``,
+        ``nats_per_byte``; per baseline
+        ``diagonal_share``, ``diagonal_p``, ``own_minus_others``, ``own_minus_others_p``; per row
+        ``heads`` and ``n_heads``. A language without specific heads is a row of NaN.
+
+    Raises:
+        ProvenanceError: heads of another model, or documents that the heads were scored on.
+        InputError: no language has specific heads, or an argument out of range.
+
+    Cost: (rows + distinct controls) x baselines forwards of every document, each from the first
+    block that a head is off in.
+    """
+    baselines = [baseline] if isinstance(baseline, str) else list(dict.fromkeys(baseline))
+    if not baselines or not set(baselines) <= set(BASELINES):
+        raise InputError(
+            f"baseline {', '.join(baselines) or 'none'} asked for; allowed are "
+            f"{', '.join(BASELINES)}"
+        )
+    if controls < 2 or (docs is not None and docs < 1):
+        raise InputError(
+            f"{controls} controls and {docs} documents asked for; at least 2 and 1 are needed"
+        )
+    if heads.shape != head_shape(model):
+        raise ProvenanceError(
+            f"the head set is for a model of {heads.shape[0]} layers x {heads.shape[1]} heads, but "
+            f"this one has {head_shape(model)[0]} x {head_shape(model)[1]}"
+        )
+    described = describe(model)
+    if heads.provenance:
+        require_same_model("the head set", described, heads.provenance)
+    seed = int(heads.provenance.get("seed", 0)) if seed is None else seed
+    corpus = read_texts(text, languages=languages, seed=seed)
+    rows = _rows(heads, corpus)
+    proof = corpus.back(docs)
+    overlap = check_held_out(proof, heads.provenance, allow_overlap=allow_overlap)
+    # As the heads were scored, unless asked otherwise.
+    max_tokens = int(heads.provenance.get("max_tokens", 2048)) if max_tokens is None else max_tokens
+    if bos is None and "bos" in heads.provenance:
+        bos = bool(heads.provenance["bos"])
+    documents = tokenize_languages(model, proof, max_tokens=max_tokens, bos=bos)
+    outside = _reference_documents(corpus, proof)
+    reference = _reference(model, outside, documents) if "mean" in baselines else None
+
+    rng = np.random.default_rng(seed)
+    pools = {
+        profile: [row.layer_matched(rng) for _ in range(controls)]
+        for profile, row in {row.per_layer(): row for row in rows.values() if row}.items()
+    }
+    sets = dict.fromkeys([*filter(None, rows.values()), *itertools.chain(*pools.values())])
+    conditions = list(itertools.product(baselines, sets))
+    arguments = [(off, reference if name == "mean" else None) for name, off in conditions]
+    total = len(conditions) * sum(map(len, documents.values()))
+    losses = {}
+    with tqdm(total=total, unit="doc", desc="ablate") as bar:
+        for language, of_language in documents.items():
+            bar.set_postfix_str(language)
+            losses[language] = losses_with_heads_off(
+                model, of_language, arguments, batch_tokens, bar
+            )
+    some = next(iter(documents.values()))
+    return specificity(
+        rows,
+        pools,
+        {language: of_language[:, 0] for language, of_language in losses.items()},
+        {
+            condition: {language: of_language[:, i] for language, of_language in losses.items()}
+            for i, condition in enumerate(conditions, start=1)
+        },
+        documents,
+        baselines,
+        rng,
+        provenance(
+            "ablation",
+            described,
+            corpus,
+            docs=max(map(len, proof.values())),
+            max_tokens=some.max_tokens,
+            bos=some.bos,
+            layers=heads.shape[0],
+            heads=heads.shape[1],
+            controls=controls,
+            overlap=overlap,
+            reference_docs=min(map(len, outside.values())),
+            scored_docs=int(heads.provenance.get("docs", 0)),
+            rule=json.dumps(heads.rule, ensure_ascii=False),
+        ),
+    )
+
+
+def _rows(heads: LanguageHeads, corpus: Corpus) -> dict[str, HeadSet]:
+    """Rows of the matrix: languages of the text that have an entry, then the general heads."""
+    rows = {lang: heads.specific[lang] for lang in corpus.languages if lang in heads.specific}
+    if not rows:
+        raise InputError(
+            f"the head set is for {', '.join(heads.specific)}, the texts are in "
+            f"{', '.join(corpus.languages)}; no language is in both"
+        )
+    if GENERAL in rows:
+        raise InputError(f"a language cannot be named {GENERAL}: that row is the general heads'")
+    if not any(rows.values()):
+        raise InputError(
+            "no language has specific heads, so there is nothing to prove; select with a lower "
+            "--quantile or a higher --general-at"
+        )
+    return rows | ({GENERAL: heads.general} if heads.general else {})
+
+
+def _reference_documents(
+    corpus: Corpus, proof: Mapping[str, Sequence[str]]
+) -> dict[str, Sequence[str]]:
+    """As many documents outside the proof as in it, from the front; else the proof's own."""
+    outside: dict[str, Sequence[str]] = {}
+    for language, used in proof.items():
+        others = corpus.texts[language][: len(corpus.texts[language]) - len(used)][: len(used)]
+        if not others:
+            logger.warning("language %s: mean of z from the proof's own documents", language)
+        outside[language] = others or used
+    return outside
+
+
+def _reference(
+    model: TransformerBridge,
+    texts: Mapping[str, Sequence[str]],
+    documents: Mapping[str, Documents],
+) -> Float[Tensor, "layer head d_head"]:
+    """Mean z over all languages, each with equal weight."""
+    some = next(iter(documents.values()))
+    tokens = tokenize_languages(model, texts, max_tokens=some.max_tokens, bos=some.bos)
+    return torch.stack([mean_z(model, d.tokens) for d in tokens.values()]).mean(dim=0)

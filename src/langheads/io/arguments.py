@@ -1,0 +1,59 @@
+"""Checks of arguments that many public functions share."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from langheads.io.errors import InputError
+
+MAX_SEED = 2**32 - 1
+"""The largest seed: numpy takes no negative one, torch none beyond 64 bits, and netCDF keeps it."""
+MAX_RESAMPLES = 1_000_000
+"""The largest number of resamples: one more digit is no better, and fills the memory."""
+MAX_CONTROLS = 100_000
+"""The largest number of random head sets; all are held in memory before the first is run."""
+_MAX_FLOAT32 = (2 - 2.0**-23) * 2.0**127
+
+
+def check_seed(seed: Any) -> int:
+    """The seed, if it is one that every generator of random numbers takes.
+
+    Raises:
+        InputError: it is not a whole number from 0 to `MAX_SEED`.
+
+    Example:
+        >>> check_seed(7)
+        7
+    """
+    try:
+        found = operator.index(seed)
+    except TypeError:
+        found = -1
+    if not 0 <= found <= MAX_SEED:
+        raise InputError(
+            f"seed {seed!r:.40} asked for; allowed are whole numbers from 0 to {MAX_SEED}"
+        )
+    return found
+
+
+def check_gate(value: float | int, what: str = "the gate") -> float:
+    """The number, if gates, which are float32, can hold it.
+
+    Args:
+        value: a gate, or how many times a shift is added.
+        what: its name in the message.
+
+    Raises:
+        InputError: it is infinite, NaN, or beyond float32.
+
+    Example:
+        >>> check_gate(3)
+        3.0
+    """
+    number = float(value)
+    if not abs(number) <= _MAX_FLOAT32:
+        raise InputError(
+            f"{what} is {number:g}; it must be a finite number that float32 holds, at most 3.4e38"
+        )
+    return number

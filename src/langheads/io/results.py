@@ -1,0 +1,180 @@
+"""Results on disk: xarray Datasets in netCDF with their provenance, written atomically."""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5netcdf
+import numpy as np
+import xarray as xr
+from xarray.backends import H5NetCDFStore
+
+from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.files import atomic_path
+
+if TYPE_CHECKING:
+    # Reading results, as figures do, does not need torch.
+    from langheads.text import Corpus, Documents
+
+_KNOCKED_OUT = ("baseline", "language", "layer", "head")
+# Dimensions that results of a kind have, and variables over all of them that readers need.
+_LAYOUT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "scores": (("language", "layer", "head"), ()),
+    "knockout": (_KNOCKED_OUT, ("delta_nats_per_byte", "delta_nats_per_token")),
+    "knockout-task": (_KNOCKED_OUT, ()),
+    "ablation": (("baseline", "heads_of", "text_of"), ("delta_nats_per_byte",)),
+}
+_PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
+
+
+def provenance(
+    kind: str, model: Mapping[str, str], corpus: Corpus, **settings: Any
+) -> dict[str, Any]:
+    """What a result was made from, flat, in types that netCDF and JSON both hold.
+
+    Args:
+        kind: what the result is (``scores``, ``ablation``).
+        model: see `langheads.model.describe`.
+        corpus: the texts; their hash is stored a language.
+        settings: everything else that fixes the numbers (documents, seed, tokens, ...).
+    """
+    return {
+        "format": 1,
+        "kind": kind,
+        **model,
+        "text": corpus.source,
+        "text_hash": json.dumps(corpus.hashes),
+        "seed": corpus.seed,
+        **{key: int(v) if isinstance(v, bool) else v for key, v in settings.items()},
+        "python": platform.python_version(),
+        **{name.replace("-", "_"): version(name) for name in _PACKAGES},
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def document_counts(documents: Mapping[str, Documents], dim: str) -> dict[str, Any]:
+    """Variables ``docs``, ``skipped``, ``tokens`` (predicted) and ``bytes`` a language.
+
+    Args:
+        documents: language -> its documents.
+        dim: the name of the language dimension.
+    """
+    counts = {
+        "docs": [len(d) for d in documents.values()],
+        "skipped": [d.skipped for d in documents.values()],
+        "tokens": [int(d.n_predicted.sum()) for d in documents.values()],
+        "bytes": [int(d.n_bytes.sum()) for d in documents.values()],
+    }
+    return {
+        name: (dim, np.array(values, dtype=np.int64), {"units": "count"})
+        for name, values in counts.items()
+    }
+
+
+def save(dataset: xr.Dataset, path: str | Path) -> Path:
+    """Write a result as netCDF (HDF5), atomically; returns the path.
+
+    Raises:
+        InputError: the folder cannot be written to, or the disk is full.
+    """
+    # HDF5 crashes the process when a disk is full on closing, so the file is made in memory.
+    content = io.BytesIO()
+    with h5netcdf.File(content, "w") as file:
+        _without_nul(dataset).dump_to_store(H5NetCDFStore(file))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getvalue())
+    return Path(path)
+
+
+def _without_nul(dataset: xr.Dataset) -> xr.Dataset:
+    """Texts with the picture of a NUL for each: HDF5 refuses it, and a model may well say one."""
+    shown = {
+        name: (of.dims, np.vectorize(lambda text: str(text).replace("\0", "\u2400"))(of), of.attrs)
+        for name, of in dataset.variables.items()
+        if of.dtype.kind in "UO" and any("\0" in str(text) for text in of.values.flat)
+    }
+    return dataset.assign(shown)
+
+
+def load_result(path: str | Path, kind: str | None = None) -> xr.Dataset:
+    """Read a result that `save` wrote, wholly into memory.
+
+    Args:
+        path: the file.
+        kind: what it must be (``scores``, ``ablation``), or None for any.
+
+    Raises:
+        InputError: no such file, no netCDF, a result of another kind, or without what its kind
+            has.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no file {path}")
+    try:
+        dataset = xr.load_dataset(path, engine="h5netcdf")
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is not a netCDF result of langheads") from error
+    found = dataset.attrs.get("kind")
+    if found is None or dataset.attrs.get("format") != 1:
+        raise InputError(f"{path} is not a result of langheads (format 1)")
+    if kind is not None and found != kind:
+        raise InputError(f"{path} holds {found}, expected {kind}")
+    _check_layout(path, dataset, str(found))
+    # A file gives numpy's numbers back; what was saved were Python's.
+    dataset.attrs = {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in dataset.attrs.items()
+    }
+    return dataset
+
+
+def _check_layout(path: Path, dataset: xr.Dataset, kind: str) -> None:
+    """Refuse a result that was cut or changed so that its kind's readers would stumble."""
+    dims, variables = _LAYOUT.get(kind, ((), ()))
+    for dim in dims:
+        if not dataset.sizes.get(dim):
+            raise InputError(f"{path} holds {kind}, but nothing along {dim}; make it again")
+    for dim in ("baseline", "language", "heads_of", "text_of"):
+        if dim in dataset.indexes and not dataset.indexes[dim].is_unique:
+            named = ", ".join(map(str, dataset.indexes[dim]))
+            raise InputError(f"{path} names one {dim} twice ({named:.60}); make it again")
+    for name in variables:
+        if name not in dataset or set(dataset[name].dims) != set(dims):
+            raise InputError(f"{path}: {kind} has no {name} over {', '.join(dims)}; make it again")
+    for values in dataset.data_vars.values():
+        if dims and set(dims) <= set(values.dims) and values.dtype.kind not in "fiub":
+            raise InputError(
+                f"{path} holds {kind}, but {values.name} is of {values.dtype}, not numbers"
+            )
+
+
+def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Refuse to combine results of two models.
+
+    Args:
+        what: the thing that is refused, for the message.
+        wanted: provenance of the model at hand.
+        found: provenance stored with the thing.
+
+    Raises:
+        ProvenanceError: another revision, weights or tokenizer; names both.
+    """
+    for key, label in (
+        ("revision", "revision"),
+        ("weight_hash", "weights"),
+        ("tokenizer_hash", "tokenizer"),
+    ):
+        ours, theirs = str(wanted.get(key, "")), str(found.get(key, ""))
+        if ours != theirs:
+            raise ProvenanceError(
+                f"{what} was made with {label} {theirs[:12] or 'unknown'} of model "
+                f"{found.get('model', 'unknown')}, but this is {label} {ours[:12] or 'unknown'} of "
+                f"{wanted.get('model', 'unknown')}; make it again with this model"
+            )

@@ -1,0 +1,195 @@
+"""How languages state a person's occupation: sentences, names and occupations, aligned.
+
+One file a language, ``<language>.jsonl``, a line of JSON each:
+
+    {"fact": "{name.gen} Beruf ist {job}.", "query": "{name.gen} Beruf ist", "answer": " {job}",
+     "space": " "}                      once; the query ends right before the answer
+    {"filler": "Der Markt schließt im Winter früh."}          between the facts, at least one
+    {"name": "Anna", "gender": "f", "gen": "Annas"}    a person; more keys are forms of the name
+    {"job": "Arzt", "f": "Ärztin"}           an occupation; `f` where women are called otherwise
+
+The n-th name and the n-th occupation are the same person and occupation in every file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from langheads.io.errors import InputError
+from langheads.text.readers import _text, json_lines
+
+BUILT_IN = Path(str(resources.files("langheads"))) / "data" / "transfer"
+"""Wordings that come with langheads."""
+_SLOT = re.compile(r"\{(name(?:\.(\w+))?|job)\}")
+_SENTENCES = ("fact", "query", "answer")
+
+
+@dataclass(frozen=True)
+class Wording:
+    """One language's sentences and words.
+
+    Attributes:
+        language: its name.
+        fact: a sentence with ``{name}`` (or ``{name.FORM}``) and ``{job}``.
+        query: the beginning of such a sentence, up to right before the answer.
+        answer: what follows the query, ``" {job}"`` or ``"{job}"``.
+        space: what stands between two sentences.
+        filler: sentences that have nothing to do with it.
+        names: a person each, form -> text; ``name`` is the plain form, ``gender`` m or f.
+        jobs: an occupation each, ``job`` and where it differs ``f``.
+    """
+
+    language: str
+    fact: str
+    query: str
+    answer: str
+    space: str
+    filler: tuple[str, ...]
+    names: tuple[dict[str, str], ...]
+    jobs: tuple[dict[str, str], ...]
+
+    def tell(self, sentence: str, person: int, job: int) -> str:
+        """A sentence (`fact`, `query` or `answer`) about a person and an occupation.
+
+        Example:
+            >>> read_wordings(languages=["de"])["de"].tell("fact", 0, 0)
+            'Annas Beruf ist Ärztin.'
+        """
+        name, words = self.names[person], self.jobs[job]
+        called = words.get("f", words["job"]) if name.get("gender") == "f" else words["job"]
+
+        def show(slot: re.Match[str]) -> str:
+            return called if slot[1] == "job" else name[slot[2] or "name"]
+
+        return _SLOT.sub(show, getattr(self, sentence))
+
+    def record(self) -> tuple[str, ...]:
+        """Everything in it as lines of JSON, for a hash."""
+        first = {key: getattr(self, key) for key in (*_SENTENCES, "space")}
+        rest = ({"filler": line} for line in self.filler)
+        lines = [first, *rest, *self.names, *self.jobs]
+        return tuple(json.dumps(line, ensure_ascii=False, sort_keys=True) for line in lines)
+
+
+def read_wordings(
+    source: str | Path | None = None, *, languages: Iterable[str] | None = None
+) -> dict[str, Wording]:
+    """Read wordings.
+
+    Args:
+        source: a folder of ``<language>.jsonl``, see the top of this file; None for those that
+            come with langheads.
+        languages: which; all by default.
+
+    Raises:
+        InputError: no such folder or language; a line that cannot be used, with file and line; a
+            file without a sentence, a filler, a name or two occupations; files with different
+            numbers of names or occupations.
+
+    Example:
+        >>> sorted(read_wordings())
+        ['ar', 'de', 'en', 'es', 'fr', 'hi', 'ru', 'zh']
+    """
+    folder = BUILT_IN if source is None else Path(source)
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}; templates are a folder of <language>.jsonl")
+    files = {path.stem: path for path in sorted(folder.glob("*.jsonl"))}
+    wanted = list(files) if languages is None else list(dict.fromkeys(languages))
+    missing = [language for language in wanted if language not in files]
+    if missing or not wanted:
+        raise InputError(
+            f"no template for language {', '.join(missing) or 'any'} in {folder}; found "
+            f"{', '.join(files) or 'no <language>.jsonl'}"
+        )
+    found = {language: _wording(files[language], language) for language in wanted}
+    first, *others = found.values()
+    for other in others:
+        for key, label in (("names", "names"), ("jobs", "occupations")):
+            counts = len(getattr(first, key)), len(getattr(other, key))
+            if counts[0] != counts[1]:
+                raise InputError(
+                    f"{files[first.language]} has {counts[0]} {label}, {files[other.language]} has "
+                    f"{counts[1]}; the n-th must mean the same in every file"
+                )
+    return found
+
+
+def _wording(path: Path, language: str) -> Wording:
+    sentences: dict[str, str] = {}
+    filler: list[str] = []
+    # With their lines: which forms a name needs is known when the sentences are.
+    names: dict[str, dict[str, str]] = {}
+    jobs: dict[str, dict[str, str]] = {}
+    for where, given in json_lines(path):
+        record = _record(given, where)
+        if "fact" in record:
+            if sentences:
+                raise InputError(f"{where}: fact, query and answer a second time; give them once")
+            sentences = _sentences(record, where)
+        elif "filler" in record:
+            filler.append(record["filler"])
+        elif "name" in record:
+            if record.get("gender", "m") not in ("m", "f"):
+                raise InputError(f"{where}: gender {record['gender']!r:.20}; allowed are m and f")
+            names[where] = record
+        elif "job" in record:
+            jobs[where] = record
+        else:
+            found = ", ".join(record) or "nothing"
+            raise InputError(f"{where}: expected fact, filler, name or job, found {found:.60}")
+    needed = {"fact": (sentences, 1), "filler": (filler, 1), "name": (names, 1), "job": (jobs, 2)}
+    for what, (given, least) in needed.items():
+        if len(given) < least:
+            raise InputError(f"{path}: {len(given)} lines with {what}, at least {least} needed")
+    forms = {slot[2] or "name" for key in _SENTENCES for slot in _SLOT.finditer(sentences[key])}
+    for where, record in names.items():
+        if absent := sorted(forms - {"name"} - set(record)):
+            raise InputError(
+                f"{where}: name {record['name']} lacks the form {', '.join(absent)}, which the "
+                "sentences use"
+            )
+    for key, records in (("name", names), ("job", jobs)):
+        seen: set[str] = set()
+        for where, record in records.items():
+            if record[key] in seen:
+                raise InputError(f"{where}: {key} {record[key]:.60} a second time")
+            seen.add(record[key])
+    return Wording(
+        language,
+        **sentences,
+        filler=tuple(filler),
+        names=tuple(names.values()),
+        jobs=tuple(jobs.values()),
+    )
+
+
+def _record(record: Any, where: str) -> dict[str, str]:
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: expected a line of keys and texts, found {record!r:.60}")
+    for key, value in record.items():
+        # Chinese puts nothing between two sentences.
+        if not isinstance(value, str) or not (value.strip() or key == "space"):
+            raise InputError(f"{where}: {key} must be a text, found {value!r:.60}")
+        _text(value, where)
+    return record
+
+
+def _sentences(record: dict[str, str], where: str) -> dict[str, str]:
+    if missing := [key for key in _SENTENCES if key not in record]:
+        raise InputError(f"{where}: {', '.join(missing)} missing")
+    needed = {"fact": {"name", "job"}, "query": {"name"}, "answer": {"job"}}
+    for key, slots in needed.items():
+        named = {"job" if slot[1] == "job" else "name" for slot in _SLOT.finditer(record[key])}
+        left = _SLOT.sub("", record[key])
+        if named != slots or "{" in left or "}" in left:
+            wanted = " and ".join(f"{{{slot}}}" for slot in sorted(slots, reverse=True))
+            raise InputError(
+                f"{where}: {key} {record[key]!r:.60} must have {wanted} and no other braces"
+            )
+    return {key: record[key] for key in _SENTENCES} | {"space": record.get("space", " ")}
