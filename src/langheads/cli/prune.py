@@ -69,7 +69,7 @@ def prune(
         bos=bos,
         batch_tokens=budget(batch_tokens),
         allow_overlap=allow_overlap,
-    )
+    ).account
     for key in ("cut", "zeroed"):
         typer.echo(f"{key}: {len(account[key])} {' '.join(account[key])}".rstrip(), err=True)
     typer.echo(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from langheads.experiments.pruning.account import Pruning
 from langheads.view.answers import masks, qa_changes
 from langheads.view.contents import RunFolder
 from langheads.view.drawn import effects
@@ -12,7 +13,7 @@ from langheads.view.lens import logit_lens
 from langheads.view.looks import transfer_attention
 from langheads.view.offtarget import off_target_bars
 from langheads.view.offtarget_marks import off_target_guards, off_target_rates, rates_of
-from langheads.view.pruned import Pruning, pruned_losses
+from langheads.view.pruned import pruned_losses
 from langheads.view.sections import Picture
 from langheads.view.style import names
 from langheads.view.switching import switch_rate_bars

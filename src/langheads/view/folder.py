@@ -39,7 +39,7 @@ _JSON = {
     "attention": ("langheads.view.patterns", "AttentionData"),
     "head-classes": ("langheads.heads.classes", "HeadClasses"),
     "head-mask": ("langheads.heads.mask", "HeadMask"),
-    "pruned": ("langheads.view.pruned", "Pruning"),
+    "pruned": ("langheads.experiments.pruning.account", "Pruning"),
     "replies": ("langheads.view.generated", "Generated"),
 }
 

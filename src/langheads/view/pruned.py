@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import plotly.graph_objects as go
 
+from langheads.experiments.pruning.account import Pruning
 from langheads.io.errors import InputError
-from langheads.io.files import read_json
 from langheads.view.style import (
     CLEAR,
     COLOURWAY,
@@ -22,57 +19,7 @@ from langheads.view.style import (
     with_room,
 )
 
-_ENDS = ("rise_low", "rise_high", "control_mean", "control_low", "control_high", "control_p")
 _RANDOM = COLOURWAY[6]
-
-
-@dataclass(frozen=True)
-class Pruning:
-    """What ``pruned.json`` beside a pruned model says.
-
-    Attributes:
-        dropped: languages, or ``general``, whose heads were removed.
-        losses: language -> ``before``, ``after``, ``rise`` in nats per byte, the ends of the
-            rise's interval and what random heads do; NaN where the file has no such number. Empty
-            where nothing was measured.
-        controls: random head sets behind these.
-        account: the whole file.
-    """
-
-    dropped: tuple[str, ...]
-    losses: Mapping[str, Mapping[str, float]]
-    controls: int
-    account: Mapping[str, Any]
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """That of the pruning; the head set's own is in its file."""
-        return {k: v for k, v in self.account.get("provenance", {}).items() if k != "heads"}
-
-    @classmethod
-    def load(cls, path: str | Path) -> Pruning:
-        """Read what `prune` wrote.
-
-        Raises:
-            InputError: no such file, or not one of ``prune``.
-        """
-        account = read_json(path)
-        if not isinstance(account, dict) or account.get("kind") != "pruned":
-            raise InputError(f"{path} is not an account of prune")
-        try:
-            losses = {
-                str(language): {name: float(of[name]) for name in ("before", "after", "rise")}
-                | {name: _number(of.get(name)) for name in _ENDS}
-                for language, of in account.get("nats_per_byte", {}).items()
-            }
-            return cls(
-                tuple(map(str, account["dropped"])),
-                losses,
-                int(account.get("controls", 0)),
-                dict(account, provenance=dict(account.get("provenance", {}))),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path} is broken: {error!r}") from error
 
 
 def pruned_losses(pruning: Pruning) -> go.Figure:
@@ -105,7 +52,7 @@ def pruned_losses(pruning: Pruning) -> go.Figure:
             _points(
                 [(one["control_mean"], one["control_low"], one["control_high"]) for one in of],
                 [i + apart for i in range(len(of))],
-                f"{pruning.controls} random head sets: mean, 2.5 to 97.5 percentile",
+                f"{pruning.n_controls} random head sets: mean, 2.5 to 97.5 percentile",
                 _RANDOM,
                 "circle-open",
                 [_said(name, losses[name]) for name in languages],
@@ -203,7 +150,3 @@ def _said(language: str, of: Mapping[str, float]) -> str:
     if math.isfinite(of["control_p"]):
         text += f", p = {of['control_p']:.2g}"
     return text
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)

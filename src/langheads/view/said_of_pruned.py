@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from langheads.experiments.pruning.account import Pruning
 from langheads.view.cells import between, decimal
 from langheads.view.contents import RunFolder
-from langheads.view.pruned import Pruning
 from langheads.view.words import NONE, Table, count, isolated
 
 
@@ -30,9 +30,9 @@ def pruned_tables(pruning: Pruning, run: RunFolder) -> list[Table]:
         caption = "Loss before and after, in nats per byte."
         if with_random:
             caption += (
-                f" Random heads: the mean rise of {pruning.controls} sets, as many heads in each "
+                f" Random heads: the mean rise of {pruning.n_controls} sets, as many heads in each "
                 "layer. p = (1 + sets under which the loss rises at least as much) / (1 + sets), "
-                f"so no less than {decimal(1 / (1 + pruning.controls))}."
+                f"so no less than {decimal(1 / (1 + pruning.n_controls))}."
             )
         tables.append(Table(caption, header, rows))
     return [*tables, Table("What was removed.", ["what", "value"], _removed(pruning))]

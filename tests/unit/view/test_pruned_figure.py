@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from langheads.experiments.pruning.account import Pruning
 from langheads.io.errors import InputError, ProvenanceError
 from langheads.io.results import save
 from langheads.view import pruned_losses, report
 from langheads.view.contents import RunFolder
 from langheads.view.folder import read_run
 from langheads.view.kinds import KINDS
-from langheads.view.pruned import Pruning
 from tests.unit.view.made_up_replies import make_pruned
 from tests.unit.view.made_up_results import make_knockout
 from tests.unit.view.test_report import Page

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.experiments.pruning.account import Pruning
 from langheads.experiments.pruning.losses import (
     held_out,
     losses_before_and_after,
@@ -50,7 +51,7 @@ def prune(
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
     allow_overlap: bool = False,
-) -> dict[str, Any]:
+) -> Pruning:
     """Save a model without some languages' heads, as configuration, safetensors and tokenizer.
 
     The saved model gives the logits that `model` gives with these heads at gate 0; this is checked
@@ -77,14 +78,12 @@ def prune(
         allow_overlap: measure on scored documents all the same; recorded.
 
     Returns:
-        What ``pruned.json`` beside the weights says: ``removed`` heads, of which ``cut`` and
-        ``zeroed``; ``kept`` old numbers of each layer's heads where some were cut;
-        ``parameters_zeroed``,
-        ``parameters_saved`` and ``bytes_saved`` (0 where nothing was cut); with texts,
-        ``nats_per_byte`` of every language ``before`` and ``after``, its ``rise`` with interval,
-        and what random heads do, see `experiments.pruning.losses`, and how many
-        ``controls``;
-        ``provenance``.
+        Its `account`, saved as ``pruned.json`` beside the weights, has ``removed`` heads, of which
+        ``cut`` and ``zeroed``; ``kept`` old numbers of each layer's heads where some were cut;
+        ``parameters_zeroed``, ``parameters_saved`` and ``bytes_saved`` (0 where nothing was cut);
+        with texts, ``nats_per_byte`` of every language ``before`` and ``after``, its ``rise`` with
+        interval, and what random heads do, see `experiments.pruning.losses`, and how many
+        ``controls``; ``provenance``.
 
     Raises:
         InputError: a language that is not in the file or has no heads, all heads of the model, a
@@ -97,8 +96,8 @@ def prune(
     Cost: with texts, 2 + controls forwards of every document.
 
     Example:
-        >>> account = prune(model, heads, drop=["zh"], out="without-zh")  # doctest: +SKIP
-        >>> account["bytes_saved"]                                       # doctest: +SKIP
+        >>> pruning = prune(model, heads, drop=["zh"], out="without-zh")  # doctest: +SKIP
+        >>> pruning.account["bytes_saved"]                               # doctest: +SKIP
         0
     """
     out = Path(out)
@@ -161,8 +160,9 @@ def prune(
             "rule": heads.rule,
             **({} if texts is None else {"overlap": texts.overlap}),
         }
-        (folder / ACCOUNT).write_text(json.dumps(account, ensure_ascii=False, indent=1), "utf-8")
-    return account
+        found = Pruning.of(account)
+        found.save(folder / ACCOUNT)
+    return found
 
 
 def _removals(pruned: Pruned, removed: HeadSet) -> dict[str, Any]:
