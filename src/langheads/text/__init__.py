@@ -10,7 +10,11 @@ from langheads.text.confusion import (
     word_list,
 )
 from langheads.text.corpus import Corpus, reaches_into, read_texts
-from langheads.text.degeneration import prompt_copy_share, repetition_share
+from langheads.text.degeneration import (
+    degeneration_checks,
+    prompt_copy_share,
+    repetition_share,
+)
 from langheads.text.documents import Documents, length_batches, pad_right, tokenize
 from langheads.text.identify import Detector, detector
 from langheads.text.questions import QA_TEMPLATE, Question, Questions, read_questions
@@ -24,6 +28,7 @@ __all__ = [
     "Question",
     "Questions",
     "Rules",
+    "degeneration_checks",
     "detector",
     "language_confusion",
     "length_batches",

@@ -1,4 +1,4 @@
-"""What a reply is worth: its language, and the guards that tell a switch from a collapse."""
+"""What a reply is worth: its language, and checks that tell a switch from degeneration."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from langheads.text import (
     Detector,
     Documents,
     Rules,
+    degeneration_checks,
     language_confusion,
-    prompt_copy_share,
-    repetition_share,
     right_language,
 )
 
@@ -56,7 +55,7 @@ def judge_replies(
     *,
     sure: float = 0.3,
 ) -> list[Judgement]:
-    """Language and guards of each reply.
+    """Language and degeneration checks of each reply.
 
     Args:
         model: gives the end-of-sequence tokens, which do not count.
@@ -81,9 +80,7 @@ def judge_replies(
                 right=None
                 if language is None
                 else right_language(reply.text, language, detect, sure),
-                repetition=repetition_share(tokens),
-                prompt_copy=prompt_copy_share(tokens, reply.prompt_tokens),
-                empty=not reply.text.strip(),
+                **degeneration_checks(reply.text, tokens, reply.prompt_tokens),
             )
         )
     return judged
@@ -123,9 +120,9 @@ def reply_nll(
     """NLL of each reply given its prompt, in nats per token, its end-of-sequence token included.
 
     - sum of log p(token | prompt and reply before it) / tokens of the reply, by the model as it is
-    when this is called. Two guards come of it: replies made under gates, judged by the model
-    without them (is it still language, to that model?), and replies of the untouched model, judged
-    under the gates (what do the gates cost?).
+    when this is called. Two degeneration checks come of it: replies made under gates, judged by
+    the model without them (is it still language, to that model?), and replies of the untouched
+    model, judged under the gates (what do the gates cost?).
 
     Args:
         model: the model, under gates or not.

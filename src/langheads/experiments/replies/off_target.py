@@ -19,12 +19,13 @@ them they would hurt, and the rivals would look better than they are. Only where
 enough others some of these come in, L's own last; the rivals of many languages can be most of a
 layer. Sets differ from each other and from what they stand for.
 
-Measured: share of replies in L, LPR, WPR, LCPR, and the guards that tell a reply that came back
-from one that fell apart. Random sets are drawn several times; how intervals are made of them is
-said in `langheads.experiments.replies.off_target_summary`.
+Measured: share of replies in L, LPR, WPR, LCPR, and the degeneration checks that tell a reply that
+came back from one that fell apart. Random sets are drawn several times; how intervals are made of
+them is said in `langheads.experiments.replies.off_target_summary`.
 
 Source: LAHIS, arXiv 2511.07498, section 5 (English heads off, XL-Sum). Departures: the paper takes
-1% of all heads; here the head set decides. It reports BERTScore; here guards stand for quality.
+1% of all heads; here the head set decides. It reports BERTScore; here degeneration checks
+stand for quality.
 """
 
 from __future__ import annotations

@@ -20,18 +20,12 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
+from langheads.io.measures import TEXT_CHECKS, units
 from langheads.stats import bootstrap_interval
 from langheads.text import Rules
 from langheads.text.confusion import Judged, counts, pass_rates, passes
 
-PER_PROMPT = {
-    "right": "share of prompts",
-    "suspect": "share of prompts",
-    "repetition": "share of 4-grams",
-    "prompt_copy": "share of 4-grams",
-    "empty": "share of prompts",
-    "nll": "nats per token",
-}
+PER_PROMPT = units(["right", "suspect", *TEXT_CHECKS, "nll"], of="prompts")
 RATES = ("lpr", "wpr", "lcpr")
 _PAIRED = {"delta_right": "right", "delta_nll": "nll"}
 _LEVEL = 0.95
@@ -68,7 +62,7 @@ def summary(
     for name, of in _PAIRED.items():
         shown[name] = each[of] - each[of][:, :1], PER_PROMPT[of]
     for name, (values, unit) in shown.items():
-        units = {"units": unit}
+        with_unit = {"units": unit}
         mean, low, high = (np.full(values.shape[:2], np.nan) for _ in range(3))
         for row, asked in enumerate(prompts.values()):
             own = values[row, :, : len(asked)]
@@ -79,7 +73,7 @@ def summary(
                     own[there].T, resamples=resamples, seed=attrs["seed"]
                 )
         for suffix, found in (("", mean), ("_low", low), ("_high", high)):
-            variables[f"{name}{suffix}"] = (table, found, units)
+            variables[f"{name}{suffix}"] = (table, found, with_unit)
     rates = np.full((len(RATES), 3, *n_heads.shape), np.nan)
     for (row, column), runs in judged.items():
         rates[:, :, row, column] = rates_with_intervals(

@@ -1,4 +1,4 @@
-"""Many replies in few numbers: shares, pass rates, guards; what changed; and over random heads."""
+"""Many replies in few numbers: shares, pass rates, checks; what changed; and over random heads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Answered(NamedTuple):
 
     Attributes:
         replies: what was written.
-        judged: language and guards of each.
+        judged: language and degeneration checks of each.
         nll: of each by the untouched model, nats per token.
     """
 

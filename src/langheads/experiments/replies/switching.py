@@ -5,12 +5,12 @@ For each head h alone at gate 0, greedy replies to the same prompts:
     switch rate[h] = share of prompts whose reply was in the wanted language with nothing off, and
                      is not with h off
 
-A reply that fell apart is not in the wanted language either, so every head has its guards beside
-its rate, and `sound` says which rates may be read as a change of language: what the head's
-absence costs on the untouched model's own replies, repetition, and empty replies all stay within
-limits. The limit of 1 nat is that of the public study of single heads (GPT-2, Qwen2.5, Gemma-3,
-Llama-3.2); the others are ours. The control of a head is every other one; where only some are
-tried, as many others of the same layers, drawn at random, are tried with them.
+A reply that fell apart is not in the wanted language either, so every head has its degeneration
+checks beside its rate, and `sound` says which rates may be read as a change of language: what the
+head's absence costs on the untouched model's own replies, repetition, and empty replies all stay
+within limits. The limit of 1 nat is that of the public study of single heads (GPT-2, Qwen2.5,
+Gemma-3, Llama-3.2); the others are ours. The control of a head is every other one; where only some
+are tried, as many others of the same layers, drawn at random, are tried with them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from langheads.experiments.replies.judge import judge_replies, reply_nll, requir
 from langheads.heads import Head, HeadSet
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
+from langheads.io.measures import TEXT_CHECKS, units
 from langheads.io.results import provenance
 from langheads.model import describe, gated, head_shape
 from langheads.text import Corpus, Detector, switch_rate
@@ -39,16 +40,9 @@ from langheads.text.identify import warn_if_always_sure
 _ROWS = 4096
 _TRIED = "1 asked for, 0 drawn beside, -1 not tried"
 _SOUND = "1 within the limits, 0 not, -1 not tried"
-_MEASURES = {
-    "switch_rate": "share of prompts",
-    "gain_rate": "share of prompts",
-    "right": "share of prompts",
-    "repetition": "share of 4-grams",
-    "prompt_copy": "share of 4-grams",
-    "empty": "share of prompts",
-    "delta_nll": "nats per token",
-    "cost": "nats per token",
-}
+_MEASURES = units(
+    ["switch_rate", "gain_rate", "right", *TEXT_CHECKS, "delta_nll", "cost"], of="prompts"
+)
 
 
 def switch_rates(
