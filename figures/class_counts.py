@@ -10,7 +10,7 @@ import _common
 import plotly.graph_objects as go
 
 from langheads.heads.classes import HeadClasses
-from langheads.view.style import COLOURWAY, literal
+from langheads.view.figures.style import COLOURWAY, literal
 
 verb = "langheads classify knockout.nc --languages A,B --out classes.json"
 classes = _common.loaded(HeadClasses, "classes.json", verb)

@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from langheads.view.style import COLOURWAY, label_width, literal, names, tick_labels
+from langheads.view.figures.style import COLOURWAY, label_width, literal, names, tick_labels
 
 verb = "langheads ablate MODEL --heads heads.json --text TEXT --out ablation.nc"
 proof = _common.result("ablation.nc", "ablation", verb)

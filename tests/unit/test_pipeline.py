@@ -12,7 +12,7 @@ from langheads.demo import grammar
 from langheads.heads import Head
 from langheads.io.errors import InputError, InterventionError
 from langheads.model import DEMO
-from langheads.view.patterns import AttentionData
+from langheads.view.attention.patterns import AttentionData
 
 SMALL = {"docs": 4, "seed": 2, "max_tokens": 60, "languages": ["zh", "en"]}
 CHOICE = {"quantile": 0.7, "general_at": 3, "share": 0.2}

@@ -9,7 +9,7 @@ from typing import Any
 import xarray as xr
 
 from langheads.heads import LanguageHeads
-from langheads.view.figures import Planted
+from langheads.view.figures.scores import Planted
 
 
 @dataclass

@@ -8,15 +8,19 @@ import xarray as xr
 
 from langheads.heads import LanguageHeads
 from langheads.heads.classes import HeadClasses
-from langheads.view.classes import head_classes
-from langheads.view.comparison import deletion_curves, score_against_knockout, score_benchmark
 from langheads.view.contents import RunFolder
-from langheads.view.effects import effect_map, mapped
-from langheads.view.figures import head_map, layer_profile, scored_methods
-from langheads.view.matrix import specificity_matrix
-from langheads.view.overlap import language_overlap
+from langheads.view.figures.benchmark import (
+    deletion_curves,
+    score_against_knockout,
+    score_benchmark,
+)
+from langheads.view.figures.classes import head_classes
+from langheads.view.figures.effects import effect_map, mapped
+from langheads.view.figures.overlap import language_overlap
+from langheads.view.figures.scores import head_map, layer_profile, scored_methods
+from langheads.view.figures.specificity import specificity_matrix
+from langheads.view.figures.style import LEVEL, METHODS, names
 from langheads.view.sections import Picture
-from langheads.view.style import LEVEL, METHODS, names
 
 _MAP = (
     "How to read it: each square is one head, layers from bottom to top; the same colour is the "

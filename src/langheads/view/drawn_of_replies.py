@@ -6,18 +6,18 @@ import numpy as np
 import xarray as xr
 
 from langheads.experiments.pruning.account import Pruning
-from langheads.view.answers import masks, qa_changes
 from langheads.view.contents import RunFolder
 from langheads.view.drawn import effects
-from langheads.view.lens import logit_lens
-from langheads.view.looks import transfer_attention
-from langheads.view.offtarget import off_target_bars
-from langheads.view.offtarget_marks import off_target_guards, off_target_rates, rates_of
-from langheads.view.pruned import pruned_losses
+from langheads.view.figures.answers import masks, qa_changes
+from langheads.view.figures.lens import logit_lens
+from langheads.view.figures.off_target import off_target_bars
+from langheads.view.figures.off_target_marks import off_target_guards, off_target_rates, rates_of
+from langheads.view.figures.pruning import pruned_losses
+from langheads.view.figures.style import names
+from langheads.view.figures.switching import switch_rate_bars
+from langheads.view.figures.transfer import transfer_matrix, transfer_sweep
+from langheads.view.figures.transfer_attention import transfer_attention
 from langheads.view.sections import Picture
-from langheads.view.style import names
-from langheads.view.switching import switch_rate_bars
-from langheads.view.transfer import transfer_matrix, transfer_sweep
 
 
 def offtarget(result: xr.Dataset, run: RunFolder) -> list[Picture]:

@@ -10,10 +10,10 @@ from langheads.io.errors import InputError
 from langheads.io.files import read_json
 from langheads.io.results import load_result, require_same_model
 from langheads.view.contents import RunFolder
-from langheads.view.figures import Planted
+from langheads.view.figures.scores import Planted
+from langheads.view.figures.style import check_kind
 from langheads.view.generated import is_generated
 from langheads.view.kinds import KINDS
-from langheads.view.style import check_kind
 
 # Files that are what their name says, or the folder is refused; in this order on the page.
 _NAMED = {
@@ -36,7 +36,7 @@ _NAMED = {
 # before there is one.
 _JSON = {
     "heads": ("langheads.heads", "LanguageHeads"),
-    "attention": ("langheads.view.patterns", "AttentionData"),
+    "attention": ("langheads.view.attention.patterns", "AttentionData"),
     "head-classes": ("langheads.heads.classes", "HeadClasses"),
     "head-mask": ("langheads.heads.mask", "HeadMask"),
     "pruned": ("langheads.experiments.pruning.account", "Pruning"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from langheads.view.style import LEVEL, names
+from langheads.view.figures.style import LEVEL, names
 from langheads.view.words import NONE, Table, count, isolated, number, own_and_other
 
 # Fewer random head sets than this describe chance badly (the method asks for 100).

@@ -24,8 +24,8 @@ from langheads.view import (
     words,
 )
 from langheads.view.contents import RunFolder
+from langheads.view.figures.style import names
 from langheads.view.sections import Picture
-from langheads.view.style import names
 from langheads.view.words import Table
 
 
@@ -245,7 +245,7 @@ KINDS: dict[str, Kind] = {
             "Does not show: that it helps on other questions; that is for an evaluation to say.",
         ),
         pictures=_from(
-            "softmask",
+            "figures.mask",
             {
                 "mask_training": "How to read it: left the loss as gates are learned, right the "
                 "gates; a gate of 1 leaves a head as it was.",

@@ -22,13 +22,13 @@ from plotly.offline import get_plotlyjs
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.files import write_text_atomically
 from langheads.view import judge, origins, words
-from langheads.view.attention_page import attention_json, attention_scripts
+from langheads.view.attention.page import attention_json, attention_scripts
 from langheads.view.contents import RunFolder
 from langheads.view.embed import csp_hash, resource, script_json
+from langheads.view.figures.style import DARK, LIGHT
 from langheads.view.folder import read_run
 from langheads.view.kinds import KINDS
 from langheads.view.sections import Section
-from langheads.view.style import DARK, LIGHT
 
 _LIMITS = (
     "A gradient score says how much the loss answers to a small change of one head. It is a reason "

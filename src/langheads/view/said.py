@@ -11,9 +11,9 @@ from langheads.heads import Head
 from langheads.heads.classes import HeadClasses
 from langheads.view.cells import decimal, mean
 from langheads.view.contents import RunFolder
-from langheads.view.effects import mapped
-from langheads.view.figures import scored_methods
-from langheads.view.style import METHODS, names
+from langheads.view.figures.effects import mapped
+from langheads.view.figures.scores import scored_methods
+from langheads.view.figures.style import METHODS, names
 from langheads.view.words import NONE, Table, isolated
 
 _TOP = 5

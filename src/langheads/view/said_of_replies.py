@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from langheads.view.answers import LABELS, UNTOUCHED, is_random, masks
 from langheads.view.cells import between, decimal, mean, with_interval
 from langheads.view.collapse import LIMITS_IN_WORDS, fallen
 from langheads.view.contents import RunFolder
-from langheads.view.offtarget import in_order
-from langheads.view.style import names
-from langheads.view.switching import highest, share_interval
+from langheads.view.figures.answers import LABELS, UNTOUCHED, is_random, masks
+from langheads.view.figures.off_target import in_order
+from langheads.view.figures.style import names
+from langheads.view.figures.switching import highest, share_interval
 from langheads.view.words import NONE, Table, isolated
 
 _TOP = 5

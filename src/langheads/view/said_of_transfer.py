@@ -8,7 +8,7 @@ import xarray as xr
 from langheads.view.cells import between, decimal, mean
 from langheads.view.collapse import fallen
 from langheads.view.contents import RunFolder
-from langheads.view.style import names
+from langheads.view.figures.style import names
 from langheads.view.words import Table, isolated
 
 _GUARDS = {

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from langheads.view.attention.patterns import AttentionData
 from langheads.view.judge import Verdict
-from langheads.view.patterns import AttentionData
 from langheads.view.words import Table
 
 

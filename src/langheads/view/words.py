@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from langheads.heads import HeadSet, LanguageHeads
-from langheads.view.figures import Planted, scored_methods
-from langheads.view.style import names
+from langheads.view.figures.scores import Planted, scored_methods
+from langheads.view.figures.style import names
 
 # The row of a specificity matrix that belongs to no language.
 GENERAL = "general"

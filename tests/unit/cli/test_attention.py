@@ -8,7 +8,7 @@ import pytest
 import langheads
 from langheads import cli
 from langheads.heads import HeadSet, LanguageHeads
-from langheads.view.patterns import AttentionData
+from langheads.view.attention.patterns import AttentionData
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ import langheads
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, ProvenanceError
 from langheads.view import report, show_attention
-from langheads.view.attention import AttentionView
-from langheads.view.attention_page import BYTES_A_CELL
-from langheads.view.patterns import (
+from langheads.view.attention.page import BYTES_A_CELL
+from langheads.view.attention.patterns import (
     AttentionData,
     AttentionPatterns,
     ShownHead,
@@ -23,6 +22,7 @@ from langheads.view.patterns import (
     encode,
     pool,
 )
+from langheads.view.attention.show import AttentionView
 from tests.unit.view.made_up_run import PROVENANCE, write_run
 
 HOSTILE = "</script><script>document.title='owned'</script>"
@@ -206,7 +206,7 @@ def test_words_and_what_is_cut(demo):
 def test_too_large_a_view_is_joined_to_words_or_refused(demo, monkeypatch, caplog):
     text = "The cat sleeps on the warm stone in the sun."
     size = show_attention(demo, text, ["L1H3"], provenance=False).data.cells
-    monkeypatch.setattr("langheads.view.attention.MOST_BYTES", size)
+    monkeypatch.setattr("langheads.view.attention.show.MOST_BYTES", size)
     with caplog.at_level(logging.WARNING, "langheads"):
         data = show_attention(demo, text, ["L1H3"], provenance=False).data
     assert " warm" in data.contexts[0].tokens
@@ -220,7 +220,7 @@ def test_where_words_join_nothing_the_last_that_fit_are_shown(demo, monkeypatch,
     text = "我们在桥边见面" * 60
     whole = show_attention(demo, text, ["L1H3"], gates=["L0H0"], provenance=False).data
     units = len(whole.contexts[0].tokens)
-    monkeypatch.setattr("langheads.view.attention.MOST_BYTES", whole.cells * BYTES_A_CELL // 4)
+    monkeypatch.setattr("langheads.view.attention.show.MOST_BYTES", whole.cells * BYTES_A_CELL // 4)
     with caplog.at_level(logging.WARNING, "langheads"):
         data = show_attention(demo, text, ["L1H3"], gates=["L0H0"], provenance=False).data
     assert "units are shown, to keep the page below 5 MB" in caplog.text

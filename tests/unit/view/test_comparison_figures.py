@@ -6,9 +6,13 @@ import pytest
 import xarray as xr
 
 from langheads.io.errors import InputError
-from langheads.view.comparison import deletion_curves, score_against_knockout, score_benchmark
-from langheads.view.offtarget_marks import off_target_guards, off_target_rates
-from langheads.view.style import DARK, LIGHT
+from langheads.view.figures.benchmark import (
+    deletion_curves,
+    score_against_knockout,
+    score_benchmark,
+)
+from langheads.view.figures.off_target_marks import off_target_guards, off_target_rates
+from langheads.view.figures.style import DARK, LIGHT
 from tests.unit.view.made_up_results import make_offtarget
 
 LANGUAGES = ["en", "zh", "<b>x</b>"]

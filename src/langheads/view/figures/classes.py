@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from langheads.heads import HeadSet
 from langheads.heads.classes import HeadClasses
-from langheads.view.style import CLEAR, COLOURWAY, LIGHT, literal
+from langheads.view.figures.style import CLEAR, COLOURWAY, LIGHT, literal
 
 # Colour and shape both tell the class; the many other heads are small, open and grey.
 _MARKERS = (

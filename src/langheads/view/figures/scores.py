@@ -16,8 +16,8 @@ from plotly.subplots import make_subplots
 
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, ProvenanceError
-from langheads.view.panels import head_panels
-from langheads.view.style import (
+from langheads.view.figures.head_panels import head_panels
+from langheads.view.figures.style import (
     LIGHT,
     METHODS,
     check_kind,

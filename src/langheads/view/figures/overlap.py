@@ -13,7 +13,15 @@ from scipy.spatial.distance import squareform
 from langheads import stats
 from langheads.heads import Head
 from langheads.io.errors import InputError
-from langheads.view.style import LIGHT, METHODS, label_width, literal, names, tick_labels, with_room
+from langheads.view.figures.style import (
+    LIGHT,
+    METHODS,
+    label_width,
+    literal,
+    names,
+    tick_labels,
+    with_room,
+)
 
 _KNOCKOUT = "delta_nats_per_byte"
 

@@ -16,8 +16,8 @@ import jinja2
 from markupsafe import Markup
 
 from langheads.io.errors import InputError
+from langheads.view.attention.patterns import AttentionData, AttentionPatterns
 from langheads.view.embed import csp_hash, resource, script_json
-from langheads.view.patterns import AttentionData, AttentionPatterns
 
 # A view stays below this in bytes of page, of which a stored value takes 4/3 in base64.
 MOST_BYTES = 4_800_000

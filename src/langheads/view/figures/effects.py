@@ -8,8 +8,8 @@ import xarray as xr
 
 from langheads.heads import LanguageHeads
 from langheads.io.errors import InputError
-from langheads.view.panels import head_panels
-from langheads.view.style import check_kind, literal, names
+from langheads.view.figures.head_panels import head_panels
+from langheads.view.figures.style import check_kind, literal, names
 
 TITLES = {
     "knockout": {

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from langheads.heads import Head
 from langheads.heads.mask import HeadMask
 from langheads.io.errors import InputError
-from langheads.view.style import CLEAR, COLOURWAY, LIGHT, literal
+from langheads.view.figures.style import CLEAR, COLOURWAY, LIGHT, literal
 
 # Every head has a row of its own up to here; above, rows are thinner and only some are named.
 _ROWS = 48

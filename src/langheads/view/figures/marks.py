@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import plotly.graph_objects as go
 
 from langheads.heads import Head
-from langheads.view.style import literal
+from langheads.view.figures.style import literal
 
 
 def roles(

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from scipy.stats import binomtest
 
 from langheads.heads import Head
-from langheads.view.style import (
+from langheads.view.figures.style import (
     CLEAR,
     COLOURWAY,
     LIGHT,

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from langheads.experiments.pruning.account import Pruning
 from langheads.io.errors import InputError
-from langheads.view.style import (
+from langheads.view.figures.style import (
     CLEAR,
     COLOURWAY,
     LIGHT,

@@ -22,9 +22,15 @@ import xarray as xr
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError
 from langheads.io.files import write_text_atomically
-from langheads.view.attention_page import BYTES_A_CELL, MOST_BYTES, attention_page
-from langheads.view.choice import Heads, choose, score_name, values
-from langheads.view.patterns import AttentionData, AttentionPatterns, ShownHead, Span, pool
+from langheads.view.attention.choice import Heads, choose, score_name, values
+from langheads.view.attention.page import BYTES_A_CELL, MOST_BYTES, attention_page
+from langheads.view.attention.patterns import (
+    AttentionData,
+    AttentionPatterns,
+    ShownHead,
+    Span,
+    pool,
+)
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

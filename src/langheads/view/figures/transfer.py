@@ -11,7 +11,7 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from langheads.io.errors import InputError
-from langheads.view.style import (
+from langheads.view.figures.style import (
     CLEAR,
     COLOURWAY,
     LEVEL,

@@ -11,8 +11,16 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 
 from langheads.heads import HeadSet, LanguageHeads
-from langheads.view.marks import add_legend_entry, add_marks, roles
-from langheads.view.style import LIGHT, literal, reach, spacing, tick_labels, tick_step, with_room
+from langheads.view.figures.marks import add_legend_entry, add_marks, roles
+from langheads.view.figures.style import (
+    LIGHT,
+    literal,
+    reach,
+    spacing,
+    tick_labels,
+    tick_step,
+    with_room,
+)
 
 # A few heads hold most of the score; the colour scale ends here so that the rest stays visible.
 _COLOUR_QUANTILE = 0.995

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from langheads.view.style import (
+from langheads.view.figures.style import (
     CLEAR,
     COLOURWAY,
     LIGHT,

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from langheads import stats
 from langheads.io.errors import InputError
-from langheads.view.style import (
+from langheads.view.figures.style import (
     CLEAR,
     COLOURWAY,
     LIGHT,

@@ -10,8 +10,8 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from langheads.io.errors import InputError
-from langheads.view.offtarget import in_order
-from langheads.view.style import CLEAR, LIGHT, check_kind, distinct, literal, names
+from langheads.view.figures.off_target import in_order
+from langheads.view.figures.style import CLEAR, LIGHT, check_kind, distinct, literal, names
 
 # Variable -> what it is, and its unit.
 _GUARDS = {

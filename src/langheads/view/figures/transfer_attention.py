@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from langheads.heads import Head
 from langheads.io.errors import InputError
-from langheads.view.style import CLEAR, COLOURWAY, LIGHT, check_kind, literal, names, reach
+from langheads.view.figures.style import CLEAR, COLOURWAY, LIGHT, check_kind, literal, names, reach
 
 
 def transfer_attention(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import xarray as xr
 
-from langheads.view.style import CLEAR, COLOURWAY, LIGHT, check_kind, literal, names
+from langheads.view.figures.style import CLEAR, COLOURWAY, LIGHT, check_kind, literal, names
 
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up")
