@@ -18,19 +18,12 @@ from xarray.backends import H5NetCDFStore
 
 from langheads.io.errors import InputError, ProvenanceError
 from langheads.io.files import atomic_path
+from langheads.io.schemas import SCHEMAS, check_layout
 
 if TYPE_CHECKING:
     # Reading results, as figures do, does not need torch.
     from langheads.text import Corpus, Documents
 
-_KNOCKED_OUT = ("baseline", "language", "layer", "head")
-# Dimensions that results of a kind have, and variables over all of them that readers need.
-_LAYOUT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "scores": (("language", "layer", "head"), ()),
-    "knockout": (_KNOCKED_OUT, ("delta_nats_per_byte", "delta_nats_per_token")),
-    "knockout-task": (_KNOCKED_OUT, ()),
-    "ablation": (("baseline", "heads_of", "text_of"), ("delta_nats_per_byte",)),
-}
 _PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
 
 
@@ -40,11 +33,16 @@ def provenance(
     """What a result was made from, flat, in types that netCDF and JSON both hold.
 
     Args:
-        kind: what the result is (``scores``, ``ablation``).
+        kind: what the result is, a kind in `langheads.io.schemas`.
         model: see `langheads.model.describe`.
         corpus: the texts; their hash is stored a language.
         settings: everything else that fixes the numbers (documents, seed, tokens, ...).
+
+    Raises:
+        ValueError: a kind without a schema, which nobody could read.
     """
+    if kind not in SCHEMAS:
+        raise ValueError(f"no schema of kind {kind!r}: see langheads.io.schemas.register")
     return {
         "format": 1,
         "kind": kind,
@@ -126,33 +124,13 @@ def load_result(path: str | Path, kind: str | None = None) -> xr.Dataset:
         raise InputError(f"{path} is not a result of langheads (format 1)")
     if kind is not None and found != kind:
         raise InputError(f"{path} holds {found}, expected {kind}")
-    _check_layout(path, dataset, str(found))
+    check_layout(path, dataset, str(found))
     # A file gives numpy's numbers back; what was saved were Python's.
     dataset.attrs = {
         key: value.item() if isinstance(value, np.generic) else value
         for key, value in dataset.attrs.items()
     }
     return dataset
-
-
-def _check_layout(path: Path, dataset: xr.Dataset, kind: str) -> None:
-    """Refuse a result that was cut or changed so that its kind's readers would stumble."""
-    dims, variables = _LAYOUT.get(kind, ((), ()))
-    for dim in dims:
-        if not dataset.sizes.get(dim):
-            raise InputError(f"{path} holds {kind}, but nothing along {dim}; make it again")
-    for dim in ("baseline", "language", "heads_of", "text_of"):
-        if dim in dataset.indexes and not dataset.indexes[dim].is_unique:
-            named = ", ".join(map(str, dataset.indexes[dim]))
-            raise InputError(f"{path} names one {dim} twice ({named:.60}); make it again")
-    for name in variables:
-        if name not in dataset or set(dataset[name].dims) != set(dims):
-            raise InputError(f"{path}: {kind} has no {name} over {', '.join(dims)}; make it again")
-    for values in dataset.data_vars.values():
-        if dims and set(dims) <= set(values.dims) and values.dtype.kind not in "fiub":
-            raise InputError(
-                f"{path} holds {kind}, but {values.name} is of {values.dtype}, not numbers"
-            )
 
 
 def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:

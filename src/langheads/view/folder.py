@@ -9,29 +9,13 @@ from typing import Any
 from langheads.io.errors import InputError
 from langheads.io.files import read_json
 from langheads.io.results import load_result, require_same_model
+from langheads.io.schemas import files, kind_of_file
 from langheads.view.contents import RunFolder
 from langheads.view.figures.scores import Planted
 from langheads.view.figures.style import check_kind
 from langheads.view.generated import is_generated
 from langheads.view.kinds import KINDS
 
-# Files that are what their name says, or the folder is refused; in this order on the page.
-_NAMED = {
-    "scores.nc": "scores",
-    "heads.json": "heads",
-    "ablation.nc": "ablation",
-    "planted.json": "planted",
-    "attention.json": "attention",
-    "knockout.nc": "knockout",
-    "comparison.nc": "comparison",
-    "deletion.nc": "deletion",
-    "classes.json": "head-classes",
-    "attribution.nc": "attribution",
-    "transfer.nc": "transfer",
-    "logit-lens.nc": "logit-lens",
-    "mask.json": "head-mask",
-    "pruned.json": "pruned",
-}
 # JSON says what it is; head sets, the oldest kind, do not. Masks bring torch, so none is imported
 # before there is one.
 _JSON = {
@@ -56,8 +40,9 @@ def read_run(folder: Path) -> RunFolder:
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; a run is a folder with scores.nc or ablation.nc")
     run = RunFolder()
-    paths = [folder / name for name in _NAMED if (folder / name).is_file()]
-    paths += [p for p in sorted(folder.iterdir()) if p.is_file() and p.name not in _NAMED]
+    named = files()
+    paths = [folder / name for name in named if (folder / name).is_file()]
+    paths += [p for p in sorted(folder.iterdir()) if p.is_file() and p.name not in named]
     paths += sorted(p for p in folder.glob("*/pruned.json") if not p.parent.name.startswith("."))
     for path in paths:
         if path.suffix not in (".nc", ".json"):
@@ -67,7 +52,7 @@ def read_run(folder: Path) -> RunFolder:
             _take(run, path, name)
         except InputError as error:
             # A file of another name need not be a result of langheads.
-            if name in _NAMED:
+            if name in named:
                 raise
             said = " ".join(str(error).removeprefix(str(path)).removeprefix(":").split())
             run.reasons[name] = said if len(said) <= 200 else f"{said[:199]}…"
@@ -84,18 +69,13 @@ def read_run(folder: Path) -> RunFolder:
 
 def _take(run: RunFolder, path: Path, name: str) -> None:
     """Put a file where it belongs, under its name within the folder."""
-    wanted = _NAMED.get(path.name)
+    wanted = kind_of_file(path.name)
     if wanted == "planted":
         run.planted = _planted(path)
         return
     if path.suffix == ".nc":
         result: Any = load_result(path, wanted)
         kind = result.attrs["kind"]
-        if kind in KINDS:
-            try:
-                check_kind(result, kind, KINDS[kind].needs)
-            except InputError as error:
-                raise InputError(f"{path}: {error}") from error
     else:
         kind = wanted or _kind_of(path)
         if kind in _JSON:

@@ -43,7 +43,6 @@ class Kind:
         pictures: figures with captions.
         tables: the same as numbers.
         summary: sentences for the head of the page.
-        needs: variables without which a file is not taken for one of this kind.
         anchor: start of the section's anchor; by default the kind.
     """
 
@@ -52,7 +51,6 @@ class Kind:
     pictures: Callable[[Any, RunFolder], Iterable[Picture]] = _nothing
     tables: Callable[[Any, RunFolder], Iterable[Table]] = _nothing
     summary: Callable[[Any, RunFolder], Iterable[str]] = _nothing
-    needs: Sequence[str] = ()
     anchor: str = ""
 
 
@@ -75,7 +73,6 @@ KINDS: dict[str, Kind] = {
             judge.language_verdicts(result),
             *(words.matrix_table(result, b) for b in names(result, "baseline")),
         ],
-        needs=("delta_nats_per_byte", "nats_per_byte"),
         anchor="proof",
     ),
     "scores": Kind(
@@ -95,7 +92,6 @@ KINDS: dict[str, Kind] = {
         pictures=drawn.knockout,
         tables=said.knockout_tables,
         summary=said.knockout_words,
-        needs=("delta_nats_per_byte", "delta_nats_per_token"),
     ),
     "comparison": Kind(
         "Benchmark of scores",
@@ -108,7 +104,6 @@ KINDS: dict[str, Kind] = {
         pictures=drawn.comparison,
         tables=said.comparison_tables,
         summary=said.comparison_words,
-        needs=("spearman", "forwards", "seconds"),
     ),
     "deletion": Kind(
         "Deletion curves",
@@ -121,7 +116,6 @@ KINDS: dict[str, Kind] = {
         pictures=drawn.deletion,
         tables=said.deletion_tables,
         summary=said.deletion_words,
-        needs=("rise", "area"),
     ),
     "heads": Kind(
         "Chosen heads",
@@ -186,7 +180,6 @@ KINDS: dict[str, Kind] = {
         pictures=drawn_of_replies.offtarget,
         tables=said_of_replies.offtarget_tables,
         summary=said_of_replies.offtarget_words,
-        needs=("right", "right_low", "right_high", "delta_right"),
     ),
     "switch-rate": Kind(
         "Switch rates",
@@ -198,7 +191,6 @@ KINDS: dict[str, Kind] = {
         pictures=drawn_of_replies.switching,
         tables=said_of_replies.switch_tables,
         summary=said_of_replies.switch_words,
-        needs=("switch_rate", "cost", "repetition", "empty", "sound", "prompts"),
     ),
     "transfer": Kind(
         "Attention transfer",
@@ -211,7 +203,6 @@ KINDS: dict[str, Kind] = {
         pictures=drawn_of_replies.transfer,
         tables=said_of_transfer.transfer_tables,
         summary=said_of_transfer.transfer_words,
-        needs=("logprob_difference_overall_change", "answer_a_overall_change"),
     ),
     "logit-lens": Kind(
         "Logit lens",
@@ -223,7 +214,6 @@ KINDS: dict[str, Kind] = {
         ),
         pictures=drawn_of_replies.lens,
         tables=said_of_transfer.lens_tables,
-        needs=("logit",),
     ),
     "qa": Kind(
         "Answers under a mask",
@@ -236,7 +226,6 @@ KINDS: dict[str, Kind] = {
         pictures=drawn_of_replies.answers,
         tables=said_of_replies.qa_tables,
         summary=said_of_replies.qa_words,
-        needs=("accuracy", "delta_accuracy"),
     ),
     "head-mask": Kind(
         "Soft head mask",

@@ -21,6 +21,7 @@ from plotly.offline import get_plotlyjs
 
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.files import write_text_atomically
+from langheads.io.schemas import SCHEMAS
 from langheads.view import judge, origins, words
 from langheads.view.attention.page import attention_json, attention_scripts
 from langheads.view.contents import RunFolder
@@ -176,12 +177,8 @@ def _summary(run: RunFolder) -> Section:
     for name, ablation in run.of("ablation").items():
         with _naming(name):
             verdicts.append(judge.verdict(ablation))
-    missing = {
-        "scores (scores.nc)": run.of("scores"),
-        "chosen heads (heads.json)": run.of("heads"),
-        "proof by ablation (ablation.nc)": run.of("ablation"),
-    }
-    absent = [what for what, have in missing.items() if not have]
+    expected = (SCHEMAS[kind] for kind in ("scores", "heads", "ablation"))
+    absent = [f"{of.what} ({of.file})" for of in expected if not run.of(of.kind)]
     if absent:
         paragraphs.append(f"Not in this folder, and so left out here: {'; '.join(absent)}.")
     if not run.of("ablation"):
