@@ -12,7 +12,6 @@ from langheads.io.results import load_result, require_same_model
 from langheads.io.schemas import files, kind_of_file
 from langheads.view.contents import RunFolder
 from langheads.view.figures.scores import Planted
-from langheads.view.figures.style import check_kind
 from langheads.view.generated import is_generated
 from langheads.view.kinds import KINDS
 
