@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from langheads.io.errors import LangheadsError
     from langheads.io.results import load_result, save
     from langheads.model import gated, load, mean_z, shifted
-    from langheads.scores import attribute, knockout, knockout_task, score
+    from langheads.scores.attribution import attribute
+    from langheads.scores.exact_knockout import knockout
+    from langheads.scores.score import score
+    from langheads.scores.task_knockout import knockout_task
     from langheads.selection.classify import classify
     from langheads.selection.count import select
     from langheads.text import read_questions, read_texts
@@ -53,7 +56,7 @@ _HOME = {
     "Reply": "experiments.replies.experiment",
     "ablate": "experiments.specificity.experiment",
     "adapt": "experiments.softmask.experiment",
-    "attribute": "scores",
+    "attribute": "scores.attribution",
     "classify": "selection.classify",
     "compare": "experiments.benchmark.compare",
     "compare_masks": "experiments.softmask.controls",
@@ -61,8 +64,8 @@ _HOME = {
     "evaluate_qa": "experiments.softmask.evaluation",
     "gated": "model",
     "generate": "experiments.replies.experiment",
-    "knockout": "scores",
-    "knockout_task": "scores",
+    "knockout": "scores.exact_knockout",
+    "knockout_task": "scores.task_knockout",
     "load": "model",
     "load_result": "io.results",
     "mean_z": "model",
@@ -72,7 +75,7 @@ _HOME = {
     "read_texts": "text",
     "report": "view",
     "save": "io.results",
-    "score": "scores",
+    "score": "scores.score",
     "select": "selection.count",
     "shifted": "model",
     "show_attention": "view",

@@ -19,7 +19,7 @@ from langheads.io.errors import InputError, LangheadsError
 from langheads.io.files import check_writable, read_json, write_text_atomically
 from langheads.io.results import load_result, save
 from langheads.model import DEMO, load
-from langheads.scores import score
+from langheads.scores.score import score
 from langheads.selection.count import select
 from langheads.text import Corpus, read_texts
 from langheads.view import report, show_attention

@@ -14,7 +14,9 @@ from langheads.io.errors import InputError
 from langheads.io.files import write_text_atomically
 from langheads.io.results import save
 from langheads.model import EMBEDDED, describe
-from langheads.scores import METHODS, knockout, score
+from langheads.scores.exact_knockout import knockout
+from langheads.scores.registry import names
+from langheads.scores.score import score
 from langheads.text import Corpus, read_texts
 
 
@@ -23,7 +25,7 @@ def benchmark(
     text: str | Path | Mapping[str, Sequence[str]] | Corpus,
     out: str | Path,
     *,
-    method: str | Iterable[str] = METHODS,
+    method: str | Iterable[str] | None = None,
     languages: Iterable[str] | None = None,
     docs: int = 100,
     deletion_docs: int = 16,
@@ -54,7 +56,7 @@ def benchmark(
     """
     out = Path(out)
     corpus = read_texts(text, languages=languages, seed=seed)
-    methods = [method] if isinstance(method, str) else list(method)
+    methods = [method] if isinstance(method, str) else list(method or names())
     same = {"max_tokens": max_tokens, "seed": seed, "batch_tokens": batch_tokens}
     # Before hours of knock-outs rather than after them.
     few = [x for x, texts in corpus.texts.items() if len(texts) < docs + deletion_docs]

@@ -32,6 +32,21 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats as scipy_stats
 
 
+def standard_error(
+    rows: Float[np.ndarray, "*rows"], axis: int = 0
+) -> Float[np.ndarray, "*conditions"]:
+    """Standard error of the mean along an axis; NaN for fewer than 2 rows.
+
+    Example:
+        >>> standard_error(np.array([1.0, 2.0, 3.0]))
+        0.5773502691896258
+    """
+    count = rows.shape[axis]
+    if count < 2:
+        return np.full_like(rows.mean(axis=axis), np.nan)
+    return rows.std(axis=axis, ddof=1) / np.sqrt(count)
+
+
 def paired_ratio(
     on: Float[np.ndarray, " doc"],
     off: Float[np.ndarray, " doc *conditions"],

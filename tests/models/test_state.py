@@ -5,7 +5,7 @@ import torch
 
 from langheads.io.errors import InputError, InterventionError, NonFiniteError
 from langheads.model import document_nll, gated, head_shape, map_documents, mean_z
-from langheads.scores import gate_gradients, lahis_sequential
+from langheads.scores.gradient import gate_gradients, lahis_sequential
 from tests.models.test_losses import documents_of
 from tests.models.zoo import NAMES, pad, tokens_of
 

@@ -13,7 +13,9 @@ from langheads.demo import grammar
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError
 from langheads.model import head_shape, tokenize_languages
-from langheads.scores import gate_gradients, knockout_nll, quadrature
+from langheads.scores.exact_knockout import knockout_nll
+from langheads.scores.gradient import gate_gradients
+from langheads.scores.quadrature import quadrature
 from langheads.text import Documents
 from tests.oracle.texts import TEXTS
 

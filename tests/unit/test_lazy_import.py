@@ -51,7 +51,7 @@ def test_every_promised_name_is_there():
     for name in langheads.__all__:
         assert getattr(langheads, name) is not None
         assert name in dir(langheads)
-    assert langheads.score.__module__ == "langheads.scores"
+    assert langheads.score.__module__ == "langheads.scores.score"
     assert callable(langheads.report)
     assert callable(langheads.ablate)
 

@@ -36,11 +36,11 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.io.errors import InputError
 from langheads.model import head_shape
 from langheads.scores.gradient import gate_gradients
+from langheads.scores.registry import QUADRATURE, OfLanguage
 from langheads.text import Documents
 
 logger = logging.getLogger("langheads")
 NODE, WEIGHT = 1 / 3, 3 / 4
-PASSES = 3
 
 
 def quadrature(
@@ -61,7 +61,7 @@ def quadrature(
         gradients: `gate_gradients` of the same documents.
         seed: of the draw; give languages different ones.
         batch_tokens: tokens a batch, see `map_documents`.
-        progress: updated by documents done, `PASSES` times each.
+        progress: updated by documents done, three times each.
 
     Returns:
         ``[doc, layer, head]`` in nats per token: the mean over documents is the score, its standard
@@ -88,7 +88,7 @@ def quadrature(
     size = documents.n_predicted / documents.n_predicted.mean()
     weighted = gradients * size[:, None, None]
     rng = np.random.default_rng(seed)
-    drawn = np.stack([_draw(len(documents), shape, rng) for _ in range(PASSES)])
+    drawn = np.stack([_draw(len(documents), shape, rng) for _ in range(QUADRATURE.repeats)])
     change = np.stack(
         [
             gate_gradients(
@@ -109,6 +109,14 @@ def quadrature(
     spread = np.where(drawn, (change - mean_inside) / inside, (mean_outside - change) / outside)
     difference = mean_inside - mean_outside + len(documents) * spread.sum(axis=0)
     return -(weighted + WEIGHT * difference)
+
+
+def quadrature_pass(of: OfLanguage) -> dict[str, np.ndarray]:
+    """See `quadrature`."""
+    gradients = of.rows["gradient"]
+    return {
+        "quadrature": quadrature(of.model, of.documents, gradients, seed=of.seed, **of.settings)
+    }
 
 
 def _draw(

@@ -1,173 +1,210 @@
-"""All scores under their names: which passes over the documents each takes, and running them.
+"""The one table of scores: name, label, units, cost, and where each is computed.
 
-A pass is shared by every score made from it: one pass of gate gradients gives `lahis`,
-`lahis-paper`, `taylor` and `grad_abs`. What a pass costs is counted in forwards of every document,
-a backward as two.
+A score is made from passes. A pass goes over all documents of one language, and all scores that
+name it share it: one pass of gate gradients gives `lahis`, `lahis-paper`, `taylor` and `grad_abs`.
+What a pass costs is counted in forwards of every document, a backward as two.
+
+To add a score, write a module that computes it and a line in the table below; or, from outside,
+call `register`. The command line, `compare`, `select` and the report's labels and order follow.
+
+This module imports neither torch nor numpy, because ``langheads --help`` lists the scores: what
+computes a score is named by its module and looked up on first use.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-
-import numpy as np
-from jaxtyping import Float
-from tqdm.auto import tqdm
-from transformer_lens.model_bridge import TransformerBridge
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from langheads.io.errors import InputError
-from langheads.model import head_shape
-from langheads.scores import activation
-from langheads.scores.gradient import (
-    SCORES,
-    SEQUENTIAL,
-    SEQUENTIAL_UNITS,
-    gate_gradients,
-    lahis_sequential,
-)
-from langheads.scores.quadrature import PASSES, quadrature
-from langheads.text import Documents
 
-HeadMap = Float[np.ndarray, "layer head"]
+if TYPE_CHECKING:
+    import numpy as np
+    from transformer_lens.model_bridge import TransformerBridge
 
-# Method -> the passes that it takes. Every run makes the gradient pass, for NLL and `helpful`.
-PASSES_OF: dict[str, tuple[str, ...]] = {
-    "lahis": ("gradient",),
-    "lahis-paper": ("gradient",),
-    SEQUENTIAL: ("sequential",),
-    "taylor": ("gradient",),
-    "quadrature": ("gradient", "quadrature"),
-    "grad-act": ("grad-act",),
-    "output-norm": ("norms",),
-    "entropy": ("norms",),
-    "random": (),
-}
-FORWARDS = {"gradient": 3, "sequential": 3, "quadrature": 3 * PASSES, "grad-act": 3, "norms": 1}
-METHODS = tuple(PASSES_OF)
-UNITS = {
-    **{name: score.units for name, score in SCORES.items()},
-    **activation.UNITS,
-    SEQUENTIAL: SEQUENTIAL_UNITS,
-    "quadrature": "nats per token",
-    "random": "none",
-    "grad_abs": "nats per token",
-    "helpful": "share",
-}
+    from langheads.text import Documents
 
-
-def forward_equivalents(method: str) -> int:
-    """What a method costs in forwards of every document."""
-    return sum(FORWARDS[name] for name in PASSES_OF.get(method, ("gradient",)))
+# Variables of a scores file that are no scores, and what `compare` calls exact knock-out.
+_TAKEN = ("gradient", "docs", "skipped", "tokens", "bytes", "grad-abs", "helpful", "knockout")
 
 
 @dataclass
-class Measured:
-    """What was measured.
+class OfLanguage:
+    """What passes and scores are given of one language.
 
     Attributes:
-        maps: score -> language -> ``[layer, head]``; standard errors under ``<score>_se``.
-        gradients: language -> gate gradients ``[doc, layer, head]``, nats per token.
-        nats_per_byte: language -> NLL with nothing off.
-        seconds: pass -> seconds, all languages together.
+        model: the model.
+        documents: of the language.
+        seed: for draws; the numbers differ between languages.
+        settings: ``batch_tokens`` and ``progress``, as `map_documents` takes them.
+        rows: what the passes so far gave, arrays with a row a document.
     """
 
-    maps: dict[str, dict[str, HeadMap]] = field(default_factory=dict)
-    gradients: dict[str, Float[np.ndarray, "doc layer head"]] = field(default_factory=dict)
-    nats_per_byte: dict[str, float] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def add(self, name: str, language: str, values: HeadMap) -> None:
-        """Keep a language's map of a score."""
-        self.maps.setdefault(name, {})[language] = values
-
-    def add_mean(self, name: str, language: str, rows: Float[np.ndarray, "doc layer head"]) -> None:
-        """A score that is a mean over documents, with its standard error."""
-        self.add(name, language, rows.mean(axis=0))
-        error = rows.std(axis=0, ddof=1) / np.sqrt(len(rows)) if len(rows) > 1 else np.nan
-        self.add(f"{name}_se", language, np.broadcast_to(error, rows.shape[1:]))
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Add the seconds inside the block to a pass."""
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+    model: TransformerBridge
+    documents: Documents
+    seed: list[int]
+    settings: dict[str, Any]
+    rows: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def measure_scores(
-    model: TransformerBridge,
-    documents: Mapping[str, Documents],
-    methods: Sequence[str],
-    *,
-    seed: int = 0,
-    batch_tokens: int | str = "auto",
-) -> Measured:
-    """Run every pass that the methods take, once.
+@dataclass(frozen=True)
+class Pass:
+    """A measurement over every document of a language.
 
-    Args:
-        model: the model.
-        documents: language -> documents.
-        methods: names out of `METHODS`.
-        seed: of `quadrature` and `random`.
-        batch_tokens: tokens a batch.
+    Attributes:
+        name: of the pass, under which its seconds are stored.
+        cost: forwards of every document, a backward as two.
+        run: ``OfLanguage -> {name: rows}``, or where it stands as ``module:function``.
+        repeats: how many times it goes over the documents, for the progress bar.
+    """
+
+    name: str
+    cost: int
+    run: str | Callable[[OfLanguage], Mapping[str, np.ndarray]]
+    repeats: int = 1
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of every head.
+
+    Attributes:
+        name: as it is asked for, such as ``lahis-paper``; in files ``-`` is ``_``.
+        label: as figures and tables call it.
+        units: of its values.
+        passes: what it is made from, in this order.
+        run: ``{language: OfLanguage} -> {language: values}``, or where it stands as
+            ``module:function``; values are ``[layer, head]``, or a pair of that and its standard
+            error over documents. None is the mean over documents of its last pass' rows.
+        min_languages: languages that it needs.
+        ordered: whether it depends on the order of the documents.
+        estimates_knockout: whether it predicts the change in NLL when the head is removed, so that
+            its size can be right or wrong and not only its ranking.
+    """
+
+    name: str
+    label: str
+    units: str
+    passes: tuple[Pass, ...] = ()
+    run: str | Callable[[Mapping[str, OfLanguage]], Mapping[str, Any]] | None = None
+    min_languages: int = 1
+    ordered: bool = False
+    estimates_knockout: bool = False
+
+    @property
+    def variable(self) -> str:
+        """Its name in a scores file."""
+        return self.name.replace("-", "_")
+
+    @property
+    def cost(self) -> int:
+        """Forwards of every document that it takes."""
+        return sum(p.cost for p in self.passes)
+
+
+SCORES: dict[str, Score] = {}
+"""Name -> score, in the order of reports."""
+LABELS: dict[str, str] = {}
+"""Variable of a scores file -> label, in the order of reports."""
+
+
+def register(score: Score) -> Score:
+    """Add a score, which can then be asked for by its name.
 
     Raises:
-        LangheadsError: see the measurements.
+        InputError: a name that is taken, or not made of lower-case words with hyphens.
+
+    Example:
+        >>> def spread(languages):
+        ...     return {name: of.rows["gradient"].std(axis=0) for name, of in languages.items()}
+        >>> score = Score("spread", "Spread", "nats per token", (GRADIENT,), spread)
+        >>> register(score)  # doctest: +SKIP
     """
-    if "entropy" in methods and len(documents) < 2:
-        raise InputError("entropy compares languages: it needs at least 2")
-    found = Measured()
-    passes = list(dict.fromkeys(["gradient", *(p for name in methods for p in PASSES_OF[name])]))
-    rounds = len(passes) + (PASSES - 1 if "quadrature" in passes else 0)
-    norms: dict[str, HeadMap] = {}
-    with tqdm(total=rounds * sum(map(len, documents.values())), unit="doc", desc="score") as bar:
-        for number, (language, of_language) in enumerate(documents.items()):
-            bar.set_postfix_str(language)
-            with found.timed("gradient"):
-                g, nll = gate_gradients(model, of_language, batch_tokens=batch_tokens, progress=bar)
-            found.gradients[language] = g
-            total = (nll * of_language.n_predicted).sum()
-            found.nats_per_byte[language] = total / of_language.n_bytes.sum()
-            for name in methods:
-                if name in SCORES:
-                    found.add(name, language, SCORES[name].values(g))
-                    found.add(f"{name}_se", language, SCORES[name].standard_error(g))
-            if "sequential" in passes:
-                with found.timed("sequential"):
-                    values = lahis_sequential(model, of_language, progress=bar)
-                found.add(SEQUENTIAL, language, values)
-            if "quadrature" in passes:
-                with found.timed("quadrature"):
-                    rows = quadrature(
-                        model,
-                        of_language,
-                        g,
-                        seed=[seed, number],
-                        batch_tokens=batch_tokens,
-                        progress=bar,
-                    )
-                found.add_mean("quadrature", language, rows)
-            if "grad-act" in passes:
-                with found.timed("grad-act"):
-                    rows = activation.gradient_activations(
-                        model, of_language, batch_tokens=batch_tokens, progress=bar
-                    )
-                found.add_mean("grad-act", language, rows)
-            if "norms" in passes:
-                with found.timed("norms"):
-                    rows = activation.output_norms(
-                        model, of_language, batch_tokens=batch_tokens, progress=bar
-                    )
-                norms[language] = rows.mean(axis=0)
-                if "output-norm" in methods:
-                    found.add_mean("output-norm", language, rows)
-            if "random" in methods:
-                rng = np.random.default_rng([seed, number])
-                found.add("random", language, rng.random(head_shape(model)))
-            found.add("grad_abs", language, np.abs(g).mean(axis=0))
-            found.add("helpful", language, (g < 0).mean(axis=0))
-    if "entropy" in methods:
-        found.maps["entropy"] = activation.activation_entropy(norms)
-    return found
+    name = score.name
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or name.endswith("-se"):
+        raise InputError(
+            f"score {name!r} to be registered; a name is lower-case words with hyphens, and does "
+            "not end in -se"
+        )
+    if name in SCORES or name in _TAKEN:
+        raise InputError(f"score {name!r} to be registered; that name is taken")
+    SCORES[name], LABELS[score.variable] = score, score.label
+    return score
+
+
+def names() -> tuple[str, ...]:
+    """The names of all scores, in the order of reports."""
+    return tuple(SCORES)
+
+
+def found(run: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The function that an entry of the table names, imported now."""
+    if callable(run):
+        return run
+    module, _, name = run.partition(":")
+    return getattr(import_module(module), name)
+
+
+GRADIENT = Pass("gradient", 3, "langheads.scores.gradient:gradient_pass")
+SEQUENTIAL = Pass("sequential", 3, "langheads.scores.gradient:sequential_pass")
+QUADRATURE = Pass("quadrature", 9, "langheads.scores.quadrature:quadrature_pass", repeats=3)
+GRAD_ACT = Pass("grad-act", 3, "langheads.scores.activation:grad_act_pass")
+NORMS = Pass("norms", 1, "langheads.scores.activation:norms_pass")
+
+_FORMULAS = "langheads.scores.formulas"
+_NATS = "nats per token"
+for _score in (
+    Score("lahis", "LAHIS score", _NATS, (GRADIENT,), f"{_FORMULAS}:LAHIS"),
+    Score(
+        "lahis-paper",
+        "LAHIS score, formula of the paper's text",
+        _NATS,
+        (GRADIENT,),
+        f"{_FORMULAS}:LAHIS_PAPER",
+    ),
+    Score(
+        "lahis-sequential",
+        "LAHIS score, sequential as in the authors' script",
+        "1e-3 nats per token",
+        (SEQUENTIAL,),
+        "langheads.scores.gradient:sequential_score",
+        ordered=True,
+    ),
+    Score(
+        "taylor",
+        "First-order estimate (Taylor)",
+        _NATS,
+        (GRADIENT,),
+        f"{_FORMULAS}:TAYLOR",
+        estimates_knockout=True,
+    ),
+    Score(
+        "quadrature",
+        "Estimated knock-out (quadrature)",
+        _NATS,
+        (GRADIENT, QUADRATURE),
+        estimates_knockout=True,
+    ),
+    Score("grad-act", "Gradient times activation, position by position", _NATS, (GRAD_ACT,)),
+    Score("output-norm", "Norm of what the head writes", "norm of the residual stream", (NORMS,)),
+    Score(
+        "entropy",
+        "Share of the norm, by entropy over languages",
+        "nats",
+        (NORMS,),
+        "langheads.scores.activation:entropy_score",
+        min_languages=2,
+    ),
+    Score("random", "Random numbers", "none", (), "langheads.scores.formulas:random_score"),
+):
+    register(_score)
+
+GRAD_ABS = Score("grad_abs", "Size of the gradient", _NATS, (GRADIENT,), f"{_FORMULAS}:GRAD_ABS")
+HELPFUL = Score(
+    "helpful", "Documents with a negative gradient", "share", (GRADIENT,), f"{_FORMULAS}:HELPFUL"
+)
+BY_PRODUCTS = (GRAD_ABS, HELPFUL)
+"""What every run stores beside the scores asked for, since it makes the gradient pass anyway."""

@@ -1,6 +1,6 @@
 """Contrast rule: which heads matter more to one language than to the others, by a test.
 
-With a score s (see `langheads.scores.gradient`), languages A, B, heads h, N languages:
+With a score s (see `langheads.scores.formulas`), languages A, B, heads h, N languages:
 
     share[A,h]    = s[A,h] / sum_h' |s[A,h']|         languages differ in scale, so compare shares
     others[A,h]   = mean_{B != A} share[B,h]
@@ -35,7 +35,7 @@ from scipy.stats import false_discovery_control
 
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
-from langheads.scores.gradient import Score
+from langheads.scores.formulas import MeanProduct
 
 # Permutations in one matrix product.
 _AT_ONCE = 64
@@ -71,7 +71,7 @@ class Contrast:
 
 def contrast(
     gradients: Mapping[str, Float[np.ndarray, "_ layer head"]],
-    score: Score,
+    score: MeanProduct,
     *,
     times: float = 3.0,
     permutations: int = 9999,

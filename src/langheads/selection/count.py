@@ -30,7 +30,8 @@ import xarray as xr
 
 from langheads.heads import Head, HeadSet, LanguageHeads
 from langheads.io.errors import InputError
-from langheads.scores.gradient import SCORES
+from langheads.scores.formulas import MeanProduct
+from langheads.scores.registry import SCORES, found, names
 from langheads.selection.contrast import contrast
 
 RULES = ("count", "contrast")
@@ -161,22 +162,24 @@ def _by_contrast(
         raise InputError(
             "the contrast rule needs every document's gradients; make the scores again with them"
         )
-    if score not in SCORES:
-        raise InputError(f"score {score!r} asked for; the contrast rule knows {', '.join(SCORES)}")
+    formula = _formula(score)
+    if formula is None:
+        known = ", ".join(name for name in names() if _formula(name))
+        raise InputError(f"score {score!r} asked for; the contrast rule knows {known}")
     gradients = {}
     for language in map(str, scores.language.values):
         g = scores.gradient.sel(language=language).values.astype(float)
         gradients[language] = g[np.isfinite(g).all(axis=(1, 2))]
-    found = contrast(gradients, SCORES[score], times=times, permutations=permutations, seed=seed)
-    where = found.specific(level)
+    tested = contrast(gradients, formula, times=times, permutations=permutations, seed=seed)
+    where = tested.specific(level)
     specific = {
-        language: [head for head in _falling(found.contrast[i]) if where[i, head.layer, head.head]]
+        language: [head for head in _falling(tested.contrast[i]) if where[i, head.layer, head.head]]
         for i, language in enumerate(gradients)
     }
     claims = {
         language: {
             str(head): {
-                name: round(float(getattr(found, name)[i, head.layer, head.head]), 6)
+                name: round(float(getattr(tested, name)[i, head.layer, head.head]), 6)
                 for name in ("share", "contrast", "se", "low", "p", "q")
             }
             for head in specific[language]
@@ -184,6 +187,13 @@ def _by_contrast(
         for i, language in enumerate(gradients)
     }
     return specific, claims
+
+
+def _formula(score: str) -> MeanProduct | None:
+    """A score's formula of each document's gradients, if it is one."""
+    of = SCORES.get(score)
+    formula = found(of.run) if of and of.run else None
+    return formula if isinstance(formula, MeanProduct) else None
 
 
 def _above_quantile(values: np.ndarray, quantile: float) -> list[Head]:

@@ -22,7 +22,7 @@ import langheads
 from langheads import cli
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError, LangheadsError
-from langheads.scores.gradient import SCORES
+from langheads.scores.formulas import LAHIS
 from langheads.selection.contrast import contrast
 from langheads.text.knowledge_conflict import job_pairs
 
@@ -151,7 +151,7 @@ def test_a_seed_that_no_generator_takes_in_python(seed, tiny, texts):
         lambda: langheads.score(tiny, texts, seed=seed),
         lambda: langheads.read_questions(qa, seed=seed),
         lambda: langheads.generate(tiny, ["a"], seed=seed, temperature=1.0),
-        lambda: contrast(noise, SCORES["lahis"], seed=seed),
+        lambda: contrast(noise, LAHIS, seed=seed),
         lambda: job_pairs(3, seed=seed),
     ]
     for call in calls:

@@ -10,11 +10,13 @@ from langheads.heads import HeadSet
 from langheads.io.errors import InputError
 from langheads.io.files import read_json
 from langheads.model import DEMO, tokenize_languages
-from langheads.scores import gate_gradients
-from langheads.scores.gradient import SCORES
+from langheads.scores.formulas import LAHIS, LAHIS_PAPER, TAYLOR
+from langheads.scores.gradient import gate_gradients
+from langheads.scores.score import stacked
 from langheads.selection.contrast import contrast
 
 SHAPE = (3, 4)
+FORMULAS = {"lahis": LAHIS, "lahis-paper": LAHIS_PAPER, "taylor": TAYLOR}
 
 
 def made_up(rng, docs=(30, 25, 40), planted=((1, 2), (2, 0), None)):
@@ -29,14 +31,14 @@ def made_up(rng, docs=(30, 25, 40), planted=((1, 2), (2, 0), None)):
 
 
 def shares_by_hand(gradients, score):
-    values = np.array([SCORES[score].values(g) for g in gradients.values()])
+    values = np.array([FORMULAS[score].values(g) for g in gradients.values()])
     return np.array([v / np.abs(v).sum() for v in values])
 
 
-@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("score", FORMULAS)
 def test_shares_p_q_and_interval_by_hand(score):
     gradients = made_up(np.random.default_rng(0))
-    found = contrast(gradients, SCORES[score], times=1.5, permutations=50, bootstraps=60, seed=3)
+    found = contrast(gradients, FORMULAS[score], times=1.5, permutations=50, bootstraps=60, seed=3)
     share = shares_by_hand(gradients, score)
     others = np.array([np.delete(share, i, axis=0).mean(axis=0) for i in range(3)])
     np.testing.assert_allclose(found.share, share, rtol=1e-10)
@@ -67,7 +69,7 @@ def test_shares_p_q_and_interval_by_hand(score):
 
 @pytest.mark.parametrize("score", ["lahis", "lahis-paper"])
 def test_planted_heads_are_found_and_no_others(score):
-    found = contrast(made_up(np.random.default_rng(1)), SCORES[score], permutations=999)
+    found = contrast(made_up(np.random.default_rng(1)), FORMULAS[score], permutations=999)
     where = found.specific(0.05)
     assert {tuple(map(int, at)) for at in np.argwhere(where)} == {(0, 1, 2), (1, 2, 0)}
 
@@ -77,7 +79,7 @@ def test_few_claims_where_languages_do_not_differ():
     claims = [
         contrast(
             made_up(rng, planted=(None,) * 3),
-            SCORES["lahis"],
+            LAHIS,
             times=1.0,
             permutations=20 * 3 * 12,
             bootstraps=50,
@@ -99,7 +101,7 @@ def test_a_head_that_all_are_better_off_without_is_nobodys():
         g = rng.normal(scale=0.01, size=(30, *SHAPE)) - 0.05
         g[:, 0, 1] = size + rng.normal(scale=0.01, size=30)  # taylor is -g: negative
         gradients[language] = g
-    found = contrast(gradients, SCORES["taylor"], permutations=999)
+    found = contrast(gradients, TAYLOR, permutations=999)
     assert found.q[0, 0, 1] < 0.05
     assert (found.share[:, 0, 1] < 0).all()
     assert not found.specific(0.05)[:, 0, 1].any()
@@ -107,18 +109,18 @@ def test_a_head_that_all_are_better_off_without_is_nobodys():
 
 def test_too_few_permutations_are_told(caplog):
     gradients = made_up(np.random.default_rng(1))
-    contrast(gradients, SCORES["lahis"], permutations=99, bootstraps=10)
+    contrast(gradients, LAHIS, permutations=99, bootstraps=10)
     assert "99 permutations: the smallest p is 0.01" in caplog.text
     caplog.clear()
     tests = 3 * SHAPE[0] * SHAPE[1]
-    contrast(gradients, SCORES["lahis"], permutations=20 * tests, bootstraps=10)
+    contrast(gradients, LAHIS, permutations=20 * tests, bootstraps=10)
     assert caplog.text == ""
 
 
 def test_one_language_cannot_be_contrasted():
     gradients = made_up(np.random.default_rng(0))
     with pytest.raises(InputError, match=r"at least 2, .* found en \(30\)"):
-        contrast({"en": gradients["en"]}, SCORES["lahis"])
+        contrast({"en": gradients["en"]}, LAHIS)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +139,7 @@ def test_finds_the_planted_heads_of_the_demo_model(demo_gradients):
         for i, language in enumerate(grammar.LANGUAGES)
         for layer, head in read_json(DEMO / "planted.json")["planted"][language]
     }
-    found = contrast(demo_gradients, SCORES["lahis"], permutations=1999).specific(0.05)
+    found = contrast(demo_gradients, LAHIS, permutations=1999).specific(0.05)
     claimed = {tuple(map(int, at)) for at in np.argwhere(found)}
     assert len(claimed & planted) >= 0.9 * len(planted)
     assert len(claimed & planted) >= 0.9 * len(claimed)
@@ -152,7 +154,7 @@ def test_finds_nothing_in_the_demo_model_with_shuffled_labels(demo_gradients):
         shuffled = dict(zip(demo_gradients, parts, strict=True))
         # 336 tests: with fewer permutations than 20 a test no single false claim could be made.
         how = {"permutations": 6800, "bootstraps": 100, "seed": seed}
-        found = contrast(shuffled, SCORES["lahis"], **how)
+        found = contrast(shuffled, LAHIS, **how)
         by_the_rule += found.specific(0.05).sum()
         by_the_test += (found.q < 0.05).any()
     assert by_the_rule <= 1
@@ -163,10 +165,10 @@ def test_finds_nothing_in_the_demo_model_with_shuffled_labels(demo_gradients):
 
 def test_select_takes_them_by_falling_contrast():
     gradients = made_up(np.random.default_rng(1))
-    model_free = langheads.scores._stacked(list(gradients.values()))
+    model_free = stacked(list(gradients.values()))
     import xarray as xr
 
-    values = np.array([SCORES["lahis"].values(g) for g in gradients.values()])
+    values = np.array([LAHIS.values(g) for g in gradients.values()])
     scores = xr.Dataset(
         {"lahis": (("language", "layer", "head"), values)} | model_free,
         coords={"language": list(gradients)},
@@ -179,7 +181,7 @@ def test_select_takes_them_by_falling_contrast():
         "हिन्दी": HeadSet([], SHAPE),
     }
     assert not set(heads.general) & {(1, 2), (2, 0)}
-    found = contrast(gradients, SCORES["lahis"])
+    found = contrast(gradients, LAHIS)
     claim = heads.rule["claims"]["zh"]["L2H0"]
     assert list(heads.rule["claims"]["en"]) == ["L1H2"]
     for name in ("share", "contrast", "se", "low", "p", "q"):

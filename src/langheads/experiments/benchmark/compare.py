@@ -30,12 +30,9 @@ from langheads.io.errors import InputError
 from langheads.io.fields import NUMBER
 from langheads.io.files import parse_json, read_json
 from langheads.io.results import load_result, require_same_model
-from langheads.scores import METHODS
-from langheads.scores.registry import PASSES_OF, forward_equivalents
+from langheads.scores.registry import GRAD_ABS, SCORES
 
 KNOCKOUT = "knockout"
-# What estimates the rise itself; all others are magnitudes, or have units of their own.
-ESTIMATES = (KNOCKOUT, "taylor", "quadrature")
 MEASURES = {
     "spearman": "rank correlation",
     "slope": "nats predicted per nat lost",
@@ -86,8 +83,8 @@ def compare(run: str | Path) -> xr.Dataset:
     for language in languages:
         if not np.isfinite(delta.sel(language=language)).any():
             raise InputError(f"no head of language {language} in knockout.nc has a number")
-    known = [*METHODS, "grad_abs"]
-    methods = [KNOCKOUT, *(m for m in known if m.replace("-", "_") in scores.data_vars)]
+    known = {of.name: of for of in (*SCORES.values(), GRAD_ABS)}
+    methods = [KNOCKOUT, *(name for name, of in known.items() if of.variable in scores.data_vars)]
     halves = [run / "halves" / f"scores-{i}.nc" for i in (1, 2)]
     parts = (
         [load_result(path, "scores") for path in halves] if all(map(Path.is_file, halves)) else []
@@ -104,7 +101,7 @@ def compare(run: str | Path) -> xr.Dataset:
             lost = delta.sel(language=language).values
             values = lost if method == KNOCKOUT else scores[variable].sel(language=language).values
             table["spearman"][i, j] = stats.rank_correlation(values, lost)
-            if method in ESTIMATES:
+            if method == KNOCKOUT or known[method].estimates_knockout:
                 finite = np.isfinite(lost)
                 table["slope"][i, j] = (values * lost)[finite].sum() / (lost[finite] ** 2).sum()
             for name, value in _on_planted(values, planted, language).items():
@@ -230,7 +227,7 @@ def _costs(
             # One full forward, and every head of layer l runs the blocks from l on.
             forwards.append(1 + heads * (layers + 1) / 2)
             continue
-        taken: tuple[str, ...] = PASSES_OF.get(method, ("gradient",))
-        seconds.append(sum((passes.get(name, float("nan")) for name in taken), 0.0))
-        forwards.append(float(forward_equivalents(method)))
+        score = SCORES.get(method, GRAD_ABS)
+        seconds.append(sum((passes.get(one.name, float("nan")) for one in score.passes), 0.0))
+        forwards.append(float(score.cost))
     return seconds, forwards

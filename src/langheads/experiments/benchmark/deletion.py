@@ -28,7 +28,7 @@ from langheads.heads import HeadSet
 from langheads.io.errors import InputError
 from langheads.io.results import provenance, require_same_model
 from langheads.model import describe, head_shape, tokenize_languages
-from langheads.scores import METHODS
+from langheads.scores.registry import GRAD_ABS, SCORES
 from langheads.text import Corpus, read_texts
 
 
@@ -68,9 +68,8 @@ def deletion(
     shape = head_shape(model)
     described = describe(model)
     require_same_model("the scores file", described, scores.attrs)
-    there = [
-        name for m in (*METHODS, "grad_abs") if (name := m.replace("-", "_")) in scores.data_vars
-    ]
+    known = [of.variable for of in (*SCORES.values(), GRAD_ABS)]
+    there = [name for name in known if name in scores.data_vars]
     wanted = [method] if isinstance(method, str) else list(method or there)
     names = [name.replace("-", "_") for name in wanted]
     if unknown := [name for name in names if name not in there]:

@@ -16,20 +16,11 @@ import plotly.io as pio
 import xarray as xr
 
 from langheads.io.errors import InputError
+from langheads.scores.registry import LABELS
 
 # Okabe and Ito's palette without black and yellow, which vanish on a dark or a light page.
 COLOURWAY = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A")
-METHODS = {
-    "lahis": "LAHIS score",
-    "lahis_paper": "LAHIS score, formula of the paper's text",
-    "lahis_sequential": "LAHIS score, sequential as in the authors' script",
-    "taylor": "First-order estimate (Taylor)",
-    "quadrature": "Estimated knock-out (quadrature)",
-    "grad_act": "Gradient times activation, position by position",
-    "output_norm": "Norm of what the head writes",
-    "entropy": "Share of the norm, by entropy over languages",
-    "random": "Random numbers",
-}
+METHODS = LABELS
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
 # Behind marks and lines, which stand out more from the page than from the grey of empty cells.
 CLEAR = "rgba(0,0,0,0)"
