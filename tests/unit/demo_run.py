@@ -27,7 +27,7 @@ def write_demo_run(folder):
     langheads.classify(exact, ["zh", "hi"]).save(folder / "classes.json")
     # A gate of 3 moves none of these few answers.
     moved = langheads.transfer(
-        model, heads, languages=TRANSFER, jobs=3, limit=3, controls=2, max_new_tokens=3,
+        model, heads, languages=TRANSFER, n_occupations=3, limit=3, n_controls=2, max_new_tokens=3,
         gates_enhance=[8.0],
     )  # fmt: skip
     questions = {"es": grammar.question_answering("es", 24)}

@@ -59,12 +59,12 @@ def transfer(
     gates = _numbers("--enhance", enhance), _numbers("--weaken", weaken)
     asked = None if pairs is None else [_pair(each) for each in split_list(pairs) or []]
     import langheads
-    from langheads.text.templates import read_wordings
+    from langheads.text.templates import read_templates
 
     chosen = langheads.LanguageHeads.load(heads)
     if templates is not None:
         # Before gigabytes are loaded.
-        read_wordings(templates)
+        read_templates(templates)
     dataset = langheads.transfer(
         model(),
         chosen,
@@ -74,9 +74,9 @@ def transfer(
         gates_enhance=gates[0],
         gates_weaken=gates[1],
         orders=[f"A {place}" for place in split_list(order) or []],
-        controls=controls,
+        n_controls=controls,
         templates=templates,
-        jobs=jobs,
+        n_occupations=jobs,
         limit=limit,
         max_new_tokens=max_new_tokens,
         attention=attention,

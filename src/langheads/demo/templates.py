@@ -12,19 +12,19 @@ from collections.abc import Iterable
 from langheads.demo.grammar import LANGUAGES
 from langheads.demo.patterns import fill, lexicon_of
 from langheads.io.errors import InputError
-from langheads.text.templates import Wording
+from langheads.text.templates import Template
 
 _FILLERS = 12
 
 
-def demo_wordings(languages: Iterable[str] | None = None) -> dict[str, Wording]:
-    """Language -> its wording; see `langheads.text.templates.read_wordings`.
+def demo_templates(languages: Iterable[str] | None = None) -> dict[str, Template]:
+    """Language -> its template; see `langheads.text.templates.read_templates`.
 
     Raises:
         InputError: a language that the grammar does not have.
 
     Example:
-        >>> demo_wordings(["de"])["de"].tell("fact", 0, 0)
+        >>> demo_templates(["de"])["de"].tell("fact", 0, 0)
         'Annas Beruf ist Ärztin.'
     """
     wanted = list(LANGUAGES if languages is None else dict.fromkeys(languages))
@@ -33,32 +33,28 @@ def demo_wordings(languages: Iterable[str] | None = None) -> dict[str, Wording]:
             f"no template for language {', '.join(missing)} of the embedded model; it speaks "
             f"{', '.join(LANGUAGES)}"
         )
-    return {language: _wording(language) for language in wanted}
+    return {language: _template(language) for language in wanted}
 
 
-def _wording(language: str) -> Wording:
+def _template(language: str) -> Template:
     lexicon = lexicon_of(language)
+    words = lexicon["words"]
     fact = lexicon["facts"]["job"]["say"].replace("{job.name}", "{job}")
     rng = random.Random(f"fillers/{language}")
-    filler = [fill(pattern, lexicon, rng, {}) for pattern in lexicon["scene"][:_FILLERS]]
-    return Wording(
+    return Template(
         language,
         fact=fact,
         # As `grammar.contradicting_facts` cuts it; a space joins query and answer, also in Chinese.
         query=fact[: fact.index("{job")].rstrip(),
         answer=" {job}",
         space=lexicon["space"],
-        filler=tuple(filler),
+        filler=tuple(fill(scene, lexicon, rng, {}) for scene in lexicon["scene"][:_FILLERS]),
         names=tuple(
-            {
-                "name": word["nom"],
-                "gender": word["g"],
-                **{k: v for k, v in word.items() if k != "g"},
-            }
-            for word in lexicon["words"]["name"]
+            {"name": name["nom"], "gender": name["g"]} | {k: v for k, v in name.items() if k != "g"}
+            for name in words["name"]
         ),
-        jobs=tuple(
-            {"job": word.get("m") or word["nom"], **({"f": word["f"]} if "f" in word else {})}
-            for word in lexicon["words"]["job"]
+        occupations=tuple(
+            {"job": job.get("m") or job["nom"]} | ({"f": job["f"]} if "f" in job else {})
+            for job in words["job"]
         ),
     )

@@ -25,13 +25,15 @@ from langheads.io.errors import InputError
 from langheads.text.readers import _text, json_lines
 
 BUILT_IN = Path(str(resources.files("langheads"))) / "data" / "transfer"
-"""Wordings that come with langheads."""
+"""Templates that come with langheads."""
 _SLOT = re.compile(r"\{(name(?:\.(\w+))?|job)\}")
-_SENTENCES = ("fact", "query", "answer")
+# The slots of each sentence, and how many lines of each kind a file needs.
+_SENTENCES = {"fact": {"name", "job"}, "query": {"name"}, "answer": {"job"}}
+_NEEDED = {"fact": 1, "filler": 1, "name": 1, "job": 2}
 
 
 @dataclass(frozen=True)
-class Wording:
+class Template:
     """One language's sentences and words.
 
     Attributes:
@@ -42,7 +44,7 @@ class Wording:
         space: what stands between two sentences.
         filler: sentences that have nothing to do with it.
         names: a person each, form -> text; ``name`` is the plain form, ``gender`` m or f.
-        jobs: an occupation each, ``job`` and where it differs ``f``.
+        occupations: ``job`` and where it differs ``f`` each.
     """
 
     language: str
@@ -52,16 +54,16 @@ class Wording:
     space: str
     filler: tuple[str, ...]
     names: tuple[dict[str, str], ...]
-    jobs: tuple[dict[str, str], ...]
+    occupations: tuple[dict[str, str], ...]
 
-    def tell(self, sentence: str, person: int, job: int) -> str:
+    def tell(self, sentence: str, person: int, occupation: int) -> str:
         """A sentence (`fact`, `query` or `answer`) about a person and an occupation.
 
         Example:
-            >>> read_wordings(languages=["de"])["de"].tell("fact", 0, 0)
+            >>> read_templates(languages=["de"])["de"].tell("fact", 0, 0)
             'Annas Beruf ist Ärztin.'
         """
-        name, words = self.names[person], self.jobs[job]
+        name, words = self.names[person], self.occupations[occupation]
         called = words.get("f", words["job"]) if name.get("gender") == "f" else words["job"]
 
         def show(slot: re.Match[str]) -> str:
@@ -73,14 +75,14 @@ class Wording:
         """Everything in it as lines of JSON, for a hash."""
         first = {key: getattr(self, key) for key in (*_SENTENCES, "space")}
         rest = ({"filler": line} for line in self.filler)
-        lines = [first, *rest, *self.names, *self.jobs]
+        lines = [first, *rest, *self.names, *self.occupations]
         return tuple(json.dumps(line, ensure_ascii=False, sort_keys=True) for line in lines)
 
 
-def read_wordings(
+def read_templates(
     source: str | Path | None = None, *, languages: Iterable[str] | None = None
-) -> dict[str, Wording]:
-    """Read wordings.
+) -> dict[str, Template]:
+    """Read templates.
 
     Args:
         source: a folder of ``<language>.jsonl``, see the top of this file; None for those that
@@ -93,7 +95,7 @@ def read_wordings(
             numbers of names or occupations.
 
     Example:
-        >>> sorted(read_wordings())
+        >>> sorted(read_templates())
         ['ar', 'de', 'en', 'es', 'fr', 'hi', 'ru', 'zh']
     """
     folder = BUILT_IN if source is None else Path(source)
@@ -107,65 +109,61 @@ def read_wordings(
             f"no template for language {', '.join(missing) or 'any'} in {folder}; found "
             f"{', '.join(files) or 'no <language>.jsonl'}"
         )
-    found = {language: _wording(files[language], language) for language in wanted}
+    found = {language: _template(files[language], language) for language in wanted}
     first, *others = found.values()
     for other in others:
-        for key, label in (("names", "names"), ("jobs", "occupations")):
-            counts = len(getattr(first, key)), len(getattr(other, key))
+        for what in ("names", "occupations"):
+            counts = len(getattr(first, what)), len(getattr(other, what))
             if counts[0] != counts[1]:
                 raise InputError(
-                    f"{files[first.language]} has {counts[0]} {label}, {files[other.language]} has "
+                    f"{files[first.language]} has {counts[0]} {what}, {files[other.language]} has "
                     f"{counts[1]}; the n-th must mean the same in every file"
                 )
     return found
 
 
-def _wording(path: Path, language: str) -> Wording:
-    sentences: dict[str, str] = {}
-    filler: list[str] = []
-    # With their lines: which forms a name needs is known when the sentences are.
-    names: dict[str, dict[str, str]] = {}
-    jobs: dict[str, dict[str, str]] = {}
+def _template(path: Path, language: str) -> Template:
+    # With their places: which forms a name needs is known when the sentences are.
+    lines: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in _NEEDED}
     for where, given in json_lines(path):
         record = _record(given, where)
-        if "fact" in record:
-            if sentences:
-                raise InputError(f"{where}: fact, query and answer a second time; give them once")
-            sentences = _sentences(record, where)
-        elif "filler" in record:
-            filler.append(record["filler"])
-        elif "name" in record:
-            if record.get("gender", "m") not in ("m", "f"):
-                raise InputError(f"{where}: gender {record['gender']!r:.20}; allowed are m and f")
-            names[where] = record
-        elif "job" in record:
-            jobs[where] = record
-        else:
+        kind = next((kind for kind in _NEEDED if kind in record), None)
+        if kind is None:
             found = ", ".join(record) or "nothing"
             raise InputError(f"{where}: expected fact, filler, name or job, found {found:.60}")
-    needed = {"fact": (sentences, 1), "filler": (filler, 1), "name": (names, 1), "job": (jobs, 2)}
-    for what, (given, least) in needed.items():
-        if len(given) < least:
-            raise InputError(f"{path}: {len(given)} lines with {what}, at least {least} needed")
+        if kind == "fact" and lines["fact"]:
+            raise InputError(f"{where}: fact, query and answer a second time; give them once")
+        if kind == "fact":
+            _check_sentences(record, where)
+        if kind == "name" and record.get("gender", "m") not in ("m", "f"):
+            raise InputError(f"{where}: gender {record['gender']!r:.20}; allowed are m and f")
+        lines[kind][where] = record
+    for kind, least in _NEEDED.items():
+        if len(lines[kind]) < least:
+            raise InputError(
+                f"{path}: {len(lines[kind])} lines with {kind}, at least {least} needed"
+            )
+    (sentences,) = lines["fact"].values()
     forms = {slot[2] or "name" for key in _SENTENCES for slot in _SLOT.finditer(sentences[key])}
-    for where, record in names.items():
+    for where, record in lines["name"].items():
         if absent := sorted(forms - {"name"} - set(record)):
             raise InputError(
                 f"{where}: name {record['name']} lacks the form {', '.join(absent)}, which the "
                 "sentences use"
             )
-    for key, records in (("name", names), ("job", jobs)):
+    for kind in ("name", "job"):
         seen: set[str] = set()
-        for where, record in records.items():
-            if record[key] in seen:
-                raise InputError(f"{where}: {key} {record[key]:.60} a second time")
-            seen.add(record[key])
-    return Wording(
+        for where, record in lines[kind].items():
+            if record[kind] in seen:
+                raise InputError(f"{where}: {kind} {record[kind]:.60} a second time")
+            seen.add(record[kind])
+    return Template(
         language,
-        **sentences,
-        filler=tuple(filler),
-        names=tuple(names.values()),
-        jobs=tuple(jobs.values()),
+        **{key: sentences[key] for key in _SENTENCES},
+        space=sentences.get("space", " "),
+        filler=tuple(record["filler"] for record in lines["filler"].values()),
+        names=tuple(lines["name"].values()),
+        occupations=tuple(lines["job"].values()),
     )
 
 
@@ -180,11 +178,10 @@ def _record(record: Any, where: str) -> dict[str, str]:
     return record
 
 
-def _sentences(record: dict[str, str], where: str) -> dict[str, str]:
+def _check_sentences(record: dict[str, str], where: str) -> None:
     if missing := [key for key in _SENTENCES if key not in record]:
         raise InputError(f"{where}: {', '.join(missing)} missing")
-    needed = {"fact": {"name", "job"}, "query": {"name"}, "answer": {"job"}}
-    for key, slots in needed.items():
+    for key, slots in _SENTENCES.items():
         named = {"job" if slot[1] == "job" else "name" for slot in _SLOT.finditer(record[key])}
         left = _SLOT.sub("", record[key])
         if named != slots or "{" in left or "}" in left:
@@ -192,4 +189,3 @@ def _sentences(record: dict[str, str], where: str) -> dict[str, str]:
             raise InputError(
                 f"{where}: {key} {record[key]!r:.60} must have {wanted} and no other braces"
             )
-    return {key: record[key] for key in _SENTENCES} | {"space": record.get("space", " ")}

@@ -24,7 +24,7 @@ from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError, LangheadsError
 from langheads.scores.formulas import LAHIS
 from langheads.selection.contrast import contrast
-from langheads.text.knowledge_conflict import job_pairs
+from langheads.text.knowledge_conflict import occupation_pairs
 
 SMALL = ["--docs", "4", "--device", "cpu"]
 
@@ -152,7 +152,7 @@ def test_a_seed_that_no_generator_takes_in_python(seed, tiny, texts):
         lambda: langheads.read_questions(qa, seed=seed),
         lambda: langheads.generate(tiny, ["a"], seed=seed, temperature=1.0),
         lambda: contrast(noise, LAHIS, seed=seed),
-        lambda: job_pairs(3, seed=seed),
+        lambda: occupation_pairs(3, seed=seed),
     ]
     for call in calls:
         with pytest.raises(InputError, match="asked for; allowed are whole numbers from 0 to"):

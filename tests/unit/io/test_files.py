@@ -11,7 +11,7 @@ from langheads.text import read_questions, read_texts
 from langheads.text.prompts import read_prompts
 from langheads.text.readers import json_lines
 from langheads.text.requests import read_requests
-from langheads.text.templates import read_wordings
+from langheads.text.templates import read_templates
 
 
 def test_a_file_is_written_into_a_new_folder(tmp_path):
@@ -172,7 +172,7 @@ def test_json_that_python_cannot_read(tmp_path, text, message):
         list(json_lines(path))
     path.write_text(text)
     line = rf"en\.jsonl, line 1: {message}"
-    for read in (read_texts, read_questions, read_wordings):
+    for read in (read_texts, read_questions, read_templates):
         with pytest.raises(InputError, match=line):
             read(tmp_path)
     for read in (read_requests, read_prompts):

@@ -6,10 +6,15 @@ import random
 import pytest
 
 from langheads.demo import grammar
-from langheads.demo.templates import demo_wordings
+from langheads.demo.templates import demo_templates
 from langheads.io.errors import InputError
-from langheads.text.knowledge_conflict import conflict_tokens, conflicts, job_pairs, token_span
-from langheads.text.templates import BUILT_IN, read_wordings
+from langheads.text.knowledge_conflict import (
+    conflict_tokens,
+    knowledge_conflicts,
+    occupation_pairs,
+    token_span,
+)
+from langheads.text.templates import BUILT_IN, read_templates
 
 GOOD = [
     {"fact": "{name.gen} Beruf ist {job}.", "query": "{name.gen} Beruf ist", "answer": " {job}"},
@@ -36,20 +41,20 @@ def folder(tmp_path):
 
 
 def test_those_that_come_along_are_aligned():
-    wordings = read_wordings()
-    assert {"en", "de", "es", "ru", "zh", "hi", "ar", "fr"} <= set(wordings)
-    for language, wording in wordings.items():
-        assert len(wording.names) == 10
-        assert len(wording.jobs) == 12
+    templates = read_templates()
+    assert {"en", "de", "es", "ru", "zh", "hi", "ar", "fr"} <= set(templates)
+    for language, template in templates.items():
+        assert len(template.names) == 10
+        assert len(template.occupations) == 12
         # A person has one gender.
-        genders = [name["gender"] for name in wording.names]
-        assert genders == [name["gender"] for name in wordings["en"].names]
+        genders = [name["gender"] for name in template.names]
+        assert genders == [name["gender"] for name in templates["en"].names]
         for person in range(10):
-            told = [wording.tell("fact", person, job) for job in range(12)]
+            told = [template.tell("fact", person, job) for job in range(12)]
             assert len(set(told)) == 12
-            answers = [wording.tell("answer", person, job).strip() for job in range(12)]
+            answers = [template.tell("answer", person, job).strip() for job in range(12)]
             assert len(set(answers)) == 12
-            query = wording.tell("query", person, 0)
+            query = template.tell("query", person, 0)
             for fact, answer in zip(told, answers, strict=True):
                 space = "" if language == "zh" else " "
                 assert fact.startswith(f"{query}{space}{answer}")
@@ -57,14 +62,14 @@ def test_those_that_come_along_are_aligned():
 
 
 def test_sentences_agree_with_the_person(folder):
-    wording = read_wordings(folder(de=GOOD))["de"]
-    assert wording.tell("fact", 0, 0) == "Annas Beruf ist Ärztin."
-    assert wording.tell("fact", 1, 1) == "Maxens Beruf ist Koch."
-    assert (wording.tell("query", 1, 1), wording.tell("answer", 0, 1)) == (
+    template = read_templates(folder(de=GOOD))["de"]
+    assert template.tell("fact", 0, 0) == "Annas Beruf ist Ärztin."
+    assert template.tell("fact", 1, 1) == "Maxens Beruf ist Koch."
+    assert (template.tell("query", 1, 1), template.tell("answer", 0, 1)) == (
         "Maxens Beruf ist",
         " Köchin",
     )
-    assert wording.space == " "
+    assert template.space == " "
 
 
 @pytest.mark.parametrize(
@@ -91,82 +96,82 @@ def test_sentences_agree_with_the_person(folder):
 )
 def test_files_that_cannot_be_used(folder, records, message):
     with pytest.raises(InputError, match=message) as caught:
-        read_wordings(folder(de=records))
+        read_templates(folder(de=records))
     assert "\n" not in str(caught.value)
 
 
 def test_files_that_do_not_go_together(folder, tmp_path):
     with pytest.raises(InputError, match=r"de\.jsonl has 2 occupations, .*en\.jsonl has 3"):
-        read_wordings(folder(de=GOOD, en=[*GOOD, {"job": "cook"}]))
+        read_templates(folder(de=GOOD, en=[*GOOD, {"job": "cook"}]))
     with pytest.raises(InputError, match=r"has 2 names, .*has 3; the n-th must mean the same"):
-        read_wordings(folder(de=GOOD, en=[*GOOD, {"name": "Ida", "gen": "Idas"}]))
+        read_templates(folder(de=GOOD, en=[*GOOD, {"name": "Ida", "gen": "Idas"}]))
     with pytest.raises(InputError, match=r"no template for language fr in .*; found de, en"):
-        read_wordings(tmp_path, languages=["de", "fr"])
+        read_templates(tmp_path, languages=["de", "fr"])
     with pytest.raises(InputError, match=r"no folder .*nowhere"):
-        read_wordings(tmp_path / "nowhere")
+        read_templates(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no template for language any .* no <language>\.jsonl"):
-        read_wordings(tmp_path / "empty")
+        read_templates(tmp_path / "empty")
 
 
 def test_the_embedded_model_reads_its_own_sentences():
     """Facts and queries are those of the grammar that made its training text."""
-    wordings = demo_wordings()
+    templates = demo_templates()
     for first, second in (("de", "zh"), ("hi", "ru"), ("es", "ar")):
         people, jobs = range(32), range(24)
-        told = {wordings[first].tell("fact", p, j): (p, j) for p in people for j in jobs}
+        told = {templates[first].tell("fact", p, j): (p, j) for p in people for j in jobs}
         for item in grammar.contradicting_facts(first, second, 5, query="zh"):
             person, job = told[item["facts"][0]]
-            query = wordings["zh"].tell("query", person, job)
+            query = templates["zh"].tell("query", person, job)
             assert item["prompt"].endswith("\n" + query)
-            assert wordings["zh"].tell("answer", person, job) == " " + item["answers"][0]
-            assert item["facts"][1] in {wordings[second].tell("fact", person, j) for j in jobs}
+            assert templates["zh"].tell("answer", person, job) == " " + item["answers"][0]
+            assert item["facts"][1] in {templates[second].tell("fact", person, j) for j in jobs}
     with pytest.raises(InputError, match="no template for language fr of the embedded model"):
-        demo_wordings(["en", "fr"])
+        demo_templates(["en", "fr"])
 
 
 def test_pairs_of_occupations():
-    pairs = job_pairs(10)
+    pairs = occupation_pairs(10)
     assert len(set(pairs)) == 90
     assert all(a != b for a, b in pairs)
-    some = job_pairs(10, limit=7, seed=1)
+    some = occupation_pairs(10, limit=7, seed=1)
     assert len(some) == 7
     assert set(some) < set(pairs)
-    assert some == sorted(some) == job_pairs(10, limit=7, seed=1)
-    assert some != job_pairs(10, limit=7, seed=2)
-    assert job_pairs(10, limit=900) == pairs
+    assert some == sorted(some) == occupation_pairs(10, limit=7, seed=1)
+    assert some != occupation_pairs(10, limit=7, seed=2)
+    assert occupation_pairs(10, limit=900) == pairs
 
 
 def test_a_prompt_tells_the_same_in_every_pair_of_languages():
-    wordings = read_wordings()
-    pairs = job_pairs(12, limit=20)
-    one = conflicts(wordings, "de", "zh", "en", pairs)
-    swapped = conflicts(wordings, "hi", "de", "fr", [(b, a) for a, b in pairs])
+    templates = read_templates()
+    pairs = occupation_pairs(12, limit=20)
+    one = knowledge_conflicts(templates, "de", "zh", "en", pairs)
+    swapped = knowledge_conflicts(templates, "hi", "de", "fr", [(b, a) for a, b in pairs])
     people = set()
     for conflict, other, (a, b) in zip(one, swapped, pairs, strict=True):
         lines = conflict.prompt.split("\n")
-        (person,) = (p for p in range(10) if wordings["zh"].tell("fact", p, b) == lines[1])
+        (person,) = (p for p in range(10) if templates["zh"].tell("fact", p, b) == lines[1])
         people.add(person)
-        assert lines[0].startswith(wordings["de"].tell("fact", person, a) + " ")
-        assert lines[0].split(" ", 4)[4] in wordings["de"].filler
-        assert lines[2] == wordings["en"].tell("query", person, a)
+        assert lines[0].startswith(templates["de"].tell("fact", person, a) + " ")
+        assert lines[0].split(" ", 4)[4] in templates["de"].filler
+        assert lines[2] == templates["en"].tell("query", person, a)
         told = [conflict.prompt[start:end] for start, end in conflict.spans]
         assert told == [
-            wordings["de"].tell("fact", person, a),
-            wordings["zh"].tell("fact", person, b),
+            templates["de"].tell("fact", person, a),
+            templates["zh"].tell("fact", person, b),
         ]
-        assert other.prompt.split("\n")[1] == wordings["de"].tell("fact", person, a)
-        assert conflict.answers == tuple(wordings["en"].tell("answer", person, j) for j in (a, b))
+        assert other.prompt.split("\n")[1] == templates["de"].tell("fact", person, a)
+        assert conflict.answers == tuple(templates["en"].tell("answer", person, j) for j in (a, b))
     assert len(people) > 3
     # Persons and fillers, not occupations, change with the seed.
-    again = conflicts(wordings, "de", "zh", "en", pairs, seed=1)
+    again = knowledge_conflicts(templates, "de", "zh", "en", pairs, seed=1)
     assert [c.prompt for c in again] != [c.prompt for c in one]
 
 
 def test_answers_must_differ(folder):
-    wordings = read_wordings(folder(de=[*GOOD[:5], {"job": "Arztin", "f": "Ärztin"}]))
+    templates = read_templates(folder(de=[*GOOD[:5], {"job": "Arztin", "f": "Ärztin"}]))
     with pytest.raises(InputError, match="occupations 1 and 2 are both 'Ärztin' in de"):
-        conflicts(wordings, "de", "de", "de", [(0, 1)] * 20, seed=next(
+        knowledge_conflicts(templates, "de", "de", "de", [(0, 1)] * 20, seed=next(
             seed for seed in range(20) if random.Random(f"conflict/{seed}/[0, 1]").random() < 0.5
         ))  # fmt: skip
 
@@ -178,9 +183,9 @@ def test_spans_in_tokens(zoo, languages):
 
     from langheads.model import DEMO
 
-    wordings = read_wordings()
+    templates = read_templates()
     bytewise, pairs = zoo.bridge("llama-gqa").tokenizer, AutoTokenizer.from_pretrained(DEMO)
-    for conflict in conflicts(wordings, *languages, "en", job_pairs(12, limit=4)):
+    for conflict in knowledge_conflicts(templates, *languages, "en", occupation_pairs(12, limit=4)):
         facts = [conflict.prompt[start:end] for start, end in conflict.spans]
         for tokenizer in (bytewise, pairs):
             found = conflict_tokens(tokenizer, conflict, bos=True)

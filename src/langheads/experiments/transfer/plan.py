@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +17,8 @@ from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError
 from langheads.model import EMBEDDED
-from langheads.text.knowledge_conflict import ConflictTokens, conflict_tokens, conflicts
-from langheads.text.templates import Wording, read_wordings
+from langheads.text.knowledge_conflict import ConflictTokens, conflict_tokens, knowledge_conflicts
+from langheads.text.templates import Template, read_templates
 
 ORDERS = ("A first", "A last")
 """Where in the prompt the fact in A stands."""
@@ -44,6 +45,59 @@ class Asked(NamedTuple):
     answers: list[tuple[str, str]]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Which heads get which gate on which prompts.
+
+    Attributes:
+        pairs: (A, B).
+        orders: of `ORDERS`.
+        settings: conditions and gates.
+        own: language -> its heads; A and B are taken from these.
+        random: language -> random head sets beside its heads.
+        occupations: the two of each prompt.
+        seed: of the resampling.
+    """
+
+    pairs: Sequence[Pair]
+    orders: Sequence[str]
+    settings: Sequence[Setting]
+    own: Mapping[str, HeadSet]
+    random: Mapping[str, list[HeadSet]]
+    occupations: Sequence[tuple[int, int]]
+    seed: int
+
+    @property
+    def texts(self) -> list[Pair]:
+        """(first, second) language of the prompts that the pairs need: A last is B first."""
+        texts = [(a, b) if o == ORDERS[0] else (b, a) for a, b in self.pairs for o in self.orders]
+        return list(dict.fromkeys(texts))
+
+    def layers(self, text: Pair) -> list[int]:
+        """From the first of these heads on: a gate moves attention in later layers only."""
+        first = min((head.layer for x in text for head in self.own.get(x, ())), default=None)
+        return [] if first is None else list(range(first, self.own[text[0]].shape[0]))
+
+    def condition(self, pair: Pair, setting: Setting) -> tuple[str, Condition]:
+        """Whose heads are gated, and the condition."""
+        owner = pair[0] if setting.condition == "enhance" else pair[1]
+        return owner, (self.own[owner], setting.gate)
+
+    def conditions(self, text: Pair) -> tuple[list[Condition], list[Condition]]:
+        """Conditions of one text: all of them, and those without the random heads.
+
+        The untouched model comes first in both.
+        """
+        chosen: list[Condition] = [(HeadSet([], self.own[text[0]].shape), 1.0)]
+        random: list[Condition] = []
+        for pair, setting in itertools.product(self.pairs, self.settings):
+            owner, condition = self.condition(pair, setting)
+            if set(pair) == set(text) and condition[0]:
+                chosen.append(condition)
+                random += [(some, setting.gate) for some in self.random[owner]]
+        return list(dict.fromkeys([*chosen, *random])), list(dict.fromkeys(chosen))
+
+
 def settings_of(enhance: Sequence[float], weaken: Sequence[float]) -> list[Setting]:
     """Every condition at every gate.
 
@@ -54,15 +108,22 @@ def settings_of(enhance: Sequence[float], weaken: Sequence[float]) -> list[Setti
     if any(not 1 <= gate < math.inf for gate in enhance) or any(
         not -math.inf < gate <= 1 for gate in weaken
     ):
-        raise InputError(
-            f"gates {_numbers(enhance)} to enhance and {_numbers(weaken)} to weaken asked for; "
-            "allowed are numbers of 1 or above, and of 1 or below"
+        above, below = (
+            ", ".join(f"{gate:g}" for gate in gates) or "none" for gates in (enhance, weaken)
         )
-    settings = [Setting("enhance", check_gate(gate, "a gate to enhance")) for gate in enhance]
-    settings += [Setting("weaken", check_gate(gate, "a gate to weaken")) for gate in weaken]
+        raise InputError(
+            f"gates {above} to enhance and {below} to weaken asked for; allowed are numbers of 1 "
+            "or above, and of 1 or below"
+        )
+    settings = list(
+        dict.fromkeys(
+            Setting(condition, check_gate(gate, f"a gate to {condition}"))
+            for condition, gates in (("enhance", enhance), ("weaken", weaken))
+            for gate in gates
+        )
+    )
     if not settings:
         raise InputError("no gates to enhance and none to weaken; give at least one")
-    settings = list(dict.fromkeys(settings))
     named = {str(setting): setting.gate for setting in settings}
     for setting in settings:
         if named[str(setting)] != setting.gate:
@@ -74,17 +135,22 @@ def settings_of(enhance: Sequence[float], weaken: Sequence[float]) -> list[Setti
 
 
 def check_sizes(
-    controls: int, jobs: int, limit: int | None, max_new_tokens: int, orders: Sequence[str]
+    n_controls: int,
+    n_occupations: int,
+    limit: int | None,
+    max_new_tokens: int,
+    orders: Sequence[str],
 ) -> None:
     """Refuse numbers that nothing can be made of.
 
     Raises:
         InputError: which, and what is allowed.
     """
-    if controls < 2 or jobs < 2 or max_new_tokens < 1 or (limit is not None and limit < 2):
+    few = n_controls < 2 or n_occupations < 2 or (limit is not None and limit < 2)
+    if few or max_new_tokens < 1:
         raise InputError(
-            f"{controls} controls, {jobs} occupations, limit {limit} and {max_new_tokens} new "
-            "tokens asked for; at least 2, 2, 2 and 1 are needed"
+            f"{n_controls} controls, {n_occupations} occupations, limit {limit} and "
+            f"{max_new_tokens} new tokens asked for; at least 2, 2, 2 and 1 are needed"
         )
     if not orders or not set(orders) <= set(ORDERS):
         raise InputError(
@@ -92,27 +158,35 @@ def check_sizes(
         )
 
 
-def wordings_and_pairs(
-    model: TransformerBridge,
+def known_templates(
+    model: TransformerBridge, source: str | Path | None
+) -> tuple[dict[str, Template], str]:
+    """Templates of every language, and where they are from.
+
+    Those of the embedded model's own training text if no folder is given.
+    """
+    name = next((n for n, folder in EMBEDDED.items() if model.cfg.model_name == str(folder)), None)
+    if source is None and name is not None:
+        from langheads.demo.templates import demo_templates
+
+        return demo_templates(), f"grammar of {name}"
+    return read_templates(source), str(source or "templates of langheads")
+
+
+def language_pairs(
     heads: LanguageHeads,
+    known: Mapping[str, Template],
     languages: Iterable[str] | None,
     pairs: Iterable[Pair] | None,
     query: str,
-    templates: str | Path | None,
-) -> tuple[dict[str, Wording], list[Pair], str]:
-    """Templates of the languages asked for, the pairs of languages, where the templates are from.
+    source: str,
+) -> list[Pair]:
+    """(A, B) asked for, or all that have a template.
 
     Raises:
         InputError: no template or no entry in the head set for a language that was asked for, a
             language paired with itself, fewer than two languages, no heads in any of them.
     """
-    name = next((n for n, folder in EMBEDDED.items() if model.cfg.model_name == str(folder)), None)
-    if templates is None and name is not None:
-        from langheads.demo.templates import demo_wordings
-
-        known, source = demo_wordings(), f"grammar of {name}"
-    else:
-        known, source = read_wordings(templates), str(templates or "templates of langheads")
     given = None if pairs is None else list(dict.fromkeys(pairs))
     asked = None if languages is None else list(dict.fromkeys(languages))
     named = [*(asked or ()), *itertools.chain(*(given or ()))]
@@ -126,10 +200,10 @@ def wordings_and_pairs(
             raise InputError(
                 f"language {language} asked for; the head set has {', '.join(heads.specific)}"
             )
-    of_both = [language for language in heads.specific if language in known]
-    if not named and len(of_both) < len(heads.specific):
-        left_out = [language for language in heads.specific if language not in known]
+    left_out = [language for language in heads.specific if language not in known]
+    if not named and left_out:
         logger.warning("no template for language %s: left out", ", ".join(left_out))
+    of_both = [language for language in heads.specific if language in known]
     chosen = list(itertools.permutations(asked or of_both, 2)) if given is None else given
     if not chosen or any(a == b for a, b in chosen):
         found = ", ".join(f"{a}:{b}" for a, b in chosen) or "none"
@@ -137,26 +211,26 @@ def wordings_and_pairs(
             f"pairs of languages {found}: each needs two different ones, and both a template and "
             "an entry in the head set"
         )
-    involved = [x for x in heads.specific if any(x in pair for pair in chosen)]
-    if not any(heads.specific[language] for language in involved):
+    involved = own_heads(heads, chosen)
+    if not any(involved.values()):
         raise InputError(
             f"none of {', '.join(involved)} has specific heads, so there is nothing to gate"
         )
-    return {x: known[x] for x in dict.fromkeys([*involved, query])}, chosen, source
+    return chosen
 
 
-def texts_of(pairs: Sequence[Pair], orders: Sequence[str]) -> list[Pair]:
-    """(first, second) language of the prompts that pairs need: A last is B first."""
-    texts = [(a, b) if order == ORDERS[0] else (b, a) for a, b in pairs for order in orders]
-    return list(dict.fromkeys(texts))
+def own_heads(heads: LanguageHeads, pairs: Sequence[Pair]) -> dict[str, HeadSet]:
+    """Language of a pair -> its heads, in the order of the head set."""
+    there = set(itertools.chain(*pairs))
+    return {language: of for language, of in heads.specific.items() if language in there}
 
 
 def asked_in(
     model: TransformerBridge,
-    wordings: Mapping[str, Wording],
+    templates: Mapping[str, Template],
     text: Pair,
     query: str,
-    jobs: Sequence[tuple[int, int]],
+    occupations: Sequence[tuple[int, int]],
     *,
     seed: int,
     bos: bool,
@@ -167,7 +241,7 @@ def asked_in(
     Raises:
         InputError: one too long for the model's context, or with tokens that it does not have.
     """
-    made = conflicts(wordings, *text, query, jobs, seed=seed)
+    made = knowledge_conflicts(templates, *text, query, occupations, seed=seed)
     tokens = [conflict_tokens(model.tokenizer, conflict, bos=bos) for conflict in made]
     longest = max(max(len(t.prompt) + max_new_tokens, *map(len, t.texts)) for t in tokens)
     context = int(model.cfg.n_ctx or 0)
@@ -187,7 +261,7 @@ def asked_in(
 
 
 def random_sets(
-    own: Mapping[str, HeadSet], controls: int, rng: np.random.Generator
+    own: Mapping[str, HeadSet], n_controls: int, rng: np.random.Generator
 ) -> dict[str, list[HeadSet]]:
     """Language -> random head sets with as many heads in each layer as its own.
 
@@ -197,38 +271,11 @@ def random_sets(
     """
     profiles = {heads.per_layer(): heads for heads in own.values() if heads}
     pools = {
-        profile: [heads.layer_matched(rng) for _ in range(controls)]
+        profile: [heads.layer_matched(rng) for _ in range(n_controls)]
         for profile, heads in profiles.items()
     }
     return {
-        language: [pools[heads.per_layer()][i] for i in rng.permutation(controls)]
+        language: [pools[heads.per_layer()][i] for i in rng.permutation(n_controls)]
         for language, heads in own.items()
         if heads
     }
-
-
-def conditions_in(
-    text: Pair,
-    pairs: Sequence[Pair],
-    settings: Sequence[Setting],
-    own: Mapping[str, HeadSet],
-    pools: Mapping[str, list[HeadSet]],
-) -> tuple[list[Condition], list[Condition]]:
-    """Conditions of one text: all of them, and those without the random heads.
-
-    The untouched model comes first in both.
-    """
-    nothing: Condition = (HeadSet([], own[text[0]].shape), 1.0)
-    chosen, random = [nothing], []
-    for a, b in pairs:
-        if {a, b} == set(text):
-            for setting in settings:
-                owner = a if setting.condition == "enhance" else b
-                if own[owner]:
-                    chosen.append((own[owner], setting.gate))
-                    random += [(some, setting.gate) for some in pools[owner]]
-    return list(dict.fromkeys([*chosen, *random])), list(dict.fromkeys(chosen))
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values) or "none"

@@ -13,12 +13,26 @@ at all this errs on the wide side (Owen 2007, the pigeonhole bootstrap). NaN for
 occupations. p = (1 + random sets that move the measure at least as
 far towards A) / (1 + random sets), one-sided, those equal to the chosen heads left out.
 
-Guards have the same arithmetic and no p-value: a model that no longer expects the prompt, or that
-repeats itself, has not changed its mind.
+Degeneration checks have the same arithmetic and no p-value: a model that no longer expects the
+prompt, or that repeats itself, has not changed its mind.
+
+The dataset is of kind ``transfer`` over ``a, b, order, setting``: an order is one of the two or
+``both``, the mean of the two over the same two occupations; a setting is ``enhance 3`` and so on,
+with coordinates ``condition`` and ``gate``. NaN where a pair was not run or a language has no
+heads. For each measure M:
+
+    M_before, M, M_change    means over prompts; M_change_se, M_change_low and M_change_high
+    M_control_change         of every random set; M_control_mean, and M_control_p but for checks
+    M_overall_...            the same over the pairs of languages
+    attention_before, attention_after    share of 1 [..., layer, head, fact], from the first layer
+                             of A's and B's heads on, since a gate moves attention only later
+    shared_first_token       prompts without a `first_token_a`: both answers begin alike
+    heads, n_heads           of a language
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,27 +41,15 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
 
-from langheads.experiments.transfer.plan import ORDERS, Condition, Pair, Setting
-from langheads.heads import HeadSet
+from langheads.experiments.transfer.plan import ORDERS, Condition, Pair, Plan
+from langheads.io import measures
 
-MEASURES: dict[str, tuple[str, int]] = {
-    "answer_a": ("share of prompts", 1),
-    "answer_b": ("share of prompts", -1),
-    "first_token_a": ("share of prompts", 1),
-    "logprob_difference": ("nats", 1),
-}
-"""Unit of each measure, and the sign of a change towards A."""
-GUARDS = {
-    "repetition": "share of 4-grams",
-    "prompt_copy": "share of 4-grams",
-    "empty": "share of prompts",
-    "prompt_nll": "nats per token",
-}
-"""Unit of each guard: of what is written after the prompt, and the NLL of the prompt itself."""
-_ALL = MEASURES | {name: (units, 0) for name, units in GUARDS.items()}
+MEASURES = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
+CHECKS = (*measures.TEXT_CHECKS, "prompt_nll")
+"""Degeneration checks: of what is written after the prompt, and the NLL of the prompt itself."""
+_UNITS = measures.units([*MEASURES, *CHECKS], of="prompts")
 _RESAMPLES = 1000
-_LEVEL = 0.95
-_PROBABILITY = {"units": "probability"}
+_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Run:
         conditions: heads and gate; no heads first.
         logprob: nats, of the first token and of the whole of both answers.
         said: which answer was given, 0 (that of the first fact), 1 or -1.
-        guards: in the order of `GUARDS`.
+        checks: in the order of `CHECKS`.
         shared: whether both answers begin with the same token.
         attention: condition -> share of 1 ``[layer, head, fact]``, for some of the conditions.
     """
@@ -66,117 +68,124 @@ class Run:
     conditions: list[Condition]
     logprob: Float[np.ndarray, "condition prompt answer part"]
     said: Int[np.ndarray, "condition prompt"]
-    guards: Float[np.ndarray, "condition prompt guard"]
+    checks: Float[np.ndarray, "condition prompt check"]
     shared: Bool[np.ndarray, " prompt"]
     attention: dict[Condition, Float[np.ndarray, "layer head fact"]]
 
-    def measures(self, fact: int) -> Float[np.ndarray, "measure condition prompt"]:
-        """`MEASURES` and `GUARDS` in their order, where A's is the first (0) or second fact."""
+    def measures(self, fact: int) -> dict[Condition, Float[np.ndarray, "measure prompt"]]:
+        """`MEASURES` and `CHECKS` in their order, where A's is the first (0) or second fact."""
         ahead = self.logprob[:, :, fact] - self.logprob[:, :, 1 - fact]
         first = np.where(self.shared, np.nan, ahead[..., 0] > 0)
-        guards = np.moveaxis(self.guards, -1, 0)
-        return np.stack([self.said == fact, self.said == 1 - fact, first, ahead[..., 1], *guards])
+        checks = np.moveaxis(self.checks, -1, 0)
+        every = [self.said == fact, self.said == 1 - fact, first, ahead[..., 1], *checks]
+        return dict(zip(self.conditions, np.stack(every, axis=1), strict=True))
 
 
-def summary(
-    pairs: Sequence[Pair],
-    orders: Sequence[str],
-    settings: Sequence[Setting],
-    own: Mapping[str, HeadSet],
-    pools: Mapping[str, list[HeadSet]],
-    runs: Mapping[Pair, Run],
-    jobs: Sequence[tuple[int, int]],
-    *,
-    seed: int,
-    attrs: dict[str, Any],
-) -> xr.Dataset:
-    """Arrange runs as a dataset; see `langheads.transfer`.
+def summary(plan: Plan, runs: Mapping[Pair, Run], *, attrs: dict[str, Any]) -> xr.Dataset:
+    """Arrange runs as a dataset, see the top of this file.
 
     Args:
-        pairs: (A, B).
-        orders: of `ORDERS`.
-        settings: conditions and gates.
-        own: language -> its heads; A and B are taken from these.
-        pools: language -> random head sets.
+        plan: what was run.
         runs: (first, second) language of the prompts -> what came out.
-        jobs: the two occupations of each prompt.
-        seed: of the resampling.
         attrs: provenance.
     """
-    languages = list(own)
-    shape = next(iter(own.values())).shape
-    n_controls = len(next(iter(pools.values())))
-    n_prompts = len(next(iter(runs.values())).shared)
-    looks = (len(languages), len(languages), len(orders))
-    grid = (len(_ALL), *looks)
-    before = np.full((*grid, n_prompts), np.nan)
-    after = np.full((*grid, len(settings), n_prompts), np.nan)
-    control = np.full((*grid, len(settings), n_controls), np.nan)
-    attention = np.full((*looks, *shape, 2), np.nan)
-    attention_after = np.full((*looks, len(settings), *shape, 2), np.nan)
-    shared = np.full((len(languages), len(languages)), np.nan)
-    for a, b in pairs:
-        at = (languages.index(a), languages.index(b))
-        for o, order in enumerate(orders):
-            fact = ORDERS.index(order)
-            run = runs[(a, b) if fact == 0 else (b, a)]
-            number = {condition: i for i, condition in enumerate(run.conditions)}
-            found = run.measures(fact)
-            here = (slice(None), *at, o)
-            before[here] = found[:, 0]
-            shared[at] = run.shared.sum()
-            if run.attention:
-                attention[(*at, o)] = _facts(run.attention[run.conditions[0]], fact)
-            for s, setting in enumerate(settings):
-                owner = a if setting.condition == "enhance" else b
-                if not (heads := own[owner]):
-                    continue
-                condition = heads, setting.gate
-                after[(*here, s)] = found[:, number[condition]]
-                if run.attention:
-                    attention_after[(*at, o, s)] = _facts(run.attention[condition], fact)
-                for k, some in enumerate(pools[owner]):
-                    if some != heads:
-                        moved = found[:, number[some, setting.gate]] - found[:, 0]
-                        control[(*here, s, k)] = _mean(moved)
-    labels = list(orders)
+    values, control, attention, shared = _gathered(plan, runs)
+    orders = list(plan.orders)
     if len(orders) > 1:
-        labels.append("both")
-        before, after, control = (_with_mean(x, 3) for x in (before, after, control))
-        attention, attention_after = (_with_mean(x, 2) for x in (attention, attention_after))
-    return _dataset(
-        (languages, labels, settings), before, after, control, attention, attention_after, shared,
-        own, jobs, seed, attrs,
-    )  # fmt: skip
+        orders.append("both")
+        values, control, attention = (
+            np.concatenate([x, x.mean(axis=axis, keepdims=True)], axis=axis)
+            for x, axis in ((values, 3), (control, 3), (attention, 2))
+        )
+    variables = _measured(values, control, plan)
+    if np.isfinite(attention[..., 0, :, :, :]).any():
+        look, share = ("layer", "head", "fact"), {"units": "share of 1"}
+        variables |= {
+            "attention_before": (("a", "b", "order", *look), attention[..., 0, :, :, :], share),
+            "attention_after": (
+                ("a", "b", "order", "setting", *look), attention[..., 1:, :, :, :], share,
+            ),
+        }  # fmt: skip
+    count = {"units": "count"}
+    return xr.Dataset(
+        variables
+        | {
+            "shared_first_token": (("a", "b"), shared, count),
+            "heads": ("a", [str(heads) for heads in plan.own.values()]),
+            "n_heads": ("a", [len(heads) for heads in plan.own.values()], count),
+        },
+        coords={
+            "a": list(plan.own),
+            "b": list(plan.own),
+            "order": orders,
+            "setting": [str(setting) for setting in plan.settings],
+            "condition": ("setting", [setting.condition for setting in plan.settings]),
+            "gate": ("setting", [setting.gate for setting in plan.settings]),
+            "fact": ["A", "B"],
+        },
+        attrs=attrs,
+    )
 
 
-def _dataset(
-    axes: tuple[list[str], list[str], Sequence[Setting]],
-    before: Float[np.ndarray, "measure a b order prompt"],
-    after: Float[np.ndarray, "measure a b order setting prompt"],
+def _gathered(
+    plan: Plan, runs: Mapping[Pair, Run]
+) -> tuple[
+    Float[np.ndarray, "measure a b order run prompt"],
+    Float[np.ndarray, "measure a b order setting control"],
+    Float[np.ndarray, "a b order run layer head fact"],
+    Float[np.ndarray, "a b"],
+]:
+    """Of every prompt, random set and head; a run is the untouched model, then each setting."""
+    languages = list(plan.own)
+    shape = next(iter(plan.own.values())).shape
+    cells = (len(languages), len(languages), len(plan.orders))
+    measured = (len(_UNITS), *cells)
+    n_controls = len(next(iter(plan.random.values())))
+    values = np.full((*measured, 1 + len(plan.settings), len(plan.occupations)), np.nan)
+    control = np.full((*measured, len(plan.settings), n_controls), np.nan)
+    attention = np.full((*cells, 1 + len(plan.settings), *shape, 2), np.nan)
+    shared = np.full(cells[:2], np.nan)
+    for (a, b), (o, order) in itertools.product(plan.pairs, enumerate(plan.orders)):
+        at = (languages.index(a), languages.index(b), o)
+        here = (slice(None), *at)
+        fact = ORDERS.index(order)
+        run = runs[(a, b) if fact == 0 else (b, a)]
+        found = run.measures(fact)
+        nothing = run.conditions[0]
+        shared[at[:2]] = run.shared.sum()
+        settings = [plan.condition((a, b), setting) for setting in plan.settings]
+        for s, (owner, condition) in enumerate([("", nothing), *settings]):
+            if owner and not condition[0]:
+                continue
+            values[(*here, s)] = found[condition]
+            if run.attention:
+                # A's fact first.
+                attention[(*at, s)] = run.attention[condition][..., :: 1 - 2 * fact]
+            for k, some in enumerate(plan.random[owner] if owner else ()):
+                if some != condition[0]:
+                    moved = found[some, condition[1]] - found[nothing]
+                    control[(*here, s - 1, k)] = _mean(moved)
+    return values, control, attention, shared
+
+
+def _measured(
+    values: Float[np.ndarray, "measure a b order run prompt"],
     control: Float[np.ndarray, "measure a b order setting control"],
-    attention: Float[np.ndarray, "a b order layer head fact"],
-    attention_after: Float[np.ndarray, "a b order setting layer head fact"],
-    shared: Float[np.ndarray, "a b"],
-    own: Mapping[str, HeadSet],
-    jobs: Sequence[tuple[int, int]],
-    seed: int,
-    attrs: dict[str, Any],
-) -> xr.Dataset:
-    languages, labels, settings = axes
-    changes = after - before[..., None, :]
-    change, resampled = _mean(changes), _resampled(changes, jobs, seed)
-    error = _deviation(resampled)
-    low, high = _interval(resampled)
-    overall, controls = _over_pairs(change, 1), _over_pairs(control, 1)
-    overall_low, overall_high = _interval(_over_pairs(resampled, 2))
+    plan: Plan,
+) -> dict[str, Any]:
+    """All variables of the measures and checks."""
+    changes = values[..., 1:, :] - values[..., :1, :]
+    change, draws = _mean(changes), _resampled(changes, plan.occupations, plan.seed)
+    error, (low, high) = _deviation(draws), _interval(draws)
+    overall, overall_control = _over_pairs(change, 1), _over_pairs(control, 1)
+    overall_low, overall_high = _interval(_over_pairs(draws, 2))
     cell = ("a", "b", "order", "setting")
     variables: dict[str, Any] = {}
-    for m, (name, (units, sign)) in enumerate(_ALL.items()):
+    for m, (name, units) in enumerate(_UNITS.items()):
         unit = {"units": units}
         variables |= {
-            f"{name}_before": (cell[:3], _mean(before[m]), unit),
-            name: (cell, _mean(after[m]), unit),
+            f"{name}_before": (cell[:3], _mean(values[m, ..., 0, :]), unit),
+            name: (cell, _mean(values[m, ..., 1:, :]), unit),
             f"{name}_change": (cell, change[m], unit),
             f"{name}_change_se": (cell, error[m], unit),
             f"{name}_change_low": (cell, low[m], unit),
@@ -186,49 +195,17 @@ def _dataset(
             f"{name}_overall_change": (cell[2:], overall[m], unit),
             f"{name}_overall_low": (cell[2:], overall_low[m], unit),
             f"{name}_overall_high": (cell[2:], overall_high[m], unit),
-            f"{name}_overall_control_change": ((*cell[2:], "control"), controls[m], unit),
+            f"{name}_overall_control_change": ((*cell[2:], "control"), overall_control[m], unit),
         }
-        if sign:
-            p = _p(sign * change[m], sign * control[m])
-            overall_p = _p(sign * overall[m], sign * controls[m])
-            variables[f"{name}_control_p"] = (cell, p, _PROBABILITY)
-            variables[f"{name}_overall_control_p"] = (cell[2:], overall_p, _PROBABILITY)
-    share = {"units": "share of 1"}
-    if np.isfinite(attention).any():
-        looked = ("layer", "head", "fact")
-        variables["attention_before"] = ((*cell[:3], *looked), attention, share)
-        variables["attention_after"] = ((*cell, *looked), attention_after, share)
-    return xr.Dataset(
-        variables
-        | {
-            "shared_first_token": (("a", "b"), shared, {"units": "count"}),
-            "heads": ("a", [str(own[lang]) for lang in languages]),
-            "n_heads": ("a", [len(own[lang]) for lang in languages], {"units": "count"}),
-        },
-        coords={
-            "a": languages,
-            "b": languages,
-            "order": labels,
-            "setting": [str(setting) for setting in settings],
-            "condition": ("setting", [setting.condition for setting in settings]),
-            "gate": ("setting", [setting.gate for setting in settings]),
-            "fact": ["A", "B"],
-        },
-        attrs=attrs,
-    )
-
-
-def _with_mean(values: Float[np.ndarray, "..."], axis: int) -> Float[np.ndarray, "..."]:
-    """With the mean along an axis appended to it."""
-    mean = values.mean(axis=axis, keepdims=True)
-    return np.concatenate([values, mean], axis=axis)
-
-
-def _facts(
-    attention: Float[np.ndarray, "layer head fact"], fact: int
-) -> Float[np.ndarray, "layer head fact"]:
-    """A's fact first."""
-    return attention if fact == 0 else attention[..., ::-1]
+        if name in MEASURES:
+            sign, probability = measures.MEASURES[name].better, {"units": "probability"}
+            for dims, part, own, sets in (
+                (cell, "", change[m], control[m]),
+                (cell[2:], "_overall", overall[m], overall_control[m]),
+            ):
+                p = _p(sign * own, sign * sets)
+                variables[f"{name}{part}_control_p"] = (dims, p, probability)
+    return variables
 
 
 def _mean(values: Float[np.ndarray, "..."], axes: int = 1) -> Float[np.ndarray, "..."]:
@@ -246,10 +223,10 @@ def _over_pairs(values: Float[np.ndarray, "..."], first: int) -> Float[np.ndarra
 
 
 def _resampled(
-    changes: Float[np.ndarray, "... prompt"], jobs: Sequence[tuple[int, int]], seed: int
+    changes: Float[np.ndarray, "... prompt"], occupations: Sequence[tuple[int, int]], seed: int
 ) -> Float[np.ndarray, "draw ..."]:
     """Means over occupations drawn with replacement; a draw without a finite change is NaN."""
-    known, pairs = np.unique(np.array(jobs), return_inverse=True)
+    known, pairs = np.unique(np.array(occupations), return_inverse=True)
     n = len(known)
     if n < 3:
         # The one draw that has a prompt at all is the sample itself.
@@ -276,7 +253,7 @@ def _interval(
     flat = draws.reshape(len(draws), -1)
     ends = np.full((2, flat.shape[1]), np.nan)
     valued = np.isfinite(flat).any(axis=0)
-    tails = [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]
+    tails = [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2]
     ends[:, valued] = np.nanquantile(flat[:, valued], tails, axis=0)
     low, high = ends.reshape(2, *draws.shape[1:])
     return low, high
