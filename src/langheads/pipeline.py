@@ -100,7 +100,7 @@ def run(
         heads,
         corpus,
         docs=proof_docs,
-        controls=controls,
+        n_controls=controls,
         **same,  # type: ignore[arg-type]
     )
     save(proof, out / "ablation.nc")

@@ -31,7 +31,7 @@ def proof(model):
         HeadSet(GENERAL, SHAPE),
         model="tiny",
     )
-    return ablate(model, heads, TEXTS, docs=3, controls=2, seed=0, batch_tokens=500)
+    return ablate(model, heads, TEXTS, docs=3, n_controls=2, seed=0, batch_tokens=500)
 
 
 @pytest.fixture(scope="module")

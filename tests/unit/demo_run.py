@@ -40,7 +40,7 @@ def write_demo_run(folder):
     for name, dataset in {
         "scores": scores,
         "knockout": exact,
-        "ablation": langheads.ablate(model, heads, texts, docs=4, controls=4),
+        "ablation": langheads.ablate(model, heads, texts, docs=4, n_controls=4),
         "transfer": moved,
         "offtarget": _off_target(model, heads, texts),
         "qa": langheads.compare_masks(

@@ -35,7 +35,7 @@ def test_a_run_is_its_steps(tiny, texts, tmp_path):
     ]  # fmt: skip
     scores = langheads.score(tiny, texts, method=["taylor", "lahis"], **SMALL)
     heads = langheads.select(scores, score="taylor", **CHOICE)
-    proof = langheads.ablate(tiny, heads, texts, controls=3, **SMALL | {"docs": 3})
+    proof = langheads.ablate(tiny, heads, texts, n_controls=3, **SMALL | {"docs": 3})
     written = langheads.load_result(page.parent / "scores.nc", "scores")
     xr.testing.assert_equal(written, scores)
     read = langheads.LanguageHeads.load(page.parent / "heads.json")

@@ -46,8 +46,8 @@ def adapt(
     """Learn the gates of a language's heads from questions (soft head mask)."""
     check_writable(out, heads, qa)
     import langheads
-    from langheads.experiments.replies.plan import heads_of as named
-    from langheads.experiments.replies.plan import require_heads_of
+    from langheads.experiments.language_heads import heads_of as named
+    from langheads.experiments.language_heads import require_heads_of
 
     of_languages = langheads.LanguageHeads.load(heads)
     chosen = named(of_languages, heads_of or language)

@@ -60,7 +60,7 @@ def ablate(
         chosen,
         corpus,
         baseline=split_list(baseline) or [],
-        controls=controls,
+        n_controls=controls,
         docs=docs,
         max_tokens=max_tokens,
         seed=seed,

@@ -44,8 +44,8 @@ def prune(
 ) -> None:
     """A plain Hugging Face model without some languages' heads."""
     import langheads
+    from langheads.experiments.language_heads import heads_of
     from langheads.experiments.pruning.experiment import check_folder
-    from langheads.experiments.replies.plan import heads_of
 
     check_folder(out)
     chosen = langheads.LanguageHeads.load(heads)

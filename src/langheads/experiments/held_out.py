@@ -1,9 +1,11 @@
-"""What every proof by ablation shares: losses with heads off, on documents that were not scored."""
+"""What proofs by ablation share: documents that were not scored, and losses with heads off."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,44 +16,86 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
-from langheads.io.errors import ProvenanceError
+from langheads.io.errors import InputError, ProvenanceError
 from langheads.model import (
     captured_block_inputs,
     document_nll,
     gated,
     map_documents,
     starting_at,
+    tokenize_languages,
 )
-from langheads.text import Documents, reaches_into
+from langheads.text import Corpus, Documents, reaches_into, read_texts
+
+Condition = tuple[HeadSet, Float[Tensor, "layer head d_head"] | None]
+"""Heads that are off, and what stands in for them; None is 0."""
 
 
-def losses_with_heads_off(
-    model: TransformerBridge,
-    documents: Documents,
-    conditions: Sequence[tuple[HeadSet, Float[Tensor, "layer head d_head"] | None]],
-    batch_tokens: int | str,
-    bar: tqdm,
-) -> Float[np.ndarray, "doc condition"]:
-    """Summed NLL of every document, nats: nothing off, then each condition (heads, baseline).
+@dataclass(frozen=True)
+class HeldOut:
+    """Documents to prove on.
 
-    Blocks below a condition's first head are not run again, see `langheads.model.replay`.
+    Attributes:
+        corpus: where they are from.
+        texts: language -> those at the back of its order.
+        documents: language -> their tokens.
+        overlap: how many of them were scored; -1 where the scores cannot say.
+        settings: ``docs``, ``max_tokens`` and ``bos``, for the provenance of a result.
     """
 
-    @torch.no_grad()
-    def measure(tokens: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
-        with captured_block_inputs(model) as inputs:
-            losses = [document_nll(model, tokens, lengths)]
-        for heads_off, baseline in conditions:
-            first = min(head.layer for head in heads_off)
-            with (
-                starting_at(model, inputs, first),
-                gated(model, heads_off, 0.0, baseline=baseline, first_layer=first),
-            ):
-                losses.append(document_nll(model, tokens, lengths))
-            bar.update(len(tokens))
-        return torch.stack(losses, dim=1)
+    corpus: Corpus
+    texts: Mapping[str, Sequence[str]]
+    documents: dict[str, Documents]
+    overlap: int
+    settings: dict[str, int | bool]
 
-    return map_documents(model, documents, measure, batch_tokens=batch_tokens).double().numpy()
+
+def held_out(
+    model: TransformerBridge,
+    scored: Mapping[str, Any],
+    text: str | Path | Mapping[str, Sequence[str]] | Corpus,
+    *,
+    languages: Iterable[str] | None = None,
+    docs: int | None = None,
+    max_tokens: int | None = None,
+    seed: int | None = None,
+    bos: bool | None = None,
+    allow_overlap: bool = False,
+) -> HeldOut:
+    """Documents from the back of the order that scoring took from the front, read as it did.
+
+    Args:
+        model: gives the tokenizer.
+        scored: provenance of the scores, or of the heads made from them.
+        text: texts, see `read_texts`.
+        languages: of the text; all by default.
+        docs: documents a language; None for all.
+        max_tokens: documents are cut here; by default where they were for the scores.
+        seed: order of documents; by default that of the scores.
+        bos: prepend BOS; by default as for the scores.
+        allow_overlap: take scored documents all the same; `HeldOut.overlap` counts them.
+
+    Raises:
+        InputError: fewer than 1 document, unreadable texts.
+        ProvenanceError: documents that were scored.
+    """
+    if docs is not None and docs < 1:
+        raise InputError(f"{docs} documents asked for; at least 1 is needed")
+    seed = int(scored.get("seed", 0)) if seed is None else seed
+    corpus = read_texts(text, languages=languages, seed=seed)
+    texts = corpus.back(docs)
+    overlap = check_held_out(texts, scored, allow_overlap=allow_overlap)
+    max_tokens = int(scored.get("max_tokens", 2048)) if max_tokens is None else max_tokens
+    if bos is None and "bos" in scored:
+        bos = bool(scored["bos"])
+    documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
+    some = next(iter(documents.values()))
+    settings = {
+        "docs": max(map(len, texts.values())),
+        "max_tokens": some.max_tokens,
+        "bos": some.bos,
+    }
+    return HeldOut(corpus, texts, documents, overlap, settings)
 
 
 def check_held_out(
@@ -82,3 +126,61 @@ def check_held_out(
             "more or other texts, or pass --allow-overlap"
         )
     return overlap
+
+
+def losses_by_language(
+    model: TransformerBridge,
+    documents: Mapping[str, Documents],
+    conditions: Sequence[Condition],
+    batch_tokens: int | str,
+    *,
+    desc: str,
+) -> dict[str, Float[np.ndarray, "doc condition"]]:
+    """Language -> summed NLL of every document, nats: nothing off, then each condition.
+
+    Args:
+        model: the model.
+        documents: language -> documents.
+        conditions: heads that are off, with what stands in for them.
+        batch_tokens: tokens a batch, padding included.
+        desc: of the progress bar.
+    """
+    total = (len(conditions) or 1) * sum(map(len, documents.values()))
+    losses = {}
+    with tqdm(total=total, unit="doc", desc=desc) as bar:
+        for language, of_language in documents.items():
+            bar.set_postfix_str(language)
+            losses[language] = losses_with_heads_off(
+                model, of_language, conditions, batch_tokens, bar
+            )
+            bar.update(0 if conditions else len(of_language))
+    return losses
+
+
+def losses_with_heads_off(
+    model: TransformerBridge,
+    documents: Documents,
+    conditions: Sequence[Condition],
+    batch_tokens: int | str,
+    bar: tqdm,
+) -> Float[np.ndarray, "doc condition"]:
+    """Summed NLL of every document of one language, see `losses_by_language`.
+
+    Blocks below a condition's first head are not run again, see `langheads.model.replay`.
+    """
+
+    @torch.no_grad()
+    def measure(tokens: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
+        with captured_block_inputs(model) as inputs:
+            losses = [document_nll(model, tokens, lengths)]
+        for heads_off, baseline in conditions:
+            first = min(head.layer for head in heads_off)
+            with (
+                starting_at(model, inputs, first),
+                gated(model, heads_off, 0.0, baseline=baseline, first_layer=first),
+            ):
+                losses.append(document_nll(model, tokens, lengths))
+            bar.update(len(tokens))
+        return torch.stack(losses, dim=1)
+
+    return map_documents(model, documents, measure, batch_tokens=batch_tokens).double().numpy()

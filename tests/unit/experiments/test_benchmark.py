@@ -37,7 +37,7 @@ def test_a_step_of_the_curve_is_an_ablation(tiny, texts, scores):
             highest[language] = HeadSet([divmod(int(i), shape[1]) for i in order[:step]], shape)
         chosen = LanguageHeads(highest, HeadSet([], shape), "tiny", {}, {})
         proof = langheads.ablate(
-            tiny, chosen, texts, baseline="zero", controls=2, docs=4, max_tokens=60, seed=0
+            tiny, chosen, texts, baseline="zero", n_controls=2, docs=4, max_tokens=60, seed=0
         )
         relative = proof.delta_nats_per_byte.sel(baseline="zero") / proof.nats_per_byte
         np.testing.assert_allclose(

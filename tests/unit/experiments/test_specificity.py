@@ -42,7 +42,7 @@ def heads(tiny, texts):
 
 @pytest.fixture(scope="module")
 def proof(tiny, heads, texts):
-    return langheads.ablate(tiny, heads, texts, docs=DOCS, controls=CONTROLS)
+    return langheads.ablate(tiny, heads, texts, docs=DOCS, n_controls=CONTROLS)
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_controls_are_random_heads_of_the_same_layers(tiny, heads, texts, corpus
         return drawn[-1][1]
 
     monkeypatch.setattr(HeadSet, "layer_matched", layer_matched)
-    proof = langheads.ablate(tiny, heads, texts, docs=DOCS, controls=2, baseline="zero")
+    proof = langheads.ablate(tiny, heads, texts, docs=DOCS, n_controls=2, baseline="zero")
     # en, zh and general differ in their numbers a layer; hi has no heads.
     assert [str(own) for own, _ in drawn] == 2 * ["L0H1 L2H3"] + 2 * ["L1H0 L1H2"] + 2 * ["L0H0"]
     assert all(own.per_layer() == control.per_layer() for own, control in drawn)
@@ -201,14 +201,14 @@ def test_the_diagonal_is_that_of_the_rows_with_heads(proof):
 
 
 def test_the_same_seed_gives_the_same_numbers(tiny, heads, texts, proof):
-    again = langheads.ablate(tiny, heads, texts, docs=DOCS, controls=CONTROLS)
+    again = langheads.ablate(tiny, heads, texts, docs=DOCS, n_controls=CONTROLS)
     xr.testing.assert_equal(again, proof)
     small = langheads.ablate(
-        tiny, heads, texts, docs=DOCS, controls=CONTROLS, baseline="zero", batch_tokens=1
+        tiny, heads, texts, docs=DOCS, n_controls=CONTROLS, baseline="zero", batch_tokens=1
     )
     for name in ("delta_nats_per_byte", "control_delta"):
         np.testing.assert_allclose(small[name][0], proof.sel(baseline="zero")[name], atol=2e-6)
-    other = langheads.ablate(tiny, heads, texts, docs=DOCS, controls=CONTROLS, seed=1,
+    other = langheads.ablate(tiny, heads, texts, docs=DOCS, n_controls=CONTROLS, seed=1,
                              allow_overlap=True)  # fmt: skip
     assert not other.control_delta.equals(proof.control_delta)
 
@@ -225,7 +225,7 @@ def test_the_result_says_what_it_is_made_of(proof, tiny, heads, tmp_path):
 
 
 def test_scored_documents_are_refused_unless_allowed(tiny, heads, texts):
-    few = {"docs": 10, "controls": 2, "baseline": "zero"}
+    few = {"docs": 10, "n_controls": 2, "baseline": "zero"}
     # 12 documents, 4 scored from the front, 10 asked for from the back: 2 in each language.
     told = r"^6 of the documents asked for were used .* or may have been .4 a language were.; ask"
     with pytest.raises(ProvenanceError, match=told):
@@ -240,7 +240,7 @@ def test_scored_documents_are_refused_unless_allowed(tiny, heads, texts):
 
 def test_scored_documents_are_known_again_in_another_corpus(tiny, heads, texts):
     """By content: neither texts added nor texts taken away hide what was scored."""
-    few = {"controls": 2, "baseline": "zero", "docs": 12}
+    few = {"n_controls": 2, "baseline": "zero", "docs": 12}
     scored = read_texts(texts, seed=SEED).front(SCORED)
     more = {language: [*of, "One text more."] for language, of in texts.items()}
     with pytest.raises(ProvenanceError, match="used to score these heads, or may have been"):
@@ -261,7 +261,7 @@ def test_scored_documents_are_known_again_in_another_corpus(tiny, heads, texts):
     [
         ({"baseline": "median"}, "baseline median asked for; allowed are zero, mean"),
         ({"baseline": []}, "baseline none asked for"),
-        ({"controls": 1}, "1 controls and 3 documents asked for; at least 2 and 1"),
+        ({"n_controls": 1}, "1 controls and 3 documents asked for; at least 2 and 1"),
         ({"docs": 0}, "100 controls and 0 documents asked for"),
         ({"languages": ["fr"]}, "no texts for language fr"),
     ],
@@ -301,7 +301,7 @@ def test_heads_of_other_weights_are_refused(tiny_folder, heads, texts, tmp_path)
 
 
 def test_one_language_has_no_diagonal(tiny, heads, texts):
-    proof = langheads.ablate(tiny, heads, texts, languages=["en"], docs=DOCS, controls=2)
+    proof = langheads.ablate(tiny, heads, texts, languages=["en"], docs=DOCS, n_controls=2)
     for name in ("diagonal_share", "diagonal_p", "own_minus_others", "own_minus_others_p"):
         assert proof[name].isnull().all()
     assert proof.delta_nats_per_byte.sel(heads_of="en").notnull().all()

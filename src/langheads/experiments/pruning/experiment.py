@@ -16,14 +16,13 @@ import torch
 from safetensors import SafetensorError
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.experiments.language_heads import GENERAL, heads_of, require_heads_of
 from langheads.experiments.pruning.account import Pruning
 from langheads.experiments.pruning.losses import (
     held_out,
     losses_before_and_after,
     random_heads,
 )
-from langheads.experiments.replies.plan import heads_of, require_heads_of
-from langheads.experiments.specificity.summarise import GENERAL
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, ModelError
 from langheads.io.files import check_writable

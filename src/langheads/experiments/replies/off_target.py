@@ -41,10 +41,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.replies.experiment import Reply, generate
 from langheads.experiments.replies.judge import judge_replies, reply_nll, require_known
 from langheads.experiments.replies.off_target_summary import PER_PROMPT, summary
-from langheads.experiments.replies.plan import mean_z_by_language, require_heads_of
+from langheads.experiments.replies.plan import mean_z_by_language
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError

@@ -13,16 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.experiments.language_heads import heads_of, named_gates, require_heads_of
 from langheads.experiments.matched_heads import moved_gates, moved_set, places_for
 from langheads.experiments.replies.experiment import generate
 from langheads.experiments.replies.judge import judge_replies, reply_nll, require_known
-from langheads.experiments.replies.plan import (
-    check_steering,
-    heads_of,
-    mean_z_by_language,
-    named_gates,
-    require_heads_of,
-)
+from langheads.experiments.replies.plan import check_steering, mean_z_by_language
 from langheads.experiments.replies.summarise import Answered, over_draws, reply_summary
 from langheads.experiments.softmask.evaluation import check_mask
 from langheads.heads import HeadSet, LanguageHeads

@@ -14,7 +14,6 @@ tokenizer and cannot be compared across languages.
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,21 +24,16 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.held_out import check_held_out, losses_with_heads_off
-from langheads.experiments.specificity.summarise import GENERAL, specificity
-from langheads.heads import HeadSet, LanguageHeads
-from langheads.io.errors import InputError, ProvenanceError
-from langheads.io.results import provenance, require_same_model
-from langheads.model import (
-    describe,
-    head_shape,
-    mean_z,
-    tokenize_languages,
-)
-from langheads.text import Corpus, Documents, read_texts
+from langheads.experiments.held_out import HeldOut, held_out, losses_by_language
+from langheads.experiments.language_heads import GENERAL, require_heads_of
+from langheads.experiments.specificity.summarise import Plan, specificity
+from langheads.heads import LanguageHeads
+from langheads.io.errors import InputError
+from langheads.io.results import provenance
+from langheads.model import describe, mean_z, tokenize_languages
+from langheads.text import Corpus
 
 BASELINES = ("zero", "mean")
 logger = logging.getLogger("langheads")
@@ -51,7 +45,7 @@ def ablate(
     text: str | Path | Mapping[str, Sequence[str]] | Corpus,
     *,
     baseline: str | Iterable[str] = BASELINES,
-    controls: int = 100,
+    n_controls: int = 100,
     languages: Iterable[str] | None = None,
     docs: int | None = 100,
     max_tokens: int | None = None,
@@ -67,7 +61,7 @@ def ablate(
         heads: language -> its specific heads; general heads make one more row.
         text: texts, see `read_texts`; documents come from the back of the seeded order.
         baseline: ``zero``, ``mean`` or both.
-        controls: random head sets for each distinct number of heads per layer; rows with the same
+        n_controls: random head sets for each distinct number of heads per layer; rows with the same
             numbers share them. At least 2; 100 or more for a p-value worth quoting.
         languages: of the text; all by default.
         docs: documents a language; None for all.
@@ -93,85 +87,62 @@ def ablate(
     Cost: (rows + distinct controls) x baselines forwards of every document, each from the first
     block that a head is off in.
     """
+    baselines = _checked(baseline, n_controls, docs)
+    require_heads_of(model, heads)
+    proof = held_out(
+        model, heads.provenance, text, languages=languages, docs=docs, max_tokens=max_tokens,
+        seed=seed, bos=bos, allow_overlap=allow_overlap,
+    )  # fmt: skip
+    rng = np.random.default_rng(proof.corpus.seed)
+    plan = _plan(heads, proof.corpus, baselines, n_controls, rng)
+    outside = _reference_documents(proof)
+    reference = _reference(model, outside, proof) if "mean" in baselines else None
+    losses = losses_by_language(
+        model,
+        proof.documents,
+        [(off, reference if name == "mean" else None) for name, off in plan.conditions],
+        batch_tokens,
+        desc="ablate",
+    )
+    made_from = provenance(
+        "ablation",
+        describe(model),
+        proof.corpus,
+        **proof.settings,
+        layers=heads.shape[0],
+        heads=heads.shape[1],
+        controls=n_controls,
+        overlap=proof.overlap,
+        reference_docs=min(map(len, outside.values())),
+        scored_docs=int(heads.provenance.get("docs", 0)),
+        rule=json.dumps(heads.rule, ensure_ascii=False),
+    )
+    return specificity(plan, losses, proof.documents, rng, made_from)
+
+
+def _checked(baseline: str | Iterable[str], n_controls: int, docs: int | None) -> list[str]:
+    """The baselines by name, each once."""
     baselines = [baseline] if isinstance(baseline, str) else list(dict.fromkeys(baseline))
     if not baselines or not set(baselines) <= set(BASELINES):
         raise InputError(
             f"baseline {', '.join(baselines) or 'none'} asked for; allowed are "
             f"{', '.join(BASELINES)}"
         )
-    if controls < 2 or (docs is not None and docs < 1):
+    if n_controls < 2 or (docs is not None and docs < 1):
         raise InputError(
-            f"{controls} controls and {docs} documents asked for; at least 2 and 1 are needed"
+            f"{n_controls} controls and {docs} documents asked for; at least 2 and 1 are needed"
         )
-    if heads.shape != head_shape(model):
-        raise ProvenanceError(
-            f"the head set is for a model of {heads.shape[0]} layers x {heads.shape[1]} heads, but "
-            f"this one has {head_shape(model)[0]} x {head_shape(model)[1]}"
-        )
-    described = describe(model)
-    if heads.provenance:
-        require_same_model("the head set", described, heads.provenance)
-    seed = int(heads.provenance.get("seed", 0)) if seed is None else seed
-    corpus = read_texts(text, languages=languages, seed=seed)
-    rows = _rows(heads, corpus)
-    proof = corpus.back(docs)
-    overlap = check_held_out(proof, heads.provenance, allow_overlap=allow_overlap)
-    # As the heads were scored, unless asked otherwise.
-    max_tokens = int(heads.provenance.get("max_tokens", 2048)) if max_tokens is None else max_tokens
-    if bos is None and "bos" in heads.provenance:
-        bos = bool(heads.provenance["bos"])
-    documents = tokenize_languages(model, proof, max_tokens=max_tokens, bos=bos)
-    outside = _reference_documents(corpus, proof)
-    reference = _reference(model, outside, documents) if "mean" in baselines else None
-
-    rng = np.random.default_rng(seed)
-    pools = {
-        profile: [row.layer_matched(rng) for _ in range(controls)]
-        for profile, row in {row.per_layer(): row for row in rows.values() if row}.items()
-    }
-    sets = dict.fromkeys([*filter(None, rows.values()), *itertools.chain(*pools.values())])
-    conditions = list(itertools.product(baselines, sets))
-    arguments = [(off, reference if name == "mean" else None) for name, off in conditions]
-    total = len(conditions) * sum(map(len, documents.values()))
-    losses = {}
-    with tqdm(total=total, unit="doc", desc="ablate") as bar:
-        for language, of_language in documents.items():
-            bar.set_postfix_str(language)
-            losses[language] = losses_with_heads_off(
-                model, of_language, arguments, batch_tokens, bar
-            )
-    some = next(iter(documents.values()))
-    return specificity(
-        rows,
-        pools,
-        {language: of_language[:, 0] for language, of_language in losses.items()},
-        {
-            condition: {language: of_language[:, i] for language, of_language in losses.items()}
-            for i, condition in enumerate(conditions, start=1)
-        },
-        documents,
-        baselines,
-        rng,
-        provenance(
-            "ablation",
-            described,
-            corpus,
-            docs=max(map(len, proof.values())),
-            max_tokens=some.max_tokens,
-            bos=some.bos,
-            layers=heads.shape[0],
-            heads=heads.shape[1],
-            controls=controls,
-            overlap=overlap,
-            reference_docs=min(map(len, outside.values())),
-            scored_docs=int(heads.provenance.get("docs", 0)),
-            rule=json.dumps(heads.rule, ensure_ascii=False),
-        ),
-    )
+    return baselines
 
 
-def _rows(heads: LanguageHeads, corpus: Corpus) -> dict[str, HeadSet]:
-    """Rows of the matrix: languages of the text that have an entry, then the general heads."""
+def _plan(
+    heads: LanguageHeads,
+    corpus: Corpus,
+    baselines: list[str],
+    n_controls: int,
+    rng: np.random.Generator,
+) -> Plan:
+    """Rows for the text's languages that have an entry, then the general heads; and controls."""
     rows = {lang: heads.specific[lang] for lang in corpus.languages if lang in heads.specific}
     if not rows:
         raise InputError(
@@ -185,16 +156,21 @@ def _rows(heads: LanguageHeads, corpus: Corpus) -> dict[str, HeadSet]:
             "no language has specific heads, so there is nothing to prove; select with a lower "
             "--quantile or a higher --general-at"
         )
-    return rows | ({GENERAL: heads.general} if heads.general else {})
+    if heads.general:
+        rows[GENERAL] = heads.general
+    pools = {
+        profile: [row.layer_matched(rng) for _ in range(n_controls)]
+        for profile, row in {row.per_layer(): row for row in rows.values() if row}.items()
+    }
+    return Plan(rows, pools, baselines)
 
 
-def _reference_documents(
-    corpus: Corpus, proof: Mapping[str, Sequence[str]]
-) -> dict[str, Sequence[str]]:
+def _reference_documents(proof: HeldOut) -> dict[str, Sequence[str]]:
     """As many documents outside the proof as in it, from the front; else the proof's own."""
     outside: dict[str, Sequence[str]] = {}
-    for language, used in proof.items():
-        others = corpus.texts[language][: len(corpus.texts[language]) - len(used)][: len(used)]
+    for language, used in proof.texts.items():
+        everything = proof.corpus.texts[language]
+        others = everything[: len(everything) - len(used)][: len(used)]
         if not others:
             logger.warning("language %s: mean of z from the proof's own documents", language)
         outside[language] = others or used
@@ -202,11 +178,9 @@ def _reference_documents(
 
 
 def _reference(
-    model: TransformerBridge,
-    texts: Mapping[str, Sequence[str]],
-    documents: Mapping[str, Documents],
+    model: TransformerBridge, texts: Mapping[str, Sequence[str]], proof: HeldOut
 ) -> Float[Tensor, "layer head d_head"]:
     """Mean z over all languages, each with equal weight."""
-    some = next(iter(documents.values()))
+    some = next(iter(proof.documents.values()))
     tokens = tokenize_languages(model, texts, max_tokens=some.max_tokens, bos=some.bos)
     return torch.stack([mean_z(model, d.tokens) for d in tokens.values()]).mean(dim=0)

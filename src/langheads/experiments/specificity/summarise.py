@@ -1,4 +1,4 @@
-"""The specificity matrix as data: rises, controls and the test of the diagonal, from losses.
+"""The specificity matrix as data: delta NLL, controls and the test of the diagonal, from losses.
 
 Formulas are in `specificity.experiment` (the matrix) and `langheads.stats` (its errors and
 tests).
@@ -6,7 +6,9 @@ tests).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,109 +16,110 @@ import xarray as xr
 from jaxtyping import Float
 
 from langheads import stats
+from langheads.experiments.language_heads import GENERAL
 from langheads.heads import HeadSet
 from langheads.io.results import document_counts
 from langheads.text import Documents
 
-GENERAL = "general"
-Losses = Mapping[str, Float[np.ndarray, " doc"]]
+_MATRIX = ("baseline", "heads_of", "text_of")
+_PER_BYTE, _PERPLEXITY = {"units": "nats per byte"}, {"units": "exp(nats per token)"}
+_TESTED = {
+    "diagonal_share": ("share", "share"),
+    "diagonal_p": ("share_p", "probability"),
+    "own_minus_others": ("margin", "nats per byte"),
+    "own_minus_others_p": ("margin_p", "probability"),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is switched off.
+
+    Attributes:
+        rows: language, or `GENERAL`, -> its heads; empty sets give rows of NaN.
+        pools: heads per layer -> random head sets of that profile, the controls of such rows.
+        baselines: names of the baselines.
+    """
+
+    rows: dict[str, HeadSet]
+    pools: dict[tuple[int, ...], list[HeadSet]]
+    baselines: list[str]
+
+    @property
+    def conditions(self) -> list[tuple[str, HeadSet]]:
+        """(baseline, heads), each once."""
+        sets = [*filter(None, self.rows.values()), *itertools.chain(*self.pools.values())]
+        return list(itertools.product(self.baselines, dict.fromkeys(sets)))
 
 
 def specificity(
-    rows: Mapping[str, HeadSet],
-    pools: Mapping[tuple[int, ...], list[HeadSet]],
-    on: Losses,
-    off: Mapping[tuple[str, HeadSet], Losses],
+    plan: Plan,
+    losses: Mapping[str, Float[np.ndarray, "doc condition"]],
     documents: Mapping[str, Documents],
-    baselines: Sequence[str],
     rng: np.random.Generator,
     attrs: dict[str, Any],
 ) -> xr.Dataset:
-    """Arrange losses as the specificity matrix and test its diagonal.
+    """Arrange losses as the specificity matrix and test its diagonal; see `langheads.ablate`.
 
     Args:
-        rows: language (or `GENERAL`) -> its heads; empty sets give rows of NaN.
-        pools: heads per layer -> random head sets of that profile, the controls of such rows.
-        on: language of the text -> summed NLL of each document with nothing off, nats.
-        off: (baseline, heads) -> the same with these heads off.
+        plan: heads, controls and baselines.
+        losses: language of the text -> summed NLL of each document, nats: nothing off, then each of
+            ``plan.conditions``.
         documents: language of the text -> its documents.
-        baselines: names of the baselines.
         rng: source of the null draws.
         attrs: provenance.
-
-    Returns:
-        See `langheads.ablate`.
     """
-    languages = list(documents)
+    languages, rows = list(documents), list(plan.rows)
     sizes = {language: d.n_bytes for language, d in documents.items()}
     tokens = {language: d.n_predicted.sum() for language, d in documents.items()}
-    n_controls = len(next(iter(pools.values())))
-
-    def rises(losses: Losses) -> Float[np.ndarray, "text_of rise_and_se"]:
-        return np.array([stats.paired_ratio(on[b], losses[b], sizes[b]) for b in languages])
-
-    shape = (len(baselines), len(rows), len(languages))
-    delta, delta_se, perplexity_off, control_p = (np.full(shape, np.nan) for _ in range(4))
-    distinct = {
-        row: [s != heads_off for s in pools[heads_off.per_layer()]] if heads_off else []
-        for row, heads_off in rows.items()
-    }
-    control = np.full((*shape[:2], n_controls, shape[2]), np.nan)
-    tests = []
-    for i, name in enumerate(baselines):
-        pooled = {
-            profile: np.array([rises(off[name, s])[:, 0] for s in pool])
-            for profile, pool in pools.items()
-        }
-        for j, (row, heads_off) in enumerate(rows.items()):
-            if heads_off:
-                losses = off[name, heads_off]
-                delta[i, j], delta_se[i, j] = rises(losses).T
-                perplexity_off[i, j] = [np.exp(losses[b].sum() / tokens[b]) for b in languages]
-                control[i, j] = pooled[heads_off.per_layer()]
-                control_p[i, j] = stats.at_least(delta[i, j], control[i, j][distinct[row]])
-        tested = [
-            j for j, (row, heads_off) in enumerate(rows.items()) if row != GENERAL and heads_off
-        ]
-        names = list(rows)
-        tests.append(
-            stats.diagonal_test(
-                delta[i, tested],
-                [languages.index(names[j]) for j in tested],
-                control[i, tested],
-                rng=rng,
-            )
+    changes, perplexities = {}, {}
+    for k, condition in enumerate(plan.conditions, start=1):
+        changes[condition] = np.array(
+            [stats.paired_ratio(losses[b][:, 0], losses[b][:, k], sizes[b]) for b in languages]
         )
-    matrix = ("baseline", "heads_of", "text_of")
-    per_byte, nats = {"units": "nats per byte"}, {"units": "exp(nats per token)"}
-
-    def tested_value(key: str, units: str) -> tuple[str, list[float], dict[str, str]]:
-        return "baseline", [test[key] for test in tests], {"units": units}
-
+        perplexities[condition] = [np.exp(losses[b][:, k].sum() / tokens[b]) for b in languages]
+    distinct = {
+        row: [s != off for s in plan.pools[off.per_layer()]] if off else []
+        for row, off in plan.rows.items()
+    }
+    n_controls = len(next(iter(plan.pools.values())))
+    shape = (len(plan.baselines), len(rows), len(languages))
+    delta, delta_se, perplexity_off, control_p = (np.full(shape, np.nan) for _ in range(4))
+    control = np.full((*shape[:2], n_controls, shape[2]), np.nan)
+    tested = [j for j, row in enumerate(rows) if row != GENERAL and plan.rows[row]]
+    tests = []
+    for i, name in enumerate(plan.baselines):
+        for j, (row, off) in enumerate(plan.rows.items()):
+            if off:
+                delta[i, j], delta_se[i, j] = changes[name, off].T
+                perplexity_off[i, j] = perplexities[name, off]
+                control[i, j] = [changes[name, s][:, 0] for s in plan.pools[off.per_layer()]]
+                control_p[i, j] = stats.at_least(delta[i, j], control[i, j][distinct[row]])
+        own = [languages.index(rows[j]) for j in tested]
+        tests.append(stats.diagonal_test(delta[i, tested], own, control[i, tested], rng=rng))
+    on = {language: of[:, 0].sum() for language, of in losses.items()}
+    per_byte = [on[b] / sizes[b].sum() for b in languages]
+    perplexity = [np.exp(on[b] / tokens[b]) for b in languages]
     return xr.Dataset(
         {
-            "delta_nats_per_byte": (matrix, delta, per_byte),
-            "delta_se": (matrix, delta_se, per_byte),
-            "control_delta": (("baseline", "heads_of", "control", "text_of"), control, per_byte),
-            "control_mean": (matrix, control.mean(axis=2), per_byte),
-            "control_se": (matrix, control.std(axis=2, ddof=1) / np.sqrt(n_controls), per_byte),
-            "control_p": (matrix, control_p, {"units": "probability"}),
+            "delta_nats_per_byte": (_MATRIX, delta, _PER_BYTE),
+            "delta_se": (_MATRIX, delta_se, _PER_BYTE),
+            "control_delta": (("baseline", "heads_of", "control", "text_of"), control, _PER_BYTE),
+            "control_mean": (_MATRIX, control.mean(axis=2), _PER_BYTE),
+            "control_se": (_MATRIX, control.std(axis=2, ddof=1) / np.sqrt(n_controls), _PER_BYTE),
+            "control_p": (_MATRIX, control_p, {"units": "probability"}),
             "n_controls": ("heads_of", [sum(d) for d in distinct.values()], {"units": "count"}),
-            "perplexity_off": (matrix, perplexity_off, nats),
-            "perplexity": ("text_of", [np.exp(on[b].sum() / tokens[b]) for b in languages], nats),
-            "nats_per_byte": (
-                "text_of",
-                [on[b].sum() / sizes[b].sum() for b in languages],
-                per_byte,
-            ),
-            "diagonal_share": tested_value("share", "share"),
-            "diagonal_p": tested_value("share_p", "probability"),
-            "own_minus_others": tested_value("margin", "nats per byte"),
-            "own_minus_others_p": tested_value("margin_p", "probability"),
-            "n_heads": ("heads_of", [len(h) for h in rows.values()], {"units": "count"}),
-            "heads": ("heads_of", [str(h) for h in rows.values()]),
+            "perplexity_off": (_MATRIX, perplexity_off, _PERPLEXITY),
+            "perplexity": ("text_of", perplexity, _PERPLEXITY),
+            "nats_per_byte": ("text_of", per_byte, _PER_BYTE),
+            **{
+                name: ("baseline", [test[key] for test in tests], {"units": unit})
+                for name, (key, unit) in _TESTED.items()
+            },
+            "n_heads": ("heads_of", [len(h) for h in plan.rows.values()], {"units": "count"}),
+            "heads": ("heads_of", [str(h) for h in plan.rows.values()]),
             **document_counts(documents, "text_of"),
         },
-        coords={"baseline": baselines, "heads_of": list(rows), "text_of": languages},
+        coords={"baseline": plan.baselines, "heads_of": rows, "text_of": languages},
         attrs=attrs,
     )

@@ -30,7 +30,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.replies.plan import require_heads_of
+from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.transfer.plan import (
     ORDERS,
     Asked,
