@@ -24,7 +24,7 @@ from langheads.experiments.held_out import check_held_out, losses_with_heads_off
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError
 from langheads.model import tokenize_languages
-from langheads.stats import at_least, paired_ratio
+from langheads.stats import paired_ratio, permutation_p
 from langheads.text import Corpus, Documents, read_texts
 
 logger = logging.getLogger("langheads")
@@ -125,6 +125,6 @@ def losses_before_and_after(
                     "control_mean": float(rises.mean()),
                     "control_low": low,
                     "control_high": high,
-                    "control_p": float(at_least(np.array([rise]), rises[:, None])[0]),
+                    "control_p": float(permutation_p(np.array([rise]), rises[:, None])[0]),
                 }
     return found

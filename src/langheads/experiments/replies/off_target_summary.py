@@ -70,7 +70,7 @@ def summary(
             there = ~np.isnan(mean[row])
             if len(asked) > 1:
                 low[row, there], high[row, there] = bootstrap_interval(
-                    own[there].T, resamples=resamples, seed=attrs["seed"]
+                    own[there].T, n_resamples=resamples, seed=attrs["seed"]
                 )
         for suffix, found in (("", mean), ("_low", low), ("_high", high)):
             variables[f"{name}{suffix}"] = (table, found, with_unit)

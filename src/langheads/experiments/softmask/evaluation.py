@@ -251,7 +251,7 @@ def difference(
     """Mean of paired differences and the ends of its interval; NaN ends for one question."""
     if len(rows) < 2:
         return float(rows.mean()), float("nan"), float("nan")
-    low, high = bootstrap_interval(rows, resamples=bootstraps, seed=seed)
+    low, high = bootstrap_interval(rows, n_resamples=bootstraps, seed=seed)
     return float(rows.mean()), float(low), float(high)
 
 

@@ -94,7 +94,7 @@ def specificity(
                 delta[i, j], delta_se[i, j] = changes[name, off].T
                 perplexity_off[i, j] = perplexities[name, off]
                 control[i, j] = [changes[name, s][:, 0] for s in plan.pools[off.per_layer()]]
-                control_p[i, j] = stats.at_least(delta[i, j], control[i, j][distinct[row]])
+                control_p[i, j] = stats.permutation_p(delta[i, j], control[i, j][distinct[row]])
         own = [languages.index(rows[j]) for j in tested]
         tests.append(stats.diagonal_test(delta[i, tested], own, control[i, tested], rng=rng))
     on = {language: of[:, 0].sum() for language, of in losses.items()}
