@@ -1,8 +1,7 @@
-"""The same intervention on other heads: a control that differs in nothing but which heads.
+"""The matched-head control: the same intervention on other heads, so nothing differs but which.
 
-In each layer the touched heads are sent to as many others, drawn at random (see
-`HeadSet.other_sets`). Gates go with them, so a control has the same numbers in the same
-layers.
+In each layer the touched heads are replaced by as many others, drawn at random (see
+`HeadSet.other_sets`). Gates go with them, so a control has the same numbers in the same layers.
 """
 
 from __future__ import annotations
@@ -14,31 +13,36 @@ from torch import Tensor
 
 from langheads.heads import Head, HeadSet
 
+Matched = dict[Head, Head]
+"""Touched head -> the head of its layer that is touched in its place."""
 
-def places_for(touched: HeadSet, n: int, rng: np.random.Generator) -> list[dict[Head, Head]]:
-    """Touched head -> the head that takes its place, for `n` draws, or as many as differ.
+
+def matched_controls(touched: HeadSet, n_controls: int, rng: np.random.Generator) -> list[Matched]:
+    """Draw controls; fewer than `n_controls` where not so many differ.
 
     Example:
-        >>> (places,) = places_for(HeadSet(["L0H0", "L1H1"], (2, 2)), 1, np.random.default_rng(0))
-        >>> {str(head): str(place) for head, place in places.items()}
+        >>> heads = HeadSet(["L0H0", "L1H1"], (2, 2))
+        >>> (control,) = matched_controls(heads, 1, np.random.default_rng(0))
+        >>> {str(head): str(other) for head, other in control.items()}
         {'L0H0': 'L0H1', 'L1H1': 'L1H0'}
     """
-    # Both by layer: as many of each.
+    # Both are sorted by layer, with as many heads of each.
     return [
-        dict(zip(sorted(touched), others, strict=True)) for others in touched.other_sets(n, rng)
+        dict(zip(sorted(touched), others, strict=True))
+        for others in touched.other_sets(n_controls, rng)
     ]
 
 
-def moved_gates(
-    gates: Float[Tensor, "layer head"], places: dict[Head, Head]
+def matched_gates(
+    gates: Float[Tensor, "layer head"], control: Matched
 ) -> Float[Tensor, "layer head"]:
-    """Gates at the new places, 1 elsewhere."""
+    """The gates of the touched heads on those of the control, 1 elsewhere."""
     found = torch.ones_like(gates)
-    for head, place in places.items():
-        found[place] = gates[head]
+    for head, other in control.items():
+        found[other] = gates[head]
     return found
 
 
-def moved_set(heads: HeadSet, places: dict[Head, Head]) -> HeadSet:
-    """A head set at the new places."""
-    return HeadSet([places[head] for head in heads], heads.shape)
+def matched_set(heads: HeadSet, control: Matched) -> HeadSet:
+    """The heads of the control that stand for these."""
+    return HeadSet([control[head] for head in heads], heads.shape)

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.language_heads import heads_of, named_gates, require_heads_of
-from langheads.experiments.matched_heads import moved_gates, moved_set, places_for
+from langheads.experiments.matched_heads import matched_controls, matched_gates, matched_set
 from langheads.experiments.replies.experiment import generate
 from langheads.experiments.replies.judge import judge_replies, reply_nll, require_known
 from langheads.experiments.replies.plan import check_steering, mean_z_by_language
@@ -113,11 +113,11 @@ def reply_records(
     summary = reply_summary(answered, wanted, detect, rules, before)
     if controls and touched:
         rng = np.random.default_rng(int(generation.get("seed", 0)))
-        places = places_for(_touched(model, gates, shifts), controls, rng)
+        places = matched_controls(_touched(model, gates, shifts), controls, rng)
         random = [
             run(
-                None if gates is None else moved_gates(gates, to),
-                [(moved_set(both, to), step, times) for both, step, times in shifts],
+                None if gates is None else matched_gates(gates, to),
+                [(matched_set(both, to), step, times) for both, step, times in shifts],
             )
             for to in places
         ]

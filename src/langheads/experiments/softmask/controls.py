@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.matched_heads import moved_gates, places_for
+from langheads.experiments.matched_heads import matched_gates, matched_controls
 from langheads.experiments.softmask.evaluation import (
     MEASURES,
     check_mask,
@@ -177,11 +177,11 @@ def evaluate_moved(
     """
     if controls < 1:
         raise InputError(f"{controls} controls asked for; at least 1 random head set is needed")
-    places = places_for(mask.heads, controls, np.random.default_rng(seed))
+    places = matched_controls(mask.heads, controls, np.random.default_rng(seed))
     if not places:
         raise InputError(_NO_OTHERS.format(heads=mask.heads))
     gates = mask.gates()
-    moved = {f"random heads {k}": moved_gates(gates, to) for k, to in enumerate(places)}
+    moved = {f"random heads {k}": matched_gates(gates, to) for k, to in enumerate(places)}
     found = evaluate_qa(
         model,
         questions,
