@@ -4,6 +4,7 @@
 bring torch along, so they are imported where they are used.
 """
 
-from langheads.heads.head_set import Head, HeadSet, LanguageHeads
+from langheads.heads.head_set import Head, HeadSet, as_head_set, require_shape
+from langheads.heads.language_heads import LanguageHeads, read_planted
 
-__all__ = ["Head", "HeadSet", "LanguageHeads"]
+__all__ = ["Head", "HeadSet", "LanguageHeads", "as_head_set", "read_planted", "require_shape"]

@@ -5,25 +5,59 @@ The classes are A-specific, B-specific, agnostic (both languages need the head) 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import Field
+from typing_extensions import TypedDict
 
-from langheads.heads import HeadSet
+from langheads.heads.head_set import HeadSet
 from langheads.io.errors import InputError
-from langheads.io.files import read_json, write_text_atomically
+from langheads.io.records import Heads, Number, Record, Saved, Shape, expected, keeps_more
 
-_FORMAT = 1
 Interval = Float[np.ndarray, "bound layer head"]
+_BOUNDS = ("delta", "low", "high")
+_Values = list[list[Number | None]]
+
+
+class _Bounds(Record):
+    delta: _Values
+    low: _Values
+    high: _Values
+
+
+@keeps_more
+class _Rule(TypedDict):
+    measure: Any
+    baseline: Any
+    level: Number
+    min_drop: Number
+    aligned: Any
+    examples: Any
+
+
+class _ClassesFile(Record):
+    what: ClassVar[str] = "a file of head classes"
+
+    format: Literal[1] = 1
+    kind: Literal["head-classes"] = "head-classes"
+    model: str
+    shape: Shape
+    languages: Annotated[tuple[str, str], Field(strict=False), expected("two texts")]
+    units: str
+    harm: Annotated[Literal[-1, 1], expected("-1 or 1")]
+    rule: _Rule
+    specific: dict[str, Heads]
+    agnostic: Heads
+    other: Heads
+    deltas: dict[str, _Bounds]
+    provenance: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class HeadClasses:
+class HeadClasses(Saved):
     """Heads sorted by what two languages lose without them.
 
     Attributes:
@@ -48,6 +82,8 @@ class HeadClasses:
     units: str
     rule: dict[str, Any]
     provenance: dict[str, Any]
+
+    _record = _ClassesFile
 
     @property
     def languages(self) -> tuple[str, str]:
@@ -92,87 +128,52 @@ class HeadClasses:
             second: HeadSet([h for h in self.specific[second] if high[h] < 0], self.shape),
         }
 
-    def save(self, path: str | Path) -> Path:
-        """Write the JSON file (format 1), atomically; returns its path."""
-        document = {
-            "format": _FORMAT,
+    def _document(self) -> dict[str, Any]:
+        def listed(values: Float[np.ndarray, "layer head"]) -> list[list[float | None]]:
+            # JSON has no NaN.
+            return [[float(v) if np.isfinite(v) else None for v in row] for row in values]
+
+        return {
+            "format": 1,
             "kind": "head-classes",
             "model": self.model,
-            "shape": list(self.shape),
-            "languages": list(self.languages),
+            "shape": self.shape,
+            "languages": self.languages,
             "units": self.units,
             "harm": self.harm,
             "rule": self.rule,
             "counts": self.counts,
             "expected_by_chance": self.expected_by_chance,
-            "specific": {name: _pairs(heads) for name, heads in self.specific.items()},
-            "distinct": {name: _pairs(heads) for name, heads in self.distinct.items()},
-            "agnostic": _pairs(self.agnostic),
-            "other": _pairs(self.other),
+            "specific": {name: list(heads) for name, heads in self.specific.items()},
+            "distinct": {name: list(heads) for name, heads in self.distinct.items()},
+            "agnostic": list(self.agnostic),
+            "other": list(self.other),
             "deltas": {
-                name: dict(zip(("delta", "low", "high"), map(_listed, values), strict=True))
+                name: dict(zip(_BOUNDS, map(listed, values), strict=True))
                 for name, values in self.deltas.items()
             },
             "provenance": self.provenance,
         }
-        return write_text_atomically(
-            path, json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False)
-        )
 
     @classmethod
-    def load(cls, path: str | Path) -> HeadClasses:
-        """Read a file that `save` wrote.
-
-        Raises:
-            InputError: no such file, no JSON, another format, or a head outside the shape.
-        """
-        document = read_json(path)
-        if (
-            not isinstance(document, Mapping)
-            or document.get("format") != _FORMAT
-            or document.get("kind") != "head-classes"
-        ):
-            raise InputError(f"{path} is not a file of head classes of format {_FORMAT}")
-        try:
-            shape = (int(document["shape"][0]), int(document["shape"][1]))
-            first, second = map(str, document["languages"])
-            deltas = {
-                name: np.array(
-                    [document["deltas"][name][part] for part in ("delta", "low", "high")],
-                    dtype=float,
-                )
-                for name in (first, second, "difference")
-            }
-            if {values.shape for values in deltas.values()} != {(3, *shape)}:
-                raise ValueError(f"deltas of another shape than {shape}")
-            rule = dict(document["rule"])
-            for key in ("measure", "baseline", "level", "min_drop", "aligned", "examples"):
-                rule[key]
-            return cls(
-                specific={
-                    name: HeadSet(map(tuple, document["specific"][name]), shape)
-                    for name in (first, second)
-                },
-                agnostic=HeadSet(map(tuple, document["agnostic"]), shape),
-                other=HeadSet(map(tuple, document["other"]), shape),
-                deltas=deltas,
-                harm=int(document["harm"]),
-                model=str(document["model"]),
-                units=str(document["units"]),
-                rule=rule,
-                provenance=dict(document["provenance"]),
-            )
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise InputError(
-                f"{path} is not a file of head classes: {type(error).__name__} at {error}"
-            ) from error
-
-
-def _pairs(heads: HeadSet) -> list[list[int]]:
-    return [list(head) for head in heads]
-
-
-def _listed(values: Float[np.ndarray, "layer head"]) -> list[list[float | None]]:
-    flat = [float(v) if np.isfinite(v) else None for v in values.flatten()]
-    width = values.shape[1]
-    return [flat[start : start + width] for start in range(0, len(flat), width)]
+    def _of(cls, record: _ClassesFile) -> HeadClasses:
+        shape, names = record.shape, (*record.languages, "difference")
+        if not (record.specific.keys() >= {*record.languages} and record.deltas.keys() >= {*names}):
+            raise InputError(f"it needs specific heads of {names[:2]}, and deltas of {names}")
+        deltas = {
+            name: np.array([getattr(record.deltas[name], end) for end in _BOUNDS], dtype=float)
+            for name in names
+        }
+        if {values.shape for values in deltas.values()} != {(3, *shape)}:
+            raise InputError(f"deltas of another shape than {shape}")
+        return cls(
+            {name: HeadSet(record.specific[name], shape) for name in record.languages},
+            HeadSet(record.agnostic, shape),
+            HeadSet(record.other, shape),
+            deltas,
+            record.harm,
+            record.model,
+            record.units,
+            dict(record.rule),
+            record.provenance,
+        )

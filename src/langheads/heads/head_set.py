@@ -1,30 +1,22 @@
-"""Attention heads by name, sets of them, and the file that says which head serves which language.
+"""Attention heads by name, and sets of them.
 
 A head is (layer, head), printed ``L3H7``. A `HeadSet` is an ordered set of the heads of one
-model: order is the order of evidence (strongest first), equality ignores it. `LanguageHeads` is
-what selection gives and ablation takes: per language its specific heads, and the general ones.
+model: order is the order of evidence (strongest first), equality ignores it.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import operator
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError, ProvenanceError
-from langheads.io.fields import SHAPE, TEXT
-from langheads.io.files import parse_json, read_json, write_text_atomically
-
-_FORMAT = 1
 
 logger = logging.getLogger("langheads")
 
@@ -106,29 +98,19 @@ class HeadSet(Set[Head]):
     def __repr__(self) -> str:
         return f"HeadSet([{', '.join(str(h) for h in self)}], shape={self.shape})"
 
-    def _same_model(self, other: Iterable[Any]) -> HeadSet:
-        if not isinstance(other, HeadSet):
-            return HeadSet(other, self.shape)
-        if other.shape != self.shape:
-            raise ProvenanceError(
-                f"head sets of models of different shape, {self.shape} and {other.shape} "
-                "(layers, heads), cannot be combined"
-            )
-        return other
-
     def __or__(self, other: Iterable[Any]) -> HeadSet:
-        return HeadSet([*self, *self._same_model(other)], self.shape)
+        return HeadSet([*self, *as_head_set(other, self.shape)], self.shape)
 
     def __and__(self, other: Iterable[Any]) -> HeadSet:
-        other = self._same_model(other)
+        other = as_head_set(other, self.shape)
         return HeadSet((h for h in self if h in other), self.shape)
 
     def __sub__(self, other: Iterable[Any]) -> HeadSet:
-        other = self._same_model(other)
+        other = as_head_set(other, self.shape)
         return HeadSet((h for h in self if h not in other), self.shape)
 
     def __xor__(self, other: Iterable[Any]) -> HeadSet:
-        other = self._same_model(other)
+        other = as_head_set(other, self.shape)
         return (self - other) | (other - self)
 
     def top(self, n: int) -> HeadSet:
@@ -208,83 +190,45 @@ class HeadSet(Set[Head]):
         return list(drawn)
 
 
-@dataclass(frozen=True)
-class LanguageHeads:
-    """Which heads serve which language in one model.
+def as_head_set(
+    heads: HeadSet | Iterable[Head | tuple[int, int] | str],
+    shape: tuple[int, int],
+    what: str = "the head set",
+) -> HeadSet:
+    """Heads, given as a set or by name, of the model of this shape.
 
-    Attributes:
-        specific: language -> its specific heads, strongest first; may be empty.
-        general: heads that serve many languages.
-        model: the model's name.
-        rule: how they were chosen, name and parameters.
-        provenance: model and text hashes, how many documents were scored, seed, versions.
+    Args:
+        heads: a `HeadSet`, or what one is made of.
+        shape: (layers, heads a layer) of the model.
+        what: how a message calls the heads.
+
+    Raises:
+        InputError: a head that the model does not have.
+        ProvenanceError: a set of heads of a model of another shape.
+
+    Example:
+        >>> print(as_head_set(["L3H7"], (4, 8)))
+        L3H7
     """
+    if not isinstance(heads, HeadSet):
+        return HeadSet(heads, shape)
+    require_shape(what, heads.shape, shape)
+    return heads
 
-    specific: dict[str, HeadSet]
-    general: HeadSet
-    model: str
-    rule: dict[str, Any] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(layers, heads a layer)."""
-        return self.general.shape
+def require_shape(what: str, found: tuple[int, int], shape: tuple[int, int]) -> None:
+    """Refuse what belongs to the heads of a model of another shape.
 
-    def save(self, path: str | Path) -> Path:
-        """Write the JSON file (format 1), atomically; returns its path."""
+    Args:
+        what: how the message calls it.
+        found: its (layers, heads a layer).
+        shape: those of the model.
 
-        def pairs(heads: HeadSet) -> list[list[int]]:
-            return [list(head) for head in heads]
-
-        document = {
-            "format": _FORMAT,
-            "model": self.model,
-            "shape": list(self.shape),
-            "specific": {language: pairs(heads) for language, heads in self.specific.items()},
-            "general": pairs(self.general),
-            "rule": self.rule,
-            "provenance": self.provenance,
-        }
-        return write_text_atomically(path, json.dumps(document, ensure_ascii=False, indent=1))
-
-    @classmethod
-    def load(cls, path: str | Path) -> LanguageHeads:
-        """Read a file that `save` wrote.
-
-        Raises:
-            InputError: no such file, no JSON, another format, or a head outside the shape.
-        """
-        document = read_json(path)
-        if not isinstance(document, Mapping) or document.get("format") != _FORMAT:
-            raise InputError(f"{path} is not a head set of format {_FORMAT} (heads.json of select)")
-        try:
-            for key, kind in (("shape", SHAPE), ("model", TEXT)):
-                if not kind.fits(document[key]):
-                    raise TypeError(f"{key} {document[key]!r:.40}, expected {kind.words}")
-            layers, per_layer = document["shape"]
-            shape = (layers, per_layer)
-            provenance = dict(document["provenance"])
-            for key in ("seed", "docs", "max_tokens", "bos"):
-                if key in provenance:
-                    operator.index(provenance[key])
-            cutoffs = parse_json(provenance.get("scored_up_to", "{}"), "scored_up_to")
-            if not all(isinstance(cutoff, str) for cutoff in cutoffs.values()):
-                raise TypeError("scored_up_to")
-            return cls(
-                specific={
-                    str(language): HeadSet(map(tuple, heads), shape)
-                    for language, heads in document["specific"].items()
-                },
-                general=HeadSet(map(tuple, document["general"]), shape),
-                model=document["model"],
-                rule=dict(document["rule"]),
-                provenance=provenance,
-            )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise InputError(f"{path}: {error}") from error
-            raise InputError(
-                f"{path} is not a head set: {type(error).__name__} at {error}; "
-                "expected model, shape, specific, general, rule, provenance"
-            ) from error
+    Raises:
+        ProvenanceError: they differ.
+    """
+    if tuple(found) != tuple(shape):
+        raise ProvenanceError(
+            f"{what} is for a model of {found[0]} layers x {found[1]} heads, but this one has "
+            f"{shape[0]} x {shape[1]}"
+        )

@@ -3,78 +3,93 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Float
+from pydantic import AfterValidator, Field
 from torch import Tensor
+from typing_extensions import TypedDict
 
-from langheads.heads import HeadSet
+from langheads.heads.head_set import HeadSet
 from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError
-from langheads.io.fields import (
-    FLAG,
-    FLOAT,
-    FROM_0,
-    FROM_1,
-    NUMBER,
-    NUMBERS,
-    OBJECT,
-    OBJECTS,
-    PAIRS,
-    SEED,
-    SHAPE,
-    TEXT,
-    TEXTS,
-    TWO_PAIRS,
-    check_fields,
+from langheads.io.records import (
+    From0,
+    From1,
+    Number,
+    Record,
+    Saved,
+    Seed,
+    Shape,
+    expected,
+    keeps_more,
 )
-from langheads.io.files import read_json, write_text_atomically
-from langheads.text import Question
 
-_FORMAT = 1
-_KIND = "head-mask"
-_TOP = {
-    "shape": SHAPE,
-    "language": TEXT,
-    "model": TEXT,
-    "gates": OBJECTS,
-    "settings": OBJECT,
-    "losses": OBJECT,
-    "split": OBJECT,
-    "provenance": OBJECT,
-}
-_SETTINGS = {
-    "train": FROM_1,
-    "validation": FROM_0,
-    "epochs": FROM_1,
-    "steps": FROM_1,
-    "learning_rate": NUMBER,
-    "weight_decay": NUMBER,
-    "batch_size": FROM_1,
-    "template": TEXT,
-    "baseline": TEXT,
-    "max_tokens": FROM_1,
-    "seed": SEED,
-    "bos": FLAG,
-}
-_LOSSES = {"train": NUMBERS, "train_set": TWO_PAIRS, "validation": PAIRS}
-_SPLIT = {
-    "train": TEXTS,
-    "validation": TEXTS,
-    "seen": TEXTS,
-    "contexts": TEXTS,
-    "test": FROM_0,
-}
+_Texts = Annotated[list[str], expected("a list of texts")]
+_Steps = Annotated[tuple[From0, Number], Field(strict=False), AfterValidator(list)]
+
+
+class _Gate(Record):
+    head: str
+    gate: float
+
+
+@keeps_more
+class _Settings(TypedDict, total=False):
+    train: From1
+    validation: From0
+    epochs: From1
+    steps: From1
+    learning_rate: Number
+    weight_decay: Number
+    batch_size: From1
+    template: str
+    baseline: str
+    max_tokens: From1
+    seed: Seed
+    bos: bool
+
+
+class _Losses(TypedDict):
+    train: Annotated[list[Number], expected("a list of finite numbers")]
+    train_set: Annotated[
+        list[_Steps],
+        Field(min_length=2, max_length=2),
+        expected("two pairs of steps and a finite number"),
+    ]
+    validation: Annotated[list[_Steps], expected("a list of pairs of steps and a finite number")]
+
+
+@keeps_more
+class _Split(TypedDict):
+    train: _Texts
+    validation: _Texts
+    seen: _Texts
+    contexts: _Texts
+    test: From0
+
+
+class _MaskFile(Record):
+    what: ClassVar[str] = "a head mask"
+    made: ClassVar[str] = "mask.json of adapt"
+
+    format: Literal[1] = 1
+    kind: Literal["head-mask"] = "head-mask"
+    model: str
+    shape: Shape
+    language: str
+    gates: list[_Gate]
+    settings: _Settings
+    losses: _Losses
+    split: _Split
+    provenance: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class HeadMask:
+class HeadMask(Saved):
     """Learned gates of some heads of a model; all other heads have gate 1.
 
     Attributes:
@@ -101,6 +116,8 @@ class HeadMask:
     split: dict[str, Any]
     provenance: dict[str, Any]
 
+    _record = _MaskFile
+
     @property
     def shape(self) -> tuple[int, int]:
         """(layers, heads a layer)."""
@@ -113,23 +130,24 @@ class HeadMask:
             gates[head] = value
         return gates
 
-    def has_seen(self, question: Question, language: str) -> bool:
-        """Whether the question shares its context with one trained or validated on.
+    def has_seen(self, context: str, id: str, language: str) -> bool:
+        """Whether a question shares its context with one trained or validated on.
 
-        A context is known by its text, and in another language by the question's id, which is the
-        same in every language.
+        Args:
+            context: the digest of its context, `Question.context_digest`.
+            id: its id. The same in every language, so it tells where the language is another.
+            language: its language.
         """
-        if context_digest(question.context) in self.split["contexts"]:
-            return True
-        return language != self.language and question.id in self.split["seen"]
+        return context in self.split["contexts"] or (
+            language != self.language and id in self.split["seen"]
+        )
 
-    def save(self, path: str | Path) -> Path:
-        """Write the JSON file (format 1), atomically; returns its path."""
-        document = {
-            "format": _FORMAT,
-            "kind": _KIND,
+    def _document(self) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "kind": "head-mask",
             "model": self.model,
-            "shape": list(self.shape),
+            "shape": self.shape,
             "language": self.language,
             "gates": [
                 {"head": str(head), "gate": value}
@@ -140,59 +158,25 @@ class HeadMask:
             "split": self.split,
             "provenance": self.provenance,
         }
-        text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False)
-        return write_text_atomically(path, text)
 
     @classmethod
-    def load(cls, path: str | Path) -> HeadMask:
-        """Read a file that `save` wrote.
-
-        Raises:
-            InputError: no such file, no JSON, another format, a key that holds another kind of
-                value, a head outside the shape, or a gate that is no finite number.
-        """
-        document = read_json(path)
-        if (
-            not isinstance(document, Mapping)
-            or document.get("format") != _FORMAT
-            or document.get("kind") != _KIND
-        ):
-            raise InputError(f"{path} is not a head mask of format {_FORMAT} (mask.json of adapt)")
-        try:
-            check_fields(document, _TOP)
-            check_fields(document["settings"], _SETTINGS, within="settings", optional=True)
-            for key, fields in (("losses", _LOSSES), ("split", _SPLIT)):
-                check_fields(document[key], fields, within=key)
-            for each in document["gates"]:
-                check_fields(each, {"head": TEXT, "gate": FLOAT}, within="gates")
-            layers, per_layer = document["shape"]
-            heads = HeadSet([each["head"] for each in document["gates"]], (layers, per_layer))
-            values = tuple(float(each["gate"]) for each in document["gates"])
-            if len(heads) != len(values) or not values or not all(map(math.isfinite, values)):
-                raise ValueError("gates must be one finite number a head")
-            for head, value in zip(heads, values, strict=True):
-                check_gate(value, f"the gate of {head}")
-            return cls(
-                heads=heads,
-                values=values,
-                language=document["language"],
-                model=document["model"],
-                settings=dict(document["settings"]),
-                losses={key: document["losses"][key] for key in _LOSSES},
-                split=dict(document["split"]),
-                provenance=dict(document["provenance"]),
-            )
-        except InputError as error:
-            raise InputError(f"{path} is not a head mask: {error}") from error
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise InputError(
-                f"{path} is not a head mask: {type(error).__name__} at {error}"
-            ) from error
-
-
-def context_digest(context: str) -> str:
-    """A short name of a context by its text, spaces at its ends ignored."""
-    return hashlib.sha256(context.strip().encode()).hexdigest()[:16]
+    def _of(cls, record: _MaskFile) -> HeadMask:
+        heads = HeadSet([each.head for each in record.gates], record.shape)
+        values = tuple(each.gate for each in record.gates)
+        if len(heads) != len(values) or not values or not all(map(math.isfinite, values)):
+            raise InputError("gates must be one finite number a head")
+        for head, value in zip(heads, values, strict=True):
+            check_gate(value, f"the gate of {head}")
+        return cls(
+            heads,
+            values,
+            record.language,
+            record.model,
+            dict(record.settings),
+            cast("dict[str, list[Any]]", record.losses),
+            dict(record.split),
+            record.provenance,
+        )
 
 
 def baseline_digest(baseline: Float[Tensor, "layer head d_head"] | None) -> str:

@@ -73,12 +73,39 @@ def read_json(path: str | Path) -> Any:
         InputError: no such file, invalid UTF-8 or JSON, with the line; see `parse_json`.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = _read(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 (byte {error.start})") from error
+    return parse_json(text, path, lines=True)
+
+
+def json_lines(path: str | Path) -> Iterator[tuple[str, Any]]:
+    """Place (file and line) and content of each line of JSON that is not blank.
+
+    Raises:
+        InputError: a file that cannot be read, or a line that is not UTF-8 or JSON.
+    """
+    return ((where, parse_json(line, where)) for where, line in text_lines(path))
+
+
+def text_lines(path: str | Path) -> Iterator[tuple[str, str]]:
+    """Place and text of each line that is not blank. Only newline ends a line: U+2028 is text."""
+    raw = _read(path).removeprefix(b"\xef\xbb\xbf")
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        where = f"{path}, line {number}"
+        try:
+            text = line.decode("utf-8").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{where}, byte {error.start + 1}: not UTF-8") from error
+        if text.strip():
+            yield where, text
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    return parse_json(text, path, lines=True)
 
 
 def parse_json(text: str, where: object, *, lines: bool = False) -> Any:

@@ -12,11 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
-from langheads.text.readers import _text, json_lines
+from langheads.io.files import json_lines
+from langheads.io.records import Id, Record, Text, expected
 
 QA_TEMPLATE = "{context}\nQ: {question}\nA:"
 """How a question is put; a space joins the answer, also in languages that write without."""
@@ -24,8 +27,21 @@ QA_TEMPLATE = "{context}\nQ: {question}\nA:"
 logger = logging.getLogger("langheads")
 
 
-@dataclass(frozen=True)
-class Question:
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    return text
+
+
+def _flat(answers: Any) -> Any:
+    """SQuAD's nesting of answers, undone."""
+    return answers.get("text") if isinstance(answers, Mapping) else answers
+
+
+_Words = Annotated[Text, AfterValidator(_not_blank)]
+
+
+class Question(Record):
     """One example.
 
     Attributes:
@@ -35,10 +51,20 @@ class Question:
         answers: right answers, at least one; the first is the one whose probability is measured.
     """
 
-    id: str
-    context: str
-    question: str
-    answers: tuple[str, ...]
+    id: Id
+    context: _Words
+    question: _Words
+    answers: Annotated[
+        tuple[Annotated[_Words, AfterValidator(str.strip)], ...],
+        Field(strict=False, min_length=1),
+        BeforeValidator(_flat),
+        expected('["...", ...] or {"text": ["...", ...]}'),
+    ]
+
+    @property
+    def context_digest(self) -> str:
+        """A short name of the context by its text, spaces at its ends ignored."""
+        return hashlib.sha256(self.context.strip().encode()).hexdigest()[:16]
 
     def prompt(self, template: str = QA_TEMPLATE) -> str:
         """The text that the answer continues."""
@@ -135,10 +161,8 @@ def read_questions(
         if isinstance(source, Questions):
             found[language] = {question.id: question for question in source.examples[language]}
         elif isinstance(source, Mapping):
-            found[language] = _by_id(
-                (f"{language}, question {n}", record)
-                for n, record in enumerate(source[language], start=1)
-            )
+            given = enumerate(source[language], start=1)
+            found[language] = _by_id((f"{language}, question {n}", record) for n, record in given)
         else:
             found[language] = _by_id(json_lines(Path(source) / f"{language}.jsonl"))
     everywhere = set.intersection(*map(set, found.values()))
@@ -180,35 +204,8 @@ def check_template(template: str) -> str:
 def _by_id(records: Iterable[tuple[str, Any]]) -> dict[str, Question]:
     found: dict[str, Question] = {}
     for number, (where, record) in enumerate(records, start=1):
-        question = _question(where, record, number)
+        question = Question.parse(record, where, id=number)
         if question.id in found:
             raise InputError(f"{where}: id {question.id:.60} a second time; ids must differ")
         found[question.id] = question
     return found
-
-
-def _question(where: str, record: Any, number: int) -> Question:
-    if not isinstance(record, Mapping):
-        raise InputError(
-            f'{where}: expected {{"context", "question", "answers"}}, found {record!r:.60}'
-        )
-    missing = [key for key in ("context", "question", "answers") if key not in record]
-    if missing:
-        found = ", ".join(map(str, record)) or "nothing"
-        raise InputError(f"{where}: no {', '.join(missing)}; found {found:.80}")
-    answers = record["answers"]
-    if isinstance(answers, Mapping):
-        answers = answers.get("text")
-    if not isinstance(answers, list | tuple) or not answers:
-        raise InputError(
-            f'{where}: answers must be ["...", ...] or {{"text": ["...", ...]}}, '
-            f"found {record['answers']!r:.60}"
-        )
-    given = record.get("id", number)
-    if not isinstance(given, str | int) or isinstance(given, bool):
-        raise InputError(f"{where}: an id is a string or a number, found {given!r:.60}")
-    texts = [_text(text, where) for text in (record["context"], record["question"], *answers)]
-    if not all(text.strip() for text in texts):
-        raise InputError(f"{where}: context, question or an answer is empty")
-    id = _text(str(given), where)
-    return Question(id, texts[0], texts[1], tuple(text.strip() for text in texts[2:]))

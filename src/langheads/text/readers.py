@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from langheads.io.errors import InputError
-from langheads.io.files import TEXT_SUFFIXES, parse_json
+from langheads.io.files import TEXT_SUFFIXES, json_lines, text_lines
+from langheads.io.records import Record, Text, parse
 
 # A corpus on the Hub can be far larger than any sample taken of it; this many documents a
 # language are read, in the order of the data set, before sampling.
@@ -50,63 +50,42 @@ def read_folder(folder: Path, wanted: tuple[str, ...] | None) -> dict[str, Seque
     return {language: _read_file(files[language]) for language in wanted or files}
 
 
+class _Document(Record):
+    text: Text
+
+
 def _read_file(path: Path) -> list[str]:
     if path.suffix == ".parquet":
         import pyarrow.parquet as parquet
 
         try:
-            return [_text(value, path) for value in parquet.read_table(path)["text"].to_pylist()]
+            column = parquet.read_table(path)["text"].to_pylist()
         except KeyError as error:
             raise InputError(f"{path} has no column text") from error
         except (OSError, ValueError) as error:
             raise InputError(f"{path} is not a parquet file ({error})") from error
+        texts: list[str] = parse(list[Text], column, f"{path}, column text")
+        return texts
     if path.suffix == ".txt":
-        return [line for _, line in _lines(path)]
-    texts = []
-    for where, record in json_lines(path):
-        if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-            found = json.dumps(record, ensure_ascii=False)
-            raise InputError(f'{where}: expected {{"text": "..."}}, found {found:.60}')
-        texts.append(_text(record["text"], where))
-    return texts
+        return [line for _, line in text_lines(path)]
+    return [document.text for _, document in _Document.lines(path)]
 
 
-def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Place (file and line) and content of each line of JSON that is not blank.
+def records(source: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
+    """Place and content of prompts: of a file with a line of JSON each, or of a list.
 
     Raises:
-        InputError: a file that cannot be read, or a line that is not UTF-8 or JSON.
+        InputError: no such file, one that is not UTF-8 or JSON (with the line), or no prompts.
     """
-    for number, line in _lines(path):
-        where = f"{path}, line {number}"
-        yield where, parse_json(line, where)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines that are not blank. Only newline ends a line: U+2028 is text."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        try:
-            text = line.decode("utf-8").removesuffix("\r")
-        except UnicodeDecodeError as error:
-            where = f"{path}, line {number}, byte {error.start + 1}"
-            raise InputError(f"{where}: not UTF-8") from error
-        if text.strip():
-            yield number, text
-
-
-def _text(value: Any, where: object) -> str:
-    if not isinstance(value, str):
-        found = "nothing" if value is None else f"{value!r:.60}"
-        raise InputError(f"{where}: a document's text is expected, found {found}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{where}: a lone surrogate at character {error.start + 1}") from error
-    return value
+    if not isinstance(source, str | Path):
+        name, found = "the list", [(f"prompt {n}", of) for n, of in enumerate(source, start=1)]
+    elif Path(source).is_file():
+        name, found = str(source), list(json_lines(source))
+    else:
+        raise InputError(f'no file {source}; prompts are a line of {{"prompt": ...}} each')
+    if not found:
+        raise InputError(f"no prompts in {name}")
+    return found
 
 
 def read_hub(name: str, wanted: tuple[str, ...] | None) -> dict[str, Sequence[str]]:
@@ -134,7 +113,8 @@ def read_hub(name: str, wanted: tuple[str, ...] | None) -> dict[str, Sequence[st
     def column(rows: list[dict[str, Any]], key: str) -> list[str]:
         if rows and key not in rows[0]:
             raise InputError(f"hf:{name} has no column {key}; found {', '.join(rows[0])}")
-        return [_text(row[key], f"hf:{name}") for row in rows]
+        found: list[str] = parse(list[Text], [row[key] for row in rows], f"hf:{name}, column {key}")
+        return found
 
     try:
         if "{language}" in config:

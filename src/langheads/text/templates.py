@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from langheads.io.errors import InputError
-from langheads.text.readers import _text, json_lines
+from langheads.io.files import json_lines
+from langheads.io.records import Text, parse
 
 BUILT_IN = Path(str(resources.files("langheads"))) / "data" / "transfer"
 """Templates that come with langheads."""
@@ -167,14 +168,12 @@ def _template(path: Path, language: str) -> Template:
     )
 
 
-def _record(record: Any, where: str) -> dict[str, str]:
-    if not isinstance(record, dict):
-        raise InputError(f"{where}: expected a line of keys and texts, found {record!r:.60}")
+def _record(given: Any, where: str) -> dict[str, str]:
+    record: dict[str, str] = parse(dict[str, Text], given, where)
     for key, value in record.items():
         # Chinese puts nothing between two sentences.
-        if not isinstance(value, str) or not (value.strip() or key == "space"):
-            raise InputError(f"{where}: {key} must be a text, found {value!r:.60}")
-        _text(value, where)
+        if not value.strip() and key != "space":
+            raise InputError(f"{where}: {key} is {value!r}, expected a text, not empty")
     return record
 
 

@@ -179,8 +179,14 @@ def test_the_benchmark_makes_what_the_comparison_reads(tmp_path, tiny, texts):
         (lambda s, k: (s.isel(layer=[0]), k), "scores.nc has 1 along layer, knockout.nc 3; make"),
         (lambda s, k: (s, k.isel(head=[0, 1])), "scores.nc has 4 along head, knockout.nc 2; make"),
         (lambda s, k: (s.assign_attrs(seconds="[["), k), "seconds in scores.nc: not JSON"),
-        (lambda s, k: (s.assign_attrs(seconds=5), k), "seconds in scores.nc are 5, expected a num"),
-        (lambda s, k: (s.assign_attrs(seconds='{"x": "y"}'), k), "expected a number a pass"),
+        (
+            lambda s, k: (s.assign_attrs(seconds=5), k),
+            "seconds in scores.nc: it is 5, expected keys",
+        ),
+        (
+            lambda s, k: (s.assign_attrs(seconds='{"x": "y"}'), k),
+            "seconds in scores.nc: x is 'y', expected a finite number",
+        ),
         (
             lambda s, k: (s, k.assign(delta_nats_per_token=k.delta_nats_per_token * np.nan)),
             "no head of language en in knockout.nc has a number",
@@ -199,5 +205,5 @@ def test_a_list_of_planted_heads_that_is_none(tmp_path, scores, exact, planted):
     save(scores, tmp_path / "scores.nc")
     save(exact, tmp_path / "knockout.nc")
     (tmp_path / "planted.json").write_text(json.dumps({"planted": planted}))
-    with pytest.raises(InputError, match=r"planted\.json is no list of planted heads: "):
+    with pytest.raises(InputError, match=r"planted\.json is not a list of planted heads: "):
         compare(tmp_path)

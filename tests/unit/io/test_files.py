@@ -6,10 +6,15 @@ import stat
 import pytest
 
 from langheads.io.errors import InputError
-from langheads.io.files import atomic_path, check_writable, read_json, write_text_atomically
+from langheads.io.files import (
+    atomic_path,
+    check_writable,
+    json_lines,
+    read_json,
+    write_text_atomically,
+)
 from langheads.text import read_questions, read_texts
 from langheads.text.prompts import read_prompts
-from langheads.text.readers import json_lines
 from langheads.text.requests import read_requests
 from langheads.text.templates import read_templates
 

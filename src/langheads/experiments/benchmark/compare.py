@@ -25,10 +25,10 @@ import numpy as np
 import xarray as xr
 
 from langheads import stats
-from langheads.heads import HeadSet
+from langheads.heads import HeadSet, read_planted
 from langheads.io.errors import InputError
-from langheads.io.fields import NUMBER
-from langheads.io.files import parse_json, read_json
+from langheads.io.files import parse_json
+from langheads.io.records import Number, parse
 from langheads.io.results import load_result, require_same_model
 from langheads.scores.registry import GRAD_ABS, SCORES
 
@@ -163,19 +163,8 @@ def as_text(comparison: xr.Dataset) -> str:
 
 def _planted(path: Path, shape: tuple[int, ...]) -> dict[str, Mapping[str, HeadSet]]:
     """``planted`` and ``decoys``: language -> heads; empty without a file."""
-    if not path.is_file():
-        return {}
-    found = read_json(path)
-    if not isinstance(found, Mapping):
-        raise InputError(f"{path} is no list of planted heads (planted.json of an embedded model)")
     size = (int(shape[0]), int(shape[1]))
-    try:
-        return {
-            kind: {x: HeadSet(map(tuple, heads), size) for x, heads in found.get(kind, {}).items()}
-            for kind in ("planted", "decoys")
-        }
-    except (TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"{path} is no list of planted heads: {error}") from error
+    return dict(read_planted(path, size)) if path.is_file() else {}
 
 
 def _on_planted(
@@ -216,9 +205,8 @@ def _costs(
     scores: xr.Dataset, exact: xr.Dataset, methods: list[str]
 ) -> tuple[list[float], list[float]]:
     """Seconds, and forwards of every document, of each method."""
-    passes = parse_json(str(scores.attrs.get("seconds", "{}")), "seconds in scores.nc")
-    if not (isinstance(passes, Mapping) and all(map(NUMBER.fits, passes.values()))):
-        raise InputError(f"seconds in scores.nc are {passes!r:.60}, expected a number a pass")
+    told = parse_json(str(scores.attrs.get("seconds", "{}")), "seconds in scores.nc")
+    passes = parse(dict[str, Number], told, "seconds in scores.nc")
     layers, heads = exact.sizes["layer"], exact.sizes["head"]
     seconds, forwards = [], []
     for method in methods:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from langheads.heads.mask import context_digest
 from langheads.io.errors import InputError
 from langheads.text import Question
 
@@ -45,7 +44,8 @@ def split_by_context(
         InputError: numbers that make no sense, or no question would be left for testing.
 
     Example:
-        >>> asked = [Question(str(i), f"context {i // 2}", "?", ("!",)) for i in range(8)]
+        >>> rest = {"question": "?", "answers": ("!",)}
+        >>> asked = [Question(id=str(i), context=f"text {i // 2}", **rest) for i in range(8)]
         >>> split_by_context(asked, train=3, validation=0.3)
         ContextSplit(train=(0, 1, 2), validation=(4,), spare=(3, 5), test=(6, 7))
     """
@@ -56,7 +56,7 @@ def split_by_context(
         )
     by_context: dict[str, list[int]] = {}
     for i, question in enumerate(examples):
-        by_context.setdefault(context_digest(question.context), []).append(i)
+        by_context.setdefault(question.context_digest, []).append(i)
     # Rounded first: 0.1 * 30 is a little more than 3.
     wanted = [train, -int(-round(validation * train, 6) // 1)]
     sides: list[list[int]] = [[], []]

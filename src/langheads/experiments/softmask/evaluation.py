@@ -148,7 +148,9 @@ def evaluate_qa(
     everything = read_questions(questions, languages=[language], seed=seed)
 
     def mask_saw(question: Question) -> bool:
-        return any(mask.has_seen(question, language) for mask in masks.values())
+        return any(
+            mask.has_seen(question.context_digest, question.id, language) for mask in masks.values()
+        )
 
     seen = [mask_saw(question) for question in everything.examples[language]]
     if all(seen) and not allow_overlap:

@@ -25,7 +25,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.experiments.softmask.contexts import ContextSplit, split_by_context
 from langheads.experiments.softmask.training import train_gates
 from langheads.heads import HeadSet
-from langheads.heads.mask import HeadMask, baseline_digest, context_digest
+from langheads.heads.mask import HeadMask, baseline_digest
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
 from langheads.model import describe, head_shape, token_budget
@@ -154,11 +154,11 @@ def _named(
 ) -> dict[str, Any]:
     """The split in ids, as a mask keeps it; `everything` has those too long to train on, too."""
     used = [examples[i] for i in (*split.train, *split.validation, *split.spare)]
-    contexts = list(dict.fromkeys(context_digest(question.context) for question in used))
+    contexts = list(dict.fromkeys(question.context_digest for question in used))
     return {
         "train": [examples[i].id for i in split.train],
         "validation": [examples[i].id for i in split.validation],
-        "seen": [q.id for q in everything if context_digest(q.context) in contexts],
+        "seen": [q.id for q in everything if q.context_digest in contexts],
         "contexts": contexts,
         "test": len(split.test),
     }
