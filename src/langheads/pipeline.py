@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
@@ -26,7 +25,7 @@ from langheads.view import report, show_attention
 
 # 48 heads: a share of 2% would be less than one head, and the upper 4% two heads, of which the
 # general ones take a place; so the demo lists the upper tenth and keeps two a language.
-_DEMO_SELECTION = {"quantile": 0.9, "share": 0.05}
+_DEMO_QUANTILE, _DEMO_SHARE = 0.9, 0.05
 _DEMO_TEXTS = 240
 # A text that can be taken in at a glance, and small enough for matrices.
 _SHOWN_TOKENS = 60
@@ -43,11 +42,13 @@ def run(
     docs: int = 1000,
     proof_docs: int = 100,
     controls: int = 100,
+    quantile: float = 0.96,
+    general_at: int = 4,
+    share: float = 0.02,
     max_tokens: int = 2048,
     seed: int = 0,
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
-    selection: Mapping[str, Any] | None = None,
 ) -> Path:
     """Score, select, prove on held-out documents and report.
 
@@ -61,11 +62,13 @@ def run(
         docs: documents a language for scoring, from the front of the seeded order.
         proof_docs: documents a language for the proof, from its back.
         controls: random head sets, see `ablate`.
+        quantile: heads above this quantile of their language's scores are on its list, 0 to 1.
+        general_at: a head on at least so many lists is general.
+        share: at most this share of all heads, and at least one head, is kept a language.
         max_tokens: documents are cut here.
         seed: order of documents and random heads.
         bos: prepend BOS; by default as the tokenizer does.
         batch_tokens: tokens a batch, padding included.
-        selection: parameters of `select`.
 
     Returns:
         Path of the report.
@@ -93,7 +96,7 @@ def run(
     same = {"max_tokens": max_tokens, "seed": seed, "bos": bos, "batch_tokens": batch_tokens}
     scores = score(model, corpus, method=methods, docs=docs, **same)  # type: ignore[arg-type]
     save(scores, out / "scores.nc")
-    heads = select(scores, score=methods[0], **dict(selection or {}))
+    heads = select(scores, score=methods[0], quantile=quantile, general_at=general_at, share=share)
     heads.save(out / "heads.json")
     proof = ablate(
         model,
@@ -176,7 +179,8 @@ def demo(out: str | Path, *, docs: int = 48, controls: int = 25) -> tuple[Path, 
         docs=docs,
         proof_docs=max(1, docs // 3),
         controls=controls,
-        selection=_DEMO_SELECTION,
+        quantile=_DEMO_QUANTILE,
+        share=_DEMO_SHARE,
     )
     return page, _table(out)
 

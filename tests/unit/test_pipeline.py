@@ -27,7 +27,7 @@ def without_time(dataset):
 def test_a_run_is_its_steps(tiny, texts, tmp_path):
     page = pipeline.run(
         tiny, texts, tmp_path / "run", method=["taylor", "lahis"], proof_docs=3, controls=3,
-        selection=CHOICE, **SMALL,
+        **CHOICE, **SMALL,
     )  # fmt: skip
     assert page == tmp_path / "run" / "report.html"
     assert sorted(os.listdir(page.parent)) == [
@@ -62,7 +62,7 @@ def test_a_picture_that_cannot_be_made_loses_no_run(tiny, texts, tmp_path, monke
 
     monkeypatch.setattr(pipeline, "show_attention", show_attention)
     (tmp_path / "attention.json").write_text("of an earlier run")
-    pipeline.run(tiny, texts, tmp_path, proof_docs=3, controls=2, selection=CHOICE, **SMALL)
+    pipeline.run(tiny, texts, tmp_path, proof_docs=3, controls=2, **CHOICE, **SMALL)
     assert "no picture of attention: no pattern" in caplog.text
     assert sorted(os.listdir(tmp_path)) == ["ablation.nc", "heads.json", "report.html", "scores.nc"]
 
@@ -73,9 +73,7 @@ def test_what_was_finished_is_kept(tiny, texts, tmp_path):
     assert os.listdir(tmp_path) == []
     # Every listed head is general, so nothing is left to prove.
     with pytest.raises(InputError, match="no language has specific heads"):
-        pipeline.run(
-            tiny, texts, tmp_path, proof_docs=3, selection=CHOICE | {"general_at": 1}, **SMALL
-        )
+        pipeline.run(tiny, texts, tmp_path, proof_docs=3, **CHOICE | {"general_at": 1}, **SMALL)
     assert sorted(os.listdir(tmp_path)) == ["heads.json", "scores.nc"]
 
 
@@ -103,7 +101,7 @@ def test_the_demo_says_how_many_documents_it_takes(tmp_path, docs):
 
 def test_scoring_leaves_documents_for_the_proof(tiny, texts, tmp_path, caplog):
     pipeline.run(
-        tiny, texts, tmp_path, proof_docs=5, controls=2, selection=CHOICE, **SMALL | {"docs": 1000}
+        tiny, texts, tmp_path, proof_docs=5, controls=2, **CHOICE, **SMALL | {"docs": 1000}
     )
     assert "scoring 7 documents a language, so that 5 are left for the proof" in caplog.text
     assert langheads.load_result(tmp_path / "scores.nc").attrs["docs"] == 7

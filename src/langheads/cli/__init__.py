@@ -12,35 +12,10 @@ import sys
 
 import typer
 
-from langheads.cli import (
-    adapt,
-    attention,
-    attribute,
-    classify,
-    compare,
-    generate,
-    measure,
-    prove,
-    prune,
-    transfer,
-)
 from langheads.cli.app import app
 from langheads.io.errors import LangheadsError
 
-__all__ = [
-    "adapt",
-    "app",
-    "attention",
-    "attribute",
-    "classify",
-    "compare",
-    "generate",
-    "main",
-    "measure",
-    "prove",
-    "prune",
-    "transfer",
-]
+__all__ = ["app", "main"]
 
 # typer brings its own copy of click in some versions and uses the real one in others; the base of
 # its public exceptions is the same class name in both.

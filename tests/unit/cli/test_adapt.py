@@ -89,7 +89,7 @@ TRAIN = ["--train", "4", "--epochs", "1", "--batch-size", "2", "--device", "cpu"
 
 def test_adapt_then_evaluate(verb, tiny_folder, tiny, records, questions, heads, out):
     code, printed, error = verb(
-        "adapt", tiny_folder, "--heads", heads, "--qa", questions, "--language", "hi",
+        "adapt", tiny_folder, "--heads", heads, "--questions", questions, "--language", "hi",
         "--out", out / "mask.json", *TRAIN, "--template", r"{question}\n{context} =",
     )  # fmt: skip
     assert (code, printed.strip()) == (0, str(out / "mask.json")), error
@@ -107,7 +107,7 @@ def test_adapt_then_evaluate(verb, tiny_folder, tiny, records, questions, heads,
     # In another language, too, of which the questions seen in this one are left out.
     for language, further in (("hi", ["--controls", "0"]), ("en", ["--controls", "0"])):
         code, printed, error = verb(
-            "evaluate-qa", tiny_folder, "--qa", questions, "--language", language,
+            "evaluate-qa", tiny_folder, "--questions", questions, "--language", language,
             "--mask", out / "mask.json", "--out", out / f"{language}.nc", "--device", "cpu",
             "--max-new-tokens", "3", "--bootstraps", "20", *further,
         )  # fmt: skip
@@ -131,7 +131,7 @@ def test_evaluate_beside_random_heads(verb, tiny_folder, tiny, records, question
     mask = langheads.adapt(tiny, ["L1H2", "L0H3"], records, language="hi", **arguments)
     mask.save(out / "mask.json")
     code, _, error = verb(
-        "evaluate-qa", tiny_folder, "--qa", questions, "--language", "hi", "--controls", "1",
+        "evaluate-qa", tiny_folder, "--questions", questions, "--language", "hi", "--controls", "1",
         "--mask", out / "mask.json", "--out", out / "q.nc", "--device", "cpu",
         "--max-new-tokens", "2", "--bootstraps", "20",
     )  # fmt: skip
@@ -158,7 +158,7 @@ def test_random_heads_stand_beside_a_mask_unless_told_otherwise(
     mask = langheads.adapt(tiny, ["L1H2", "L0H3"], records, language="hi", **arguments)
     mask.save(out / "mask.json")
     code, _, error = verb(
-        "evaluate-qa", tiny_folder, "--qa", questions, "--language", "hi", "--mask",
+        "evaluate-qa", tiny_folder, "--questions", questions, "--language", "hi", "--mask",
         out / "mask.json", "--out", out / "q.nc", "--device", "cpu", "--max-new-tokens", "2",
     )  # fmt: skip
     assert code == 0, error
@@ -177,7 +177,7 @@ def test_the_same_gates_stand_on_random_heads_where_none_can_be_trained(
     mask = langheads.adapt(tiny, ["L1H2", "L0H3"], records, language="hi", **arguments)
     mask.save(out / "mask.json")
     code, _, error = verb(
-        "evaluate-qa", tiny_folder, "--qa", questions, *further, "--mask", out / "mask.json",
+        "evaluate-qa", tiny_folder, "--questions", questions, *further, "--mask", out / "mask.json",
         "--out", out / "q.nc", "--device", "cpu", "--max-new-tokens", "2",
     )  # fmt: skip
     assert code == 0, error
@@ -212,8 +212,8 @@ def test_the_same_gates_stand_on_random_heads_where_none_can_be_trained(
 
 def test_evaluate_without_a_mask(verb, tiny_folder, questions, out):
     code, _, error = verb(
-        "evaluate-qa", tiny_folder, "--qa", questions, "--language", "hi", "--out", out / "q.nc",
-        "--device", "cpu", "--docs", "3",
+        "evaluate-qa", tiny_folder, "--questions", questions, "--language", "hi",
+        "--out", out / "q.nc", "--device", "cpu", "--docs", "3",
     )  # fmt: skip
     assert code == 0, error
     found = langheads.load_result(out / "q.nc", "qa")
@@ -255,11 +255,12 @@ def test_prune(verb, tiny_folder, tiny, texts_folder, heads, out):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--language", "fr"], "heads of fr asked for; the head set has hi, zh, en, general"),
+        (["--heads-of", "fr"], "heads of fr asked for; the head set has hi, zh, en, general"),
+        (["--language", "fr"], "no questions for language fr in"),
         (["--language", "en"], "the head set has no heads of en, so there is nothing to gate"),
         (["--language", "zh"], "no questions for language zh in"),
         (["--heads", "none.json"], "cannot read none.json"),
-        (["--qa", "none"], "no folder none; questions are a folder of <language>.jsonl"),
+        (["--questions", "none"], "no folder none; questions are a folder of <language>.jsonl"),
         (["--train", "10"], "10 questions to train on and 1 to validate on asked for, of 10 on 5"),
         (["--train", "0"], "0 questions to train on"),
         (["--epochs", "0"], "0 epochs of steps"),
@@ -270,7 +271,12 @@ def test_prune(verb, tiny_folder, tiny, texts_folder, heads, out):
     ],
 )
 def test_what_adapt_refuses(verb, tiny_folder, questions, heads, out, arguments, message):
-    given = {"--heads": heads, "--qa": questions, "--language": "hi", "--out": out / "mask.json"}
+    given = {
+        "--heads": heads,
+        "--questions": questions,
+        "--language": "hi",
+        "--out": out / "mask.json",
+    }
     given |= dict(zip(TRAIN[::2], TRAIN[1::2], strict=True))
     given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
     code, printed, error = verb("adapt", tiny_folder, *[x for pair in given.items() for x in pair])
@@ -289,12 +295,15 @@ def test_what_adapt_refuses(verb, tiny_folder, questions, heads, out, arguments,
         (["--language", "zh"], "no questions for language zh in"),
         (["--docs", "0"], "0 questions asked for"),
         (["--max-new-tokens", "0"], "0 new tokens and 2000 bootstraps asked for"),
-        (["--controls", "2"], "--controls 2 asked for; it takes a number from 0, and needs --mask"),
-        (["--controls", "-1", "--mask", "m.json"], "--controls -1 asked for; it takes a number"),
+        (
+            ["--controls", "2"],
+            "--controls 2 asked for; random heads stand beside a mask, so it needs --mask",
+        ),
+        (["--controls", "-1", "--mask", "m.json"], "Invalid value for '--controls': -1 is not in"),
     ],
 )
 def test_what_evaluate_refuses(verb, tiny_folder, questions, heads, out, arguments, message):
-    given = {"--qa": questions, "--language": "hi", "--out": out / "q.nc", "--device": "cpu"}
+    given = {"--questions": questions, "--language": "hi", "--out": out / "q.nc", "--device": "cpu"}
     given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
     flat = [heads if x == "HEADS" else x for pair in given.items() for x in pair]
     code, printed, error = verb("evaluate-qa", tiny_folder, *flat)
@@ -334,7 +343,7 @@ def test_heads_of_another_model_are_refused(verb, tiny_folder, chosen, questions
         chosen.specific, chosen.general, "x", provenance={"weight_hash": "1234"}
     ).save(tmp_path / "other.json")
     for arguments in (
-        ["adapt", tiny_folder, "--qa", questions, "--language", "hi", *TRAIN],
+        ["adapt", tiny_folder, "--questions", questions, "--language", "hi", *TRAIN],
         ["prune", tiny_folder, "--drop", "hi", "--device", "cpu"],
     ):
         code, _, error = verb(*arguments, "--heads", other, "--out", out / "x")

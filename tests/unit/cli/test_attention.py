@@ -43,7 +43,7 @@ def test_it_writes_what_python_shows(verb, tiny, tiny_folder, chosen, texts, tmp
     code, printed, error = verb(
         tiny_folder, "--device", "cpu", "--text", "猫在 cat", "--beside", "cat", "--labels",
         "zh,en", "--heads", chosen, "--language", "en", "--scores", tmp_path / "scores.nc",
-        "--span", "animal=cat", "--window", "1:3", "--out", out,
+        "--spans", "animal=cat", "--window", "1:3", "--out", out,
     )  # fmt: skip
     assert (code, printed.strip()) == (0, str(out)), error
     view = langheads.show_attention(tiny, "猫在 cat", ["L0H2", "L2H0"], beside="cat", window=(1, 3))
@@ -73,8 +73,8 @@ def test_it_writes_what_python_shows(verb, tiny, tiny_folder, chosen, texts, tmp
     [
         (["--out", "a.png"], "cannot save attention as a.png; allowed are .html and .json"),
         (["--text", "."], ". is a file or folder; give the text itself, in quotes"),
-        (["--span", "cat"], "--span 'cat': write name=part, such as answer=baker"),
-        (["--span", "x=dog"], "span 'x' is not in the text"),
+        (["--spans", "cat"], "--spans 'cat': write name=part, such as answer=baker"),
+        (["--spans", "x=dog"], "span 'x' is not in the text"),
         (["--window", "3-4"], "--window '3-4': write first and last + 1, like 100:200"),
         (["--heads", "H3"], "'H3' is not a head; write layer and head like L3H7"),
         (["--heads", "no.json"], "cannot read no.json"),

@@ -52,7 +52,8 @@ def out(tmp_path):
 
 def test_scan_then_classes(verb, tiny_folder, tiny, questions, out):
     code, printed, error = verb(
-        "knockout", tiny_folder, "--qa", questions, "--out", out / "k.nc", "--device", "cpu",
+        "knockout-task", tiny_folder, "--questions", questions, "--out", out / "k.nc",
+        "--device", "cpu",
         "--measure", "answer-logprob,substring", "--max-new-tokens", "3", "--heads", "L0H1,L2H3",
         "--docs", "3", "--template", r"{question} {context}\n",
     )  # fmt: skip
@@ -101,34 +102,37 @@ def test_screen_on_the_command_line(verb, tiny_folder, texts_folder, out):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "arguments", "message"),
     [
-        ([], "neither of --text and --qa given; give one"),
-        (["--text", "t", "--qa", "q"], "both of --text and --qa given; give one"),
-        (["--text", "t", "--measure", "f1"], "--measure given with --text; it belongs to --qa"),
-        (["--text", "t", "--template", "x"], "--template given with --text; it belongs to --qa"),
-        (["--text", "t", "--max-new-tokens", "3"], "--max-new-tokens given with --text"),
-        (["--qa", "q", "--screen", "taylor:0.1"], "--screen given with --qa; it belongs to --text"),
-        (["--qa", "no"], "no folder no; questions are a folder of <language>.jsonl"),
-        (["--qa", "QA", "--languages", "fr"], "no questions for language fr in"),
-        (
-            ["--qa", "QA", "--measure", "bleu"],
-            "measure bleu asked for; allowed are answer-logprob,",
-        ),
-        (["--qa", "QA", "--docs", "0"], "0 questions asked for; at least 1 is needed"),
-        (["--qa", "QA", "--max-new-tokens", "0"], "0 new tokens asked for; at least 1 is needed"),
-        (["--qa", "QA", "--template", "Q"], "it needs the fields {context} and {question}"),
-        (["--qa", "QA", "--max-tokens", "4"], "all 4 questions are too long: more than 4 tokens"),
-        (["--qa", "QA", "--heads", "L9H0"], "head L9H0 asked for, but the model has 3 layers"),
-        (["--qa", "QA", "--baseline", "median"], "baseline median asked for; allowed are zero"),
-        (["--qa", "QA", "--batch-tokens", "x"], "--batch-tokens 'x': allowed are auto"),
-        (["--text", "TEXT", "--screen", "x"], "screen 'x' asked for; allowed is METHOD:SHARE"),
+        ("knockout", [], "Missing option '--text'"),
+        ("knockout-task", [], "Missing option '--questions'"),
+        ("knockout", ["--text", "t", "--questions", "q"], "No such option: --questions"),
+        ("knockout", ["--text", "t", "--measure", "f1"], "No such option: --measure"),
+        ("knockout", ["--text", "t", "--template", "x"], "No such option: --template"),
+        ("knockout", ["--text", "t", "--max-new-tokens", "3"], "No such option: --max-new-tokens"),
+        ("knockout-task", ["--questions", "q", "--screen", "x"], "No such option: --screen"),
+        ("knockout", ["--text", "TEXT", "--screen", "x"],
+         "screen 'x' asked for; allowed is METHOD:SHARE"),
+        *(("knockout-task", ["--questions", *given], message) for given, message in (
+            (["no"], "no folder no; questions are a folder of <language>.jsonl"),
+            (["QA", "--languages", "fr"], "no questions for language fr in"),
+            (["QA", "--measure", "bleu"], "measure bleu asked for; allowed are answer-logprob,"),
+            (["QA", "--docs", "0"], "0 questions asked for; at least 1 is needed"),
+            (["QA", "--max-new-tokens", "0"], "0 new tokens asked for; at least 1 is needed"),
+            (["QA", "--template", "Q"], "it needs the fields {context} and {question}"),
+            (["QA", "--max-tokens", "4"], "all 4 questions are too long: more than 4 tokens"),
+            (["QA", "--heads", "L9H0"], "head L9H0 asked for, but the model has 3 layers"),
+            (["QA", "--baseline", "median"], "baseline median asked for; allowed are zero"),
+            (["QA", "--batch-tokens", "x"], "--batch-tokens 'x': allowed are auto"),
+        )),
     ],
-)
-def test_what_knockout_refuses(verb, tiny_folder, questions, texts_folder, out, arguments, message):
+)  # fmt: skip
+def test_what_knockout_refuses(
+    verb, tiny_folder, questions, texts_folder, out, name, arguments, message
+):
     places = {"QA": questions, "TEXT": texts_folder}
     code, printed, error = verb(
-        "knockout", tiny_folder, "--out", out / "k.nc", "--device", "cpu",
+        name, tiny_folder, "--out", out / "k.nc", "--device", "cpu",
         *(places.get(argument, argument) for argument in arguments),
     )  # fmt: skip
     assert (code, printed) == (2, "")
@@ -147,7 +151,7 @@ def test_what_knockout_refuses(verb, tiny_folder, questions, texts_folder, out, 
         (["KNOCKOUT", "--languages", "en,zh", "--level", "2"], "level 2.0"),
         (["KNOCKOUT", "--languages", "en,zh", "--baseline", "mean"], "the file has zero"),
         (["no.nc", "--languages", "en,zh"], "no file no.nc"),
-        (["KNOCKOUT"], "Missing option '--languages'"),
+        (["KNOCKOUT"], "languages en, hi asked for; give two of en, zh"),
     ],
 )
 def test_what_classify_refuses(verb, tiny, out, tmp_path, arguments, message):

@@ -302,7 +302,7 @@ def test_reply_nll_by_hand(tiny):
         (["--candidates", "en,klingon"], "py3langid does not know language klingon"),
         (["--detector", "langdetect"], "detector langdetect asked for"),
         (["--chat"], "no chat template"),
-        (["--controls", "-1"], "--controls -1 asked for; 0 or more are allowed"),
+        (["--controls", "-1"], "Invalid value for '--controls': -1 is not in"),
         (["--docs", "0"], "--docs 0 asked for; at least 1 document"),
         (["--shift", "zh-en=1", "--heads", "HEADS", "--text", "TEXTS", "--docs", "0"],
          "--docs 0 asked for; at least 1 document"),

@@ -73,8 +73,8 @@ def verb(monkeypatch, capsys, tmp_path, tiny_folder, given):
 
 def test_writes_what_python_gives(verb, given, tmp_path, tiny):
     code, printed, error, files = verb(
-        "--enhance", "2,3", "--weaken", "", "--pairs", "zh:en", "--order", "first", "--limit", "4",
-        "--query", "zh", "--no-attention", "--seed", "3",
+        "--gates-enhance", "2,3", "--gates-weaken", "", "--pairs", "zh:en",
+        "--orders", "A first", "--limit", "4", "--query", "zh", "--no-attention", "--seed", "3",
     )  # fmt: skip
     assert (code, error, files) == (0, "", ["found.nc"])
     assert printed == f"{tmp_path / 'out/found.nc'}\n"
@@ -108,12 +108,12 @@ def test_writes_what_python_gives(verb, given, tmp_path, tiny):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--enhance", "x"], "--enhance 'x': write numbers like 1.5,3"),
-        (["--weaken", "2"], "and 2 to weaken asked for"),
+        (["--gates-enhance", "x"], "--gates-enhance 'x': write numbers like 1.5,3"),
+        (["--gates-weaken", "2"], "and 2 to weaken asked for"),
         (["--pairs", "zh-en"], "--pairs 'zh-en': write two languages, A and B, like hi:zh"),
         (["--pairs", "zh:fr"], "no template for language fr"),
         (["--languages", "en,fr"], "no template for language fr"),
-        (["--order", "middle"], "order A middle asked for; allowed are A first, A last"),
+        (["--orders", "A middle"], "order A middle asked for; allowed are A first, A last"),
         (["--query", "fr"], "no template for language fr"),
         (["--controls", "1"], "1 controls"),
         (["--jobs", "9"], "9 occupations asked for, but the templates have 3"),

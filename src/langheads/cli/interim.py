@@ -1,0 +1,270 @@
+"""Verbs whose one Python function is still being written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import langheads
+from langheads.io.errors import InputError
+from langheads.io.files import write_text_atomically
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from langheads import HeadMask, LanguageHeads
+    from langheads.text import Corpus, Questions
+
+
+@dataclass(frozen=True)
+class Replies:
+    """Records and their summary."""
+
+    records: list[dict[str, Any]]
+    summary: dict[str, Any]
+    provenance: dict[str, Any]
+
+    def save(self, out: str | Path) -> Path:
+        """Write the records, and the summary beside them."""
+        out = Path(out)
+        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in self.records]
+        write_text_atomically(out, "".join(lines))
+        document = {"summary": self.summary, "provenance": self.provenance}
+        text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+        write_text_atomically(out.with_suffix(".summary.json"), text)
+        return out
+
+
+def generate(
+    model: TransformerBridge,
+    prompts: str | Path,
+    *,
+    heads: LanguageHeads | None = None,
+    gate: Mapping[str, float] | None = None,
+    shift: Mapping[str, float] | None = None,
+    mask: HeadMask | None = None,
+    baseline: str = "zero",
+    text: Corpus | None = None,
+    docs: int = 100,
+    max_tokens: int = 2048,
+    max_new_tokens: int = 40,
+    temperature: float = 0.0,
+    seed: int = 0,
+    detector: str = "py3langid",
+    detector_model: str | Path | None = None,
+    candidates: Iterable[str] | None = None,
+    min_words: int = 5,
+    sure: float = 0.3,
+    compare: bool = True,
+    controls: int = 3,
+    chat: bool = False,
+    use_cache: bool = True,
+    bos: bool | None = None,
+    batch_tokens: int | str = "auto",
+) -> Replies:
+    """Replies under gates, with language measures; OUT.summary.json has their means and origin.
+
+    Args:
+        model: the model.
+        prompts: lines of {"prompt", "language", "id"}.
+        heads: what select wrote.
+        gate: zh=0, or general=0.
+        shift: zh-en=1: from en to zh; needs --text.
+        mask: gates that adapt learned.
+        baseline: zero or mean (needs --text).
+        text: texts for means of z.
+        docs: documents a language for means of z.
+        max_tokens: those documents are cut here.
+        max_new_tokens: length limit of a reply.
+        temperature: 0 is greedy; else from 1e-4 to 1e4.
+        seed: order of documents, and of whatever is drawn.
+        detector: py3langid, lingua or fasttext.
+        detector_model: fastText's model file.
+        candidates: languages a reply can be in; default: all.
+        min_words: shorter lines are not judged.
+        sure: the detector must be surer than this.
+        compare: let the untouched model reply, too.
+        controls: draws of random heads of the same layers under the same gates.
+        chat: use the chat template.
+        use_cache: keep keys and values.
+        bos: prepend BOS; default: as the tokenizer.
+        batch_tokens: tokens a batch, or auto; halved if memory runs out.
+    """
+    from langheads.experiments.replies.records import reply_provenance, reply_records
+    from langheads.text import Rules
+    from langheads.text.requests import read_requests
+
+    requests = read_requests(prompts)
+    detect = detector_of(detector, candidates, detector_model)
+    settings: dict[str, Any] = {
+        "heads": heads,
+        "gate": gate or {},
+        "shift": language_pairs(shift, heads),
+        "mask": mask,
+        "baseline": baseline,
+        "corpus": text,
+        "docs": docs,
+        "max_tokens": max_tokens,
+        "compare": compare,
+        "controls": controls,
+        "rules": Rules(min_words=min_words, sure=sure),
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "seed": seed,
+        "use_cache": use_cache,
+        "chat": chat,
+        "bos": bos,
+    }
+    records, summary = reply_records(model, requests, detect, **settings, batch_tokens=batch_tokens)
+    made = reply_provenance(model, requests, detect, source=str(prompts), **settings)
+    return Replies(records, summary, made)
+
+
+def detector_of(name: str, candidates: Iterable[str] | None, model_path: str | Path | None) -> Any:
+    """The detector of that name."""
+    from langheads.text import detector
+
+    return detector(name, candidates=candidates, model_path=model_path)
+
+
+def language_pairs(
+    given: Mapping[str, float] | None, heads: LanguageHeads | None
+) -> dict[tuple[str, str], float]:
+    """The two languages of each ``zh-en``; a language's own name may have a hyphen."""
+    known = () if heads is None else tuple(heads.specific)
+    found = {}
+    for name, amount in (given or {}).items():
+        cuts = [i for i, character in enumerate(name) if character == "-"]
+        pairs = [(name[:i], name[i + 1 :]) for i in cuts]
+        fitting = [pair for pair in pairs if pair[0] in known and pair[1] in known]
+        if len(fitting) != 1:
+            raise InputError(
+                f"--shift {name}: write two languages of the head set like zh-en; it has "
+                f"{', '.join(known) or 'none, since --heads was not given'}"
+            )
+        found[fitting[0]] = amount
+    return found
+
+
+def adapt(
+    model: TransformerBridge,
+    heads: LanguageHeads,
+    questions: Questions,
+    *,
+    language: str,
+    heads_of: str | None = None,
+    train: int = 200,
+    epochs: int = 2,
+    learning_rate: float = 1e-2,
+    weight_decay: float = 1e-2,
+    batch_size: int = 4,
+    validation: float = 0.1,
+    template: str | None = None,
+    max_tokens: int = 2048,
+    seed: int = 0,
+    bos: bool | None = None,
+    batch_tokens: int | str = "auto",
+) -> HeadMask:
+    """Learn the gates of a language's heads from questions (soft head mask).
+
+    Args:
+        model: the model.
+        heads: what select wrote.
+        questions: questions with answers.
+        language: of the questions, e.g. hi.
+        heads_of: heads of this language, or general; default: --language.
+        train: questions to train on.
+        epochs: times that each is used.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW, towards 0.
+        batch_size: questions a step.
+        validation: questions to watch, share of --train.
+        template: prompt, with {context} and {question}.
+        max_tokens: longer questions are left out.
+        seed: order of contexts and of steps.
+        bos: prepend BOS; default: as the tokenizer.
+        batch_tokens: tokens a batch, or auto; halved if memory runs out.
+    """
+    from langheads.experiments.language_heads import heads_of as named
+    from langheads.experiments.language_heads import require_heads_of
+
+    require_heads_of(model, heads)
+    # What was not given is left to the function's own default.
+    given: dict[str, Any] = {} if template is None else {"template": template}
+    return langheads.adapt(
+        model,
+        named(heads, heads_of or language),
+        questions,
+        language=language,
+        train=train,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        batch_size=batch_size,
+        validation=validation,
+        max_tokens=max_tokens,
+        seed=seed,
+        bos=bos,
+        batch_tokens=batch_tokens,
+        **given,
+    )
+
+
+def evaluate_qa(
+    model: TransformerBridge,
+    questions: Questions,
+    *,
+    language: str,
+    mask: HeadMask | None = None,
+    controls: int | None = None,
+    docs: int | None = None,
+    max_new_tokens: int = 10,
+    template: str | None = None,
+    max_tokens: int | None = None,
+    bootstraps: int = 2000,
+    seed: int = 0,
+    bos: bool | None = None,
+    batch_tokens: int | str = "auto",
+    allow_overlap: bool = False,
+) -> xr.Dataset:
+    """Right answers and their likelihood, with and without a mask, and beside random heads.
+
+    Args:
+        model: the model.
+        questions: questions with answers.
+        language: of the questions, e.g. hi.
+        mask: what adapt wrote.
+        controls: random heads beside a mask: in its own language and settings trained alike, with
+            one mask of all heads; else under its gates; default: 3.
+        docs: questions; default: all.
+        max_new_tokens: length limit of a reply.
+        template: prompt, with {context} and {question}; default: the mask's.
+        max_tokens: longer questions are left out; default: as for the mask.
+        bootstraps: resamples of the questions.
+        seed: order of questions, and of whatever is drawn.
+        bos: prepend BOS; default: as the tokenizer.
+        batch_tokens: tokens a batch, or auto; halved if memory runs out.
+        allow_overlap: ask the mask's training questions, too.
+    """
+    if controls is None:
+        controls = 0 if mask is None else 3
+    shared: dict[str, Any] = {
+        "language": language,
+        "docs": docs,
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+        "batch_tokens": batch_tokens,
+        "bootstraps": bootstraps,
+    }
+    own: dict[str, Any] = {"template": template, "max_tokens": max_tokens, "bos": bos}
+    as_learned = not allow_overlap and all(value is None for value in own.values())
+    own["allow_overlap"] = allow_overlap
+    if mask is not None and controls and as_learned and mask.language == language:
+        return langheads.compare_masks(model, mask, questions, controls=controls, **shared)
+    if mask is not None and controls:
+        return langheads.evaluate_moved(model, mask, questions, controls=controls, **shared, **own)
+    return langheads.evaluate_qa(model, questions, gates=mask, **shared, **own)
