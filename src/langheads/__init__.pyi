@@ -36,8 +36,8 @@ from .selection.classify import classify as classify
 from .selection.count import select as select
 from .text.corpus import read_texts as read_texts
 from .text.questions import read_questions as read_questions
-from .view.attention import AttentionView as AttentionView
-from .view.attention import show_attention as show_attention
+from .view.attention.show import AttentionView as AttentionView
+from .view.attention.show import show_attention as show_attention
 from .view.page import report as report
 
 __version__: str

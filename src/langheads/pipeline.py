@@ -41,7 +41,7 @@ def run(
     languages: Iterable[str] | None = None,
     docs: int = 1000,
     proof_docs: int = 100,
-    controls: int = 100,
+    n_controls: int = 100,
     quantile: float = 0.96,
     general_at: int = 4,
     share: float = 0.02,
@@ -61,7 +61,7 @@ def run(
         languages: all by default.
         docs: documents a language for scoring, from the front of the seeded order.
         proof_docs: documents a language for the proof, from its back.
-        controls: random head sets, see `ablate`.
+        n_controls: random head sets, see `ablate`.
         quantile: heads above this quantile of their language's scores are on its list, 0 to 1.
         general_at: a head on at least so many lists is general.
         share: at most this share of all heads, and at least one head, is kept a language.
@@ -103,7 +103,7 @@ def run(
         heads,
         corpus,
         docs=proof_docs,
-        n_controls=controls,
+        n_controls=n_controls,
         **same,  # type: ignore[arg-type]
     )
     save(proof, out / "ablation.nc")
@@ -148,13 +148,13 @@ def _show(
     view.save(path)
 
 
-def demo(out: str | Path, *, docs: int = 48, controls: int = 25) -> tuple[Path, str]:
+def demo(out: str | Path, *, docs: int = 48, n_controls: int = 25) -> tuple[Path, str]:
     """The main chain on the embedded model with planted heads, offline.
 
     Args:
         out: folder; texts, results, planted heads and report go there.
         docs: documents a language for scoring; a third as many for the proof.
-        controls: random head sets.
+        n_controls: random head sets.
 
     Returns:
         Path of the report, and a table as text: per language the planted heads found and the rise
@@ -178,7 +178,7 @@ def demo(out: str | Path, *, docs: int = 48, controls: int = 25) -> tuple[Path, 
         out,
         docs=docs,
         proof_docs=max(1, docs // 3),
-        controls=controls,
+        n_controls=n_controls,
         quantile=_DEMO_QUANTILE,
         share=_DEMO_SHARE,
     )

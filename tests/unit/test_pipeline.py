@@ -26,7 +26,7 @@ def without_time(dataset):
 
 def test_a_run_is_its_steps(tiny, texts, tmp_path):
     page = pipeline.run(
-        tiny, texts, tmp_path / "run", method=["taylor", "lahis"], proof_docs=3, controls=3,
+        tiny, texts, tmp_path / "run", method=["taylor", "lahis"], proof_docs=3, n_controls=3,
         **CHOICE, **SMALL,
     )  # fmt: skip
     assert page == tmp_path / "run" / "report.html"
@@ -62,7 +62,7 @@ def test_a_picture_that_cannot_be_made_loses_no_run(tiny, texts, tmp_path, monke
 
     monkeypatch.setattr(pipeline, "show_attention", show_attention)
     (tmp_path / "attention.json").write_text("of an earlier run")
-    pipeline.run(tiny, texts, tmp_path, proof_docs=3, controls=2, **CHOICE, **SMALL)
+    pipeline.run(tiny, texts, tmp_path, proof_docs=3, n_controls=2, **CHOICE, **SMALL)
     assert "no picture of attention: no pattern" in caplog.text
     assert sorted(os.listdir(tmp_path)) == ["ablation.nc", "heads.json", "report.html", "scores.nc"]
 
@@ -101,7 +101,7 @@ def test_the_demo_says_how_many_documents_it_takes(tmp_path, docs):
 
 def test_scoring_leaves_documents_for_the_proof(tiny, texts, tmp_path, caplog):
     pipeline.run(
-        tiny, texts, tmp_path, proof_docs=5, controls=2, **CHOICE, **SMALL | {"docs": 1000}
+        tiny, texts, tmp_path, proof_docs=5, n_controls=2, **CHOICE, **SMALL | {"docs": 1000}
     )
     assert "scoring 7 documents a language, so that 5 are left for the proof" in caplog.text
     assert langheads.load_result(tmp_path / "scores.nc").attrs["docs"] == 7
@@ -111,7 +111,7 @@ def test_scoring_leaves_documents_for_the_proof(tiny, texts, tmp_path, caplog):
 
 
 def test_the_demo_ends_with_a_page_and_a_table_that_its_results_bear_out(tmp_path):
-    page, table = pipeline.demo(tmp_path / "demo", docs=12, controls=3)
+    page, table = pipeline.demo(tmp_path / "demo", docs=12, n_controls=3)
     assert "<html" in page.read_text("utf-8")[:500]
     planted = json.loads((DEMO / "planted.json").read_text("utf-8"))["planted"]
     chosen = json.loads((page.parent / "heads.json").read_text("utf-8"))["specific"]

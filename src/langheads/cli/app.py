@@ -55,20 +55,28 @@ _WRITTEN = {
 _DEFAULT_OUT = {"compare": "comparison.nc", "report": "report.html"}
 """Where a verb writes to by itself, in the folder that it reads."""
 
-app = typer.Typer(
-    name="langheads",
-    help="Find the attention heads that carry a language, and prove whether they do.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+
+def make_app() -> typer.Typer:
+    """All verbs; read anew each time, as scores can be registered in the meantime."""
+    app = typer.Typer(
+        name="langheads",
+        help="Find the attention heads that carry a language, and prove whether they do.",
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_options)
+    for verb, name in VERBS.items():
+        function = read_function(name)
+        first_line, text = function.text.partition("\n")[0], plain(function.text)
+        app.command(verb, help=text, short_help=first_line)(_command(verb, function))
+    return app
 
 
-@app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
-    """Find the attention heads that carry a language, and prove whether they do."""
+    """What may stand before a verb; `main` has taken it out by then."""
 
 
 def _command(verb: str, function: Function) -> Callable[..., None]:
@@ -195,10 +203,3 @@ def _save_and_tell(function: Function, result: Any, out: str) -> None:
     if (table := table_of(result)) is not None:
         typer.echo(table)
     typer.echo(path_of(result) or out)
-
-
-for _verb, _name in VERBS.items():
-    _function = read_function(_name)
-    app.command(
-        name=_verb, help=plain(_function.text), short_help=_function.text.partition("\n")[0]
-    )(_command(_verb, _function))

@@ -47,10 +47,10 @@ def _attribute(prompts: str) -> None:
     read_prompts(prompts)
 
 
-def _evaluate_qa(controls: int | None = None, mask: HeadMask | None = None) -> None:
-    if controls and mask is None:
+def _evaluate_qa(n_controls: int | None = None, mask: HeadMask | None = None) -> None:
+    if n_controls and mask is None:
         raise InputError(
-            f"--controls {controls} asked for; random heads stand beside a mask, so it needs --mask"
+            f"{n_controls} controls asked for; random heads stand beside a mask, so give --mask"
         )
 
 

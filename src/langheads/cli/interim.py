@@ -60,7 +60,7 @@ def generate(
     min_words: int = 5,
     sure: float = 0.3,
     compare: bool = True,
-    controls: int = 3,
+    n_controls: int = 3,
     chat: bool = False,
     use_cache: bool = True,
     bos: bool | None = None,
@@ -88,7 +88,7 @@ def generate(
         min_words: shorter lines are not judged.
         sure: the detector must be surer than this.
         compare: let the untouched model reply, too.
-        controls: draws of random heads of the same layers under the same gates.
+        n_controls: draws of random heads of the same layers under the same gates.
         chat: use the chat template.
         use_cache: keep keys and values.
         bos: prepend BOS; default: as the tokenizer.
@@ -110,7 +110,7 @@ def generate(
         "docs": docs,
         "max_tokens": max_tokens,
         "compare": compare,
-        "controls": controls,
+        "controls": n_controls,
         "rules": Rules(min_words=min_words, sure=sure),
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -220,7 +220,7 @@ def evaluate_qa(
     *,
     language: str,
     mask: HeadMask | None = None,
-    controls: int | None = None,
+    n_controls: int | None = None,
     docs: int | None = None,
     max_new_tokens: int = 10,
     template: str | None = None,
@@ -238,7 +238,7 @@ def evaluate_qa(
         questions: questions with answers.
         language: of the questions, e.g. hi.
         mask: what adapt wrote.
-        controls: random heads beside a mask: in its own language and settings trained alike, with
+        n_controls: random heads beside a mask: in its own language and settings trained alike, with
             one mask of all heads; else under its gates; default: 3.
         docs: questions; default: all.
         max_new_tokens: length limit of a reply.
@@ -250,8 +250,8 @@ def evaluate_qa(
         batch_tokens: tokens a batch, or auto; halved if memory runs out.
         allow_overlap: ask the mask's training questions, too.
     """
-    if controls is None:
-        controls = 0 if mask is None else 3
+    if n_controls is None:
+        n_controls = 0 if mask is None else 3
     shared: dict[str, Any] = {
         "language": language,
         "docs": docs,
@@ -263,8 +263,10 @@ def evaluate_qa(
     own: dict[str, Any] = {"template": template, "max_tokens": max_tokens, "bos": bos}
     as_learned = not allow_overlap and all(value is None for value in own.values())
     own["allow_overlap"] = allow_overlap
-    if mask is not None and controls and as_learned and mask.language == language:
-        return langheads.compare_masks(model, mask, questions, controls=controls, **shared)
-    if mask is not None and controls:
-        return langheads.evaluate_moved(model, mask, questions, controls=controls, **shared, **own)
+    if mask is not None and n_controls and as_learned and mask.language == language:
+        return langheads.compare_masks(model, mask, questions, controls=n_controls, **shared)
+    if mask is not None and n_controls:
+        return langheads.evaluate_moved(
+            model, mask, questions, controls=n_controls, **shared, **own
+        )
     return langheads.evaluate_qa(model, questions, gates=mask, **shared, **own)

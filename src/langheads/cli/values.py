@@ -10,6 +10,7 @@ from typing import Any
 from langheads.cli.signatures import Parameter
 from langheads.io.arguments import MAX_CONTROLS, MAX_SEED
 from langheads.io.errors import InputError
+from langheads.scores import registry
 
 LIMITS = {"seed": (0, MAX_SEED), "controls": (0, MAX_CONTROLS), "n_controls": (0, MAX_CONTROLS)}
 """Lowest and highest number, by the name of the argument."""
@@ -39,6 +40,8 @@ def kind_of(parameter: Parameter) -> Kind | None:
     """How an argument is given; None for what no command line can give, such as a tensor."""
     if parameter.name == "template":
         return Kind("TEXT", parse=lambda _, value: value.replace("\\n", "\n"))
+    if parameter.name == "method":
+        return Kind("A,B", parse=_names, note=f"Known are {', '.join(registry.names())}.")
     types = [name for name in _KINDS if name in parameter.types]
     if not types:
         return None

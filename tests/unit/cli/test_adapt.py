@@ -105,7 +105,7 @@ def test_adapt_then_evaluate(verb, tiny_folder, tiny, records, questions, heads,
     assert error.count("nats per answer token") == 2 + len(mask.losses["validation"])
 
     # In another language, too, of which the questions seen in this one are left out.
-    for language, further in (("hi", ["--controls", "0"]), ("en", ["--controls", "0"])):
+    for language, further in (("hi", ["--n-controls", "0"]), ("en", ["--n-controls", "0"])):
         code, printed, error = verb(
             "evaluate-qa", tiny_folder, "--questions", questions, "--language", language,
             "--mask", out / "mask.json", "--out", out / f"{language}.nc", "--device", "cpu",
@@ -131,8 +131,8 @@ def test_evaluate_beside_random_heads(verb, tiny_folder, tiny, records, question
     mask = langheads.adapt(tiny, ["L1H2", "L0H3"], records, language="hi", **arguments)
     mask.save(out / "mask.json")
     code, _, error = verb(
-        "evaluate-qa", tiny_folder, "--questions", questions, "--language", "hi", "--controls", "1",
-        "--mask", out / "mask.json", "--out", out / "q.nc", "--device", "cpu",
+        "evaluate-qa", tiny_folder, "--questions", questions, "--language", "hi",
+        "--n-controls", "1", "--mask", out / "mask.json", "--out", out / "q.nc", "--device", "cpu",
         "--max-new-tokens", "2", "--bootstraps", "20",
     )  # fmt: skip
     assert code == 0, error
@@ -296,10 +296,13 @@ def test_what_adapt_refuses(verb, tiny_folder, questions, heads, out, arguments,
         (["--docs", "0"], "0 questions asked for"),
         (["--max-new-tokens", "0"], "0 new tokens and 2000 bootstraps asked for"),
         (
-            ["--controls", "2"],
-            "--controls 2 asked for; random heads stand beside a mask, so it needs --mask",
+            ["--n-controls", "2"],
+            "2 controls asked for; random heads stand beside a mask, so give --mask",
         ),
-        (["--controls", "-1", "--mask", "m.json"], "Invalid value for '--controls': -1 is not in"),
+        (
+            ["--n-controls", "-1", "--mask", "m.json"],
+            "Invalid value for '--n-controls': -1 is not in",
+        ),
     ],
 )
 def test_what_evaluate_refuses(verb, tiny_folder, questions, heads, out, arguments, message):

@@ -138,7 +138,7 @@ def test_a_seed_that_no_generator_takes(refused, name, seed):
 
 
 def test_every_verb_with_a_seed_is_among_those(verb):
-    commands = typer.main.get_command(cli.app).commands
+    commands = typer.main.get_command(cli.make_app()).commands
     seeded = {name for name, of in commands.items() if any(p.name == "seed" for p in of.params)}
     assert seeded == set(SEEDED)
 
@@ -204,7 +204,7 @@ def test_an_unknown_argument_of_select(refused, scores, out, arguments, message)
     ("arguments", "message"),
     [
         (["--baseline", "median"], "baseline median asked for; allowed are zero, mean"),
-        (["--controls", "1"], "1 controls .* asked for; at least 2"),
+        (["--n-controls", "1"], "1 controls .* asked for; at least 2"),
         (["--docs", "12"], "12 of the documents asked for were used to score .*--allow-overlap"),
     ],
 )
@@ -693,13 +693,10 @@ def test_a_name_that_no_file_can_have(refused, out):
 
 @pytest.mark.parametrize("name", ["ablate", "generate", "evaluate-qa", "transfer", "prune", "run"])
 def test_more_random_heads_than_memory_holds(refused, name):
+    option = "--controls" if name == "prune" else "--n-controls"
     refused(
-        name,
-        *SEEDED[name],
-        "--controls",
-        "9" * 20,
-        message="Invalid value for '--controls'.*100000",
-    )
+        name, *SEEDED[name], option, "9" * 20, message=f"Invalid value for '{option}'.*100000"
+    )  # fmt: skip
 
 
 def test_no_texts_are_not_the_folder_at_hand(refused, tiny_folder, texts_folder, out, monkeypatch):

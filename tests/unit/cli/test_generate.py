@@ -146,7 +146,7 @@ def test_random_heads_under_the_same_gates(verb, prompts, heads, out, tiny):
     """Each draw is a run of its own, with the same gates on the heads that it names."""
     gates = {"L1H0": 0.0, "L0H1": 3.0, "L2H3": 3.0}
     given = ["--prompts", prompts, "--heads", heads, "--gate", "zh=0", "--gate", "en=3", *NEW]
-    code, _, error = verb(*given, "--controls", "4")
+    code, _, error = verb(*given, "--n-controls", "4")
     assert code == 0, error
     random = json.loads((out / "r.summary.json").read_text("utf-8"))["summary"]["random_heads"]
     assert len(set(random["draws"])) > 1
@@ -171,7 +171,7 @@ def test_random_heads_under_the_same_gates(verb, prompts, heads, out, tiny):
     assert random["repetition"]["mean"] == pytest.approx(np.mean(repetition))
     assert f"delta_nll_per_token={np.mean(costs):.4f}"[:24] in error.splitlines()[-1]
     assert error.splitlines()[-1].startswith("random heads, mean of 4: right=")
-    verb(*given, "--controls", "0")
+    verb(*given, "--n-controls", "0")
     alone = json.loads((out / "r.summary.json").read_text("utf-8"))["summary"]
     assert "random_heads" not in alone
 
@@ -302,7 +302,7 @@ def test_reply_nll_by_hand(tiny):
         (["--candidates", "en,klingon"], "py3langid does not know language klingon"),
         (["--detector", "langdetect"], "detector langdetect asked for"),
         (["--chat"], "no chat template"),
-        (["--controls", "-1"], "Invalid value for '--controls': -1 is not in"),
+        (["--n-controls", "-1"], "Invalid value for '--n-controls': -1 is not in"),
         (["--docs", "0"], "--docs 0 asked for; at least 1 document"),
         (["--shift", "zh-en=1", "--heads", "HEADS", "--text", "TEXTS", "--docs", "0"],
          "--docs 0 asked for; at least 1 document"),

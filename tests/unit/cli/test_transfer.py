@@ -56,8 +56,8 @@ def verb(monkeypatch, capsys, tmp_path, tiny_folder, given):
 
     def run(*arguments):
         command = ["transfer", tiny_folder, "--heads", heads, "--templates", folder, "--out",
-                   tmp_path / "out/found.nc", "--device", "cpu", "--jobs", "3", "--controls", "2",
-                   "--max-new-tokens", "2", *arguments]  # fmt: skip
+                   tmp_path / "out/found.nc", "--device", "cpu", "--n-occupations", "3",
+                   "--n-controls", "2", "--max-new-tokens", "2", *arguments]  # fmt: skip
         monkeypatch.setattr(sys, "argv", ["langheads", *map(str, command)])
         capsys.readouterr()
         code = 0
@@ -115,8 +115,8 @@ def test_writes_what_python_gives(verb, given, tmp_path, tiny):
         (["--languages", "en,fr"], "no template for language fr"),
         (["--orders", "A middle"], "order A middle asked for; allowed are A first, A last"),
         (["--query", "fr"], "no template for language fr"),
-        (["--controls", "1"], "1 controls"),
-        (["--jobs", "9"], "9 occupations asked for, but the templates have 3"),
+        (["--n-controls", "1"], "1 controls"),
+        (["--n-occupations", "9"], "9 occupations asked for, but the templates have 3"),
         (["--batch-tokens", "x"], "--batch-tokens 'x'"),
         (["--templates", "nowhere"], "no folder nowhere; templates are a folder of <language>"),
         (["--heads", "nowhere.json"], "cannot read nowhere.json"),
