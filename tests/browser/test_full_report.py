@@ -72,7 +72,7 @@ def opened(browser, page, **settings):
 def test_the_folder_holds_every_kind(full):
     run = read_run(full.parent)
     assert set(run.results) == set(KINDS)
-    assert run.left_out == []
+    assert run.reasons == {}
 
 
 @pytest.mark.parametrize("dark", [False, True])

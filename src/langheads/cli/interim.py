@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import langheads
+from langheads.experiments.replies.files import Replies
 from langheads.io.errors import InputError
-from langheads.io.files import write_text_atomically
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,25 +16,6 @@ if TYPE_CHECKING:
 
     from langheads import HeadMask, LanguageHeads
     from langheads.text import Corpus, Questions
-
-
-@dataclass(frozen=True)
-class Replies:
-    """Records and their summary."""
-
-    records: list[dict[str, Any]]
-    summary: dict[str, Any]
-    provenance: dict[str, Any]
-
-    def save(self, out: str | Path) -> Path:
-        """Write the records, and the summary beside them."""
-        out = Path(out)
-        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in self.records]
-        write_text_atomically(out, "".join(lines))
-        document = {"summary": self.summary, "provenance": self.provenance}
-        text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
-        write_text_atomically(out.with_suffix(".summary.json"), text)
-        return out
 
 
 def generate(

@@ -39,10 +39,10 @@ def provenance(
         settings: everything else that fixes the numbers (documents, seed, tokens, ...).
 
     Raises:
-        ValueError: a kind without a schema, which nobody could read.
+        InputError: a kind without a schema, which nobody could read.
     """
     if kind not in SCHEMAS:
-        raise ValueError(f"no schema of kind {kind!r}: see langheads.io.schemas.register")
+        raise InputError(f"no schema of kind {kind!r}: see langheads.io.schemas.register")
     return {
         "format": 1,
         "kind": kind,

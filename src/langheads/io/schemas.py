@@ -150,7 +150,7 @@ def register(schema: Schema) -> Schema:
         The same.
 
     Raises:
-        ValueError: the kind or its file name is taken.
+        InputError: the kind or its file name is taken.
 
     Example:
         >>> register(Schema("ranks", "ranks of heads", "ranks.nc", ("layer", "head"))).kind
@@ -159,9 +159,9 @@ def register(schema: Schema) -> Schema:
         ('ranks', 'ranks of heads')
     """
     if schema.kind in SCHEMAS:
-        raise ValueError(f"there is a kind of result {schema.kind!r} already")
+        raise InputError(f"there is a kind of result {schema.kind!r} already")
     if schema.file and (taken := kind_of_file(schema.file)):
-        raise ValueError(f"{schema.file} is the name for results of kind {taken!r}")
+        raise InputError(f"{schema.file} is the name for results of kind {taken!r}")
     SCHEMAS[schema.kind] = schema
     return schema
 

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from langheads.experiments.replies.files import is_summary
 from langheads.io.errors import InputError
 from langheads.io.files import read_json
 from langheads.io.results import load_result, require_same_model
 from langheads.io.schemas import files, kind_of_file
 from langheads.view.contents import RunFolder
-from langheads.view.figures.scores import Planted
-from langheads.view.generated import is_generated
 from langheads.view.kinds import KINDS
-
-# JSON says what it is; head sets, the oldest kind, do not. Masks bring torch, so none is imported
-# before there is one.
-_JSON = {
-    "heads": ("langheads.heads", "LanguageHeads"),
-    "attention": ("langheads.view.attention.patterns", "AttentionData"),
-    "head-classes": ("langheads.heads.classes", "HeadClasses"),
-    "head-mask": ("langheads.heads.mask", "HeadMask"),
-    "pruned": ("langheads.experiments.pruning.account", "Pruning"),
-    "replies": ("langheads.view.generated", "Generated"),
-}
+from langheads.view.planted import read_planted
 
 
 def read_run(folder: Path) -> RunFolder:
@@ -38,8 +26,7 @@ def read_run(folder: Path) -> RunFolder:
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; a run is a folder with scores.nc or ablation.nc")
-    run = RunFolder()
-    named = files()
+    run, named = RunFolder(), files()
     paths = [folder / name for name in named if (folder / name).is_file()]
     paths += [p for p in sorted(folder.iterdir()) if p.is_file() and p.name not in named]
     paths += sorted(p for p in folder.glob("*/pruned.json") if not p.parent.name.startswith("."))
@@ -70,16 +57,14 @@ def _take(run: RunFolder, path: Path, name: str) -> None:
     """Put a file where it belongs, under its name within the folder."""
     wanted = kind_of_file(path.name)
     if wanted == "planted":
-        run.planted = _planted(path)
+        run.planted = read_planted(path)
         return
     if path.suffix == ".nc":
         result: Any = load_result(path, wanted)
-        kind = result.attrs["kind"]
+        kind = str(result.attrs["kind"])
     else:
         kind = wanted or _kind_of(path)
-        if kind in _JSON:
-            module, reader = _JSON[kind]
-            result = getattr(import_module(module), reader).load(path)
+        result = KINDS[kind].load(path) if kind in KINDS else None
     if kind not in KINDS:
         run.reasons[name] = f"a result of kind {kind[:40]!r}, which is not shown"
         return
@@ -87,20 +72,8 @@ def _take(run: RunFolder, path: Path, name: str) -> None:
 
 
 def _kind_of(path: Path) -> str:
+    """JSON says what it is; head sets, the oldest kind, do not."""
     document = read_json(path)
-    if is_generated(document):
+    if is_summary(document):
         return "replies"
     return str(document.get("kind", "heads")) if isinstance(document, dict) else "heads"
-
-
-def _planted(path: Path) -> Planted:
-    document = read_json(path)
-    try:
-        return {
-            str(language): [(int(layer), int(head)) for layer, head in pairs]
-            for language, pairs in document["planted"].items()
-        }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f'{path} does not list planted heads; expected {{"planted": {{"en": [[1, 3], ...]}}}}'
-        ) from error

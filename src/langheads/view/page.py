@@ -8,8 +8,9 @@ reader's light or dark setting. What stands in the page for each kind of result:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,17 @@ from plotly.offline import get_plotlyjs
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.files import write_text_atomically
 from langheads.io.schemas import SCHEMAS
-from langheads.view import judge, origins, words
 from langheads.view.attention.page import attention_json, attention_scripts
-from langheads.view.contents import RunFolder
+from langheads.view.attention.patterns import AttentionData
+from langheads.view.contents import Picture, RunFolder
 from langheads.view.embed import csp_hash, resource, script_json
 from langheads.view.figures.style import DARK, LIGHT
 from langheads.view.folder import read_run
 from langheads.view.kinds import KINDS
-from langheads.view.sections import Section
+from langheads.view.planted import planted_table, planted_words
+from langheads.view.provenance import provenance_tables
+from langheads.view.table import Table
+from langheads.view.verdict import Verdict, proofs_of_other_heads, verdict
 
 _LIMITS = (
     "A gradient score says how much the loss answers to a small change of one head. It is a reason "
@@ -88,15 +92,24 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
     return write_text_atomically(out or folder / "report.html", page)
 
 
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with a heading and an anchor."""
+
+    anchor: str
+    title: str
+    paragraphs: Sequence[str] = ()
+    verdicts: Sequence[Verdict] = ()
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
+    attention: Sequence[AttentionData] = ()
+
+
 def _sections(run: RunFolder) -> list[Section]:
     sections = [_summary(run)]
     if run.planted:
-        proofs = [
-            a for a in run.of("ablation").values() if not run.heads or words.proves(a, run.heads)
-        ]
         with _naming("planted.json"):
-            table = words.planted_table(run.planted, run.heads, next(iter(proofs), None))
-        sections.append(Section("planted", "Planted heads", tables=[table]))
+            sections.append(Section("planted", "Planted heads", tables=[planted_table(run)]))
     for kind, how in KINDS.items():
         files = run.of(kind)
         for number, (name, result) in enumerate(files.items(), start=1):
@@ -112,7 +125,7 @@ def _sections(run: RunFolder) -> list[Section]:
                     )
                 )
     sections.append(Section("limits", "What the numbers show, and what not", paragraphs=_LIMITS))
-    tables = origins.provenance_tables(run.sources())
+    tables = provenance_tables(run.sources())
     sections.append(Section("provenance", "Provenance", tables=tables))
     cite = [text.format(version=version("langheads")) for text in _CITE]
     return [*sections, Section("cite", "How to cite", paragraphs=cite)]
@@ -139,49 +152,29 @@ def _naming(name: str) -> Iterator[None]:
         ) from error
 
 
-def _other_heads(run: RunFolder) -> list[str]:
-    """Sentences about proofs of other heads than those that the page takes as chosen."""
-    first = next(iter(run.of("heads")), None)
-    said = []
-    for name, ablation in run.of("ablation").items():
-        if first is None or words.proves(ablation, run.of("heads")[first]):
-            continue
-        whose = [other for other, heads in run.of("heads").items() if words.proves(ablation, heads)]
-        said.append(
-            f"The proof in {name} is of other heads than those in {first}"
-            + (f": it is of those in {whose[0]}." if whose else ".")
-        )
-    return said
-
-
 def _summary(run: RunFolder) -> Section:
-    paragraphs = _other_heads(run)
+    proofs = run.of("ablation")
+    paragraphs = list(proofs_of_other_heads(proofs, run.of("heads")))
     for kind, how in KINDS.items():
         for name, result in run.of(kind).items():
             with _naming(name):
                 paragraphs += how.summary(result, run)
-    if run.of("ablation") and len(paragraphs) > 2:
+    if proofs and len(paragraphs) > 2:
         paragraphs.insert(
             0,
             "Whether heads carry a language is answered in the box; the sentences below are what "
             "each result says by itself.",
         )
-    if run.planted and run.heads:
-        found = words.found_planted(run.planted, run.heads)
-        total = sum(map(len, run.planted.values()))
-        paragraphs.append(
-            f"Of {total} planted heads, {sum(map(len, found.values()))} are among the specific "
-            "heads of their language."
-        )
+    paragraphs += planted_words(run)
     verdicts = []
-    for name, ablation in run.of("ablation").items():
+    for name, ablation in proofs.items():
         with _naming(name):
-            verdicts.append(judge.verdict(ablation))
+            verdicts.append(verdict(ablation))
     expected = (SCHEMAS[kind] for kind in ("scores", "heads", "ablation"))
     absent = [f"{of.what} ({of.file})" for of in expected if not run.of(of.kind)]
     if absent:
         paragraphs.append(f"Not in this folder, and so left out here: {'; '.join(absent)}.")
-    if not run.of("ablation"):
+    if not proofs:
         paragraphs.insert(0, "Without ablation nothing here is proven: scores are only suspicions.")
     if run.reasons:
         said = "; ".join(f"{name} ({why})" for name, why in run.reasons.items())

@@ -51,12 +51,12 @@ def test_a_new_kind_is_known_by_its_name_and_its_file(monkeypatch):
     assert files()["ranks.nc"] == "ranks of heads"
     with pytest.raises(InputError, match="holds ranks, but nothing along layer"):
         check_layout("here", xr.Dataset(), "ranks")
-    with pytest.raises(ValueError, match="there is a kind of result 'ranks' already"):
+    with pytest.raises(InputError, match="there is a kind of result 'ranks' already"):
         schemas.register(new)
-    with pytest.raises(ValueError, match=r"scores\.nc is the name for results of kind 'scores'"):
+    with pytest.raises(InputError, match=r"scores\.nc is the name for results of kind 'scores'"):
         schemas.register(dataclasses.replace(new, kind="other", file="scores.nc"))
 
 
 def test_nothing_is_written_that_nobody_could_read():
-    with pytest.raises(ValueError, match="no schema of kind 'guess'"):
+    with pytest.raises(InputError, match="no schema of kind 'guess'"):
         provenance("guess", MODEL, CORPUS)

@@ -56,15 +56,15 @@ def test_an_old_account_is_drawn_without_random_heads(tmp_path):
     (removed,) = pruned_losses(pruning).data
     assert list(removed.y) == [0, 1, 2]
     assert "random" not in removed.text[0]
-    table, _ = KINDS["pruned"].tables(pruning, RunFolder())
+    table, _ = list(KINDS["pruned"].tables(pruning, RunFolder()))
     assert len(table.header) == 5
     assert table.rows[0] == ["en", "0.5000", "0.5000", "0.0000", "0.00"]
     assert table.rows[1][1:] == ["0.5000", "0.8000", "0.3000 (0.2900 to 0.3100)", "60.00"]
     del account["nats_per_byte"]
     pruning = Pruning.load(written(tmp_path, account))
-    assert KINDS["pruned"].pictures(pruning, RunFolder()) == []
-    assert len(KINDS["pruned"].tables(pruning, RunFolder())) == 1
-    assert "was not measured" in KINDS["pruned"].summary(pruning, RunFolder())[0]
+    assert list(KINDS["pruned"].pictures(pruning, RunFolder())) == []
+    assert len(list(KINDS["pruned"].tables(pruning, RunFolder()))) == 1
+    assert "was not measured" in next(iter(KINDS["pruned"].summary(pruning, RunFolder())))
     with pytest.raises(InputError, match="nothing was measured"):
         pruned_losses(pruning)
 
@@ -77,7 +77,7 @@ def test_accounts_are_found_in_the_folder_and_one_level_below(tmp_path):
     written(tmp_path / "theirs", {"kind": "something else"})
     run = read_run(tmp_path)
     assert list(run.of("pruned")) == ["pruned.json", "without-zh/pruned.json"]
-    assert run.left_out == ["theirs/pruned.json"]
+    assert list(run.reasons) == ["theirs/pruned.json"]
     page = Page(report(tmp_path).read_text("utf-8"))
     assert "Pruned model: without-zh/pruned.json" in page.text
     said = (

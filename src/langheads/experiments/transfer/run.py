@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -22,15 +23,12 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.experiments.transfer.plan import Condition
 from langheads.model import (
     captured_block_inputs,
-    decode_rows,
+    decode,
     end_tokens,
     gated,
     map_documents,
-    reply_text,
     starting_at,
-    token_nll,
 )
-from langheads.model.fused_attention import fused_attention
 from langheads.model.spans import attention_to_spans
 from langheads.text import Documents
 from langheads.text.knowledge_conflict import ConflictTokens
@@ -72,49 +70,58 @@ def answer_logprobs(
         summed over its tokens. Third part: NLL of the prompt, nats per token, its own first token
         left out; the same for both answers.
     """
-    texts = Documents.of_rows("prompts", [text for prompt in prompts for text in prompt.texts])
+    texts = [(text, prompt.start) for prompt in prompts for text in prompt.texts]
 
     @torch.no_grad()
-    def measure(tokens: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
-        with captured_block_inputs(model) as inputs:
-            untouched = _parts(token_nll(model, tokens, lengths), starts)
+    def measure(rows: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
+        starts, tokens = rows[:, 0], rows[:, 1:]
         found = []
+        with captured_block_inputs(model) as inputs:
+            untouched = _parts(model, tokens, starts, lengths - 1)
         for heads, gate in conditions:
-            first = min((head.layer for head in heads), default=None)
-            if first is None:
+            if not heads:
                 found.append(untouched)
                 continue
+            first = min(head.layer for head in heads)
             with (
                 starting_at(model, inputs, first),
                 gated(model, heads, gate, first_layer=first),
             ):
-                found.append(_parts(token_nll(model, tokens, lengths), starts))
+                found.append(_parts(model, tokens, starts, lengths - 1))
         if progress is not None:
-            progress.update(len(conditions) * len(tokens) / 2)
+            progress.update(len(conditions) * len(rows) / 2)
         return torch.stack(found, dim=1)
 
-    starts = torch.tensor([prompt.start for prompt in prompts for _ in prompt.texts])
-    found = map_documents(model, texts, measure, given=starts, batch_tokens=batch_tokens)
+    found = map_documents(model, _packed(texts), measure, batch_tokens=batch_tokens).double()
     return rearrange(
-        found.double().numpy(),
-        "(prompt answer) condition part -> condition prompt answer part",
-        answer=2,
+        found.numpy(), "(prompt answer) condition part -> condition prompt answer part", answer=2
     )
 
 
 def _parts(
-    nll: Float[Tensor, "batch predicted"], starts: Int[Tensor, " batch"]
+    model: TransformerBridge,
+    tokens: Int[Tensor, "batch pos"],
+    starts: Int[Tensor, " batch"],
+    lengths: Int[Tensor, " batch"],
 ) -> Float[Tensor, "batch part"]:
-    """Log-probability of the token at each row's start, of all from there on, and mean NLL of the
-    tokens before."""
-    position = torch.arange(1, nll.shape[1] + 1, device=nll.device)
-    begins = starts.to(nll.device)[:, None]
-    before = position < begins
+    """Log-probability of the token at each row's start, of all from there to its end, and mean
+    NLL of the tokens before.
+    """
+    logits = model(tokens, return_type="logits")[:, :-1]
+    position = torch.arange(1, tokens.shape[1], device=logits.device)
+    begins = starts.to(logits.device)[:, None]
+    counted = position < lengths.to(logits.device)[:, None]
+    before = counted & (position < begins)
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    found = torch.zeros(counted.shape, dtype=wide, device=logits.device)
+    found[counted] = -F.cross_entropy(
+        logits[counted].to(wide), tokens[:, 1:].to(logits.device)[counted], reduction="none"
+    )
     return torch.stack(
         [
-            -(nll * (position == begins)).sum(dim=1),
-            -(nll * ~before).sum(dim=1),
-            (nll * before).sum(dim=1) / before.sum(dim=1),
+            (found * (position == begins)).sum(dim=1),
+            (found * ~before).sum(dim=1),
+            -(found * before).sum(dim=1) / before.sum(dim=1),
         ],
         dim=1,
     )
@@ -134,25 +141,36 @@ def continuations(
     Conditions run side by side, every row of a batch under gates of its own; a character that the
     limit cut in two is left out of the text.
     """
-    with fused_attention(model):
-        found = decode_rows(
-            model,
-            [torch.tensor(prompt.prompt) for prompt in prompts] * len(conditions),
-            gates=torch.from_numpy(np.stack([heads.gates(value) for heads, value in conditions])),
-            gates_of=[number for number in range(len(conditions)) for _ in prompts],
-            max_new_tokens=max_new_tokens,
-            batch_tokens=batch_tokens,
-            progress=progress,
-        )
+    gates = torch.stack([torch.from_numpy(heads.gates(value)) for heads, value in conditions])
+    rows = [(prompt.prompt, number) for number in range(len(conditions)) for prompt in prompts]
+
+    def measure(rows: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
+        with gated(model, gates[rows[:, 0].cpu()]):
+            written = decode(
+                model,
+                [row[1:n].cpu() for row, n in zip(rows, lengths.tolist(), strict=True)],
+                max_new_tokens=max_new_tokens,
+            )
+        if progress is not None:
+            progress.update(len(rows))
+        # -1 is no token; float64 holds every token number exactly.
+        padded = torch.full((len(rows), max_new_tokens), -1.0, dtype=torch.float64)
+        for line, tokens in zip(padded, written, strict=True):
+            line[: len(tokens)] = tokens
+        return padded
+
+    found = map_documents(model, _packed(rows), measure, batch_tokens=batch_tokens).long()
+    written = [_written(model, tokens[tokens >= 0].tolist()) for tokens in found]
+    n = len(prompts)
+    return [written[i : i + n] for i in range(0, len(written), n)]
+
+
+def _written(model: TransformerBridge, tokens: list[int]) -> Written:
+    text = model.tokenizer.decode(
+        tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
     ends = set(end_tokens(model))
-    written = [
-        Written(
-            reply_text(model, tokens).rstrip("\ufffd"),
-            tuple(token for token in tokens.tolist() if token not in ends),
-        )
-        for tokens in found
-    ]
-    return [written[i : i + len(prompts)] for i in range(0, len(written), len(prompts))]
+    return Written(str(text).rstrip("\ufffd"), tuple(t for t in tokens if t not in ends))
 
 
 def attention_to_facts(
@@ -177,7 +195,7 @@ def attention_to_facts(
     Returns:
         Shares of 1.
     """
-    documents = Documents.of_rows("prompts", [prompt.prompt for prompt in prompts])
+    documents = _documents([prompt.prompt for prompt in prompts])
     spans = torch.tensor([prompt.spans for prompt in prompts])
 
     @torch.no_grad()
@@ -241,3 +259,14 @@ def _joined(text: str, at: int) -> bool:
     return len(sides) == 2 and all(
         unicodedata.category(side)[0] in "LMN" and not _UNSPACED.match(side) for side in sides
     )
+
+
+def _packed(rows: Sequence[tuple[Sequence[int], int]]) -> Documents:
+    """Tokens with one number in front of each row, so that it stays with it in any batch."""
+    return _documents([(number, *row) for row, number in rows])
+
+
+def _documents(rows: Sequence[Sequence[int]]) -> Documents:
+    """Rows of tokens; their bytes are not counted."""
+    tokens = tuple(torch.tensor(row) for row in rows)
+    return Documents("prompts", tokens, np.zeros(len(rows), dtype=np.int64), 0, False, 0)

@@ -1,42 +1,34 @@
-"""What replies under gates say: their numbers, a sentence on them, and the first of them."""
+"""Replies under gates: their numbers beside untouched and random heads, and the first of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from langheads.view.cells import between, decimal
-from langheads.view.collapse import fallen
-from langheads.view.contents import RunFolder
-from langheads.view.generated import Exchange, Generated, Range, Told
-from langheads.view.words import NONE, Table, isolated
+from langheads.experiments.replies.files import Exchange, Range, Replies, Told
+from langheads.io.measures import MEASURES, units
+from langheads.view.contents import Kind, RunFolder
+from langheads.view.degeneration import fallen
+from langheads.view.table import NONE, Table, between, decimal, isolated
 
 # Replies that are shown.
 _MOST = 8
 _LINES, _CHARACTERS, _NAME = 3, 200, 40
-_PASS = "mean over languages"
-_ROWS = {
-    "right": "in the wanted language (share of replies)",
-    "switch_rate": "switch rate (share of replies)",
-    "lpr": f"LPR ({_PASS})",
-    "wpr": f"WPR ({_PASS})",
-    "lcpr": f"LCPR ({_PASS})",
-    "line_accuracy": f"right lines ({_PASS})",
-    "counted": "replies with a line to judge (number)",
-    "skipped": "replies without one (number)",
-    "repetition": "repetition (share of 4-grams)",
-    "prompt_copy": "copied prompt (share of 4-grams)",
-    "empty": "empty (share of replies)",
-    "nll_per_token": "NLL of the reply (nats per token)",
-    "delta_nll_per_token": "change of it against untouched (nats per token)",
-}
+_MEANS = ("lpr", "wpr", "lcpr", "line_accuracy")
 _WHOLE = ("counted", "skipped")
-# Name in the summary -> name of the guard that `collapse` has a limit for.
-_LIMITED = {"repetition": "repetition", "empty": "empty", "nll_per_token": "reply_nll"}
+_ROWS = (
+    *("right", "switch_rate", *_MEANS, *_WHOLE, "repetition", "prompt_copy", "empty"),
+    *("nll_per_token", "delta_nll_per_token"),
+)
+_UNITS = units(_ROWS, of="replies") | dict.fromkeys(_MEANS, "mean over languages")
+_LABELS = {name: MEASURES[name].label for name in _ROWS} | {
+    "empty": "empty",
+    "delta_nll_per_token": "change of it against untouched",
+}
 
 
-def generated_tables(found: Generated, run: RunFolder) -> list[Table]:
+def _tables(found: Replies, run: RunFolder) -> Iterator[Table]:
     """The numbers beside those of the untouched model and of random heads; the first replies."""
     columns: dict[str, Mapping[str, float | Range]] = {}
     if found.untouched:
@@ -45,8 +37,8 @@ def generated_tables(found: Generated, run: RunFolder) -> list[Table]:
     if found.random:
         columns[f"random heads, mean (lowest to highest of {_draws(found)})"] = found.random
     rows = [
-        [label, *(_cell(name, of.get(name)) for of in columns.values())]
-        for name, label in _ROWS.items()
+        [f"{_LABELS[name]} ({_UNITS[name]})", *(_cell(name, of) for of in columns.values())]
+        for name in _ROWS
         if name in found.numbers
     ]
     under = _under(found)
@@ -55,43 +47,39 @@ def generated_tables(found: Generated, run: RunFolder) -> list[Table]:
     caption += f"means over {_replies_of(found)}; NLL by the untouched model."
     if "switch_rate" in found.numbers:
         caption += " Switch rate: right untouched, and no longer right under the gates."
-    return [Table(caption, ["measure", *columns], rows), *_replies(found)]
+    yield Table(caption, ["measure", *columns], rows)
+    yield from _replies(found)
 
 
-def generated_words(found: Generated, run: RunFolder) -> list[str]:
+def _summary(found: Replies, run: RunFolder) -> Iterator[str]:
     """The share of right replies beside untouched and random heads, and whether they fell apart."""
-    sentence = f"Replies {_under(found)}, {_replies_of(found)}"
+    under = _under(found)
+    sentence = f"Replies {under}, {_replies_of(found)}"
     if np.isfinite(found.numbers.get("right", np.nan)):
-        shares = {"right": "in the wanted language", "switch_rate": "switch rate"}
         parts = [
-            f"{what} {_beside(found, name)}"
-            for name, what in shares.items()
+            f"{MEASURES[name].label} {_beside(found, name)}"
+            for name in ("right", "switch_rate")
             if name in found.numbers
         ]
         sentence += f": {'; '.join(parts)}"
+    yield f"{sentence}."
     if not found.touched:
-        return [f"{sentence}."]
-    changes = {
-        guard: found.numbers[name] - found.untouched[name]
-        for name, guard in _LIMITED.items()
+        return
+    changes: dict[str, float] = {
+        name: found.numbers[name] - found.untouched[name]
+        for name in ("repetition", "empty", "nll_per_token")
         if name in found.numbers and name in found.untouched
     }
     if not changes:
-        collapse = [
-            f"Whether replies fell apart {_under(found)} cannot be told: the untouched model gave "
-            "none."
-        ]
+        yield (f"Whether replies fell apart {under} cannot be told: the untouched model gave none.")
     elif how := fallen(changes):
-        collapse = [
-            f"Replies fell apart {_under(found)} ({how}): there a change of language says nothing "
-            "about the heads."
-        ]
-    else:
-        collapse = []
-    return [f"{sentence}.", *collapse]
+        yield (
+            f"Replies fell apart {under} ({how}): there a change of language says nothing about "
+            "the heads."
+        )
 
 
-def _beside(found: Generated, name: str) -> str:
+def _beside(found: Replies, name: str) -> str:
     """A share, beside that of the untouched model and of random heads."""
     text = decimal(found.numbers[name])
     if name in found.untouched:
@@ -102,34 +90,33 @@ def _beside(found: Generated, name: str) -> str:
     return text
 
 
-def _draws(found: Generated) -> str:
+def _draws(found: Replies) -> str:
     return f"{len(found.draws)} draw{'' if len(found.draws) == 1 else 's'}"
 
 
-def _replies_of(found: Generated) -> str:
+def _replies_of(found: Replies) -> str:
     count = found.numbers["replies"]
     return f"{count:g} {'reply' if count == 1 else 'replies'}"
 
 
-def _under(found: Generated) -> str:
+def _under(found: Replies) -> str:
     """What was done to the model."""
     parts = [f"{isolated(name)} heads × {gate:g}" for name, gate in found.gates.items()]
-    parts += [f"shift {isolated(name)} × {times:g}" for name, times in found.shift.items()]
+    parts += [f"shift {isolated(name)} × {times:g}" for name, times in found.steering.items()]
     if masked := len(found.mask):
         parts.append(f"a mask on {masked} head{'' if masked == 1 else 's'}")
     return f"under {' and '.join(parts)}" if parts else "with nothing gated"
 
 
-def _cell(name: str, value: float | Range | None) -> str:
+def _cell(name: str, numbers: Mapping[str, float | Range]) -> str:
+    value = numbers.get(name, np.nan)
     decimals = 0 if name in _WHOLE else 3
-    if value is None:
-        return NONE
-    if isinstance(value, Range):
-        return between(*value, decimals=decimals)
-    return decimal(value, decimals)
+    return (
+        between(*value, decimals=decimals) if isinstance(value, Range) else decimal(value, decimals)
+    )
 
 
-def _replies(found: Generated) -> list[Table]:
+def _replies(found: Replies) -> Iterator[Table]:
     """The first replies in each wanted language, as many of each."""
     of: dict[str | None, list[Exchange]] = {}
     for one in found.exchanges:
@@ -137,7 +124,7 @@ def _replies(found: Generated) -> list[Table]:
     each = max(1, _MOST // max(1, len(of)))
     chosen = [one for group in of.values() for one in group[:each]][:_MOST]
     if not chosen:
-        return []
+        return
     before = any(one.untouched for one in chosen)
     header = ["id", "end of the prompt", "wanted", "reply", "detected (confidence)"]
     header += ["untouched reply", "detected, untouched"] if before else []
@@ -145,8 +132,7 @@ def _replies(found: Generated) -> list[Table]:
         f"The first replies in each wanted language, {len(chosen)} of {len(found.exchanges)}: not "
         "picked, and cut where they are long."
     )
-    rows = [_row(one, before) for one in chosen]
-    return [Table(caption, header, rows, prose=(1, 3, 5))]
+    yield Table(caption, header, [_row(one, before) for one in chosen], prose=(1, 3, 5))
 
 
 def _row(one: Exchange, before: bool) -> list[str]:
@@ -181,3 +167,18 @@ def _lines(text: str) -> list[str]:
 
 def _cut_back(text: str, most: int) -> str:
     return text if len(text) <= most else text[:most] + "…"
+
+
+KIND = Kind(
+    "replies",
+    "Replies under gates",
+    (
+        "Shows: what each of these prompts is replied under the gates, and in which language, "
+        "beside the untouched model and random heads of the same layers.",
+        "Does not show: chance. These are means without intervals, and few draws of random "
+        "heads make no p-value; a number within their range is what any heads do.",
+    ),
+    tables=_tables,
+    summary=_summary,
+    load=Replies.load,
+)

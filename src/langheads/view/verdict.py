@@ -7,19 +7,35 @@ head sets cannot reach the level whatever the heads do, and then says nothing ag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
+from langheads.heads import LanguageHeads
 from langheads.view.figures.style import LEVEL, names
-from langheads.view.words import NONE, Table, count, isolated, number, own_and_other
+from langheads.view.table import NONE, Table, count, isolated, number
 
 # Fewer random head sets than this describe chance badly (the method asks for 100).
 _FEW_CONTROLS = 100
 _NEEDED = ("zero", "mean")
 _CANNOT_TELL = "cannot tell"
+GENERAL = "general"
+"""The row of a specificity matrix that belongs to no language."""
+_PROVEN = (
+    "Proven on these texts: switching off a language's heads hurts that language more than the "
+    "others, and more than random heads would, under zero and mean ablation alike."
+)
+_NOT_PROVEN = (
+    "Not proven: there is no diagonal. Under zero and mean ablation alike, switching off a "
+    "language's heads does not hurt that language more than chance would have it."
+)
+_MEANS = (
+    "What this means: these heads have high scores for a language, but nothing shows that the "
+    "language depends on them more than others do. Do not call them its language heads; other "
+    "heads may take over their work, or the scores may point at something else."
+)
 
 
 @dataclass(frozen=True)
@@ -44,19 +60,7 @@ def verdict(ablation: xr.Dataset) -> Verdict:
         ablation: dataset of kind ``ablation``.
     """
     baselines = names(ablation, "baseline")
-    reasons = [_statistic_words(ablation, name) for name in baselines]
-    reasons.append(
-        "p is the share of random choices of heads, matched layer by layer and in number, that do "
-        f"at least as well; below {LEVEL} counts as shown."
-    )
-    reasons += _share_words(ablation)
-    reasons.append(_language_words(ablation))
-    controls = ablation.sizes.get("control", 0)
-    if controls < _FEW_CONTROLS:
-        reasons.append(
-            f"Only {controls} random head sets a row were drawn; {_FEW_CONTROLS} or more make a "
-            "p-value worth quoting."
-        )
+    reasons = _reasons(ablation, baselines)
     overlap = _overlap(ablation)
     if overlap > 0:
         used = "was" if overlap == 1 else "were"
@@ -70,33 +74,35 @@ def verdict(ablation: xr.Dataset) -> Verdict:
             "The texts are not those that were scored, so it could not be checked whether a proof "
             "document was used for scoring."
         )
-    missing = [name for name in _NEEDED if name not in baselines]
-    if missing:
-        headline = (
-            f"No verdict: {missing[0]} ablation was not run, and a verdict needs zero and mean."
-        )
-        return Verdict("open", headline, reasons)
+    for name in _NEEDED:
+        if name not in baselines:
+            needed = "and a verdict needs zero and mean"
+            headline = f"No verdict: {name} ablation was not run, {needed}."
+            return Verdict("open", headline, reasons)
     found = {_shown(ablation, name) for name in baselines}
     if found == {"diagonal"}:
-        headline = (
-            "Proven on these texts: switching off a language's heads hurts that language more than "
-            "the others, and more than random heads would, under zero and mean ablation alike."
-        )
-        return Verdict("yes", headline, reasons)
+        return Verdict("yes", _PROVEN, reasons)
     if found == {"none"}:
-        headline = (
-            "Not proven: there is no diagonal. Under zero and mean ablation alike, switching off a "
-            "language's heads does not hurt that language more than chance would have it."
-        )
-        reasons.append(
-            "What this means: these heads have high scores for a language, but nothing shows that "
-            "the language depends on them more than others do. Do not call them its language "
-            "heads; other heads may take over their work, or the scores may point at something "
-            "else."
-        )
-        return Verdict("no", headline, reasons)
+        return Verdict("no", _NOT_PROVEN, [*reasons, _MEANS])
     said = [_shown_words(ablation, name) for name in baselines]
     return Verdict("open", f"No verdict: {', '.join(said)}.", reasons)
+
+
+def _reasons(ablation: xr.Dataset, baselines: list[str]) -> list[str]:
+    """What stands below every headline."""
+    reasons = [_statistic_words(ablation, name) for name in baselines]
+    reasons.append(
+        "p is the share of random choices of heads, matched layer by layer and in number, that do "
+        f"at least as well; below {LEVEL} counts as shown."
+    )
+    reasons += [*_share_words(ablation), _language_words(ablation)]
+    controls = ablation.sizes.get("control", 0)
+    if controls < _FEW_CONTROLS:
+        reasons.append(
+            f"Only {controls} random head sets a row were drawn; {_FEW_CONTROLS} or more make a "
+            "p-value worth quoting."
+        )
+    return reasons
 
 
 def _overlap(ablation: xr.Dataset) -> int:
@@ -125,16 +131,14 @@ def _shown(ablation: xr.Dataset, baseline: str) -> str:
 
 def _shown_words(ablation: xr.Dataset, baseline: str) -> str:
     controls = ablation.sizes.get("control", 0)
-    return (
-        f"{baseline} ablation "
-        + {
-            "diagonal": "shows a diagonal",
-            "none": "shows none",
-            _CANNOT_TELL: f"cannot tell (with {controls} random head sets p is at least "
-            f"{1 / (1 + controls):.2g})",
-            "untested": "could not be tested",
-        }[_shown(ablation, baseline)]
-    )
+    least = f"(with {controls} random head sets p is at least {1 / (1 + controls):.2g})"
+    shown = {
+        "diagonal": "shows a diagonal",
+        "none": "shows none",
+        _CANNOT_TELL: f"cannot tell {least}",
+        "untested": "could not be tested",
+    }
+    return f"{baseline} ablation {shown[_shown(ablation, baseline)]}"
 
 
 def _statistic_words(ablation: xr.Dataset, baseline: str) -> str:
@@ -240,3 +244,55 @@ def _language_verdict(ablation: xr.Dataset, language: str) -> str:
     if len(said) > 1:
         return f"{_CANNOT_TELL}: baselines disagree"
     return "yes" if said == {True} else "no"
+
+
+def own_and_other(ablation: xr.Dataset, baseline: str, language: str) -> list[str]:
+    """Rise of the own text, and the largest rise of another with its language, as cells."""
+    if language not in names(ablation, "heads_of") or language not in names(ablation, "text_of"):
+        return [NONE, NONE]
+    row = ablation["delta_nats_per_byte"].sel(baseline=baseline, heads_of=language)
+    others = row.drop_sel(text_of=language)
+
+    def cell(text: str, name: str = "") -> str:
+        rise = float(row.sel(text_of=text))
+        if not np.isfinite(rise):
+            return NONE
+        before = number(ablation, "nats_per_byte", text_of=text)
+        percent = f"{100 * rise / before:+.2f}%" if before > 0 else ""
+        beside = ", ".join(filter(None, (percent.replace("-", "−"), name)))
+        return f"{rise:.4f}".replace("-", "−") + (f" ({beside})" if beside else "")
+
+    if not np.isfinite(others.values).any():
+        return [cell(language), NONE]
+    worst = str(others["text_of"].values[int(np.nanargmax(others.values))])
+    return [cell(language), cell(worst, worst)]
+
+
+def proves(ablation: xr.Dataset, heads: LanguageHeads) -> bool:
+    """Whether the heads that were off are those of `heads`, in every row that the proof has."""
+    if "heads" not in ablation:
+        return True
+    chosen = heads.specific | {GENERAL: heads.general}
+    return all(
+        {str(head) for head in chosen.get(row, ())} == set(str(off).split())
+        for row, off in zip(names(ablation, "heads_of"), ablation["heads"].values, strict=True)
+    )
+
+
+def proofs_of_other_heads(
+    ablations: Mapping[str, xr.Dataset], head_sets: Mapping[str, LanguageHeads]
+) -> Iterator[str]:
+    """Sentences about proofs of other heads than those of the first head set.
+
+    Args:
+        ablations: file name -> proof.
+        head_sets: file name -> head set.
+    """
+    first = next(iter(head_sets), None)
+    for name, ablation in ablations.items():
+        if first is None or proves(ablation, head_sets[first]):
+            continue
+        whose = [other for other, heads in head_sets.items() if proves(ablation, heads)]
+        yield f"The proof in {name} is of other heads than those in {first}" + (
+            f": it is of those in {whose[0]}." if whose else "."
+        )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from langheads.view.judge import language_verdicts, verdict
+from langheads.view.verdict import language_verdicts, verdict
 from tests.unit.view.made_up_run import make_ablation
 
 LANGUAGES = ["en", "zh", "हिन्दी", "العربية"]

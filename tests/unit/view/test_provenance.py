@@ -8,7 +8,7 @@ import pytest
 
 from langheads.view import report
 from langheads.view.folder import read_run
-from langheads.view.origins import provenance_tables
+from langheads.view.provenance import provenance_tables
 from tests.unit.view.made_up_results import write_full_run
 from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores
 from tests.unit.view.test_report import Page

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from langheads.view.words import Table, plain
+from langheads.view.table import Table, plain
 
 _FIRST = (
     *("model", "revision", "weight_hash", "tokenizer_hash", "text", "seed", "docs"),
