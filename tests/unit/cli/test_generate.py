@@ -302,7 +302,7 @@ def test_reply_nll_by_hand(tiny):
         (["--candidates", "en,klingon"], "py3langid does not know language klingon"),
         (["--detector", "langdetect"], "detector langdetect asked for"),
         (["--chat"], "no chat template"),
-        (["--n-controls", "-1"], "Invalid value for '--n-controls': -1 is not in"),
+        (["--n-controls", "-1"], "Invalid value for '--n-controls'"),
         (["--docs", "0"], "--docs 0 asked for; at least 1 document"),
         (["--shift", "zh-en=1", "--heads", "HEADS", "--text", "TEXTS", "--docs", "0"],
          "--docs 0 asked for; at least 1 document"),
