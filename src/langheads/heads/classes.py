@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from langheads.heads.head_set import HeadSet
 from langheads.io.errors import InputError
-from langheads.io.records import Heads, Number, Record, Saved, Shape, expected, keeps_more
+from langheads.io.records import Heads, Number, Record, Saved, Shape, expected, holds
 
 Interval = Float[np.ndarray, "bound layer head"]
 _BOUNDS = ("delta", "low", "high")
@@ -28,7 +28,6 @@ class _Bounds(Record):
     high: _Values
 
 
-@keeps_more
 class _Rule(TypedDict):
     measure: Any
     baseline: Any
@@ -48,7 +47,7 @@ class _ClassesFile(Record):
     languages: Annotated[tuple[str, str], Field(strict=False), expected("two texts")]
     units: str
     harm: Annotated[Literal[-1, 1], expected("-1 or 1")]
-    rule: _Rule
+    rule: Annotated[dict[str, Any], holds(_Rule)]
     specific: dict[str, Heads]
     agnostic: Heads
     other: Heads
@@ -133,26 +132,14 @@ class HeadClasses(Saved):
             # JSON has no NaN.
             return [[float(v) if np.isfinite(v) else None for v in row] for row in values]
 
-        return {
-            "format": 1,
-            "kind": "head-classes",
-            "model": self.model,
-            "shape": self.shape,
-            "languages": self.languages,
-            "units": self.units,
-            "harm": self.harm,
-            "rule": self.rule,
+        return super()._document() | {
             "counts": self.counts,
             "expected_by_chance": self.expected_by_chance,
-            "specific": {name: list(heads) for name, heads in self.specific.items()},
-            "distinct": {name: list(heads) for name, heads in self.distinct.items()},
-            "agnostic": list(self.agnostic),
-            "other": list(self.other),
+            "distinct": self.distinct,
             "deltas": {
                 name: dict(zip(_BOUNDS, map(listed, values), strict=True))
                 for name, values in self.deltas.items()
             },
-            "provenance": self.provenance,
         }
 
     @classmethod
@@ -174,6 +161,6 @@ class HeadClasses(Saved):
             record.harm,
             record.model,
             record.units,
-            dict(record.rule),
+            record.rule,
             record.provenance,
         )

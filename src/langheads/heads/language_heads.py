@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from langheads.heads.head_set import HeadSet
 from langheads.io.errors import InputError
 from langheads.io.files import parse_json
-from langheads.io.records import Heads, Record, Saved, Shape, keeps_more, parse
+from langheads.io.records import Heads, Record, Saved, Shape, holds, parse
 
 
 def _cutoffs(text: str) -> str:
@@ -20,7 +20,6 @@ def _cutoffs(text: str) -> str:
     return text
 
 
-@keeps_more
 class _Provenance(TypedDict, total=False):
     seed: int
     docs: int
@@ -39,7 +38,7 @@ class _HeadsFile(Record):
     specific: dict[str, Heads]
     general: Heads
     rule: dict[str, Any]
-    provenance: _Provenance
+    provenance: Annotated[dict[str, Any], holds(_Provenance)]
 
 
 class _PlantedFile(Record):
@@ -93,17 +92,6 @@ class LanguageHeads(Saved):
         """(layers, heads a layer)."""
         return self.general.shape
 
-    def _document(self) -> dict[str, Any]:
-        return {
-            "format": 1,
-            "model": self.model,
-            "shape": self.shape,
-            "specific": {name: list(heads) for name, heads in self.specific.items()},
-            "general": list(self.general),
-            "rule": self.rule,
-            "provenance": self.provenance,
-        }
-
     @classmethod
     def _of(cls, record: _HeadsFile) -> LanguageHeads:
         return cls(
@@ -111,5 +99,5 @@ class LanguageHeads(Saved):
             HeadSet(record.general, record.shape),
             record.model,
             record.rule,
-            dict(record.provenance),
+            record.provenance,
         )

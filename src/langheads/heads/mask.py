@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
@@ -25,11 +25,11 @@ from langheads.io.records import (
     Seed,
     Shape,
     expected,
-    keeps_more,
+    holds,
 )
 
 _Texts = Annotated[list[str], expected("a list of texts")]
-_Steps = Annotated[tuple[From0, Number], Field(strict=False), AfterValidator(list)]
+_Steps = Annotated[tuple[From0, Number], Field(strict=False)]
 
 
 class _Gate(Record):
@@ -37,7 +37,6 @@ class _Gate(Record):
     gate: float
 
 
-@keeps_more
 class _Settings(TypedDict, total=False):
     train: From1
     validation: From0
@@ -63,7 +62,6 @@ class _Losses(TypedDict):
     validation: Annotated[list[_Steps], expected("a list of pairs of steps and a finite number")]
 
 
-@keeps_more
 class _Split(TypedDict):
     train: _Texts
     validation: _Texts
@@ -82,9 +80,9 @@ class _MaskFile(Record):
     shape: Shape
     language: str
     gates: list[_Gate]
-    settings: _Settings
-    losses: _Losses
-    split: _Split
+    settings: Annotated[dict[str, Any], holds(_Settings)]
+    losses: Annotated[dict[str, Any], holds(_Losses)]
+    split: Annotated[dict[str, Any], holds(_Split)]
     provenance: dict[str, Any]
 
 
@@ -143,20 +141,9 @@ class HeadMask(Saved):
         )
 
     def _document(self) -> dict[str, Any]:
-        return {
-            "format": 1,
-            "kind": "head-mask",
-            "model": self.model,
-            "shape": self.shape,
-            "language": self.language,
-            "gates": [
-                {"head": str(head), "gate": value}
-                for head, value in zip(self.heads, self.values, strict=True)
-            ],
-            "settings": self.settings,
-            "losses": self.losses,
-            "split": self.split,
-            "provenance": self.provenance,
+        gates = zip(self.heads, self.values, strict=True)
+        return super()._document() | {
+            "gates": [{"head": str(head), "gate": value} for head, value in gates]
         }
 
     @classmethod
@@ -172,9 +159,9 @@ class HeadMask(Saved):
             values,
             record.language,
             record.model,
-            dict(record.settings),
-            cast("dict[str, list[Any]]", record.losses),
-            dict(record.split),
+            record.settings,
+            record.losses,
+            record.split,
             record.provenance,
         )
 

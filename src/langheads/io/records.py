@@ -36,12 +36,8 @@ _WORDS = {
     "bool_type": "true or false",
     "int_type": "a whole number",
     "float_type": "a number",
-    "finite_number": "a finite number",
     "list_type": "a list",
-    "tuple_type": "a list",
 }
-keeps_more = with_config(ConfigDict(strict=True, extra="allow"))
-"""Decorates a `TypedDict` that keeps keys which it does not declare."""
 
 
 class Record(BaseModel):
@@ -103,13 +99,15 @@ class Record(BaseModel):
 
 
 class Saved:
-    """What is one JSON file on disk: a subclass names its `Record` and how the two correspond."""
+    """What is one JSON file on disk; a subclass names its `Record` and makes itself of one."""
 
     _record: ClassVar[type[Record]]
     _allow_nan: ClassVar[bool] = False
 
     def _document(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """The keys of the record, each from the attribute of its name."""
+        fields = self._record.model_fields
+        return {key: getattr(self, key, field.default) for key, field in fields.items()}
 
     @classmethod
     def _of(cls: type[S], record: Any) -> S:
@@ -117,7 +115,8 @@ class Saved:
 
     def save(self, path: str | Path) -> Path:
         """Write the JSON file (format 1), atomically; returns its path."""
-        text = json.dumps(self._document(), ensure_ascii=False, indent=1, allow_nan=self._allow_nan)
+        form: dict[str, Any] = {"ensure_ascii": False, "indent": 1, "default": list}
+        text = json.dumps(self._document(), allow_nan=self._allow_nan, **form)
         return write_text_atomically(path, text)
 
     @classmethod
@@ -146,7 +145,7 @@ def parse(kind: Any, given: Any, where: object) -> Any:
         {'forward': 2.0}
     """
     try:
-        return TypeAdapter(kind).validate_python(given, strict=True)
+        return TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(given)
     except Misfit as error:
         raise InputError(f"{where}: {_told(error)}") from error
 
@@ -170,6 +169,19 @@ def _told(error: Misfit, allowed: Iterable[str] = ()) -> str:
 def _key(place: tuple[int | str, ...]) -> str:
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
     return "".join(parts).removeprefix(".")
+
+
+def holds(kind: type) -> AfterValidator:
+    """That a mapping has the keys of a `TypedDict`; it stays as it is, other keys included."""
+    fits: Callable[[Any], Any] = TypeAdapter(
+        with_config(ConfigDict(strict=True))(kind)
+    ).validate_python
+
+    def check(given: Any) -> Any:
+        fits(given)
+        return given
+
+    return AfterValidator(check)
 
 
 def expected(words: str) -> WrapValidator:

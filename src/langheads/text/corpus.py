@@ -9,14 +9,14 @@ checks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
-from langheads.text.readers import read_folder, read_hub
+from langheads.text.readers import asked_languages, read_folder, read_hub
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class Corpus:
         Raises:
             InputError: fewer than 1 asked for.
         """
-        _check_docs(docs)
-        return {language: texts[:docs] for language, texts in self.texts.items()}
+        return self._cut(docs, lambda texts: texts[:docs])
 
     def back(self, docs: int | None) -> dict[str, tuple[str, ...]]:
         """The last `docs` documents a language (None: all); what proofs are made of.
@@ -61,11 +60,14 @@ class Corpus:
         Raises:
             InputError: fewer than 1 asked for.
         """
-        _check_docs(docs)
-        return {
-            language: texts if docs is None else texts[max(0, len(texts) - docs) :]
-            for language, texts in self.texts.items()
-        }
+        return self._cut(docs, lambda texts: texts[-docs if docs else None :])
+
+    def _cut(
+        self, docs: int | None, cut: Callable[[tuple[str, ...]], tuple[str, ...]]
+    ) -> dict[str, tuple[str, ...]]:
+        if docs is not None and docs < 1:
+            raise InputError(f"{docs} documents asked for; at least 1 is needed")
+        return {language: cut(texts) for language, texts in self.texts.items()}
 
     def cutoffs(self, docs: int | None) -> dict[str, str]:
         """Language -> sort key of its last document in `front`; what `reaches_into` compares."""
@@ -108,14 +110,12 @@ def read_texts(
         ['one', 'two']
     """
     seed = check_seed(seed)
-    wanted = None if languages is None else tuple(dict.fromkeys(languages))
-    if wanted is not None and not all(wanted):
-        raise InputError("an empty language name was asked for; write --languages en,zh")
+    wanted = asked_languages(languages)
+    found: Mapping[str, Sequence[str]]
     if isinstance(source, Corpus):
-        found: dict[str, Sequence[str]] = dict(source.texts)
-        name = source.source
+        found, name = source.texts, source.source
     elif isinstance(source, Mapping):
-        found, name = dict(source), "texts given in Python"
+        found, name = source, "texts given in Python"
     elif not str(source):
         raise InputError("no texts given; texts are a folder of <language>.jsonl, or hf:REPO")
     elif str(source).startswith("hf:"):
@@ -132,11 +132,6 @@ def read_texts(
         if not documents:
             raise InputError(f"language {language} in {name} has no documents that are not empty")
     return Corpus(texts, name, seed)
-
-
-def _check_docs(docs: int | None) -> None:
-    if docs is not None and docs < 1:
-        raise InputError(f"{docs} documents asked for; at least 1 is needed")
 
 
 def _digest(text: str) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
 from langheads.io.files import json_lines
 from langheads.io.records import Id, Record, Text, expected
+from langheads.text.readers import asked_languages
 
 QA_TEMPLATE = "{context}\nQ: {question}\nA:"
 """How a question is put; a space joins the answer, also in languages that write without."""
@@ -104,12 +105,8 @@ class Questions:
     def only(self, indices: Iterable[int]) -> Questions:
         """The examples with these indices, in this order."""
         chosen = list(indices)
-        return Questions(
-            {language: tuple(of[i] for i in chosen) for language, of in self.examples.items()},
-            self.source,
-            self.seed,
-            self.left_out,
-        )
+        examples = {name: tuple(of[i] for i in chosen) for name, of in self.examples.items()}
+        return replace(self, examples=examples)
 
 
 def read_questions(
@@ -137,34 +134,15 @@ def read_questions(
         >>> read_questions({"en": [one]}).examples["en"][0].with_answer()
         'Ann has tea.\\nQ: What?\\nA: tea'
     """
-    seed = check_seed(seed)
-    wanted = None if languages is None else tuple(dict.fromkeys(languages))
-    if wanted is not None and not all(wanted):
-        raise InputError("an empty language name was asked for; write --languages en,zh")
-    if isinstance(source, Questions):
-        name, present = source.source, list(source.examples)
-    elif isinstance(source, Mapping):
-        name, present = "questions given in Python", list(source)
-    else:
-        name = str(source)
-        if not name or not Path(source).is_dir():
-            raise InputError(f"no folder {source}; questions are a folder of <language>.jsonl")
-        present = sorted(path.stem for path in Path(source).glob("*.jsonl") if path.is_file())
+    seed, wanted = check_seed(seed), asked_languages(languages)
+    name, present, read = _opened(source)
     missing = [language for language in wanted or () if language not in present]
     if missing or not present:
         raise InputError(
             f"no questions for language {', '.join(missing) or 'any'} in {name}; found "
             f"{', '.join(present) or 'no <language>.jsonl'}"
         )
-    found: dict[str, dict[str, Question]] = {}
-    for language in wanted or present:
-        if isinstance(source, Questions):
-            found[language] = {question.id: question for question in source.examples[language]}
-        elif isinstance(source, Mapping):
-            given = enumerate(source[language], start=1)
-            found[language] = _by_id((f"{language}, question {n}", record) for n, record in given)
-        else:
-            found[language] = _by_id(json_lines(Path(source) / f"{language}.jsonl"))
+    found = {language: read(language) for language in wanted or present}
     everywhere = set.intersection(*map(set, found.values()))
     left_out = len(set.union(*map(set, found.values()))) - len(everywhere)
     if not everywhere:
@@ -173,12 +151,33 @@ def read_questions(
     if left_out:
         logger.warning("%d questions left out, which not every language has", left_out)
     order = sorted(everywhere, key=lambda id: hashlib.sha256(f"{seed}\0{id}".encode()).hexdigest())
-    return Questions(
-        {language: tuple(of[id] for id in order) for language, of in found.items()},
-        name,
-        seed,
-        left_out + (source.left_out if isinstance(source, Questions) else 0),
-    )
+    examples = {language: tuple(of[id] for id in order) for language, of in found.items()}
+    before = source.left_out if isinstance(source, Questions) else 0
+    return Questions(examples, name, seed, left_out + before)
+
+
+def _opened(
+    source: str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions,
+) -> tuple[str, list[str], Callable[[str], dict[str, Question]]]:
+    """Its name, its languages, and what reads the questions of one, id -> question."""
+    if isinstance(source, Questions):
+        held = source.examples
+        return source.source, [*held], lambda language: {q.id: q for q in held[language]}
+    if isinstance(source, Mapping):
+        given = source
+        return (
+            "questions given in Python",
+            [*given],
+            lambda language: _by_id(
+                (f"{language}, question {n}", record)
+                for n, record in enumerate(given[language], start=1)
+            ),
+        )
+    folder = Path(source)
+    if not str(source) or not folder.is_dir():
+        raise InputError(f"no folder {source}; questions are a folder of <language>.jsonl")
+    present = sorted(path.stem for path in folder.glob("*.jsonl") if path.is_file())
+    return str(source), present, lambda name: _by_id(json_lines(folder / f"{name}.jsonl"))
 
 
 def check_template(template: str) -> str:

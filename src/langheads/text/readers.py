@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,18 @@ _HUB_DOCUMENTS = 20_000
 # keeps a parquet copy, CONFIG/SPLIT/0000.parquet, in this revision.
 _PARQUET_COPY = "refs/convert/parquet"
 _SCRIPT = "Dataset scripts are no longer supported"
+
+
+def asked_languages(languages: Iterable[str] | None) -> tuple[str, ...] | None:
+    """The languages asked for, each once; None for all.
+
+    Raises:
+        InputError: one is empty.
+    """
+    asked = None if languages is None else tuple(dict.fromkeys(languages))
+    if asked is not None and not all(asked):
+        raise InputError("an empty language name was asked for; write --languages en,zh")
+    return asked
 
 
 def read_folder(folder: Path, wanted: tuple[str, ...] | None) -> dict[str, Sequence[str]]:
@@ -94,55 +106,17 @@ def read_hub(name: str, wanted: tuple[str, ...] | None) -> dict[str, Sequence[st
     Raises:
         InputError: the data set cannot be read, or has no such configuration or column.
     """
-    import datasets
-
     repo, _, config = name.partition(":")
-
-    def stream(configuration: str | None) -> list[dict[str, Any]]:
-        asked: dict[str, Any] = {"split": "train", "streaming": True}
-        try:
-            data = datasets.load_dataset(repo, configuration, **asked)
-        except RuntimeError as error:
-            if _SCRIPT not in str(error):
-                raise
-            data = datasets.load_dataset(
-                repo, data_dir=configuration, revision=_PARQUET_COPY, **asked
-            )
-        return list(itertools.islice(data, _HUB_DOCUMENTS))
-
-    def column(rows: list[dict[str, Any]], key: str) -> list[str]:
-        if rows and key not in rows[0]:
-            raise InputError(f"hf:{name} has no column {key}; found {', '.join(rows[0])}")
-        found: list[str] = parse(list[Text], [row[key] for row in rows], f"hf:{name}, column {key}")
-        return found
-
     try:
         if "{language}" in config:
             if not wanted:
                 raise InputError(f"hf:{name} needs --languages to fill in {{language}}")
-            return {
-                language: column(stream(config.replace("{language}", language)), "text")
-                for language in wanted
-            }
-        if not config:
-            try:
-                configurations = datasets.get_dataset_config_names(repo)
-            except RuntimeError as error:
-                if _SCRIPT not in str(error):
-                    raise
-                raise InputError(
-                    f"hf:{name} is made by a script, so its configurations cannot be listed; name "
-                    f"one, hf:{repo}:CONFIG, or hf:{repo}:{{language}} with --languages"
-                ) from error
-            if configurations != ["default"]:
-                chosen = [c for c in configurations if wanted is None or c in wanted]
-                if not chosen:
-                    raise InputError(
-                        f"hf:{name} has no configuration {', '.join(wanted or ())}; "
-                        f"found {', '.join(configurations)}"
-                    )
-                return {c: column(stream(c), "text") for c in chosen}
-        rows = stream(config or None)
+            named = {language: config.replace("{language}", language) for language in wanted}
+        else:
+            named = {} if config else _configurations(name, wanted)
+        if named:
+            return {language: _column(name, _stream(repo, c)) for language, c in named.items()}
+        rows = _stream(repo, config or None)
     except InputError:
         raise
     except Exception as error:
@@ -150,6 +124,47 @@ def read_hub(name: str, wanted: tuple[str, ...] | None) -> dict[str, Sequence[st
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"cannot read data set hf:{name}: {reason}") from error
     texts: dict[str, list[str]] = {}
-    for language, text in zip(column(rows, "language"), column(rows, "text"), strict=True):
+    for language, text in zip(_column(name, rows, "language"), _column(name, rows), strict=True):
         texts.setdefault(language, []).append(text)
     return dict(texts)
+
+
+def _configurations(name: str, wanted: tuple[str, ...] | None) -> dict[str, str]:
+    """The configurations to read, which are languages; empty where there is but the default."""
+    import datasets
+
+    try:
+        found = datasets.get_dataset_config_names(name)
+    except RuntimeError as error:
+        if _SCRIPT not in str(error):
+            raise
+        raise InputError(
+            f"hf:{name} is made by a script, so its configurations cannot be listed; name "
+            f"one, hf:{name}:CONFIG, or hf:{name}:{{language}} with --languages"
+        ) from error
+    chosen = [] if found == ["default"] else [c for c in found if wanted is None or c in wanted]
+    if not chosen and found != ["default"]:
+        raise InputError(
+            f"hf:{name} has no configuration {', '.join(wanted or ())}; found {', '.join(found)}"
+        )
+    return dict(zip(chosen, chosen, strict=True))
+
+
+def _stream(repo: str, configuration: str | None) -> list[dict[str, Any]]:
+    import datasets
+
+    asked: dict[str, Any] = {"split": "train", "streaming": True}
+    try:
+        data = datasets.load_dataset(repo, configuration, **asked)
+    except RuntimeError as error:
+        if _SCRIPT not in str(error):
+            raise
+        data = datasets.load_dataset(repo, data_dir=configuration, revision=_PARQUET_COPY, **asked)
+    return list(itertools.islice(data, _HUB_DOCUMENTS))
+
+
+def _column(name: str, rows: list[dict[str, Any]], key: str = "text") -> list[str]:
+    if rows and key not in rows[0]:
+        raise InputError(f"hf:{name} has no column {key}; found {', '.join(rows[0])}")
+    found: list[str] = parse(list[Text], [row[key] for row in rows], f"hf:{name}, column {key}")
+    return found

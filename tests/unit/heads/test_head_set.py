@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from langheads.heads import Head, HeadSet, LanguageHeads
+from langheads.heads import (
+    Head,
+    HeadSet,
+    LanguageHeads,
+    as_head_set,
+    read_planted,
+    require_shape,
+)
 from langheads.io.errors import InputError, ProvenanceError
 
 SHAPE = (4, 8)
@@ -222,3 +229,31 @@ def test_no_more_sets_than_differ(caplog):
 def test_a_name_with_more_digits_than_python_reads():
     with pytest.raises(InputError, match=r"^'L9{58} is not a head; write layer and head"):
         Head.parse("L" + "9" * 5000 + "H0")
+
+
+def test_heads_given_as_a_set_or_by_name_are_those_of_the_model():
+    some = heads("L3H7", "L1H0")
+    assert as_head_set(some, SHAPE) is some
+    assert list(as_head_set(["L3H7", (1, 0)], SHAPE)) == list(some)
+    with pytest.raises(InputError, match="head L4H0 asked for, but the model has 4 layers"):
+        as_head_set(["L4H0"], SHAPE)
+    told = "the mask a is for a model of 4 layers x 8 heads, but this one has 4 x 9"
+    with pytest.raises(ProvenanceError, match=told):
+        as_head_set(some, (4, 9), "the mask a")
+    require_shape("the mask a", SHAPE, SHAPE)
+    with pytest.raises(ProvenanceError, match=told):
+        require_shape("the mask a", SHAPE, (4, 9))
+
+
+def test_planted_heads_are_read_with_their_shape(tmp_path):
+    path = tmp_path / "planted.json"
+    path.write_text('{"planted": {"en": [[0, 1]]}, "about": "three"}')
+    assert read_planted(path, SHAPE) == {"planted": {"en": heads("L0H1")}, "decoys": {}}
+    for content, told in (
+        ("[]", r"planted\.json is not a list of planted heads \(planted\.json of"),
+        ('{"planted": {"en": [[4, 1]]}}', "is not a list of planted heads: head L4H1 asked for"),
+        ('{"decoys": {"en": 3}}', "is not a list of planted heads: decoys.en is 3, expected a li"),
+    ):
+        path.write_text(content)
+        with pytest.raises(InputError, match=told):
+            read_planted(path, SHAPE)

@@ -53,7 +53,7 @@ from langheads.io.results import provenance
 from langheads.model import describe, shifted
 from langheads.text import Corpus, Detector, Rules
 from langheads.text.confusion import Judged, judge
-from langheads.text.identify import warn_if_always_sure
+from langheads.text.identify import warn_if_too_few_candidates
 
 CONDITIONS = (
     "none",
@@ -137,7 +137,7 @@ def off_target(
         raise InputError(f"{resamples} resamples of the bootstrap asked for; at least 1 is needed")
     seed = check_seed(seed)
     require_known([*prompts, suspect], detect)
-    warn_if_always_sure(detect, rules.sure)
+    warn_if_too_few_candidates(detect, rules.sure)
     require_heads_of(model, heads)
     if missing := sorted({*prompts, suspect} - set(heads.specific)):
         raise InputError(

@@ -26,7 +26,7 @@ from langheads.io.errors import InputError
 from langheads.io.results import provenance
 from langheads.model import describe, head_shape, shifted
 from langheads.text import Corpus, Detector, Rules
-from langheads.text.identify import warn_if_always_sure
+from langheads.text.identify import warn_if_too_few_candidates
 from langheads.text.requests import Request
 
 Shift = tuple[HeadSet, Float[Tensor, "layer head d_head"], float]
@@ -89,7 +89,7 @@ def reply_records(
     wanted = [request.language for request in requests]
     check_steering(heads, gate, shift, baseline, corpus)
     require_known(wanted, detect)
-    warn_if_always_sure(detect, rules.sure)
+    warn_if_too_few_candidates(detect, rules.sure)
     prompts = [request.prompt for request in requests]
     gates, shifts, mean = _interventions(
         model, heads, gate, shift, baseline, corpus, docs, max_tokens, generation.get("bos")

@@ -34,7 +34,7 @@ from langheads.io.measures import TEXT_CHECKS, units
 from langheads.io.results import provenance
 from langheads.model import describe, gated, head_shape
 from langheads.text import Corpus, Detector, switch_rate
-from langheads.text.identify import warn_if_always_sure
+from langheads.text.identify import warn_if_too_few_candidates
 
 # Replies made in one call: heads times prompts, each row with a gate of its own.
 _ROWS = 4096
@@ -101,7 +101,7 @@ def switch_rates(
     if not 0 <= sure <= 1:
         raise InputError(f"sure {sure} asked for; it is a share from 0 to 1")
     require_known(prompts, detect)
-    warn_if_always_sure(detect, sure)
+    warn_if_too_few_candidates(detect, sure)
     if heads is None:
         heads = [(layer, head) for layer in range(shape[0]) for head in range(shape[1])]
     chosen = heads if isinstance(heads, HeadSet) else HeadSet(heads, shape)

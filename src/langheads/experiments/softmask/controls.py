@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.matched_heads import matched_gates, matched_controls
+from langheads.experiments.matched_heads import matched_controls, matched_gates
 from langheads.experiments.softmask.evaluation import (
     MEASURES,
     check_mask,
