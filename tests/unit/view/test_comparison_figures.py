@@ -11,7 +11,7 @@ from langheads.view.figures.benchmark import (
     score_against_knockout,
     score_benchmark,
 )
-from langheads.view.figures.off_target_marks import off_target_guards, off_target_rates
+from langheads.view.figures.off_target import off_target_guards, off_target_rates
 from langheads.view.figures.style import DARK, LIGHT
 from tests.unit.view.made_up_results import make_offtarget
 

@@ -7,7 +7,7 @@ import pytest
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, LangheadsError, ProvenanceError
 from langheads.view import head_map, layer_profile, specificity_matrix
-from langheads.view.figures.style import with_room
+from langheads.view.figures.canvas import with_room
 from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores
 
 LANGUAGES = ["en", "zh", "हिन्दी"]

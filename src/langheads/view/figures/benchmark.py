@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
 from langheads import stats
+from langheads.heads import Head
 from langheads.io.errors import InputError
+from langheads.view.figures.canvas import facets, finish, grid, title_outer
 from langheads.view.figures.style import (
-    CLEAR,
     COLOURWAY,
-    LIGHT,
+    DOTTED,
     METHODS,
     check_kind,
     distinct,
     literal,
+    model_of,
     names,
-    with_room,
 )
 
 _PANELS = {
@@ -69,34 +68,21 @@ def score_against_knockout(
     score_se = scores.get(f"{method}_se")
     titles = []
     for language in languages:
-        rho = stats.rank_correlation(
-            scores[method].sel(language=language).values, exact.sel(language=language).values
-        )
-        titles.append(f"{literal(language)}, Spearman {rho:.2f}")
-    columns = min(len(languages), 3)
-    rows = math.ceil(len(languages) / columns)
-    figure = make_subplots(
-        rows, columns, subplot_titles=titles, horizontal_spacing=0.09, vertical_spacing=0.34 / rows
-    )
-    for i, language in enumerate(languages):
-        at = {"row": i // columns + 1, "col": i % columns + 1}
+        pair = (of.sel(language=language).values for of in (scores[method], exact))
+        titles.append(f"{literal(language)}, Spearman {stats.rank_correlation(*pair):.2f}")
+    rows, columns = grid(len(languages))
+    figure, places = facets(titles, 0.09, 0.34 / rows)
+    for language, at in zip(languages, places, strict=True):
         x = exact.sel(language=language).values
-        y = scores[method].sel(language=language).values
-        layers, heads = np.indices(x.shape)
-        beside = [_with_errors(errors, language, x.size) for errors in (exact_se, score_se)]
         if unit == "nats per token" and reached.size:
             ends = [min(0.0, float(reached.min())), max(0.0, float(reached.max()))]
-            diagonal = {"width": 1, "dash": "dot", "color": "#808080"}
-            figure.add_trace(
-                go.Scatter(
-                    x=ends, y=ends, mode="lines", line=diagonal, hoverinfo="skip", showlegend=False
-                ),
-                **at,
-            )
+            truth = {"x": ends, "y": ends, "mode": "lines", "line": DOTTED}
+            figure.add_trace(go.Scatter(**truth, hoverinfo="skip", showlegend=False), **at)
+        beside = [_with_errors(errors, language, x.size) for errors in (exact_se, score_se)]
         figure.add_trace(
             go.Scatter(
                 x=x.ravel(),
-                y=y.ravel(),
+                y=scores[method].sel(language=language).values.ravel(),
                 mode="markers",
                 # Light within dark: the one stands out from a dark page, the other from a light.
                 marker={
@@ -104,7 +90,7 @@ def score_against_knockout(
                     "size": 7,
                     "line": {"color": COLOURWAY[0], "width": 1.2},
                 },
-                hovertext=[f"L{a}H{b}" for a, b in zip(layers.ravel(), heads.ravel(), strict=True)],
+                hovertext=[str(Head(*divmod(i, x.shape[1]))) for i in range(x.size)],
                 customdata=np.stack(beside, axis=1),
                 hovertemplate=f"<b>%{{hovertext}}</b> {literal(language)}<br>exact "
                 "%{x:.4g}%{customdata[0]} nats per token<br>score %{y:.4g}%{customdata[1]} "
@@ -113,18 +99,15 @@ def score_against_knockout(
             ),
             **at,
         )
-        if i + columns >= len(languages):
-            figure.update_xaxes(title_text="exact rise, nats per token", **at)
-        if at["col"] == 1:
-            figure.update_yaxes(title_text=f"score, {literal(unit)}", **at)
+    title_outer(figure, places, "exact rise, nats per token", f"score, {literal(unit)}")
     figure.update_xaxes(matches="x", rangemode="tozero")
     figure.update_yaxes(matches="y", rangemode="tozero")
-    return _finish(
+    return finish(
         figure,
         f"{METHODS.get(method, method)} against exact knock-out",
-        literal(scores.attrs.get("model", "model unknown")),
-        rows,
-        columns,
+        model_of(scores),
+        panels=(10 + 300 * columns, 230 * rows),
+        margins=(100, 30, 50, 70),
     )
 
 
@@ -152,18 +135,10 @@ def deletion_curves(deletion: xr.Dataset) -> go.Figure:
     """
     check_kind(deletion, "deletion", ["rise"])
     languages = names(deletion, "heads_of")
-    columns = min(len(languages), 3)
-    rows = math.ceil(len(languages) / columns)
-    figure = make_subplots(
-        rows,
-        columns,
-        subplot_titles=[literal(x) for x in languages],
-        horizontal_spacing=0.08,
-        vertical_spacing=0.34 / rows,
-    )
+    rows, columns = grid(len(languages))
+    figure, places = facets([literal(x) for x in languages], 0.08, 0.34 / rows)
     steps = deletion.step.values
-    for i, language in enumerate(languages):
-        at = {"row": i // columns + 1, "col": i % columns + 1}
+    for i, (language, at) in enumerate(zip(languages, places, strict=True)):
         for k, method in enumerate(names(deletion, "score")):
             colour, symbol = distinct(k)
             rise = 100 * deletion.rise.sel(score=method, heads_of=language)
@@ -187,21 +162,16 @@ def deletion_curves(deletion: xr.Dataset) -> go.Figure:
                     **at,
                 )
         figure.update_xaxes(type="log", tickvals=list(steps), **at)
-        if i + columns >= len(languages):
-            figure.update_xaxes(title_text="heads off", **at)
-        if at["col"] == 1:
-            figure.update_yaxes(title_text="rise in NLL, %", **at)
+    title_outer(figure, places, "heads off", "rise in NLL, %")
     figure.update_xaxes(matches="x")
     figure.update_yaxes(matches="y", rangemode="tozero")
-    return _finish(
+    return finish(
         figure,
         "Heads removed in the order of each score",
-        f"{literal(deletion.attrs.get('model', 'model unknown'))}, "
-        f"{literal(deletion.attrs.get('docs', '?'))} held-out documents a language; solid: own "
-        "text, dotted: mean of the others",
-        rows,
-        columns,
-        legend=150,
+        f"{model_of(deletion)}, {literal(deletion.attrs.get('docs', '?'))} held-out documents a "
+        "language; solid: own text, dotted: mean of the others",
+        panels=(10 + 300 * columns, 230 * rows),
+        margins=(100, 150, 50, 70),
     )
 
 
@@ -263,38 +233,11 @@ def score_benchmark(comparison: xr.Dataset) -> go.Figure:
                 col=column,
             )
     figure.update_yaxes(autorange="reversed")
-    figure.update_layout(
-        template=LIGHT,
-        plot_bgcolor=CLEAR,
-        title={
-            "text": f"Benchmark of scores, {literal(comparison.attrs.get('model', 'unknown'))}",
-            "y": 1,
-            "yanchor": "top",
-            "pad": {"t": 12},
-        },
-        width=max(720, 240 * len(panels) + 240),
-        # The legend has a line a language.
-        height=max(130 + 30 * len(methods), 124 + 30 * len(languages)),
-        margin={"t": 84, "b": 40, "l": 130, "r": 90},
+    # The legend has a line a language.
+    height = max(6 + 30 * len(methods), 30 * len(languages))
+    return finish(
+        figure,
+        f"Benchmark of scores, {literal(comparison.attrs.get('model', 'unknown'))}",
+        panels=(max(500, 240 * len(panels) + 20), height),
+        margins=(84, 90, 40, 130),
     )
-    return with_room(figure)
-
-
-def _finish(
-    figure: go.Figure, title: str, subtitle: str, rows: int, columns: int, legend: int = 30
-) -> go.Figure:
-    figure.update_layout(
-        template=LIGHT,
-        plot_bgcolor=CLEAR,
-        title={
-            "text": title,
-            "subtitle": {"text": subtitle},
-            "y": 1,
-            "yanchor": "top",
-            "pad": {"t": 12},
-        },
-        width=80 + 300 * columns + legend,
-        height=150 + 230 * rows,
-        margin={"t": 100, "b": 50, "l": 70, "r": legend},
-    )
-    return with_room(figure)

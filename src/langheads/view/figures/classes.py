@@ -9,14 +9,16 @@ import plotly.graph_objects as go
 
 from langheads.heads import HeadSet
 from langheads.heads.classes import HeadClasses
-from langheads.view.figures.style import CLEAR, COLOURWAY, LIGHT, literal
+from langheads.view.figures.canvas import finish
+from langheads.view.figures.style import COLOURWAY, DOTTED, literal
+from langheads.view.figures.traces import error_bars
 
 # Colour and shape both tell the class; the many other heads are small, open and grey.
 _MARKERS = (
     {"color": COLOURWAY[0], "symbol": "triangle-right", "size": 11},
     {"color": COLOURWAY[1], "symbol": "triangle-up", "size": 11},
     {"color": COLOURWAY[2], "symbol": "diamond", "size": 10},
-    {"color": "#8A8A8A", "symbol": "circle-open", "size": 6},
+    {"color": COLOURWAY[6], "symbol": "circle-open", "size": 6},
 )
 # More names than this in one class cover each other.
 _NAMED = 5
@@ -53,9 +55,8 @@ def head_classes(classes: HeadClasses) -> go.Figure:
         figure.add_trace(_dots(classes, name, heads, marker, scale))
     rule = classes.rule
     edge = float(np.arcsinh(classes.harm * rule["min_drop"] / scale))
-    line = {"width": 1, "dash": "dot", "color": "#808080"}
-    figure.add_vline(x=edge, line=line)
-    figure.add_hline(y=edge, line=line)
+    figure.add_vline(x=edge, line=DOTTED)
+    figure.add_hline(y=edge, line=DOTTED)
     reached = [_range(classes, language, edge, scale) for language in (first, second)]
     worse = [ends[0] if classes.harm < 0 else ends[1] for ends in reached]
     figure.add_shape(
@@ -73,29 +74,18 @@ def head_classes(classes: HeadClasses) -> go.Figure:
         f"{n[first]} and {n[second]} documents, not aligned"
     )  # fmt: skip
     worse_word = "negative" if classes.harm < 0 else "positive"
-    figure.update_layout(
-        template=LIGHT,
-        plot_bgcolor=CLEAR,
-        title={
-            "text": f"What {literal(first)} and {literal(second)} lose without each head, "
-            f"{literal(classes.model or 'model unknown')}",
-            "subtitle": {
-                "text": f"{literal(rule['measure'])}, {literal(rule['baseline'])} ablation, "
-                f"{counted}, intervals at {100 * (1 - rule['level']):g}%; "
-                f"{worse_word} is worse"
-            },
-            "y": 1,
-            "yanchor": "top",
-            "pad": {"t": 12},
-        },
-        xaxis=_axis(classes, first, reached[0], scale, 9, 0.09) | {"tickangle": 0},
-        yaxis=_axis(classes, second, reached[1], scale, 12, 0.04),
+    figure.update_xaxes(_axis(classes, first, reached[0], scale, 9, 0.09), tickangle=0)
+    figure.update_yaxes(_axis(classes, second, reached[1], scale, 12, 0.04))
+    return finish(
+        figure,
+        f"What {literal(first)} and {literal(second)} lose without each head, "
+        f"{literal(classes.model or 'model unknown')}",
+        f"{literal(rule['measure'])}, {literal(rule['baseline'])} ablation, {counted}, intervals "
+        f"at {100 * (1 - rule['level']):g}%; {worse_word} is worse",
+        panels=(574, 460),
+        margins=(84, 210, 56, 76),
         legend={"traceorder": "reversed", "x": 1.02, "y": 1},
-        width=860,
-        height=600,
-        margin={"t": 84, "b": 56, "l": 76, "r": 210},
     )
-    return figure
 
 
 def _axis(
@@ -164,8 +154,8 @@ def _dots(
         hovertext=[str(head) for head in heads],
         name=f"{literal(name)} ({len(heads)})",
         marker=marker,
-        error_x=_bars(x, x_low, x_high) if listed else None,
-        error_y=_bars(y, y_low, y_high) if listed else None,
+        error_x=error_bars(x, x_low, x_high, thickness=1, width=0) if listed else None,
+        error_y=error_bars(y, y_low, y_high, thickness=1, width=0) if listed else None,
         customdata=np.stack([*values.values()]).reshape(9, len(heads)).T,
         hovertemplate="<b>%{hovertext}</b> "
         + literal(name)
@@ -176,17 +166,6 @@ def _dots(
         )
         + f"<br>{literal(classes.units)}<extra></extra>",
     )
-
-
-def _bars(middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> dict[str, object]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": np.maximum(high - middle, 0),
-        "arrayminus": np.maximum(middle - low, 0),
-        "thickness": 1,
-        "width": 0,
-    }
 
 
 def _range(classes: HeadClasses, language: str, edge: float, scale: float) -> list[float]:

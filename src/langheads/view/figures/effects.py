@@ -8,9 +8,11 @@ import xarray as xr
 
 from langheads.heads import LanguageHeads
 from langheads.io.errors import InputError
-from langheads.view.figures.head_panels import head_panels
-from langheads.view.figures.style import check_kind, literal, names
+from langheads.view.figures.canvas import grid
+from langheads.view.figures.head_panels import add_head_marks, head_panels
+from langheads.view.figures.style import check_kind, check_label, literal, model_of, names
 
+_DIMS = ("language", "layer", "head")
 TITLES = {
     "knockout": {
         "delta_nats_per_byte": "Exact rise in loss without each head",
@@ -67,63 +69,55 @@ def effect_map(
             f"variable {variable!r} asked for; this dataset has {', '.join(there) or 'none'}"
         )
     check_kind(result, kind, [variable])
-    effect, error = result[variable], result.get(f"{variable}_se")
-    subtitle = literal(result.attrs.get("model", "model unknown"))
+    effect, subtitle = result[variable], model_of(result)
+    where = {}
     if "baseline" in effect.dims:
-        baseline = baseline or names(result, "baseline")[0]
-        if baseline not in names(result, "baseline"):
-            raise InputError(
-                f"baseline {baseline!r} asked for; this dataset has "
-                f"{', '.join(names(result, 'baseline'))}"
-            )
-        effect = effect.sel(baseline=baseline)
-        error = None if error is None else error.sel(baseline=baseline)
+        where["baseline"] = baseline = baseline or names(result, "baseline")[0]
+        check_label(result, "baseline", baseline)
         subtitle += f", {literal(baseline)} ablation"
     elif baseline is not None:
         raise InputError(f"baseline {baseline!r} asked for; {variable} has none")
-    values = effect.transpose("language", "layer", "head").values
+
+    def of_heads(name: str) -> np.ndarray:
+        return result[name].sel(where).transpose(*_DIMS).values
+
+    values, error = of_heads(variable), f"{variable}_se"
     figure = head_panels(
         values,
         names(result, "language"),
-        str(result[variable].attrs.get("units", "unit unknown")),
+        str(effect.attrs.get("units", "unit unknown")),
         TITLES[kind][variable],
-        errors=None if error is None else error.transpose("language", "layer", "head").values,
-        signed=bool((result[variable].values < 0).any()),
+        errors=of_heads(error) if error in result else None,
+        signed=bool((effect.values < 0).any()),
         # Maps of one quantity under two baselines can be compared by colour.
-        scale=result[variable].values,
+        scale=effect.values,
         heads=heads,
         subtitle=subtitle,
     )
     if variable == "switch_rate" and "sound" in result:
-        sound = result["sound"].transpose("language", "layer", "head").values
-        _cross_out(figure, (sound == 0) & np.isfinite(values))
+        _cross_out(figure, (of_heads("sound") == 0) & np.isfinite(values))
     return figure
 
 
 def _cross_out(figure: go.Figure, fallen: np.ndarray) -> None:
     """Mark heads ``[language, layer, head]`` without which replies fell apart."""
-    columns = min(len(fallen), 3)
-    legend = True
-    for i, panel in enumerate(fallen):
-        layers, heads = np.nonzero(panel)
-        if not layers.size:
-            continue
+    columns = grid(len(fallen))[1]
+    shown = [i for i, panel in enumerate(fallen) if panel.any()]
+    for i in shown:
         # White within black stands out from every cell, and from the legend of either page.
         line = {"color": "black", "width": 1}
-        marker = {"symbol": "x", "color": "white", "size": 7, "line": line}
-        figure.add_trace(
-            go.Scatter(
-                x=heads, y=layers, mode="markers", marker=marker, name="replies fell apart",
-                legendgroup="fallen", showlegend=legend, hoverinfo="skip",
-            ),
-            row=i // columns + 1,
-            col=i % columns + 1,
-        )  # fmt: skip
-        legend = False
+        add_head_marks(
+            figure,
+            {"row": i // columns + 1, "col": i % columns + 1},
+            np.argwhere(fallen[i]).tolist(),
+            "replies fell apart",
+            marker={"symbol": "x", "color": "white", "size": 7, "line": line},
+            legendgroup="fallen",
+            showlegend=i == shown[0],
+        )
 
 
 def mapped(result: xr.Dataset) -> list[str]:
     """The variables of a result that `effect_map` can draw."""
-    needed = {"language", "layer", "head"}
     titles = TITLES.get(str(result.attrs.get("kind")), {})
-    return [name for name in titles if name in result and needed <= set(result[name].dims)]
+    return [name for name in titles if name in result and {*_DIMS} <= set(result[name].dims)]

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
-from plotly.subplots import make_subplots
 
-from langheads.heads import HeadSet, LanguageHeads
-from langheads.view.figures.marks import add_legend_entry, add_marks, roles
-from langheads.view.figures.style import (
-    LIGHT,
-    literal,
-    reach,
+from langheads.heads import Head, HeadSet, LanguageHeads
+from langheads.view.figures.canvas import (
+    Place,
+    colour_axis,
+    facets,
+    finish,
+    grid,
+    legend_above,
     spacing,
-    tick_labels,
-    tick_step,
-    with_room,
+    title_outer,
 )
+from langheads.view.figures.style import CLEAR, GREY, literal, reach, tick_labels, tick_step
 
 # A few heads hold most of the score; the colour scale ends here so that the rest stays visible.
 _COLOUR_QUANTILE = 0.995
@@ -59,33 +59,25 @@ def head_panels(
     Returns:
         A plotly figure of fixed size in pixels.
     """
-    shape = (values.shape[1], values.shape[2])
-    planted_heads = planted or {}
-    n_layers, n_heads = shape
-    columns = min(len(languages), 3)
-    rows = math.ceil(len(languages) / columns)
+    _, n_layers, n_heads = values.shape
+    rows, columns = grid(len(languages))
     cell = max(4, min(30, (940 - 42 * columns) // (columns * n_heads)))
-    panel_width, panel_height, gap_x, gap_y = cell * n_heads, cell * n_layers, 42, 64
-    plot_width = columns * panel_width + (columns - 1) * gap_x
-    plot_height = rows * panel_height + (rows - 1) * gap_y
-    figure = make_subplots(
-        rows,
-        columns,
-        subplot_titles=tick_labels(list(languages), 32),
-        horizontal_spacing=spacing(gap_x, plot_width, columns),
-        vertical_spacing=spacing(gap_y, plot_height, rows),
+    width = columns * cell * n_heads + (columns - 1) * 42
+    height = rows * cell * n_layers + (rows - 1) * 64
+    figure, places = facets(
+        tick_labels(list(languages), 32), spacing(42, width, columns), spacing(64, height, rows)
     )
-
-    for i, language in enumerate(languages):
-        at = {"row": i // columns + 1, "col": i % columns + 1}
-        specific = heads.specific.get(language, ()) if heads else ()
-        general = heads.general if heads else ()
-        said = roles(shape, language, specific, general, planted_heads.get(language, ()))
-        error = "" if errors is None else " ± %{customdata:.2g} (standard error)"
+    error = "" if errors is None else " ± %{customdata:.2g} (standard error)"
+    for i, (language, at) in enumerate(zip(languages, places, strict=True)):
+        marked = {
+            "planted head": (planted or {}).get(language, ()),
+            "general head": heads.general if heads else (),
+            "specific head": heads.specific.get(language, ()) if heads else (),
+        }
         figure.add_trace(
             go.Heatmap(
                 z=values[i],
-                text=said,
+                text=_roles((n_layers, n_heads), language, marked),
                 customdata=None if errors is None else errors[i],
                 coloraxis="coloraxis",
                 name=literal(language),
@@ -94,69 +86,107 @@ def head_panels(
             ),
             **at,
         )
-        mark = max(4.0, min(10.0, 0.62 * cell))
-        add_marks(figure, at, "planted head", planted_heads.get(language, ()), float(cell))
-        add_marks(figure, at, "general head", general, mark)
-        add_marks(figure, at, "specific head", specific, mark)
-        below = i + columns < len(languages)
-        step = tick_step(n_heads, max(4, panel_width // 30))
-        figure.update_xaxes(
-            title_text=None if below else "head", dtick=step, range=[-0.5, n_heads - 0.5], **at
-        )
-        figure.update_yaxes(
-            title_text="layer" if at["col"] == 1 else None,
-            dtick=tick_step(n_layers, max(3, panel_height // 22)),
-            range=[-0.5, n_layers - 0.5],
-            **at,
-        )
+        for label, of in marked.items():
+            size = cell if label == "planted head" else max(4.0, min(10.0, 0.62 * cell))
+            _add_marks(figure, at, label, of, float(size))
     for label in ("specific head", "general head", "planted head"):
-        add_legend_entry(figure, label)
-
+        _add_legend_entry(figure, label)
+    title_outer(figure, places, "head", "layer")
+    step_x = tick_step(n_heads, max(4, cell * n_heads // 30))
+    step_y = tick_step(n_layers, max(3, cell * n_layers // 22))
+    for at in places:
+        figure.update_xaxes(dtick=step_x, range=[-0.5, n_heads - 0.5], **at)
+        figure.update_yaxes(dtick=step_y, range=[-0.5, n_layers - 0.5], **at)
     figure.update_xaxes(tick0=0, showgrid=False, zeroline=False)
     figure.update_yaxes(tick0=0, showgrid=False, zeroline=False)
-    top, bottom, left, right = 126 if subtitle else 104, 46, 48, 110
-    figure.update_layout(
-        template=LIGHT,
-        title={
-            "text": title,
-            "subtitle": {"text": subtitle},
-            "y": 1,
-            "yanchor": "top",
-            "pad": {"t": 12},
-        },
-        coloraxis=_colour_axis(values if scale is None else scale, signed, unit, plot_height),
-        legend={"orientation": "h", "x": 0, "y": 1 + 30 / plot_height, "yanchor": "bottom"},
-        width=left + plot_width + right,
-        height=top + plot_height + bottom,
-        margin={"t": top, "b": bottom, "l": left, "r": right},
+    shown = values if scale is None else scale
+    return finish(
+        figure,
+        title,
+        subtitle,
+        panels=(width, height),
+        margins=(126 if subtitle else 104, 110, 46, 48),
+        coloraxis=_colour_axis(shown, signed, unit, height),
+        legend=legend_above(height),
     )
-    return with_room(figure)
 
 
-def _colour_axis(values: np.ndarray, signed: bool, unit: str, height: int) -> dict[str, object]:
+def add_head_marks(
+    figure: go.Figure, at: Place, heads: Iterable[Sequence[int]], label: str, **look: Any
+) -> None:
+    """Mark heads (layer, head) on the panel `at`."""
+    positions = list(heads)
+    figure.add_trace(
+        go.Scatter(
+            x=[head for _, head in positions],
+            y=[layer for layer, _ in positions],
+            mode="markers",
+            name=label,
+            hoverinfo="skip",
+            **look,
+        ),
+        **at,
+    )
+
+
+def _roles(
+    shape: tuple[int, int], language: str, marked: Mapping[str, Iterable[Head]]
+) -> list[list[str]]:
+    """What a head was chosen as, ``[layer, head]``, as lines of hover text."""
+    lines = [[""] * shape[1] for _ in range(shape[0])]
+    for rank, (layer, head) in enumerate(marked["specific head"], start=1):
+        lines[layer][head] += f"<br>specific to {literal(language)}, rank {rank}"
+    for role in ("general", "planted"):
+        for layer, head in marked[f"{role} head"]:
+            lines[layer][head] += f"<br>{role}"
+    return lines
+
+
+def _markers(label: str, size: float) -> list[dict[str, Any]]:
+    """How heads of a role are drawn; black on white stands out from every cell colour."""
+    if label == "planted head":
+        frame = {"symbol": "square", "color": CLEAR, "size": size}
+        # A frame leaves the cell's colour visible; two lines keep it readable on any of them.
+        return [
+            frame | {"line": {"color": "white", "width": 3.5}},
+            frame | {"line": {"color": "black", "width": 1.5}},
+        ]
+    # Shape alone is lost in the small cells of a large model: the two differ in fill too.
+    if label == "general head":
+        line = {"color": "white", "width": 1}
+        return [{"symbol": "diamond", "color": "black", "size": 1.15 * size, "line": line}]
+    line = {"color": "black", "width": 1.5 if size > 6 else 1}
+    return [{"symbol": "circle", "color": "white", "size": size, "line": line}]
+
+
+def _add_marks(
+    figure: go.Figure, at: Place, label: str, heads: Iterable[Head], size: float
+) -> None:
+    if not (positions := list(heads)):
+        return
+    for marker in _markers(label, size):
+        look = {"legendgroup": label, "showlegend": False, "cliponaxis": False}
+        add_head_marks(figure, at, positions, label, marker=marker, **look)
+
+
+def _add_legend_entry(figure: go.Figure, label: str) -> None:
+    """One entry a role, if any head has it; grey lines are readable on a light and a dark page."""
+    if any(trace.legendgroup == label for trace in figure.data):
+        marker = _markers(label, 10.0)[-1] | {"line": {"color": GREY, "width": 1.5}}
+        entry = {"mode": "markers", "marker": marker, "name": label, "legendgroup": label}
+        figure.add_trace(go.Scatter(x=[None], y=[None], **entry), row=1, col=1)
+
+
+def _colour_axis(values: np.ndarray, signed: bool, unit: str, height: int) -> dict[str, Any]:
     finite = np.abs(values[np.isfinite(values)])
     largest = reach(values)
-    end = float(np.quantile(finite, _COLOUR_QUANTILE)) if finite.size else 1.0
-    end = end or largest
-    ticks = np.linspace(-end if signed else 0.0, end, 5)
+    end = (float(np.quantile(finite, _COLOUR_QUANTILE)) if finite.size else 1.0) or largest
+    low = -end if signed else 0.0
+    ticks = np.linspace(low, end, 5)
     labels = [f"{tick:.2g}" for tick in ticks]
     if finite.size and largest > end:
         labels[-1] = f"≥ {labels[-1]}"
         if signed:
             labels[0] = f"≤ {labels[0]}"
-    return {
-        "cmin": -end if signed else 0.0,
-        "cmax": end,
-        "colorbar": {
-            "title": {"text": literal(unit), "side": "right"},
-            "tickvals": ticks,
-            "ticktext": labels,
-            "lenmode": "pixels",
-            "len": max(120, min(height, 320)),
-            "thickness": 14,
-            "y": 1,
-            "yanchor": "top",
-            "x": 1,
-            "xpad": 16,
-        },
-    }
+    length = max(120, min(height, 320))
+    return colour_axis(low, end, literal(unit), length, x=1, tickvals=ticks, ticktext=labels)

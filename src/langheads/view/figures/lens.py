@@ -5,7 +5,8 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import xarray as xr
 
-from langheads.view.figures.style import CLEAR, COLOURWAY, LIGHT, check_kind, literal, names
+from langheads.view.figures.canvas import finish
+from langheads.view.figures.style import COLOURWAY, check_kind, literal, model_of, names
 
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up")
@@ -32,16 +33,14 @@ def logit_lens(result: xr.Dataset) -> go.Figure:
     for i, condition in enumerate(names(result, "condition")):
         for j, answer in enumerate(names(result, "answer")):
             label = f"{literal(answer)}, {literal(condition)}"
+            colour = COLOURWAY[j % len(COLOURWAY)]
             figure.add_trace(
                 go.Scatter(
                     x=[literal(depth) for depth in names(result, "depth")],
                     y=result["logit"].sel(condition=condition, answer=answer).values,
                     mode="lines+markers",
                     name=label,
-                    line={
-                        "color": COLOURWAY[j % len(COLOURWAY)],
-                        "dash": _DASHES[i % len(_DASHES)],
-                    },
+                    line={"color": colour, "dash": _DASHES[i % len(_DASHES)]},
                     marker={"symbol": _SYMBOLS[j % len(_SYMBOLS)]},
                     hovertemplate=f"{label}, %{{x}}: %{{y:.3f}} logits<extra></extra>",
                 )
@@ -49,22 +48,13 @@ def logit_lens(result: xr.Dataset) -> go.Figure:
     prompt = str(result.attrs.get("prompt", "")).replace("\n", " / ")
     if len(prompt) > _MOST_OF_THE_PROMPT:
         prompt = "…" + prompt[-_MOST_OF_THE_PROMPT:]
-    figure.update_layout(
-        template=LIGHT,
-        plot_bgcolor=CLEAR,
-        title={
-            "text": f"Logit lens at the last position, "
-            f"{literal(result.attrs.get('model', 'model unknown'))}",
-            "subtitle": {"text": literal(prompt)},
-            "y": 1,
-            "yanchor": "top",
-            "pad": {"t": 12},
-        },
-        legend={"x": 1.02, "y": 1},
-        width=980,
-        height=430,
-        margin={"t": 96, "b": 56, "l": 70, "r": 250},
-    )
     figure.update_xaxes(title_text="residual stream (before layer)", type="category")
     figure.update_yaxes(title_text="logit of the answer's first token (logit)")
-    return figure
+    return finish(
+        figure,
+        f"Logit lens at the last position, {model_of(result)}",
+        literal(prompt),
+        panels=(660, 278),
+        margins=(96, 250, 56, 70),
+        legend={"x": 1.02, "y": 1},
+    )

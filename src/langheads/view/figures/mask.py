@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,7 +12,8 @@ from plotly.subplots import make_subplots
 from langheads.heads import Head
 from langheads.heads.mask import HeadMask
 from langheads.io.errors import InputError
-from langheads.view.figures.style import CLEAR, COLOURWAY, LIGHT, literal
+from langheads.view.figures.canvas import finish
+from langheads.view.figures.style import COLOURWAY, DOTTED, literal
 
 # Every head has a row of its own up to here; above, rows are thinner and only some are named.
 _ROWS = 48
@@ -44,8 +46,6 @@ def mask_training(masks: HeadMask | Mapping[str, HeadMask]) -> go.Figure:
     if len(shapes) > 1:
         raise InputError(f"masks of models of different shapes, {sorted(shapes)}, in one figure")
     heads = sorted({head for mask in named.values() for head in mask.heads})
-    row = max(9, min(26, 1000 // max(1, len(heads))))
-    height = max(260, row * len(heads))
     figure = make_subplots(
         1,
         2,
@@ -56,54 +56,54 @@ def mask_training(masks: HeadMask | Mapping[str, HeadMask]) -> go.Figure:
     for colour, (name, mask) in zip(COLOURWAY, named.items(), strict=False):
         _add_losses(figure, name, mask, colour)
         _add_gates(figure, name, mask, colour, heads)
-    figure.add_vline(x=1, line={"width": 1, "dash": "dot", "color": "#808080"}, row=1, col=2)
+    figure.add_vline(x=1, line=DOTTED, row=1, col=2)
     figure.update_xaxes(title_text="steps taken", row=1, col=1)
     figure.update_yaxes(title_text="loss (nats per answer token)", row=1, col=1)
     reached = [1.0, *(value for mask in named.values() for value in mask.values)]
     room = 0.06 * (max(reached) - min(reached)) or 0.1
-    figure.update_xaxes(
-        title_text="gate (1: untouched)",
-        range=[min(reached) - room, max(reached) + room],
-        row=1,
-        col=2,
-    )
+    ends = [min(reached) - room, max(reached) + room]
+    figure.update_xaxes(title_text="gate (1: untouched)", range=ends, row=1, col=2)
+    step = 1 + (len(heads) - 1) // _ROWS
     figure.update_yaxes(
         tickmode="array",
         tickvals=list(range(len(heads))),
-        ticktext=[
-            str(head) if i % (1 + (len(heads) - 1) // _ROWS) == 0 else ""
-            for i, head in enumerate(heads)
-        ],
+        ticktext=[str(head) if i % step == 0 else "" for i, head in enumerate(heads)],
         range=[-0.7, len(heads) - 0.3],
         row=1,
         col=2,
     )
     some = next(iter(named.values()))
-    counts = [len(mask.split["train"]) for mask in named.values()]
-    asked = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    top, bottom = 96, 56
-    figure.update_layout(
-        template=LIGHT,
-        plot_bgcolor=CLEAR,
-        title={
-            "text": f"Soft head mask, {literal(some.model or 'model unknown')}",
-            "subtitle": {
-                "text": f"{asked} training questions in {literal(some.language)}, "
-                f"{some.settings.get('epochs', '?')} epochs, answer tokens only"
-            },
-            "y": 1,
-            "yanchor": "top",
-            "pad": {"t": 12},
-        },
+    counts = sorted({len(mask.split["train"]) for mask in named.values()})
+    asked = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    row = max(9, min(26, 1000 // max(1, len(heads))))
+    return finish(
+        figure,
+        f"Soft head mask, {literal(some.model or 'model unknown')}",
+        f"{asked} training questions in {literal(some.language)}, "
+        f"{some.settings.get('epochs', '?')} epochs, answer tokens only",
+        panels=(720, max(260, row * len(heads))),
+        margins=(96, 190, 56, 70),
         legend={"x": 1.02, "y": 1},
-        width=980,
-        height=top + height + bottom,
-        margin={"t": top, "b": bottom, "l": 70, "r": 190},
     )
-    return figure
 
 
 def _add_losses(figure: go.Figure, name: str, mask: HeadMask, colour: str) -> None:
+    def add(x: Any, y: Any, said: str, hover: str, line: dict[str, Any], **look: Any) -> None:
+        template = "after %{x} steps: %{y:.4g} nats per answer token<extra></extra>"
+        figure.add_trace(
+            go.Scatter(
+                x=x,
+                y=y,
+                name=f"{literal(name)}, {said}",
+                hovertemplate=f"<b>{literal(name)}</b>{hover} {template}",
+                legendgroup=name,
+                line={"color": colour} | line,
+                **look,
+            ),
+            row=1,
+            col=1,
+        )
+
     losses = np.array(mask.losses["train"], dtype=float)
     steps = np.arange(1, len(losses) + 1)
     taken = steps - 1  # the loss of a step is that of the gates before it
@@ -112,56 +112,17 @@ def _add_losses(figure: go.Figure, name: str, mask: HeadMask, colour: str) -> No
     sums = np.concatenate([[0.0], np.cumsum(losses)])
     first = np.maximum(steps - epoch, 0)
     running = (sums[steps] - sums[first]) / (steps - first)
-    hover = "after %{x} steps: %{y:.4g} nats per answer token<extra></extra>"
-    figure.add_trace(
-        go.Scatter(
-            x=taken,
-            y=losses,
-            mode="lines",
-            opacity=0.35,
-            name=f"{literal(name)}, each step",
-            hovertemplate=f"<b>{literal(name)}</b> {hover}",
-            legendgroup=name,
-            line={"color": colour, "width": 1},
-        ),
-        row=1,
-        col=1,
-    )
-    figure.add_trace(
-        go.Scatter(
-            x=taken,
-            y=running,
-            mode="lines",
-            name=f"{literal(name)}, mean of an epoch",
-            hovertemplate=f"<b>{literal(name)}</b>, mean of an epoch, {hover}",
-            legendgroup=name,
-            line={"color": colour, "width": 3},
-        ),
-        row=1,
-        col=1,
-    )
-    pairs = (
+    add(taken, losses, "each step", "", {"width": 1}, mode="lines", opacity=0.35)
+    add(taken, running, said := "mean of an epoch", f", {said},", {"width": 3}, mode="lines")
+    for key, said, symbol in (
         ("train_set", "all training questions", "square"),
         ("validation", "validation", "diamond"),
-    )
-    for key, said, symbol in pairs:
-        if not mask.losses[key]:
-            continue
-        at, values = zip(*mask.losses[key], strict=True)
-        figure.add_trace(
-            go.Scatter(
-                x=at,
-                y=values,
-                mode="markers+lines",
-                name=f"{literal(name)}, {said}",
-                marker={"color": colour, "size": 9, "symbol": symbol},
-                hovertemplate=f"<b>{literal(name)}</b>, {said}, {hover}",
-                legendgroup=name,
-                line={"color": colour, "width": 1, "dash": "dot"},
-            ),
-            row=1,
-            col=1,
-        )
+    ):
+        if mask.losses[key]:
+            at, values = zip(*mask.losses[key], strict=True)
+            marker = {"color": colour, "size": 9, "symbol": symbol}
+            line = {"width": 1, "dash": "dot"}
+            add(at, values, said, f", {said},", line, mode="markers+lines", marker=marker)
 
 
 def _add_gates(

@@ -6,22 +6,22 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 from jaxtyping import Float, Int
-from plotly.subplots import make_subplots
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from langheads import stats
 from langheads.heads import Head
 from langheads.io.errors import InputError
+from langheads.view.figures.canvas import cell_columns, finish
 from langheads.view.figures.style import (
-    LIGHT,
     METHODS,
     label_width,
     literal,
+    model_of,
     names,
     tick_labels,
-    with_room,
 )
+from langheads.view.figures.traces import HeatPanel, heat_panels
 
 _KNOCKOUT = "delta_nats_per_byte"
 
@@ -59,75 +59,30 @@ def language_overlap(
     maps = dict(zip(languages, values, strict=True))
     correlation, shared = stats.rank_overlap(maps, top=top)
     order = clustered(correlation)
-    names_in_order = [languages[i] for i in order]
-    lists = [_best(maps[language], top) for language in names_in_order]
-
+    best = {languages[i]: _best(values[i], top) for i in order}
+    correlation, shared = (matrix[np.ix_(order, order)] for matrix in (correlation, shared))
+    same, alike = _hover(best, shared, False), _hover(best, correlation, True)
+    panels = [
+        HeatPanel("rank correlation of all heads", correlation, alike, (-1.0, 1.0), "Spearman"),
+        HeatPanel(
+            f"of the {top} best heads, shared", shared, same, (0.0, 1.0), "shared / either list"
+        ),
+    ]
     cell = max(26, min(72, 420 // len(languages)))
-    plot, gap = cell * len(languages), 110
-    figure = make_subplots(
-        1,
-        2,
-        subplot_titles=["rank correlation of all heads", f"of the {top} best heads, shared"],
-        horizontal_spacing=gap / (2 * plot + gap),
-        shared_yaxes=True,
-    )
+    plot = cell * len(languages)
+    labels = tick_labels(list(best), 12)
+    figure, width = heat_panels(panels, labels, (plot, plot), 110, max(120, plot), cell >= 34)
     # Titles of few languages' narrow panels would run into each other.
     figure.update_annotations(font_size=12 if plot < 200 else 16)
-    for column, matrix in enumerate((correlation, shared), start=1):
-        ordered = matrix[np.ix_(order, order)]
-        figure.add_trace(
-            go.Heatmap(
-                z=ordered,
-                text=_hover(names_in_order, lists, ordered, column == 1),
-                hovertemplate="%{text}<extra></extra>",
-                texttemplate="%{z:.2f}" if cell >= 34 else None,
-                coloraxis=f"coloraxis{column}",
-                xgap=1,
-                ygap=1,
-            ),
-            row=1,
-            col=column,
-        )
-    for number, (low, title) in enumerate(((-1, "Spearman"), (0, "shared / either list")), start=1):
-        figure.update_layout(
-            {
-                f"coloraxis{number}": {
-                    "cmin": low,
-                    "cmax": 1,
-                    "colorbar": {
-                        "title": {"text": title, "side": "right"},
-                        "thickness": 12,
-                        "x": (number * plot + (number - 1) * gap) / (2 * plot + gap),
-                        "xpad": 8,
-                        "lenmode": "pixels",
-                        "len": max(120, plot),
-                        "nticks": 5,
-                    },
-                }
-            }
-        )
-    ticks = {"tickvals": np.arange(len(languages)), "ticktext": tick_labels(names_in_order, 12)}
-    ends = len(languages) - 0.5
-    figure.update_xaxes(
-        **ticks, title_text="language", showgrid=False, zeroline=False, range=[-0.5, ends], ticks=""
-    )
-    figure.update_yaxes(**ticks, showgrid=False, zeroline=False, range=[ends, -0.5], ticks="")
+    cell_columns(figure, labels, title_text="language")
     figure.update_yaxes(title_text="language", col=1)
-    top_margin, bottom, left, right = 100, 64, 20 + label_width(languages, 12), 100
-    figure.update_layout(
-        template=LIGHT,
-        title={
-            "text": "Do languages use the same heads?",
-            "subtitle": {"text": f"{said}, {literal(result.attrs.get('model', 'model unknown'))}"},
-            "y": 1,
-            "yanchor": "top",
-            "pad": {"t": 12},
-        },
-        width=left + 2 * plot + gap + right,
-        height=top_margin + plot + bottom,
-        margin={"t": top_margin, "b": bottom, "l": left, "r": right},
+    return finish(
+        figure,
+        "Do languages use the same heads?",
+        f"{said}, {model_of(result)}",
+        panels=(width, plot),
+        margins=(100, 100, 64, 20 + label_width(languages, 12)),
     )
-    return with_room(figure)
 
 
 def clustered(
@@ -164,24 +119,20 @@ def _best(values: Float[np.ndarray, "layer head"], top: int) -> list[str]:
 
 
 def _hover(
-    languages: list[str],
-    lists: list[list[str]],
-    matrix: Float[np.ndarray, "language language"],
-    correlated: bool,
+    best: dict[str, list[str]], matrix: Float[np.ndarray, "language language"], correlated: bool
 ) -> list[list[str]]:
-    texts = []
-    for i, a in enumerate(languages):
-        row = []
-        for j, b in enumerate(languages):
-            both = [head for head in lists[i] if head in lists[j]]
-            text = f"<b>{literal(a)}, {literal(b)}</b><br>"
-            if correlated:
-                text += f"Spearman {matrix[i, j]:.3f}"
-            else:
-                text += f"{len(both)} of {len(lists[i])} shared ({matrix[i, j]:.3f} of either list)"
-                text += "".join(
-                    f"<br>{' '.join(both[k : k + 8])}" for k in range(0, min(len(both), 32), 8)
-                )
-            row.append(text)
-        texts.append(row)
-    return texts
+    """What cells say; `best` has each language's best heads, in the order of the matrix."""
+
+    def say(a: str, b: str, value: float) -> str:
+        title = f"<b>{literal(a)}, {literal(b)}</b><br>"
+        if correlated:
+            return f"{title}Spearman {value:.3f}"
+        both = [head for head in best[a] if head in best[b]]
+        text = f"{len(both)} of {len(best[a])} shared ({value:.3f} of either list)"
+        lines = (f"<br>{' '.join(both[k : k + 8])}" for k in range(0, min(len(both), 32), 8))
+        return title + text + "".join(lines)
+
+    return [
+        [say(a, b, float(value)) for b, value in zip(best, row, strict=True)]
+        for a, row in zip(best, matrix, strict=True)
+    ]

@@ -9,17 +9,9 @@ import plotly.graph_objects as go
 
 from langheads.experiments.pruning.account import Pruning
 from langheads.io.errors import InputError
-from langheads.view.figures.style import (
-    CLEAR,
-    COLOURWAY,
-    LIGHT,
-    label_width,
-    literal,
-    tick_labels,
-    with_room,
-)
-
-_RANDOM = COLOURWAY[6]
+from langheads.view.figures.canvas import finish, row_axis
+from langheads.view.figures.style import COLOURWAY, DOTTED, label_width, literal, tick_labels
+from langheads.view.figures.traces import points
 
 
 def pruned_losses(pruning: Pruning) -> go.Figure:
@@ -43,98 +35,43 @@ def pruned_losses(pruning: Pruning) -> go.Figure:
         raise InputError("nothing was measured when these heads were removed; give prune a text")
     # What was dropped comes first.
     languages = sorted(losses, key=lambda name: name not in pruning.dropped)
-    of = [losses[name] for name in languages]
-    with_random = any(math.isfinite(one["control_mean"]) for one in of)
-    apart = 0.16 if with_random else 0.0
+    rows = range(len(languages))
+    series = [("removed heads, 95% interval", "rise", "rise_", COLOURWAY[1], "circle")]
+    if any(math.isfinite(of["control_mean"]) for of in losses.values()):
+        name = f"{pruning.n_controls} random head sets: mean, 2.5 to 97.5 percentile"
+        series.insert(0, (name, "control_mean", "control_", COLOURWAY[6], "circle-open"))
     figure = go.Figure()
-    if with_random:
+    for name, middle, ends, colour, symbol in series:
+        apart = 0.0 if len(series) == 1 else 0.16 if middle == "control_mean" else -0.16
+        x, low, high = (
+            [losses[language][key] for language in languages]
+            for key in (middle, f"{ends}low", f"{ends}high")
+        )
         figure.add_trace(
-            _points(
-                [(one["control_mean"], one["control_low"], one["control_high"]) for one in of],
-                [i + apart for i in range(len(of))],
-                f"{pruning.n_controls} random head sets: mean, 2.5 to 97.5 percentile",
-                _RANDOM,
-                "circle-open",
-                [_said(name, losses[name]) for name in languages],
+            points(
+                x, [i + apart for i in rows], low, high, name, colour, symbol,
+                size=10,
+                text=[_said(language, losses[language]) for language in languages],
+                hovertemplate="%{text}<extra></extra>",
             )
-        )
-    figure.add_trace(
-        _points(
-            [(one["rise"], one["rise_low"], one["rise_high"]) for one in of],
-            [i - apart for i in range(len(of))],
-            "removed heads, 95% interval",
-            COLOURWAY[1],
-            "circle",
-            [_said(name, losses[name]) for name in languages],
-        )
-    )
-    figure.add_vline(x=0, line={"width": 1, "dash": "dot", "color": "#808080"})
+        )  # fmt: skip
+    figure.add_vline(x=0, line=DOTTED)
     labels = [
         f"{label}{' (dropped)' if name in pruning.dropped else ''}"
         for name, label in zip(languages, tick_labels(languages), strict=True)
     ]
-    removed = len(pruning.account.get("removed", ()))
-    top, bottom, left = 112, 52, label_width(labels, 34)
-    figure.update_layout(
-        template=LIGHT,
-        plot_bgcolor=CLEAR,
-        title={
-            "text": f"Rise in loss without the heads of {literal(', '.join(pruning.dropped))}",
-            "subtitle": {
-                "text": f"{literal(pruning.account.get('model', 'model unknown'))}, {removed} "
-                "heads removed for good"
-            },
-            "y": 1,
-            "yanchor": "top",
-            "pad": {"t": 12},
-        },
-        legend={
-            "orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "traceorder": "reversed",
-        },
-        width=left + 560 + 30,
-        height=top + 40 * len(of) + 12 + bottom,
-        margin={"t": top, "b": bottom, "l": left, "r": 30},
-    )  # fmt: skip
+    row_axis(figure, labels)
     figure.update_xaxes(title_text="rise in loss, nats per byte", zeroline=False)
-    figure.update_yaxes(
-        tickvals=list(range(len(of))),
-        ticktext=labels,
-        range=[len(of) - 0.4, -0.6],
-        showgrid=False,
-        zeroline=False,
+    above = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
+    return finish(
+        figure,
+        f"Rise in loss without the heads of {literal(', '.join(pruning.dropped))}",
+        f"{literal(pruning.account.get('model', 'model unknown'))}, "
+        f"{len(pruning.account.get('removed', ()))} heads removed for good",
+        panels=(560, 40 * len(rows) + 12),
+        margins=(112, 30, 52, label_width(labels, 34)),
+        legend=above | {"traceorder": "reversed"},
     )
-    return with_room(figure)
-
-
-def _points(
-    values: list[tuple[float, float, float]],
-    rows: list[float],
-    name: str,
-    colour: str,
-    symbol: str,
-    said: list[str],
-) -> go.Scatter:
-    return go.Scatter(
-        x=[middle for middle, _, _ in values],
-        y=rows,
-        mode="markers",
-        marker={
-            "color": colour, "symbol": symbol, "size": 10, "line": {"color": colour, "width": 2},
-        },
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [high - middle for middle, _, high in values],
-            "arrayminus": [middle - low for middle, low, _ in values],
-            "color": colour,
-            "thickness": 2,
-            "width": 4,
-        },
-        name=name,
-        text=said,
-        hovertemplate="%{text}<extra></extra>",
-        cliponaxis=False,
-    )  # fmt: skip
 
 
 def _said(language: str, of: Mapping[str, float]) -> str:

@@ -12,24 +12,23 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
-from plotly.subplots import make_subplots
 
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, ProvenanceError
+from langheads.view.figures.canvas import finish
 from langheads.view.figures.head_panels import head_panels
 from langheads.view.figures.style import (
-    LIGHT,
     METHODS,
     check_kind,
     label_width,
     literal,
+    model_of,
     names,
     reach,
-    spacing,
     tick_labels,
     tick_step,
-    with_room,
 )
+from langheads.view.figures.traces import HeatPanel, heat_panels
 
 Planted = Mapping[str, Sequence[Sequence[int]]]
 
@@ -52,8 +51,7 @@ def head_map(
 
     Args:
         scores: dataset of kind ``scores``, variables ``[language, layer, head]``.
-        method: a variable of it: ``lahis``, ``lahis_paper``, ``lahis_sequential``, ``taylor``;
-            hyphens will do.
+        method: a variable of it, such as ``lahis`` or ``taylor``; hyphens will do.
         heads: marks specific heads (white circles) and general heads (black diamonds).
         planted: language -> its planted heads as ``(layer, head)`` (square frames).
 
@@ -71,23 +69,22 @@ def head_map(
     """
     method = method.replace("-", "_")
     values, unit, signed = _scores(scores, method)
-    languages = names(scores, "language")
     shape = (values.shape[1], values.shape[2])
     _check_shape(heads, shape)
-    # HeadSet refuses what the model does not have.
-    planted_heads = {
-        k: HeadSet([(layer, head) for layer, head in v], shape) for k, v in (planted or {}).items()
-    }
-
+    errors = scores.get(f"{method}_se")
     return head_panels(
         values,
-        languages,
+        names(scores, "language"),
         unit,
-        f"{METHODS[method]} of every head, {literal(scores.attrs.get('model', 'model unknown'))}",
-        errors=_errors(scores, method),
+        f"{METHODS[method]} of every head, {model_of(scores)}",
+        errors=None if errors is None else errors.transpose("language", "layer", "head").values,
         signed=signed,
         heads=heads,
-        planted=planted_heads,
+        # HeadSet refuses what the model does not have.
+        planted={
+            language: HeadSet([(layer, head) for layer, head in of], shape)
+            for language, of in (planted or {}).items()
+        },
     )
 
 
@@ -120,59 +117,25 @@ def layer_profile(
     n_layers = values.shape[1]
     _check_shape(heads, (n_layers, values.shape[2]))
     languages = names(scores, "language")
-    sums = np.abs(values).sum(axis=2)
-    panels = [("share of the summed score", sums)]
-    if signed:
-        panels = [("share of the summed magnitudes", sums)]
+    what = "share of the summed magnitudes" if signed else "share of the summed score"
+    weights = {what: np.abs(values).sum(axis=2)}
     if heads:
         empty = HeadSet([], heads.shape)
         counts = [heads.specific.get(language, empty).per_layer() for language in languages]
-        panels.append(("share of the specific heads", np.array(counts, dtype=float)))
-
-    cell = max(12, min(72, 380 // n_layers))
-    plot_width, plot_height, gap = cell * n_layers, 26 * len(languages), 90
-    width = len(panels) * plot_width + (len(panels) - 1) * gap
-    figure = make_subplots(
-        1,
-        len(panels),
-        subplot_titles=[title for title, _ in panels],
-        horizontal_spacing=spacing(gap, width, len(panels)),
-        shared_yaxes=True,
+        weights["share of the specific heads"] = np.array(counts, dtype=float)
+    hover = [[literal(language)] * n_layers for language in languages]
+    template = "%{text}, layer %{x}: %{z:.3f}<extra></extra>"
+    panels = []
+    for title, of in weights.items():
+        totals = of.sum(axis=1, keepdims=True)
+        shares = np.divide(of, totals, out=np.full(of.shape, np.nan), where=totals > 0)
+        # Two quantities, two scales: one head of five is 0.2, one layer of 32 is 0.03.
+        ends = (0.0, reach(shares))
+        panels.append(HeatPanel(title, shares, hover, ends, "share (0 to 1)", template))
+    cell, height = max(12, min(72, 380 // n_layers)), 26 * len(languages)
+    figure, width = heat_panels(
+        panels, tick_labels(languages), (cell * n_layers, height), 90, height, cell >= 32
     )
-    for i, (_, weights) in enumerate(panels, start=1):
-        totals = weights.sum(axis=1, keepdims=True)
-        shares = np.divide(weights, totals, out=np.full(weights.shape, np.nan), where=totals > 0)
-        figure.add_trace(
-            go.Heatmap(
-                z=shares,
-                text=[[literal(language)] * n_layers for language in languages],
-                texttemplate="%{z:.2f}" if cell >= 32 else None,
-                hovertemplate="%{text}, layer %{x}: %{z:.3f}<extra></extra>",
-                coloraxis=f"coloraxis{i}",
-                xgap=1,
-                ygap=1,
-            ),
-            row=1,
-            col=i,
-        )
-        figure.update_layout(
-            {
-                # Two quantities, two scales: one head of five is 0.2, one layer of 32 is 0.03.
-                f"coloraxis{i}": {
-                    "cmin": 0,
-                    "cmax": reach(shares),
-                    "colorbar": {
-                        "title": {"text": "share (0 to 1)", "side": "right"},
-                        "thickness": 12,
-                        "x": (i * plot_width + (i - 1) * gap) / width,
-                        "xpad": 8,
-                        "lenmode": "pixels",
-                        "len": plot_height,
-                        "nticks": 5,
-                    },
-                }
-            }
-        )
     figure.update_xaxes(
         title_text="layer",
         tick0=0,
@@ -181,29 +144,12 @@ def layer_profile(
         showgrid=False,
         zeroline=False,
     )
-    figure.update_yaxes(
-        tickvals=np.arange(len(languages)),
-        ticktext=tick_labels(languages),
-        range=[len(languages) - 0.5, -0.5],
-        showgrid=False,
-        zeroline=False,
-        ticks="",
+    return finish(
+        figure,
+        f"{METHODS[method]} by layer, {model_of(scores)}",
+        panels=(width, height),
+        margins=(76, 90, 50, label_width(languages)),
     )
-    top, bottom, left, right = 76, 50, label_width(languages), 90
-    figure.update_layout(
-        template=LIGHT,
-        title={
-            "text": f"{METHODS[method]} by layer, "
-            f"{literal(scores.attrs.get('model', 'model unknown'))}",
-            "y": 1,
-            "yanchor": "top",
-            "pad": {"t": 12},
-        },
-        width=left + width + right,
-        height=top + plot_height + bottom,
-        margin={"t": top, "b": bottom, "l": left, "r": right},
-    )
-    return with_room(figure)
 
 
 def _scores(scores: xr.Dataset, method: str) -> tuple[np.ndarray, str, bool]:
@@ -215,15 +161,8 @@ def _scores(scores: xr.Dataset, method: str) -> tuple[np.ndarray, str, bool]:
             f"{', '.join(scored_methods(scores)) or 'no scores'}"
         )
     variable = scores[method].transpose("language", "layer", "head")
-    values = variable.values
-    signed = method == "taylor" or bool((values < 0).any())
-    return values, str(variable.attrs.get("units", "unit unknown")), signed
-
-
-def _errors(scores: xr.Dataset, method: str) -> np.ndarray | None:
-    """Standard errors ``[language, layer, head]``, where the method has them."""
-    name = f"{method}_se"
-    return scores[name].transpose("language", "layer", "head").values if name in scores else None
+    signed = method == "taylor" or bool((variable.values < 0).any())
+    return variable.values, str(variable.attrs.get("units", "unit unknown")), signed
 
 
 def _check_shape(heads: LanguageHeads | None, shape: tuple[int, int]) -> None:

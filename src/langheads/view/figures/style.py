@@ -7,7 +7,6 @@ shown light or dark; colours set by a figure itself are readable on both.
 from __future__ import annotations
 
 import html
-import unicodedata
 from collections.abc import Hashable, Iterable
 
 import numpy as np
@@ -22,8 +21,12 @@ from langheads.scores.registry import LABELS
 COLOURWAY = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A")
 METHODS = LABELS
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
-# Behind marks and lines, which stand out more from the page than from the grey of empty cells.
 CLEAR = "rgba(0,0,0,0)"
+# Lines of reference, and what does not matter, readable on both pages.
+GREY = "#808080"
+DOTTED = {"width": 1, "dash": "dot", "color": GREY}
+# Intervals on bars.
+INTERVAL = "#969696"
 # A p-value below this counts as shown.
 LEVEL = 0.05
 
@@ -68,7 +71,7 @@ def _template(
                 "xanchor": "left",
             },
             "hoverlabel": {"align": "left", "font": {"family": _FONT}},
-            "legend": {"bgcolor": "rgba(0,0,0,0)"},
+            "legend": {"bgcolor": CLEAR},
             "shapedefaults": {"line": {"color": ink}},
         }
     )
@@ -104,6 +107,11 @@ def distinct(k: int) -> tuple[str, str]:
     return COLOURWAY[k % n], _SYMBOLS[(k + k // n) % len(_SYMBOLS)]
 
 
+def model_of(result: xr.Dataset) -> str:
+    """The model that a result is of, for a title."""
+    return literal(result.attrs.get("model", "model unknown"))
+
+
 def names(dataset: xr.Dataset, dimension: Hashable) -> list[str]:
     """The labels along a dimension, as plain strings."""
     return [str(name) for name in dataset[dimension].values]
@@ -128,6 +136,19 @@ def check_kind(dataset: xr.Dataset, kind: str, needs: Iterable[str]) -> None:
         )
 
 
+def check_label(dataset: xr.Dataset, dimension: str, label: str) -> None:
+    """Refuse a label that a dimension does not have.
+
+    Raises:
+        InputError: what was asked, what the dataset has.
+    """
+    if label not in names(dataset, dimension):
+        raise InputError(
+            f"{dimension} {label!r} asked for; this dataset has "
+            f"{', '.join(names(dataset, dimension))}"
+        )
+
+
 def tick_step(count: int, most: int) -> int:
     """Distance of whole-number ticks so that an axis of `count` cells has at most `most`."""
     step = 1
@@ -136,44 +157,11 @@ def tick_step(count: int, most: int) -> int:
     return step
 
 
-def spacing(gap: int, total: int, panels: int) -> float:
-    """The share of `total` pixels that is between panels; a single one has no neighbour.
-
-    Example:
-        >>> spacing(64, 48, 1), spacing(64, 256, 2)
-        (0.0, 0.25)
-    """
-    return gap / total if panels > 1 else 0.0
-
-
 def reach(*arrays: np.ndarray) -> float:
     """The largest finite magnitude, or 1 where there is none: the end of a colour scale."""
     finite = [np.abs(a[np.isfinite(a)]) for a in arrays]
     largest = max((float(a.max()) for a in finite if a.size), default=0.0)
     return largest or 1.0
-
-
-def with_room(figure: go.Figure, most: int = 1200) -> go.Figure:
-    """Widen a figure at its right, until title and subtitle fit; plotly cuts what is wider.
-
-    The panels keep their size. Letters are taken to be as wide as a common font has them.
-
-    Args:
-        figure: with width and margins in pixels; changed, and returned.
-        most: no wider than this, however long a name is.
-    """
-
-    def ems(text: str | None) -> float:
-        wide = [unicodedata.east_asian_width(c) in "WF" for c in html.unescape(text or "")]
-        return sum((1.0 if is_wide else 0.56 for is_wide in wide), 0.0)
-
-    title = figure.layout.title
-    needed = 24 + max(15 * ems(title.text), 12 * ems(title.subtitle.text))
-    missing = round(min(needed, most)) - figure.layout.width
-    if missing > 0:
-        figure.layout.width += missing
-        figure.layout.margin.r += missing
-    return figure
 
 
 def tick_labels(labels: list[str], most: int = 24) -> list[str]:

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
-from plotly.subplots import make_subplots
 from scipy.stats import binomtest
 
 from langheads.heads import Head
-from langheads.view.figures.style import (
-    CLEAR,
-    COLOURWAY,
-    LIGHT,
-    check_kind,
-    literal,
-    names,
-    spacing,
-    tick_labels,
-    with_room,
-)
+from langheads.view.figures.canvas import finish
+from langheads.view.figures.style import CLEAR, COLOURWAY, check_kind, literal, model_of, names
+from langheads.view.figures.traces import ShareBars, share_bars
 
 _MEASURES = ("switch_rate", "cost", "repetition", "empty", "sound", "prompts")
 
@@ -37,7 +26,8 @@ def switch_rate_bars(result: xr.Dataset, *, top: int = 10) -> go.Figure:
         top: how many heads of each language.
 
     Returns:
-        A plotly figure of fixed size; bars carry 95% Wilson intervals, hovering gives the guards.
+        A plotly figure of fixed size; bars carry 95% Wilson intervals, hovering gives the
+        degeneration checks.
 
     Raises:
         InputError: another kind of dataset.
@@ -46,72 +36,35 @@ def switch_rate_bars(result: xr.Dataset, *, top: int = 10) -> go.Figure:
         >>> switch_rate_bars(xr.load_dataset("switch-rate.nc")).show()  # doctest: +SKIP
     """
     check_kind(result, "switch-rate", _MEASURES)
-    languages = names(result, "language")
-    columns = min(len(languages), 3)
-    rows = math.ceil(len(languages) / columns)
-    shown = max(len(highest(result, language, top)) for language in languages)
-    height = 22 * max(shown, 4)
-    figure = make_subplots(
-        rows,
-        columns,
-        subplot_titles=tick_labels(languages, 32),
-        horizontal_spacing=0.09,
-        vertical_spacing=spacing(64, rows * height + (rows - 1) * 64, rows),
-    )
-    for i, language in enumerate(languages):
-        at = {"row": i // columns + 1, "col": i % columns + 1}
-        of = result.sel(language=language)
-        heads = highest(result, language, top)
+    shown = {language: highest(result, language, top) for language in names(result, "language")}
+
+    def bars(language: str) -> ShareBars:
+        of, heads = result.sel(language=language), shown[language]
         rates = np.array([float(of.switch_rate.values[head]) for head in heads])
         ends = np.array([share_interval(rate, int(of.prompts)) for rate in rates]).reshape(-1, 2)
-        sound = [bool(of.sound.values[head] > 0) for head in heads]
-        figure.add_trace(
-            go.Bar(
-                x=rates,
-                y=[str(head) for head in heads],
-                orientation="h",
-                marker={
-                    "color": [COLOURWAY[0] if yes else "rgba(0,0,0,0)" for yes in sound],
-                    "line": {"color": COLOURWAY[0], "width": 1.5},
-                },
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": ends[:, 1] - rates,
-                    "arrayminus": rates - ends[:, 0],
-                    "thickness": 1.5,
-                    "width": 3,
-                    "color": "#969696",
-                },
-                text=[_hover(of, head, end) for head, end in zip(heads, ends, strict=True)],
-                textposition="none",
-                hovertemplate=f"%{{text}}<br>{literal(language)}<extra></extra>",
-                showlegend=False,
-            ),
-            **at,
+        said = [_hover(of, head, end) for head, end in zip(heads, ends, strict=True)]
+        return ShareBars(
+            [str(head) for head in heads],
+            rates,
+            ends[:, 0],
+            ends[:, 1],
+            [COLOURWAY[0] if of.sound.values[head] > 0 else CLEAR for head in heads],
+            COLOURWAY[0],
+            [f"{text}<br>{literal(language)}" for text in said],
         )
-        if i + columns >= len(languages):
-            figure.update_xaxes(title_text="switch rate, share of prompts", **at)
-    figure.update_xaxes(range=[0, 1.02], dtick=0.25)
-    figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
-    figure.update_layout(
-        template=LIGHT,
-        plot_bgcolor=CLEAR,
-        title={
-            "text": "Replies that leave their language without one head",
-            "subtitle": {
-                "text": f"{literal(result.attrs.get('model', 'model unknown'))}; open bars: "
-                "replies fell apart, so no change of language; 95% intervals"
-            },
-            "y": 1,
-            "yanchor": "top",
-            "pad": {"t": 12},
-        },
-        width=80 + 280 * columns + 30,
-        height=104 + rows * height + (rows - 1) * 64 + 54,
-        margin={"t": 104, "b": 54, "l": 80, "r": 30},
+
+    height = 22 * max(4, *(len(heads) for heads in shown.values()))
+    panels = {language: bars(language) for language in shown}
+    figure, size = share_bars(panels, height, 280, 0.09, "switch rate, share of prompts")
+    figure.update_yaxes(type="category")
+    return finish(
+        figure,
+        "Replies that leave their language without one head",
+        f"{model_of(result)}; open bars: replies fell apart, so no change of language; 95% "
+        "intervals",
+        panels=size,
+        margins=(104, 30, 54, 80),
     )
-    return with_room(figure)
 
 
 def highest(result: xr.Dataset, language: str, top: int, sound: bool = False) -> list[Head]:

@@ -3,7 +3,7 @@ gate, beside random heads."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,20 +11,28 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from langheads.io.errors import InputError
+from langheads.view.figures.canvas import (
+    cell_columns,
+    cell_rows,
+    colour_axis,
+    finish,
+    legend_above,
+    spacing,
+)
 from langheads.view.figures.style import (
-    CLEAR,
     COLOURWAY,
+    GREY,
     LEVEL,
-    LIGHT,
     check_kind,
+    check_label,
     label_width,
     literal,
+    model_of,
     names,
     reach,
-    spacing,
     tick_labels,
-    with_room,
 )
+from langheads.view.figures.traces import cell_texts, cells, corner_marks, error_bars
 
 _MEASURES = {
     "answer_a": "answers that give A's fact",
@@ -33,6 +41,13 @@ _MEASURES = {
     "logprob_difference": "log p(A's answer) − log p(B's answer)",
 }
 _DOES = {"enhance": "A's heads × {:g}", "weaken": "B's heads × {:g}"}
+# Parts of a curve: of one pair, and of all.
+_PARTS = {
+    "change": ("change", "overall_change"),
+    "low": ("change_low", "overall_low"),
+    "high": ("change_high", "overall_high"),
+    "control": ("control_change", "overall_control_change"),
+}
 
 
 def transfer_matrix(
@@ -61,94 +76,54 @@ def transfer_matrix(
         >>> transfer_matrix(xr.load_dataset("transfer.nc"), "answer_a").show()  # doctest: +SKIP
     """
     order = _checked(transfer, measure, order)
-    at = transfer.sel(order=order)
-    change, control = (
-        at[f"{measure}_{part}"].transpose("setting", "a", "b").values
-        for part in ("change", "control_mean")
-    )
-    languages, settings = names(at, "a"), names(at, "setting")
+    at = transfer.sel(order=order).transpose("setting", "a", "b", ...)
     unit, factor = _unit(transfer, measure)
-    change, control = factor * change, factor * control
-    end = reach(change, control)
+    values = [factor * at[f"{measure}_{part}"].values for part in ("change", "control_mean")]
+    end = reach(*values)
+    languages, settings = names(at, "a"), names(at, "setting")
     cell = max(40, min(64, 420 // len(languages)))
-    width = cell * len(languages)
-    height = max(28, min(40, cell)) * len(languages)
+    width, height = (size * len(languages) for size in (cell, max(28, min(40, cell))))
     # Panels of few languages are narrower than their titles.
-    gap_x, gap_y, narrow = max(30, 190 - width), 62, width < 240
-    plot_width = len(settings) * width + (len(settings) - 1) * gap_x
-    plot_height = 2 * height + gap_y
+    gap_x, gap_y = max(30, 190 - width), 62
+    plot = (len(settings) * width + (len(settings) - 1) * gap_x, 2 * height + gap_y)
+    gates = [
+        _DOES[str(condition)].format(float(gate))
+        for condition, gate in zip(at["condition"].values, at["gate"].values, strict=True)
+    ]
     figure = make_subplots(
         2,
         len(settings),
-        subplot_titles=[*_titles(at, ""), *_titles(at, "random heads, ")],
-        horizontal_spacing=spacing(gap_x, plot_width, len(settings)),
-        vertical_spacing=gap_y / plot_height,
+        subplot_titles=[*gates, *(f"random heads, {gate}" for gate in gates)],
+        horizontal_spacing=spacing(gap_x, plot[0], len(settings)),
+        vertical_spacing=gap_y / plot[1],
         shared_yaxes=True,
     )
-    if narrow:
+    if width < 240:
         figure.update_annotations(font_size=12)
     decimals = max(0, 2 - int(np.ceil(np.log10(end))))
     for s in range(len(settings)):
-        hovers = _hover(at.isel(setting=s), measure, unit, factor)
-        for row, values in ((1, change[s]), (2, control[s])):
-            figure.add_trace(
-                go.Heatmap(
-                    z=values,
-                    text=_cells(values, decimals),
-                    texttemplate="%{text}",
-                    textfont={"size": 11},
-                    hovertext=hovers,
-                    hovertemplate="%{hovertext}<extra></extra>",
-                    coloraxis="coloraxis",
-                    xgap=1,
-                    ygap=1,
-                ),
-                row=row,
-                col=s + 1,
-            )
-        one = at.isel(setting=s).transpose("a", "b", ...)
-        low, high = (one[f"{measure}_change_{end}"].values for end in ("low", "high"))
-        marks = (
-            ("interval excludes 0", "circle", (low > 0) | (high < 0), -0.36),
-            (
-                f"further towards A than random heads, p &lt; {LEVEL}",
-                "triangle-up",
-                one[f"{measure}_control_p"].values < LEVEL,
-                0.36,
-            ),
-        )
-        for name, symbol, where, dx in marks:
-            _add_marks(figure, s + 1, name, symbol, where, dx)
-    axis: dict[str, Any] = {"showgrid": False, "zeroline": False, "ticks": ""}
-    ticks = {"tickvals": np.arange(len(languages)), "ticktext": tick_labels(languages)}
-    figure.update_xaxes(range=[-0.5, len(languages) - 0.5], tickangle=0, **ticks, **axis)
+        one = at.isel(setting=s)
+        hover = _hover(one, measure, unit, factor)
+        for row, of in enumerate(values, start=1):
+            texts = cell_texts(of[s], decimals, signed=True)
+            figure.add_trace(cells(of[s], texts, hover, 11), row=row, col=s + 1)
+        _add_marks(figure, s + 1, one, measure)
+    labels = tick_labels(languages)
+    cell_columns(figure, labels, tickangle=0)
+    cell_rows(figure, labels)
     # A panel of few languages has no room for it on one line.
     figure.update_xaxes(title_text="B: language of<br>the other fact", row=2)
-    figure.update_yaxes(range=[len(languages) - 0.5, -0.5], **ticks, **axis)
     figure.update_yaxes(title_text="A: language of<br>the fact to move to", col=1)
-    top, left, right, bottom = 132, 56 + label_width(languages), 126, 72
-    figure.update_layout(
-        template=LIGHT,
-        title=_title(transfer, measure, order),
-        coloraxis={
-            "cmin": -end,
-            "cmax": end,
-            "colorbar": {
-                "title": {"text": f"change in {unit},<br>{_towards(measure)}", "side": "right"},
-                "thickness": 14,
-                "lenmode": "pixels",
-                "len": min(plot_height, 320),
-                "y": 1,
-                "yanchor": "top",
-                "xpad": 16,
-            },
-        },
-        legend={"orientation": "h", "x": 0, "y": 1 + 30 / plot_height, "yanchor": "bottom"},
-        width=max(720, left + plot_width + right),
-        height=top + plot_height + bottom,
-        margin={"t": top, "b": bottom, "l": left, "r": right},
+    left, right = 56 + label_width(languages), 126
+    title = f"change in {unit},<br>{_towards(measure)}"
+    return finish(
+        figure,
+        *_title(transfer, measure, order),
+        panels=(max(plot[0], 720 - left - right), plot[1]),
+        margins=(132, right, 72, left),
+        coloraxis=colour_axis(-end, end, title, min(plot[1], 320)),
+        legend=legend_above(plot[1]),
     )
-    return with_room(figure)
 
 
 def transfer_sweep(
@@ -177,120 +152,111 @@ def transfer_sweep(
         >>> transfer_sweep(xr.load_dataset("transfer.nc")).show()  # doctest: +SKIP
     """
     order = _checked(transfer, measure, order)
-    at, parts = transfer.sel(order=order), _PARTS_OF_ALL
+    at = transfer.sel(order=order)
     if pair is not None:
         if not {*pair} <= {*names(at, "a")}:
             raise InputError(
                 f"pair {pair[0]}, {pair[1]} asked for; this dataset has {', '.join(names(at, 'a'))}"
             )
-        at, parts = at.sel(a=pair[0], b=pair[1]), _PARTS
-    curves = {part: at[f"{measure}_{name}"] for part, name in parts.items()}
+        at = at.sel(a=pair[0], b=pair[1])
+    unit, factor = _unit(transfer, measure)
+    curves = {
+        part: factor * at[f"{measure}_{name[pair is None]}"].transpose("setting", ...)
+        for part, name in _PARTS.items()
+    }
     if not np.isfinite(curves["change"].values).any():
         raise InputError(
             f"pair {', '.join(pair)} asked for, but it was not run or has no heads"
             if pair
             else f"{measure} was measured of no pair of languages, so there is no curve"
         )
-    unit, factor = _unit(transfer, measure)
     conditions = [c for c in _DOES if c in transfer["condition"].values]
     figure = make_subplots(1, len(conditions), shared_yaxes=True, horizontal_spacing=0.06)
     for column, condition in enumerate(conditions, start=1):
-        of = np.flatnonzero(transfer["condition"].values == condition)
-        gate = np.append(transfer["gate"].values[of], 1.0)
-        sort = np.argsort(gate)
-
-        def line(values: np.ndarray, of: Any = of, sort: Any = sort) -> np.ndarray:
-            # At gate 1 nothing is changed.
-            return factor * np.append(values[of], 0.0)[sort]
-
-        sets = curves["control"].transpose("setting", "control").values
-        # Without draws that are the chosen heads themselves.
-        sets = sets[:, np.isfinite(sets).all(axis=0)]
-        sets = sets if sets.size else np.full((len(sets), 1), np.nan)
-        low, high = (line(np.quantile(sets, q, axis=1)) for q in (0.05, 0.95))
-        change, below, above = (line(curves[part].values) for part in ("change", "low", "high"))
-        x = gate[sort]
-        grey = {"color": "rgba(138,138,138,0.9)", "width": 1.5, "dash": "dot"}
-        shown = {"showlegend": column == 1}
-        figure.add_traces(
-            [
-                go.Scatter(
-                    x=np.concatenate([x, x[::-1]]),
-                    y=np.concatenate([high, low[::-1]]),
-                    mode="lines",
-                    fill="toself",
-                    fillcolor="rgba(138,138,138,0.25)",
-                    line={"width": 0},
-                    hoverinfo="skip",
-                    name="random heads, 5th to 95th percentile",
-                    **shown,
-                ),
-                go.Scatter(
-                    x=x, y=line(sets.mean(axis=1)), mode="lines", line=grey,
-                    name="random heads, mean",
-                    hovertemplate=f"gate %{{x:g}}: %{{y:.3g}} {unit}, mean of random heads"
-                    "<extra></extra>",
-                    **shown,
-                ),
-                go.Scatter(
-                    x=x,
-                    y=change,
-                    mode="lines+markers",
-                    line={"color": COLOURWAY[0], "width": 2},
-                    error_y={
-                        "array": above - change,
-                        "arrayminus": change - below,
-                        "thickness": 1.5,
-                    },
-                    name="chosen heads, bootstrap interval",
-                    customdata=np.stack([below, above], axis=1),
-                    hovertemplate=f"gate %{{x:g}}: %{{y:.3g}} {unit}, interval "
-                    "%{customdata[0]:.3g} to %{customdata[1]:.3g}<extra></extra>",
-                    **shown,
-                ),
-            ],
-            rows=[1] * 3,
-            cols=[column] * 3,
-        )  # fmt: skip
+        _add_curve(figure, column, at["condition"].values == condition, curves, unit)
         whose = _DOES[condition].split(" ×")[0]
         figure.update_xaxes(title_text=f"gate of {whose}", row=1, col=column)
-    figure.add_hline(y=0, line={"width": 1, "color": "#808080"})
+    figure.add_hline(y=0, line={"width": 1, "color": GREY})
     figure.update_yaxes(title_text=f"change in {unit}", row=1, col=1)
-    figure.update_layout(
-        template=LIGHT,
-        plot_bgcolor=CLEAR,
-        title=_title(transfer, measure, order, pair),
+    return finish(
+        figure,
+        *_title(transfer, measure, order, pair),
+        panels=(760, 298),
+        margins=(116, 24, 56, 76),
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        width=860,
-        height=470,
-        margin={"t": 116, "b": 56, "l": 76, "r": 24},
     )
-    return with_room(figure)
 
 
-_PARTS = {
-    "change": "change",
-    "low": "change_low",
-    "high": "change_high",
-    "control": "control_change",
-}
-_PARTS_OF_ALL = {
-    "change": "overall_change",
-    "low": "overall_low",
-    "high": "overall_high",
-    "control": "overall_control_change",
-}
+def _add_curve(
+    figure: go.Figure,
+    column: int,
+    where: np.ndarray,
+    curves: Mapping[str, xr.DataArray],
+    unit: str,
+) -> None:
+    """One panel: the settings `where` a condition holds, in the order of their gates."""
+    gate = np.append(curves["change"]["gate"].values[where], 1.0)
+    sort = np.argsort(gate)
+
+    def line(values: np.ndarray) -> np.ndarray:
+        # At gate 1 nothing is changed.
+        return np.append(values[where], 0.0)[sort]
+
+    sets = curves["control"].values
+    # Without draws that are the chosen heads themselves.
+    sets = sets[:, np.isfinite(sets).all(axis=0)]
+    sets = sets if sets.size else np.full((len(sets), 1), np.nan)
+    low, high = (line(np.quantile(sets, q, axis=1)) for q in (0.05, 0.95))
+    change, below, above = (line(curves[part].values) for part in ("change", "low", "high"))
+    x, say = gate[sort], f"gate %{{x:g}}: %{{y:.3g}} {unit}"
+    grey = "rgba(138,138,138,{})"
+    for y, name, look in (
+        (
+            np.concatenate([high, low[::-1]]),
+            "random heads, 5th to 95th percentile",
+            {
+                "x": np.concatenate([x, x[::-1]]),
+                "mode": "lines",
+                "fill": "toself",
+                "fillcolor": grey.format(0.25),
+                "line": {"width": 0},
+                "hoverinfo": "skip",
+            },
+        ),
+        (
+            line(sets.mean(axis=1)),
+            "random heads, mean",
+            {
+                "mode": "lines",
+                "line": {"color": grey.format(0.9), "width": 1.5, "dash": "dot"},
+                "hovertemplate": f"{say}, mean of random heads<extra></extra>",
+            },
+        ),
+        (
+            change,
+            "chosen heads, bootstrap interval",
+            {
+                "mode": "lines+markers",
+                "line": {"color": COLOURWAY[0], "width": 2},
+                "error_y": error_bars(change, below, above, thickness=1.5),
+                "customdata": np.stack([below, above], axis=1),
+                "hovertemplate": f"{say}, interval %{{customdata[0]:.3g}} to "
+                "%{customdata[1]:.3g}<extra></extra>",
+            },
+        ),
+    ):
+        trace = {"x": x, "y": y, "name": name, "showlegend": column == 1} | look
+        figure.add_trace(go.Scatter(trace), row=1, col=column)
 
 
 def _checked(transfer: xr.Dataset, measure: str, order: str | None) -> str:
     if measure not in _MEASURES:
         raise InputError(f"measure {measure!r} asked for; allowed are {', '.join(_MEASURES)}")
-    needs = [f"{measure}_{part}" for part in (*_PARTS.values(), *_PARTS_OF_ALL.values())]
+    needs = [f"{measure}_{part}" for i in (0, 1) for part in (of[i] for of in _PARTS.values())]
     check_kind(transfer, "transfer", [*needs, f"{measure}_control_mean", f"{measure}_before"])
-    orders = names(transfer, "order")
-    if order is not None and order not in orders:
-        raise InputError(f"order {order!r} asked for; this dataset has {', '.join(orders)}")
-    return orders[-1] if order is None else order
+    order = names(transfer, "order")[-1] if order is None else order
+    check_label(transfer, "order", order)
+    return order
 
 
 def _unit(transfer: xr.Dataset, measure: str) -> tuple[str, float]:
@@ -304,40 +270,19 @@ def _towards(measure: str) -> str:
     return f"{'below' if measure == 'answer_b' else 'above'} 0 is towards A"
 
 
-def _titles(at: xr.Dataset, before: str) -> list[str]:
-    whose = zip(at["condition"].values, at["gate"].values, strict=True)
-    return [before + _DOES[str(condition)].format(float(gate)) for condition, gate in whose]
-
-
 def _title(
     transfer: xr.Dataset, measure: str, order: str, pair: tuple[str, str] | None = None
-) -> dict[str, Any]:
+) -> tuple[str, str]:
     attrs = transfer.attrs
     where = {"both": "both orders of the facts"}.get(order, order)
     if pair:
         where = f"A {literal(pair[0])}, B {literal(pair[1])}, {where}"
-    return {
-        "text": f"Change of {_MEASURES[measure]}, {literal(attrs.get('model', 'model unknown'))}",
-        "subtitle": {
-            "text": f"{_towards(measure)}; {where}; "
-            f"question in {literal(attrs.get('query', '?'))}; "
-            f"{attrs.get('prompts', '?')} prompts a pair and order; "
-            f"{attrs.get('controls', '?')} random head sets"
-        },
-        "y": 1,
-        "yanchor": "top",
-        "pad": {"t": 12},
-    }
-
-
-def _cells(values: np.ndarray, decimals: int) -> list[list[str]]:
-    def short(value: float) -> str:
-        if not np.isfinite(value):
-            return ""
-        text = f"{value:+.{decimals}f}".replace("-", "−")
-        return "0" if not text.strip("+−0.") else text
-
-    return [[short(float(value)) for value in row] for row in values]
+    return (
+        f"Change of {_MEASURES[measure]}, {model_of(transfer)}",
+        f"{_towards(measure)}; {where}; question in {literal(attrs.get('query', '?'))}; "
+        f"{attrs.get('prompts', '?')} prompts a pair and order; "
+        f"{attrs.get('controls', '?')} random head sets",
+    )
 
 
 def _hover(at: xr.Dataset, measure: str, unit: str, factor: float) -> list[list[str]]:
@@ -370,26 +315,14 @@ def _hover(at: xr.Dataset, measure: str, unit: str, factor: float) -> list[list[
     return [[say(a, b) for b in range(n)] for a in range(n)]
 
 
-def _add_marks(
-    figure: go.Figure, column: int, name: str, symbol: str, where: np.ndarray, dx: float
-) -> None:
-    rows, columns = np.nonzero(where)
-    figure.add_trace(
-        go.Scatter(
-            x=columns + dx,
-            y=rows - 0.32,
-            mode="markers",
-            marker={
-                "symbol": symbol,
-                "size": 6,
-                "color": "white",
-                "line": {"color": "black", "width": 1},
-            },
-            name=name,
-            legendgroup=name,
-            showlegend=column == 1,
-            hoverinfo="skip",
-        ),
-        row=1,
-        col=column,
-    )
+def _add_marks(figure: go.Figure, column: int, at: xr.Dataset, measure: str) -> None:
+    """A dot and a triangle in the upper corners of the cells that have them."""
+    low, high = (at[f"{measure}_change_{end}"].values for end in ("low", "high"))
+    further = at[f"{measure}_control_p"].values < LEVEL
+    for name, symbol, where, dx in (
+        ("interval excludes 0", "circle", (low > 0) | (high < 0), -0.36),
+        (f"further towards A than random heads, p &lt; {LEVEL}", "triangle-up", further, 0.36),
+    ):
+        place = {"row": 1, "col": column}
+        first = column == 1
+        corner_marks(figure, place, where, name, symbol, dx, legendgroup=name, showlegend=first)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
@@ -11,7 +9,16 @@ from plotly.subplots import make_subplots
 
 from langheads.heads import Head
 from langheads.io.errors import InputError
-from langheads.view.figures.style import CLEAR, COLOURWAY, LIGHT, check_kind, literal, names, reach
+from langheads.view.figures.canvas import finish, legend_above
+from langheads.view.figures.style import (
+    COLOURWAY,
+    check_kind,
+    check_label,
+    literal,
+    model_of,
+    names,
+    reach,
+)
 
 
 def transfer_attention(
@@ -51,11 +58,7 @@ def transfer_attention(
         "order": names(transfer, "order")[-1] if order is None else order,
     }
     for dimension, label in where.items():
-        if label not in names(transfer, dimension):
-            raise InputError(
-                f"{dimension} {label!r} asked for; this dataset has "
-                f"{', '.join(names(transfer, dimension))}"
-            )
+        check_label(transfer, dimension, label)
     at = transfer.sel(where)
     if not np.isfinite(at["attention_after"].values).any():
         raise InputError(
@@ -74,64 +77,47 @@ def transfer_attention(
         1, len(heads), subplot_titles=titles, shared_xaxes="all", horizontal_spacing=0.1
     )
     for column, own in enumerate(heads, start=1):
-        cells = [Head.parse(name) for name in own]
-        for fact, colour in zip("AB", COLOURWAY, strict=False):
-            before, after = (
-                [float(at[f"attention_{when}"].sel(fact=fact).values[cell]) for cell in cells]
-                for when in ("before", "after")
-            )
-            # A head that does not move is a dot in its ring.
-            for when, values, symbol, size in (
-                ("nothing gated", before, "circle-open", 14),
-                ("under the gate", after, "circle", 7),
-            ):
-                figure.add_trace(
-                    go.Scatter(
-                        x=values,
-                        y=own,
-                        mode="markers",
-                        marker={
-                            "symbol": symbol,
-                            "size": size,
-                            "color": colour,
-                            "line": {"color": colour, "width": 2},
-                        },
-                        name=f"fact {fact}, {when}",
-                        legendgroup=f"{fact}{when}",
-                        showlegend=column == 1,
-                        hovertemplate=f"%{{y}}: %{{x:.3f}}<extra>to fact {fact}, {when}</extra>",
-                    ),
-                    row=1,
-                    col=column,
-                )
-        axis: dict[str, Any] = {"row": 1, "col": column}
-        figure.update_yaxes(autorange="reversed", type="category", **axis)
-        figure.update_xaxes(
-            title_text="share of attention", range=[-0.03 * end, 1.05 * end], **axis
-        )
+        _add_heads(figure, column, at, own)
+    figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_xaxes(title_text="share of attention", range=[-0.03 * end, 1.05 * end])
+    height = 24 + 26 * max(map(len, heads))
     order_words = {"both": "both orders of the facts"}.get(where["order"], where["order"])
-    figure.update_layout(
-        template=LIGHT,
-        plot_bgcolor=CLEAR,
-        title={
-            "text": "Attention from the answer's position to the two facts, "
-            f"{literal(transfer.attrs.get('model', 'model unknown'))}",
-            "subtitle": {
-                "text": f"A {literal(pair[0])}, B {literal(pair[1])}, {where['setting']}, "
-                f"{order_words}; mean over prompts"
-            },
-            "y": 1,
-            "yanchor": "top",
-            "pad": {"t": 12},
-        },
-        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "yref": "paper"},
-        width=860 if len(heads) == 2 else 1060,
-        height=200 + 26 * max(map(len, heads)),
-        margin={"t": 124, "b": 52, "l": 76, "r": 24},
+    return finish(
+        figure,
+        f"Attention from the answer's position to the two facts, {model_of(transfer)}",
+        f"A {literal(pair[0])}, B {literal(pair[1])}, {where['setting']}, {order_words}; mean over "
+        "prompts",
+        panels=(760 if len(heads) == 2 else 960, height),
+        margins=(124, 24, 52, 76),
+        legend=legend_above(height) | {"yref": "paper"},
     )
-    # Between legend and panels.
-    figure.update_layout(legend_y=1 + 30 / (24 + 26 * max(map(len, heads))))
-    return figure
+
+
+def _add_heads(figure: go.Figure, column: int, at: xr.Dataset, heads: list[str]) -> None:
+    """One panel: what every head looks at, before and under the gate."""
+    cells = [Head.parse(name) for name in heads]
+    for fact, colour in zip("AB", COLOURWAY, strict=False):
+        # A head that does not move is a dot in its ring.
+        for when, said, symbol, size in (
+            ("before", "nothing gated", "circle-open", 14),
+            ("after", "under the gate", "circle", 7),
+        ):
+            values = at[f"attention_{when}"].sel(fact=fact).values
+            line = {"color": colour, "width": 2}
+            figure.add_trace(
+                go.Scatter(
+                    x=[float(values[cell]) for cell in cells],
+                    y=heads,
+                    mode="markers",
+                    marker={"symbol": symbol, "size": size, "color": colour, "line": line},
+                    name=f"fact {fact}, {said}",
+                    legendgroup=f"{fact}{said}",
+                    showlegend=column == 1,
+                    hovertemplate=f"%{{y}}: %{{x:.3f}}<extra>to fact {fact}, {said}</extra>",
+                ),
+                row=1,
+                col=column,
+            )
 
 
 def _moved_most(at: xr.Dataset, chosen: set[str], count: int = 6) -> list[str]:

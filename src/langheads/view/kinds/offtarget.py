@@ -10,8 +10,13 @@ import xarray as xr
 from langheads.io.measures import labels
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.degeneration import LIMITS_IN_WORDS, fallen
-from langheads.view.figures.off_target import in_order, off_target_bars
-from langheads.view.figures.off_target_marks import off_target_guards, off_target_rates, rates_of
+from langheads.view.figures.off_target import (
+    in_order,
+    off_target_bars,
+    off_target_guards,
+    off_target_rates,
+    rates_of,
+)
 from langheads.view.figures.style import names
 from langheads.view.table import LONG, NONE, Table, isolated, with_interval
 
