@@ -25,7 +25,7 @@ from .io.results import save as save
 from .model.gates import gated as gated
 from .model.gates import mean_z as mean_z
 from .model.loading import load as load
-from .model.steering import shifted as shifted
+from .model.steering import steered as steered
 from .pipeline import run as run
 from .score_benchmark import benchmark as benchmark
 from .scores.attribution import attribute as attribute

@@ -13,9 +13,9 @@ from langheads.demo import grammar
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError
 from langheads.model import head_shape, tokenize_languages
-from langheads.scores.exact_knockout import knockout_nll
 from langheads.scores.gradient import gate_gradients
 from langheads.scores.quadrature import quadrature
+from langheads.scores.scan import knockout_nll
 from langheads.text import Documents
 from tests.oracle.texts import TEXTS
 
@@ -119,7 +119,8 @@ def test_estimates_exact_knock_out_in_nats():
     for documents in tokenize_languages(model, texts).values():
         g, _ = gate_gradients(model, documents)
         estimate = quadrature(model, documents, g).mean(axis=0).ravel()
-        on, off = knockout_nll(model, documents, everyone)
+        found = knockout_nll(model, documents, everyone)
+        on, off = found[:, 0], found[:, 1:]
         exact = (off - on[:, None]).sum(axis=0) / documents.n_predicted.sum()
         first_order = -g.mean(axis=0).ravel()
         lahis = (np.abs(g).mean(axis=0) * (g < 0).mean(axis=0)).ravel()

@@ -1,29 +1,35 @@
 """The only floor that knows hook names, flags and TransformerLens."""
 
 from langheads.model.batches import map_documents, token_budget
-from langheads.model.decoding import decode, end_tokens
-from langheads.model.gates import gated, mean_z
-from langheads.model.loading import DEMO, EMBEDDED, describe, head_shape, load
-from langheads.model.nll import document_nll
+from langheads.model.decoding import decode, decode_rows, end_tokens, reply_text
+from langheads.model.gates import Gates, gated, gates_of_all, mean_z
+from langheads.model.loading import DEMO, EMBEDDED, describe, head_shape, heads_of, load
+from langheads.model.nll import document_nll, token_nll
 from langheads.model.replay import captured_block_inputs, starting_at
-from langheads.model.steering import shifted
+from langheads.model.steering import steered
 from langheads.model.tokens import tokenize_languages
 
 __all__ = [
     "DEMO",
     "EMBEDDED",
+    "Gates",
     "captured_block_inputs",
     "decode",
+    "decode_rows",
     "describe",
     "document_nll",
     "end_tokens",
     "gated",
+    "gates_of_all",
     "head_shape",
+    "heads_of",
     "load",
     "map_documents",
     "mean_z",
-    "shifted",
+    "reply_text",
     "starting_at",
+    "steered",
     "token_budget",
+    "token_nll",
     "tokenize_languages",
 ]

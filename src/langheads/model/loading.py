@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.heads import HeadSet
 from langheads.io.errors import InputError, ModelError
 
 _DATA = Path(str(resources.files("langheads"))) / "demo"
@@ -131,6 +133,21 @@ def head_shape(model: TransformerBridge) -> tuple[int, int]:
             "decoder-only transformers whose every block has self-attention"
         )
     return layers, heads
+
+
+def heads_of(model: TransformerBridge, heads: HeadSet | Iterable[str | tuple[int, int]]) -> HeadSet:
+    """Heads, or names like ``["L3H7"]``, as a `HeadSet` of this model.
+
+    Raises:
+        InputError: a head that the model does not have, or a set of another model.
+    """
+    shape = head_shape(model)
+    chosen = heads if isinstance(heads, HeadSet) else HeadSet(heads, shape)
+    if chosen.shape != shape:
+        raise InputError(
+            f"heads of a model of shape {chosen.shape}, but this one has {shape} (layers, heads)"
+        )
+    return chosen
 
 
 def describe(model: TransformerBridge) -> dict[str, str]:

@@ -26,9 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import xarray as xr
-from einops import repeat
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Int
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -36,65 +34,10 @@ from langheads import stats
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError
 from langheads.io.results import document_counts, provenance
-from langheads.model import (
-    describe,
-    document_nll,
-    head_shape,
-    map_documents,
-    mean_z,
-    tokenize_languages,
-)
-from langheads.scores.scan import check_baselines, check_heads, heads_off
+from langheads.model import describe, head_shape, mean_z, tokenize_languages
+from langheads.scores.scan import check_baselines, check_heads, knockout_nll
 from langheads.scores.screen import check_screen, screened
-from langheads.text import Corpus, Documents, read_texts
-
-
-def knockout_nll(
-    model: TransformerBridge,
-    documents: Documents,
-    heads: HeadSet,
-    *,
-    baseline: Float[Tensor, "layer head d_head"] | None = None,
-    batch_tokens: int | str = "auto",
-    progress: tqdm | None = None,
-) -> tuple[Float[np.ndarray, " doc"], Float[np.ndarray, "doc knocked_out"]]:
-    """Summed NLL of every document, with nothing off and with each head off alone.
-
-    Args:
-        model: the model.
-        documents: of one language.
-        heads: which heads to knock out, one at a time.
-        baseline: what stands in for a head, ``[layer, head, d_head]``; None is zero.
-        batch_tokens: tokens a forward, padding included.
-        progress: updated by documents times heads done.
-
-    Returns:
-        NLL ``[doc]`` and ``[doc, knocked_out]`` in the order of `heads`, nats.
-
-    Memory: layers x ``[batch, pos, d_model]`` beside a forward's own.
-    """
-
-    @torch.no_grad()
-    def measure(tokens: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
-        def loss(copies: int) -> Float[Tensor, " rows"]:
-            return document_nll(
-                model,
-                repeat(tokens, "batch pos -> (copy batch) pos", copy=copies),
-                repeat(lengths, "batch -> (copy batch)", copy=copies),
-            )
-
-        return heads_off(
-            model,
-            loss,
-            heads,
-            batch_shape=(len(tokens), tokens.shape[1]),
-            baseline=baseline,
-            batch_tokens=batch_tokens,
-            progress=progress,
-        )
-
-    nll = map_documents(model, documents, measure, batch_tokens=batch_tokens).double().numpy()
-    return nll[:, 0], nll[:, 1:]
+from langheads.text import Corpus, read_texts
 
 
 def knockout(
@@ -176,7 +119,7 @@ def knockout(
             bar.set_postfix_str(language)
             sizes = dict(zip(names, (of_language.n_bytes, of_language.n_predicted), strict=True))
             for i, name in enumerate(baselines):
-                on, off = knockout_nll(
+                found = knockout_nll(
                     model,
                     of_language,
                     chosen,
@@ -184,6 +127,7 @@ def knockout(
                     batch_tokens=batch_tokens,
                     progress=bar,
                 )
+                on, off = found[:, 0], found[:, 1:]
                 rises[i, j, : len(on), layers, indices] = (off - on[:, None]).T
                 nats_per_byte[j] = on.sum() / of_language.n_bytes.sum()
                 for key, size in sizes.items():

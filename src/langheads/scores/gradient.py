@@ -24,7 +24,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import NonFiniteError
 from langheads.model import document_nll, gated, head_shape, map_documents
-from langheads.model.batches import told_out_of_memory
+from langheads.model.batches import out_of_memory_named
 from langheads.model.fused_attention import fused_attention
 from langheads.model.nll import frozen
 from langheads.scores.registry import OfLanguage
@@ -117,7 +117,7 @@ def lahis_sequential(
     size = torch.zeros_like(gates, dtype=torch.float64, requires_grad=False)
     helpful = torch.zeros_like(size)
     with (
-        told_out_of_memory(f"one document of {documents.language}"),
+        out_of_memory_named(f"one document of {documents.language}"),
         frozen(model),
         fused_attention(model),
         torch.enable_grad(),

@@ -8,8 +8,8 @@ counts whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,20 @@ class Documents:
     bos: bool
     max_tokens: int
 
+    @classmethod
+    def of_rows(cls, language: str, rows: Iterable[Sequence[int] | Tensor]) -> Documents:
+        """Rows of tokens made elsewhere; nobody counts their bytes."""
+        tokens = tuple(torch.as_tensor(row) for row in rows)
+        longest = max(map(len, tokens), default=0)
+        return cls(language, tokens, np.zeros(len(tokens), dtype=np.int64), 0, False, longest)
+
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def only(self, indices: Sequence[int]) -> Documents:
+        """The documents with these indices, in this order."""
+        tokens = tuple(self.tokens[i] for i in indices)
+        return replace(self, tokens=tokens, n_bytes=self.n_bytes[list(indices)])
 
     @property
     def n_predicted(self) -> Int[np.ndarray, " doc"]:

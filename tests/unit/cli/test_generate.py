@@ -14,7 +14,7 @@ from langheads import cli
 from langheads.experiments.replies.judge import reply_nll
 from langheads.experiments.replies.records import reply_records
 from langheads.heads import HeadSet, LanguageHeads
-from langheads.model import describe, gated, mean_z, shifted
+from langheads.model import describe, gated, mean_z, steered
 from langheads.text import detector, repetition_share, right_language
 from langheads.text.requests import read_requests
 
@@ -238,7 +238,7 @@ def test_shift_and_mean_baseline(verb, prompts, heads, out, tiny, texts, texts_f
     }
     heads_of_both = ["L1H0", "L0H1", "L2H3"]
     pooled = sum(means.values()) / 3
-    with shifted(tiny, heads_of_both, means["zh"] - means["en"], 2.5):
+    with steered(tiny, heads_of_both, means["zh"] - means["en"], 2.5):
         expected = langheads.generate(
             tiny,
             [p["prompt"] for p in PROMPTS],

@@ -14,7 +14,7 @@ from langheads.experiments.replies.off_target_summary import RATES, rates_with_i
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, ProvenanceError
 from langheads.io.results import load_result, save
-from langheads.model import mean_z, shifted
+from langheads.model import mean_z, steered
 from langheads.text import Rules, language_confusion
 from langheads.text.confusion import Judged, pass_rates
 
@@ -105,7 +105,7 @@ def test_the_shift_goes_from_the_suspect_to_the_wanted(tiny, found, texts):
         language: mean_z(tiny, [tiny.to_tokens(t, prepend_bos=True)[0] for t in texts[language]])
         for language in ("en", "hi")
     }
-    with shifted(tiny, [*OWN["en"], *OWN["hi"]], means["hi"] - means["en"], 2.0):
+    with steered(tiny, [*OWN["en"], *OWN["hi"]], means["hi"] - means["en"], 2.0):
         replies = generate(tiny, PROMPTS["hi"], max_new_tokens=5)
     nll = reply_nll(tiny, replies)
     here = found.sel(language="hi", condition="shift")
@@ -170,7 +170,7 @@ def test_random_heads_of_a_shift_are_neither_languages(tiny, heads, found, texts
     }
     nll = []
     for some in _sets("random shift", heads, "zh", "en", 3, np.random.default_rng([0, 0, place])):
-        with shifted(tiny, some, means["zh"] - means["en"], 2.0):
+        with steered(tiny, some, means["zh"] - means["en"], 2.0):
             replies = generate(tiny, PROMPTS["zh"], max_new_tokens=5)
         nll.append(reply_nll(tiny, replies))
     here = found.sel(language="zh", condition="random shift")

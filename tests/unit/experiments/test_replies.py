@@ -5,10 +5,10 @@ import logging
 import pytest
 import torch
 
-from langheads.experiments.replies import experiment as generation
 from langheads.experiments.replies.experiment import generate, prompt_tokens
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError, InterventionError, OutOfMemoryError
+from langheads.model import decoding
 
 PROMPTS = ["the cat", "猫在睡觉。", "a much longer prompt about a cat on a stone", "x"]
 
@@ -91,7 +91,7 @@ def test_ends_and_halved_characters(tiny, monkeypatch):
         "cut": ids[:4],  # the first byte of é
     }
     monkeypatch.setattr(
-        generation, "decode", lambda *_, **__: [torch.tensor(row) for row in given.values()]
+        decoding, "decode", lambda *_, **__: [torch.tensor(row) for row in given.values()]
     )
     found = generate(tiny, ["猫", "猫", "猫"], max_new_tokens=9)
     assert [(r.text, r.finished) for r in found] == [
@@ -102,7 +102,7 @@ def test_ends_and_halved_characters(tiny, monkeypatch):
 
 
 def test_memory_halves_the_batch_and_tells(tiny, monkeypatch, caplog):
-    real, sizes = generation.decode, []
+    real, sizes = decoding.decode, []
 
     def small(model, rows, **arguments):
         sizes.append(len(rows))
@@ -113,7 +113,7 @@ def test_memory_halves_the_batch_and_tells(tiny, monkeypatch, caplog):
     gates = torch.ones(len(PROMPTS), 3, 4)
     gates[2, 1, 1] = 0.0
     expected = generate(tiny, PROMPTS, gates=gates, max_new_tokens=6)
-    monkeypatch.setattr(generation, "decode", small)
+    monkeypatch.setattr(decoding, "decode", small)
     with caplog.at_level(logging.WARNING, "langheads"):
         assert generate(tiny, PROMPTS, gates=gates, max_new_tokens=6) == expected
     assert sizes[0] == len(PROMPTS)
@@ -125,12 +125,12 @@ def test_one_prompt_that_does_not_fit(tiny, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(generation, "decode", full)
+    monkeypatch.setattr(decoding, "decode", full)
     with pytest.raises(OutOfMemoryError, match="one prompt of 8 tokens and 5 new ones"):
         generate(tiny, ["the cat"], gates=["L0H0"], max_new_tokens=5)
 
 
 def test_a_gate_that_does_not_fire_is_told(tiny, monkeypatch):
-    monkeypatch.setattr(generation, "decode", lambda model, rows, **_: [torch.tensor([5])])
+    monkeypatch.setattr(decoding, "decode", lambda model, rows, **_: [torch.tensor([5])])
     with pytest.raises(InterventionError, match="hook_z did not fire"):
         generate(tiny, ["the cat"], gates=["L0H0"])

@@ -249,14 +249,14 @@ def test_nan_is_told_with_its_step(zoo, monkeypatch):
     with pytest.raises(NonFiniteError, match="loss or gradient of document 0 of language hi is"):
         langheads.adapt(model, ["L0H0"], records(), bos=True, **SMALL)
 
-    original, steps = training.answer_nll, []
+    original, steps = training.document_nll, []
 
-    def answer_nll(*arguments):
+    def document_nll(*arguments):
         # Only steps ask for gradients; a batch holds all of a step's questions here.
         steps.append(torch.is_grad_enabled())
         return original(*arguments) * (float("nan") if sum(steps) == 2 else 1)
 
-    monkeypatch.setattr(training, "answer_nll", answer_nll)
+    monkeypatch.setattr(training, "document_nll", document_nll)
     with pytest.raises(NonFiniteError, match="step 2 of 2: loss or gradient of document 0 of"):
         langheads.adapt(zoo.bridge("llama-gqa"), ["L0H0"], records(), bos=True, **SMALL)
 

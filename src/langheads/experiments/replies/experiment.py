@@ -9,29 +9,22 @@ likely. Attention is eager, as TransformerLens runs it.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.heads import HeadSet
 from langheads.io.arguments import check_seed
-from langheads.io.errors import InputError, OutOfMemoryError
-from langheads.model import decode, end_tokens, gated, token_budget
-from langheads.model.gates import Mask, check_finite
-from langheads.text import length_batches
+from langheads.io.errors import InputError
+from langheads.model import Gates, decode_rows, end_tokens, gates_of_all, reply_text
 
 # Nearer to 0, logits divided by the temperature leave float32; a user there means greedy.
 _COLDEST, _HOTTEST = 1e-4, 1e4
-logger = logging.getLogger("langheads")
 
 
 @dataclass(frozen=True)
@@ -58,11 +51,7 @@ def generate(
     model: TransformerBridge,
     prompts: Sequence[str],
     *,
-    gates: HeadSet
-    | Mask
-    | Iterable[str | tuple[int, int]]
-    | Float[Tensor, "*prompt layer head"]
-    | None = None,
+    gates: Gates | None = None,
     value: float = 0.0,
     baseline: Float[Tensor, "layer head d_head"] | None = None,
     max_new_tokens: int = 40,
@@ -75,8 +64,8 @@ def generate(
 ) -> list[Reply]:
     """Continue prompts, under gates if some are given.
 
-    Other interventions go around the call: ``with shifted(...): generate(...)``. They come first,
-    so a head that is shifted and gated gives m (z + a d).
+    Other interventions go around the call: ``with steered(...): generate(...)``. They come first,
+    so a head that is steered and gated gives m (z + a d).
 
     Args:
         model: the model.
@@ -121,58 +110,24 @@ def generate(
         )
     seed = check_seed(seed)
     rows = prompt_tokens(model, prompts, max_new_tokens=max_new_tokens, chat=chat, bos=bos)
-    if isinstance(gates, Mask) and not isinstance(gates, HeadSet):
-        gates = gates.gates()
-    if isinstance(gates, Tensor):
-        check_finite(gates)  # of all prompts, before the first one is continued
-    if isinstance(gates, Tensor) and gates.ndim == 3 and len(gates) != len(prompts):
-        raise InputError(f"gates for {len(gates)} prompts, but {len(prompts)} prompts were given")
-    if not isinstance(gates, Tensor | HeadSet | None):
-        gates = list(gates)  # an iterator would be empty at the second batch
-    lengths = [len(row) + max_new_tokens for row in rows]
-    budget = token_budget(model, batch_tokens)
-    queue = length_batches(lengths, budget)
-    replies: dict[int, Reply] = {}
-    ends = set(end_tokens(model))
+    under = None if gates is None else gates_of_all(model, gates, value)
+    if under is not None and under.ndim == 3 and len(under) != len(prompts):
+        raise InputError(f"gates for {len(under)} prompts, but {len(prompts)} prompts were given")
     with tqdm(total=len(rows), unit="prompt", desc="generate") as bar:
-        while queue:
-            indices = queue.pop(0)
-            own = gates[indices] if isinstance(gates, Tensor) and gates.ndim == 3 else gates
-            under = nullcontext() if own is None else gated(model, own, value, baseline=baseline)
-            failed: str | None = None
-            try:
-                with under:
-                    grown = decode(
-                        model,
-                        [rows[i] for i in indices],
-                        max_new_tokens=max_new_tokens,
-                        temperature=temperature,
-                        # Streams of consecutive seeds must not meet: prompts are spread apart.
-                        seeds=[seed * 1_000_003 + i for i in indices],
-                        use_cache=use_cache,
-                    )
-            except Exception as error:
-                if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
-                    raise
-                failed = str(error)
-            if failed is not None:
-                # Outside the except block: the traceback holds on to the batch's memory.
-                clear_device_cache(garbage_collection=True)
-                if len(indices) == 1:
-                    raise OutOfMemoryError(
-                        f"out of memory on one prompt of {len(rows[indices[0]])} tokens and "
-                        f"{max_new_tokens} new ones; ask for fewer or use a smaller dtype"
-                    )
-                budget = max(lengths[indices[0]], lengths[indices[0]] * len(indices) // 2)
-                logger.warning("out of memory: going on with %d tokens a batch", budget)
-                left = [i for group in (indices, *queue) for i in group]
-                groups = length_batches([lengths[i] for i in left], budget)
-                queue = [[left[i] for i in group] for group in groups]
-                continue
-            for i, tokens in zip(indices, grown, strict=True):
-                replies[i] = _reply(model.tokenizer, prompts[i], rows[i], tokens, ends)
-            bar.update(len(indices))
-    return [replies[i] for i in range(len(prompts))]
+        grown = decode_rows(
+            model,
+            rows,
+            max_new_tokens=max_new_tokens,
+            gates=under,
+            baseline=baseline,
+            # Streams of consecutive seeds must not meet: prompts are spread apart.
+            seeds=[seed * 1_000_003 + i for i in range(len(rows))],
+            batch_tokens=batch_tokens,
+            progress=bar,
+            temperature=temperature,
+            use_cache=use_cache,
+        )
+    return [_reply(model, *each) for each in zip(prompts, rows, grown, strict=True)]
 
 
 def prompt_tokens(
@@ -229,18 +184,13 @@ def prompt_tokens(
 
 
 def _reply(
-    tokenizer: Any,
-    prompt: str,
-    row: Int[Tensor, " pos"],
-    tokens: Int[Tensor, " new"],
-    ends: set[int],
+    model: TransformerBridge, prompt: str, row: Int[Tensor, " pos"], tokens: Int[Tensor, " new"]
 ) -> Reply:
-    ids = tokens.tolist()
-    finished = "eos" if ids[-1] in ends else "length"
-    text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    text, ids = reply_text(model, tokens), tokens.tolist()
+    finished = "eos" if ids[-1] in end_tokens(model) else "length"
     return Reply(
         prompt=prompt,
-        text=text.rstrip("�") if finished == "length" else text,
+        text=text.rstrip("\ufffd") if finished == "length" else text,
         tokens=tuple(ids),
         prompt_tokens=tuple(row.tolist()),
         finished=finished,

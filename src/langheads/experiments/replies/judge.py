@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,8 +13,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.replies.experiment import Reply
 from langheads.io.errors import InputError
-from langheads.model import end_tokens, map_documents
-from langheads.scores.answers import answer_nll
+from langheads.model import document_nll, end_tokens, map_documents
 from langheads.text import (
     Confusion,
     Detector,
@@ -141,9 +141,8 @@ def reply_nll(
         max_tokens=max(map(len, rows)),
     )
 
-    def measure(tokens: torch.Tensor, lengths: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
-        return answer_nll(model, tokens, starts, lengths)
-
     starts = torch.tensor([len(reply.prompt_tokens) for reply in replies])
-    nll = map_documents(model, documents, measure, given=starts, batch_tokens=batch_tokens)
+    nll = map_documents(
+        model, documents, partial(document_nll, model), given=starts, batch_tokens=batch_tokens
+    )
     return nll.double().numpy() / np.array([len(reply.tokens) for reply in replies])

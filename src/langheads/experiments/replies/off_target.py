@@ -50,7 +50,7 @@ from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
-from langheads.model import describe, shifted
+from langheads.model import describe, steered
 from langheads.text import Corpus, Detector, Rules
 from langheads.text.confusion import Judged, judge
 from langheads.text.identify import warn_if_too_few_candidates
@@ -175,7 +175,7 @@ def off_target(
                 runs = []
                 for some in sets:
                     with (
-                        shifted(model, some, means[language] - means[suspect], amount)
+                        steered(model, some, means[language] - means[suspect], amount)
                         if condition in _SHIFTS
                         else nullcontext()
                     ):

@@ -24,7 +24,7 @@ from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.mask import HeadMask
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
-from langheads.model import describe, head_shape, shifted
+from langheads.model import describe, head_shape, steered
 from langheads.text import Corpus, Detector, Rules
 from langheads.text.identify import warn_if_too_few_candidates
 from langheads.text.requests import Request
@@ -103,7 +103,7 @@ def reply_records(
     def run(gates: Float[Tensor, "layer head"] | None, shifts: Sequence[Shift]) -> Answered:
         with ExitStack() as stack:
             for both, direction, amount in shifts:
-                stack.enter_context(shifted(model, both, direction, amount))
+                stack.enter_context(steered(model, both, direction, amount))
             replies = generate(model, prompts, gates=gates, baseline=mean, **generation)
         judged = judge_replies(model, replies, wanted, detect, sure=rules.sure)
         return Answered(replies, judged, reply_nll(model, replies, batch_tokens=batch_tokens))

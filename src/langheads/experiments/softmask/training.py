@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.experiments.softmask.contexts import ContextSplit
 from langheads.heads import HeadSet
 from langheads.io.errors import NonFiniteError
-from langheads.model import gated, head_shape, map_documents
-from langheads.scores.answers import Answers, answer_nll
+from langheads.model import document_nll, gated, head_shape, map_documents
+from langheads.scores.answers import Answers
 
 # Validation losses an epoch, beside the one before the first step.
 _CHECKS = 4
@@ -114,7 +113,7 @@ def loss_and_gradient(
     def measure(tokens: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
         gates = start.to(tokens.device).repeat(len(tokens), 1, 1).requires_grad_()
         with gated(model, gates, baseline=baseline):
-            nll = answer_nll(model, tokens, starts, lengths)
+            nll = document_nll(model, tokens, lengths, starts)
         (gradient,) = torch.autograd.grad(nll.sum(), gates)
         chosen = gradient[:, at[0].to(gradient.device), at[1].to(gradient.device)]
         return torch.cat([nll.detach()[:, None], chosen.to(nll.dtype)], dim=1)
@@ -132,15 +131,9 @@ def loss_and_gradient(
 
 def _only(answers: Answers, indices: Sequence[int]) -> Answers:
     """The examples with these indices, in this order."""
-
-    def some(documents: Any) -> Any:
-        return replace(
-            documents,
-            tokens=tuple(documents.tokens[i] for i in indices),
-            n_bytes=documents.n_bytes[list(indices)],
-        )
-
-    return Answers(some(answers.prompts), some(answers.texts), answers.starts[list(indices)])
+    return Answers(
+        answers.prompts.only(indices), answers.texts.only(indices), answers.starts[list(indices)]
+    )
 
 
 def answer_losses(
@@ -158,7 +151,7 @@ def answer_losses(
     @torch.no_grad()
     def measure(tokens: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
         with gated(model, under, baseline=baseline):
-            return answer_nll(model, tokens, starts, lengths)
+            return document_nll(model, tokens, lengths, starts)
 
     found = map_documents(
         model,

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -23,12 +22,15 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.experiments.transfer.plan import Condition
 from langheads.model import (
     captured_block_inputs,
-    decode,
+    decode_rows,
     end_tokens,
     gated,
     map_documents,
+    reply_text,
     starting_at,
+    token_nll,
 )
+from langheads.model.fused_attention import fused_attention
 from langheads.model.spans import attention_to_spans
 from langheads.text import Documents
 from langheads.text.knowledge_conflict import ConflictTokens
@@ -70,58 +72,49 @@ def answer_logprobs(
         summed over its tokens. Third part: NLL of the prompt, nats per token, its own first token
         left out; the same for both answers.
     """
-    texts = [(text, prompt.start) for prompt in prompts for text in prompt.texts]
+    texts = Documents.of_rows("prompts", [text for prompt in prompts for text in prompt.texts])
 
     @torch.no_grad()
-    def measure(rows: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
-        starts, tokens = rows[:, 0], rows[:, 1:]
-        found = []
+    def measure(tokens: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
         with captured_block_inputs(model) as inputs:
-            untouched = _parts(model, tokens, starts, lengths - 1)
+            untouched = _parts(token_nll(model, tokens, lengths), starts)
+        found = []
         for heads, gate in conditions:
-            if not heads:
+            first = min((head.layer for head in heads), default=None)
+            if first is None:
                 found.append(untouched)
                 continue
-            first = min(head.layer for head in heads)
             with (
                 starting_at(model, inputs, first),
                 gated(model, heads, gate, first_layer=first),
             ):
-                found.append(_parts(model, tokens, starts, lengths - 1))
+                found.append(_parts(token_nll(model, tokens, lengths), starts))
         if progress is not None:
-            progress.update(len(conditions) * len(rows) / 2)
+            progress.update(len(conditions) * len(tokens) / 2)
         return torch.stack(found, dim=1)
 
-    found = map_documents(model, _packed(texts), measure, batch_tokens=batch_tokens).double()
+    starts = torch.tensor([prompt.start for prompt in prompts for _ in prompt.texts])
+    found = map_documents(model, texts, measure, given=starts, batch_tokens=batch_tokens)
     return rearrange(
-        found.numpy(), "(prompt answer) condition part -> condition prompt answer part", answer=2
+        found.double().numpy(),
+        "(prompt answer) condition part -> condition prompt answer part",
+        answer=2,
     )
 
 
 def _parts(
-    model: TransformerBridge,
-    tokens: Int[Tensor, "batch pos"],
-    starts: Int[Tensor, " batch"],
-    lengths: Int[Tensor, " batch"],
+    nll: Float[Tensor, "batch predicted"], starts: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch part"]:
-    """Log-probability of the token at each row's start, of all from there to its end, and mean
-    NLL of the tokens before.
-    """
-    logits = model(tokens, return_type="logits")[:, :-1]
-    position = torch.arange(1, tokens.shape[1], device=logits.device)
-    begins = starts.to(logits.device)[:, None]
-    counted = position < lengths.to(logits.device)[:, None]
-    before = counted & (position < begins)
-    wide = torch.promote_types(logits.dtype, torch.float32)
-    found = torch.zeros(counted.shape, dtype=wide, device=logits.device)
-    found[counted] = -F.cross_entropy(
-        logits[counted].to(wide), tokens[:, 1:].to(logits.device)[counted], reduction="none"
-    )
+    """Log-probability of the token at each row's start, of all from there on, and mean NLL of the
+    tokens before."""
+    position = torch.arange(1, nll.shape[1] + 1, device=nll.device)
+    begins = starts.to(nll.device)[:, None]
+    before = position < begins
     return torch.stack(
         [
-            (found * (position == begins)).sum(dim=1),
-            (found * ~before).sum(dim=1),
-            -(found * before).sum(dim=1) / before.sum(dim=1),
+            -(nll * (position == begins)).sum(dim=1),
+            -(nll * ~before).sum(dim=1),
+            (nll * before).sum(dim=1) / before.sum(dim=1),
         ],
         dim=1,
     )
@@ -141,36 +134,25 @@ def continuations(
     Conditions run side by side, every row of a batch under gates of its own; a character that the
     limit cut in two is left out of the text.
     """
-    gates = torch.stack([torch.from_numpy(heads.gates(value)) for heads, value in conditions])
-    rows = [(prompt.prompt, number) for number in range(len(conditions)) for prompt in prompts]
-
-    def measure(rows: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
-        with gated(model, gates[rows[:, 0].cpu()]):
-            written = decode(
-                model,
-                [row[1:n].cpu() for row, n in zip(rows, lengths.tolist(), strict=True)],
-                max_new_tokens=max_new_tokens,
-            )
-        if progress is not None:
-            progress.update(len(rows))
-        # -1 is no token; float64 holds every token number exactly.
-        padded = torch.full((len(rows), max_new_tokens), -1.0, dtype=torch.float64)
-        for line, tokens in zip(padded, written, strict=True):
-            line[: len(tokens)] = tokens
-        return padded
-
-    found = map_documents(model, _packed(rows), measure, batch_tokens=batch_tokens).long()
-    written = [_written(model, tokens[tokens >= 0].tolist()) for tokens in found]
-    n = len(prompts)
-    return [written[i : i + n] for i in range(0, len(written), n)]
-
-
-def _written(model: TransformerBridge, tokens: list[int]) -> Written:
-    text = model.tokenizer.decode(
-        tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
+    with fused_attention(model):
+        found = decode_rows(
+            model,
+            [torch.tensor(prompt.prompt) for prompt in prompts] * len(conditions),
+            gates=torch.from_numpy(np.stack([heads.gates(value) for heads, value in conditions])),
+            gates_of=[number for number in range(len(conditions)) for _ in prompts],
+            max_new_tokens=max_new_tokens,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
     ends = set(end_tokens(model))
-    return Written(str(text).rstrip("\ufffd"), tuple(t for t in tokens if t not in ends))
+    written = [
+        Written(
+            reply_text(model, tokens).rstrip("\ufffd"),
+            tuple(token for token in tokens.tolist() if token not in ends),
+        )
+        for tokens in found
+    ]
+    return [written[i : i + len(prompts)] for i in range(0, len(written), len(prompts))]
 
 
 def attention_to_facts(
@@ -195,7 +177,7 @@ def attention_to_facts(
     Returns:
         Shares of 1.
     """
-    documents = _documents([prompt.prompt for prompt in prompts])
+    documents = Documents.of_rows("prompts", [prompt.prompt for prompt in prompts])
     spans = torch.tensor([prompt.spans for prompt in prompts])
 
     @torch.no_grad()
@@ -259,14 +241,3 @@ def _joined(text: str, at: int) -> bool:
     return len(sides) == 2 and all(
         unicodedata.category(side)[0] in "LMN" and not _UNSPACED.match(side) for side in sides
     )
-
-
-def _packed(rows: Sequence[tuple[Sequence[int], int]]) -> Documents:
-    """Tokens with one number in front of each row, so that it stays with it in any batch."""
-    return _documents([(number, *row) for row, number in rows])
-
-
-def _documents(rows: Sequence[Sequence[int]]) -> Documents:
-    """Rows of tokens; their bytes are not counted."""
-    tokens = tuple(torch.tensor(row) for row in rows)
-    return Documents("prompts", tokens, np.zeros(len(rows), dtype=np.int64), 0, False, 0)
