@@ -8,10 +8,10 @@ from .experiments.replies.experiment import Reply as Reply
 from .experiments.replies.experiment import generate as generate
 from .experiments.replies.off_target import off_target as off_target
 from .experiments.replies.switching import switch_rates as switch_rates
-from .experiments.softmask.controls import compare_masks as compare_masks
-from .experiments.softmask.controls import evaluate_moved as evaluate_moved
-from .experiments.softmask.evaluation import evaluate_qa as evaluate_qa
-from .experiments.softmask.experiment import adapt as adapt
+from .experiments.softmask.adapt import adapt as adapt
+from .experiments.softmask.experiment import compare_masks as compare_masks
+from .experiments.softmask.experiment import evaluate_matched as evaluate_matched
+from .experiments.softmask.experiment import evaluate_qa as evaluate_qa
 from .experiments.specificity.experiment import ablate as ablate
 from .experiments.transfer.experiment import transfer as transfer
 from .heads import Head as Head

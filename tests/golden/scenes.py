@@ -436,7 +436,7 @@ def _learn(steps: Steps, made: Material) -> None:
              "--learning-rate", "0.5")  # fmt: skip
     verb(steps, "adapt", "adapt", made.model, *cpu, "--heads", "run/heads.json",
          "--questions", "qa", "--language", own, "--out", "run/mask.json", *train)  # fmt: skip
-    ask = (made.model, *cpu, "--questions", "qa", "--max-new-tokens", 3, "--bootstraps", 50)
+    ask = (made.model, *cpu, "--questions", "qa", "--max-new-tokens", 3, "--n-resamples", 50)
     mask = ("--mask", "run/mask.json")
     verb(steps, "evaluate-qa", "evaluate-qa", *ask, *mask, "--language", own, "--n-controls", 1,
          "--out", "run/qa.nc")  # fmt: skip

@@ -44,7 +44,7 @@ def write_demo_run(folder):
         "transfer": moved,
         "offtarget": _off_target(model, heads, texts),
         "qa": langheads.compare_masks(
-            model, mask, questions, language="es", controls=2, max_new_tokens=4
+            model, mask, questions, language="es", n_controls=2, max_new_tokens=4
         ),
     }.items():
         langheads.save(dataset, folder / f"{name}.nc")

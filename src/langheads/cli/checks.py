@@ -48,10 +48,9 @@ def _attribute(prompts: str) -> None:
 
 
 def _evaluate_qa(n_controls: int | None = None, mask: HeadMask | None = None) -> None:
-    if n_controls and mask is None:
-        raise InputError(
-            f"{n_controls} controls asked for; random heads stand beside a mask, so give --mask"
-        )
+    from langheads.experiments.softmask.experiment import check_controls
+
+    check_controls(n_controls, with_mask=mask is not None)
 
 
 def _generate(

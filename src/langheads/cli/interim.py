@@ -204,7 +204,7 @@ def evaluate_qa(
     max_new_tokens: int = 10,
     template: str | None = None,
     max_tokens: int | None = None,
-    bootstraps: int = 2000,
+    n_resamples: int = 2000,
     seed: int = 0,
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
@@ -223,29 +223,25 @@ def evaluate_qa(
         max_new_tokens: length limit of a reply.
         template: prompt, with {context} and {question}; default: the mask's.
         max_tokens: longer questions are left out; default: as for the mask.
-        bootstraps: resamples of the questions.
+        n_resamples: of the questions, for intervals.
         seed: order of questions, and of whatever is drawn.
         bos: prepend BOS; default: as the tokenizer.
         batch_tokens: tokens a batch, or auto; halved if memory runs out.
         allow_overlap: ask the mask's training questions, too.
     """
-    if n_controls is None:
-        n_controls = 0 if mask is None else 3
-    shared: dict[str, Any] = {
-        "language": language,
-        "docs": docs,
-        "max_new_tokens": max_new_tokens,
-        "seed": seed,
-        "batch_tokens": batch_tokens,
-        "bootstraps": bootstraps,
-    }
-    own: dict[str, Any] = {"template": template, "max_tokens": max_tokens, "bos": bos}
-    as_learned = not allow_overlap and all(value is None for value in own.values())
-    own["allow_overlap"] = allow_overlap
-    if mask is not None and n_controls and as_learned and mask.language == language:
-        return langheads.compare_masks(model, mask, questions, controls=n_controls, **shared)
-    if mask is not None and n_controls:
-        return langheads.evaluate_moved(
-            model, mask, questions, controls=n_controls, **shared, **own
-        )
-    return langheads.evaluate_qa(model, questions, gates=mask, **shared, **own)
+    return langheads.evaluate_qa(
+        model,
+        questions,
+        language=language,
+        gates=mask,
+        n_controls=n_controls,
+        docs=docs,
+        max_new_tokens=max_new_tokens,
+        template=template,
+        max_tokens=max_tokens,
+        n_resamples=n_resamples,
+        seed=seed,
+        bos=bos,
+        batch_tokens=batch_tokens,
+        allow_overlap=allow_overlap,
+    )

@@ -80,8 +80,8 @@ def _pruning(pruning: Any) -> Iterator[str]:
 
 
 def _qa(found: Any) -> Iterator[str]:
-    from langheads.experiments.softmask.controls import LANGUAGE
-    from langheads.experiments.softmask.evaluation import MEASURES
+    from langheads.experiments.softmask.experiment import LANGUAGE
+    from langheads.experiments.softmask.summarise import MEASURES
 
     for condition in found.condition.values.tolist():
         told = found.sel(condition=condition)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,7 +16,7 @@ from typing_extensions import TypedDict
 
 from langheads.heads.head_set import HeadSet
 from langheads.io.arguments import check_gate
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, ProvenanceError
 from langheads.io.records import (
     From0,
     From1,
@@ -27,6 +28,7 @@ from langheads.io.records import (
     expected,
     holds,
 )
+from langheads.io.results import require_same_model
 
 _Texts = Annotated[list[str], expected("a list of texts")]
 _Steps = Annotated[tuple[From0, Number], Field(strict=False)]
@@ -139,6 +141,38 @@ class HeadMask(Saved):
         return context in self.split["contexts"] or (
             language != self.language and id in self.split["seen"]
         )
+
+    def require_model(
+        self,
+        name: str,
+        model: Mapping[str, str],
+        shape: tuple[int, int],
+        baseline: Float[Tensor, "layer head d_head"] | None,
+    ) -> None:
+        """Refuse a mask of another model, or one learned with another baseline.
+
+        Args:
+            name: of the mask, for the message.
+            model: see `langheads.model.describe`.
+            shape: (layers, heads a layer) of the model.
+            baseline: what is to stand in for a head at gate 0.
+
+        Raises:
+            ProvenanceError, InputError: which of the two.
+        """
+        if self.shape != shape:
+            raise ProvenanceError(
+                f"{name} is for a model of {self.shape[0]} layers x {self.shape[1]} heads, but "
+                f"this one has {shape[0]} x {shape[1]}"
+            )
+        if self.provenance:
+            require_same_model(f"the head mask {name}", model, self.provenance)
+        learned, given = self.settings.get("baseline", "zero"), baseline_digest(baseline)
+        if learned != given:
+            raise InputError(
+                f"{name} was learned with baseline {learned}, and baseline {given} was given; "
+                "give the one it was learned with"
+            )
 
     def _document(self) -> dict[str, Any]:
         gates = zip(self.heads, self.values, strict=True)

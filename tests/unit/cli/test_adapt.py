@@ -109,12 +109,12 @@ def test_adapt_then_evaluate(verb, tiny_folder, tiny, records, questions, heads,
         code, printed, error = verb(
             "evaluate-qa", tiny_folder, "--questions", questions, "--language", language,
             "--mask", out / "mask.json", "--out", out / f"{language}.nc", "--device", "cpu",
-            "--max-new-tokens", "3", "--bootstraps", "20", *further,
+            "--max-new-tokens", "3", "--n-resamples", "20", *further,
         )  # fmt: skip
         assert (code, printed.strip()) == (0, str(out / f"{language}.nc")), error
         found = langheads.load_result(out / f"{language}.nc", "qa")
         by_function = langheads.evaluate_qa(
-            tiny, records, language=language, gates=mask, max_new_tokens=3, bootstraps=20
+            tiny, records, language=language, gates=mask, max_new_tokens=3, n_resamples=20
         )
         assert set(found.example.values.tolist()).isdisjoint(mask.split["seen"])
         assert found.attrs["template"] == "{question}\n{context} ="
@@ -133,7 +133,7 @@ def test_evaluate_beside_random_heads(verb, tiny_folder, tiny, records, question
     code, _, error = verb(
         "evaluate-qa", tiny_folder, "--questions", questions, "--language", "hi",
         "--n-controls", "1", "--mask", out / "mask.json", "--out", out / "q.nc", "--device", "cpu",
-        "--max-new-tokens", "2", "--bootstraps", "20",
+        "--max-new-tokens", "2", "--n-resamples", "20",
     )  # fmt: skip
     assert code == 0, error
     found = langheads.load_result(out / "q.nc", "qa")
@@ -294,7 +294,7 @@ def test_what_adapt_refuses(verb, tiny_folder, questions, heads, out, arguments,
         (["--mask", "none.json"], "cannot read none.json"),
         (["--language", "zh"], "no questions for language zh in"),
         (["--docs", "0"], "0 questions asked for"),
-        (["--max-new-tokens", "0"], "0 new tokens and 2000 bootstraps asked for"),
+        (["--max-new-tokens", "0"], "0 new tokens and 2000 resamples asked for"),
         (
             ["--n-controls", "2"],
             "2 controls asked for; random heads stand beside a mask, so give --mask",

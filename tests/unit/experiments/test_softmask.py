@@ -301,8 +301,8 @@ def changed(zoo):
         ({"gates": torch.ones(2, 4)}, r"gates mask of shape \[2, 4\], expected \[3, 4\]"),
         ({"gates": {"untouched": torch.ones(3, 4)}}, "gates named untouched given"),
         ({"docs": 0}, "0 questions asked for"),
-        ({"max_new_tokens": 0}, "0 new tokens and 2000 bootstraps asked for"),
-        ({"bootstraps": 10**12}, "1000000000000 bootstraps asked for; .* at most 1000000"),
+        ({"max_new_tokens": 0}, "0 new tokens and 2000 resamples asked for"),
+        ({"n_resamples": 10**12}, "1000000000000 resamples asked for; .* at most 1000000"),
         ({"template": "{context}"}, "it needs the fields"),
     ],
 )
@@ -336,7 +336,7 @@ def test_evaluation_judges_replies_and_pairs_questions(tiny, monkeypatch):
     for key in said:
         said[key] = [said[key][i] for i in order]
     found = langheads.evaluate_qa(
-        tiny, asked, language="hi", gates={"some": torch.ones(3, 4)}, bootstraps=200
+        tiny, asked, language="hi", gates={"some": torch.ones(3, 4)}, n_resamples=200
     )
     found = found.sortby("example")
     assert found.example_accuracy.values.tolist() == [[1, 0, 1, 0, 1], [1, 1, 1, 1, 0]]
@@ -377,7 +377,7 @@ def test_settings_are_those_of_the_mask(tiny, mask):
 
 
 def test_replies_that_fell_apart_are_told(tiny, monkeypatch):
-    """Guards of replies by hand, and how likely the untouched model finds them."""
+    """Degeneration checks by hand, and how likely the untouched model finds them."""
     from langheads.experiments.softmask import evaluation
 
     prompt = (1, 70, 71, 72, 73, 74)
@@ -397,7 +397,7 @@ def test_replies_that_fell_apart_are_told(tiny, monkeypatch):
 
     monkeypatch.setattr(evaluation, "generate", replies)
     found = langheads.evaluate_qa(
-        tiny, records(2), language="hi", gates=torch.zeros(3, 4), bootstraps=20
+        tiny, records(2), language="hi", gates=torch.zeros(3, 4), n_resamples=20
     )
     assert found.example_repetition.values.tolist() == [[0, 0], [0.5, 0]]
     assert found.example_prompt_copy.values.tolist() == [[0, 0], [0, 1]]
@@ -414,8 +414,8 @@ def test_replies_that_fell_apart_are_told(tiny, monkeypatch):
 
 def test_masks_beside_random_and_all_heads(tiny):
     found = langheads.compare_masks(
-        tiny, ["L1H2", "L0H3"], records(18), language="hi", controls=2, train=3, epochs=1,
-        batch_size=2, validation=0.3, bootstraps=50, max_new_tokens=2,
+        tiny, ["L1H2", "L0H3"], records(18), language="hi", n_controls=2, train=3, epochs=1,
+        batch_size=2, validation=0.3, n_resamples=50, max_new_tokens=2,
     )  # fmt: skip
     names = ["language heads", "random heads 0", "random heads 1", "all heads"]
     assert found.condition.values.tolist() == ["untouched", *names]
@@ -449,7 +449,7 @@ def test_masks_beside_random_and_all_heads(tiny):
     assert np.isnan(found.versus_random_answer_nll.sel(condition="random heads 0"))
     # A mask already learned stands where it would have been learned; the others are the same.
     beside = langheads.compare_masks(
-        tiny, alone, records(18), language="hi", controls=2, bootstraps=50, max_new_tokens=2
+        tiny, alone, records(18), language="hi", n_controls=2, n_resamples=50, max_new_tokens=2
     )
     np.testing.assert_allclose(beside.gates, found.gates)
     np.testing.assert_allclose(beside.train_loss, found.train_loss)
@@ -457,7 +457,7 @@ def test_masks_beside_random_and_all_heads(tiny):
     with pytest.raises(InputError, match="seed -1 asked for; allowed are whole numbers from 0"):
         langheads.compare_masks(tiny, ["L1H2"], records(), language="hi", seed=-1)
     with pytest.raises(InputError, match="0 controls asked for"):
-        langheads.compare_masks(tiny, ["L1H2"], records(), language="hi", controls=0)
+        langheads.compare_masks(tiny, ["L1H2"], records(), language="hi", n_controls=0)
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def test_a_mask_that_others_cannot_stand_beside(tiny, mask, change, arguments, m
     given = replace(mask, **change)
     with pytest.raises(InputError, match=message):
         langheads.compare_masks(
-            tiny, given, records(), **({"language": "hi", "controls": 1} | arguments)
+            tiny, given, records(), **({"language": "hi", "n_controls": 1} | arguments)
         )
 
 

@@ -19,7 +19,6 @@ from langheads.experiments.replies.experiment import generate
 from langheads.experiments.replies.judge import judge_replies, reply_nll, require_known
 from langheads.experiments.replies.plan import check_steering, mean_z_by_language
 from langheads.experiments.replies.summarise import Answered, over_draws, reply_summary
-from langheads.experiments.softmask.evaluation import check_mask
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.mask import HeadMask
 from langheads.io.errors import InputError
@@ -95,7 +94,7 @@ def reply_records(
         model, heads, gate, shift, baseline, corpus, docs, max_tokens, generation.get("bos")
     )
     if mask is not None:
-        check_mask("the mask", mask, head_shape(model), describe(model), mean)
+        mask.require_model("the mask", describe(model), head_shape(model), mean)
         gates = mask.gates()
 
     batch_tokens = generation.get("batch_tokens", "auto")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,8 +59,8 @@ def split_by_context(
     for i, question in enumerate(examples):
         by_context.setdefault(question.context_digest, []).append(i)
     # Rounded first: 0.1 * 30 is a little more than 3.
-    wanted = [train, -int(-round(validation * train, 6) // 1)]
-    sides: list[list[int]] = [[], []]
+    wanted = train, math.ceil(round(validation * train, 6))
+    sides: tuple[list[int], list[int]] = [], []
     spare: list[int] = []
     left = list(by_context.values())
     for side, count in zip(sides, wanted, strict=True):
@@ -69,7 +70,7 @@ def split_by_context(
             side += group[:room]
             spare += group[room:]
     test = [i for group in left for i in group]
-    if [len(side) for side in sides] != wanted or not test:
+    if tuple(map(len, sides)) != wanted or not test:
         raise InputError(
             f"{wanted[0]} questions to train on and {wanted[1]} to validate on asked for, of "
             f"{len(examples)} on {len(by_context)} contexts; no context may be on two sides and "

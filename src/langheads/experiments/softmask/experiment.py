@@ -1,164 +1,279 @@
-"""Soft head mask: the gates of a few heads, learned from questions of one language.
+"""What a soft head mask on language heads is worth: beside random heads, and beside all heads.
 
-As in arXiv 2511.07498, section 5.3: everything of the model is frozen; the gates m of the given
-heads start at 1 and AdamW (learning rate 1e-2) steps them for 2 epochs over 200 questions. The
-loss counts the tokens of the answers and nothing else:
+Each mask is trained alike, on the same questions in the same order (`adapt`), and each is asked
+the same questions afterwards (`evaluation`). Random heads are as many in each layer as the language
+heads, and others than these wherever the layer has enough. All heads tell how far more gates go.
 
-    L(m) = - sum_i sum_k log p(y_ik | context_i, question_i, y_i,<k; m) / number of answer tokens
-
-over the questions i of a step. Gates are float32 or wider whatever the model's dtype. Departures:
-the paper does not state its batch; here it is an argument. Its split is by position in XQuAD; here
-whole contexts go to one side, in an order fixed by a seed. The gates of the last step are kept, as
-there; the loss on validation questions is recorded and chooses nothing.
+Where a mask is asked in another language or under other settings than it was learned in, the random
+heads are not trained: they get the mask's own gates (`evaluate_matched`), which tells what such
+gates do on any heads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.softmask.contexts import ContextSplit, split_by_context
-from langheads.experiments.softmask.training import train_gates
+from langheads.experiments.matched_heads import matched_controls, matched_gates
+from langheads.experiments.softmask.adapt import adapt
+from langheads.experiments.softmask.evaluation import Gates, Source, ask, plan_questions
+from langheads.experiments.softmask.summarise import summary, training_losses, versus_random
 from langheads.heads import HeadSet
-from langheads.heads.mask import HeadMask, baseline_digest
+from langheads.heads.mask import HeadMask
+from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
-from langheads.io.results import provenance
-from langheads.model import describe, head_shape, token_budget
-from langheads.scores.answers import tokenize_answers
+from langheads.model import describe, head_shape
 from langheads.scores.scan import check_heads
-from langheads.text import QA_TEMPLATE, Corpus, Question, Questions, read_questions
-from langheads.text.questions import check_template
+from langheads.text import read_questions
+
+LANGUAGE, ALL = "language heads", "all heads"
+_AS_LEARNED = ("train", "epochs", "learning_rate", "weight_decay", "batch_size", "template",
+               "max_tokens", "bos")  # fmt: skip
 
 
-def adapt(
+def evaluate_qa(
     model: TransformerBridge,
-    heads: HeadSet | Iterable[str],
-    questions: str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions,
+    questions: Source,
     *,
     language: str,
-    train: int = 200,
-    epochs: int = 2,
-    learning_rate: float = 1e-2,
-    weight_decay: float = 1e-2,
-    batch_size: int = 4,
-    validation: float = 0.1,
-    template: str = QA_TEMPLATE,
+    gates: Gates | Mapping[str, Gates] | None = None,
+    n_controls: int | None = 0,
     baseline: Float[Tensor, "layer head d_head"] | None = None,
-    max_tokens: int = 2048,
+    docs: int | None = None,
+    max_tokens: int | None = None,
+    max_new_tokens: int = 10,
+    template: str | None = None,
     seed: int = 0,
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
-) -> HeadMask:
-    """Learn the gates of the given heads on questions of one language.
+    n_resamples: int = 2000,
+    allow_overlap: bool = False,
+) -> xr.Dataset:
+    """Score a model's answers with nothing changed, and under gates if some are given.
+
+    Questions whose context a mask was trained or validated on are left out, in any language.
 
     Args:
-        model: the model; nothing of it changes.
-        heads: whose gates are learned.
+        model: the model.
         questions: see `read_questions`.
         language: which of their languages.
-        train: questions to train on; no test question shares a context with one of them.
-        epochs: times that each is used, in a new order.
-        learning_rate: of AdamW.
-        weight_decay: of AdamW; its default there, and so in the paper. It pulls gates towards 0,
-            by `learning_rate` times this times the gate in every step.
-        batch_size: questions a step.
-        validation: questions, as a share of `train`, whose loss is recorded meanwhile.
-        template: of the prompt, with the fields ``{context}`` and ``{question}``.
-        baseline: what stands in for a head at gate 0, see `langheads.gated`.
-        max_tokens: longer questions are left out.
-        seed: order of contexts and of steps.
-        bos: prepend BOS; None does what the model's tokenizer does by itself.
-        batch_tokens: tokens a forward, padding included; a step that has more is made of several
-            forwards, and is the same step.
+        gates: a mask, gates ``[layer, head]``, or several of these by name.
+        n_controls: random head sets beside a mask: trained alike, with one mask of all heads,
+            where it is asked in its own language and settings (`compare_masks`), and under the
+            mask's gates elsewhere (`evaluate_matched`). None is 3 beside a mask, else 0.
+        baseline: what stands in for a head at gate 0; a mask needs the one it was learned with.
+        docs: questions, from the back of the seeded order; None for all.
+        max_tokens: longer questions are left out; by default as for the masks, or 2048.
+        max_new_tokens: of a reply.
+        template: of the prompt; by default that of the masks.
+        seed: order of questions, and of the bootstrap.
+        bos: prepend BOS; by default as for the masks, or as the model's tokenizer does by itself.
+        batch_tokens: tokens a forward, padding included.
+        n_resamples: of the questions.
+        allow_overlap: ask the questions that masks were trained on all the same.
 
     Returns:
-        The gates, with losses and split.
+        Dataset of kind ``qa`` with ``condition`` (``untouched`` first) and ``example``: for every
+        measure of `softmask.evaluation` its mean ``<name>`` ``[condition]``, the values
+        ``example_<name>`` ``[condition, example]``, and the difference to the untouched model
+        ``delta_<name>`` with the ends ``_low`` and ``_high`` of its interval; `reply`,
+        `answer_tokens` and `gates`.
 
     Raises:
-        InputError: no heads or one that the model does not have, unusable questions or template,
-            too few questions, numbers that make no sense.
-        NonFiniteError: a loss or gradient is NaN or infinite; names the step.
-        OutOfMemoryError: see `map_documents`.
-
-    Memory: activations of a batch, once for the backward pass.
+        InputError: unusable questions or template, no question that masks have not seen, gates of
+            another shape or baseline, masks learned with different templates, BOS or lengths where
+            that is not given here, controls without a mask.
+        ProvenanceError: a mask of another model.
+        NonFiniteError, OutOfMemoryError: see `map_documents`.
 
     Example:
-        >>> mask = adapt(model, ["L1H2", "L2H7"], "xquad/", language="hi")  # doctest: +SKIP
-        >>> with gated(model, mask.gates()):                                # doctest: +SKIP
-        ...     logits = model(tokens)
+        >>> result = evaluate_qa(model, "xquad/", language="hi", gates=mask)  # doctest: +SKIP
+        >>> result.delta_accuracy.sel(condition="mask").item()               # doctest: +SKIP
+        0.025
     """
-    if epochs < 1 or batch_size < 1:
-        raise InputError(
-            f"{epochs} epochs of steps of {batch_size} questions asked for; at least 1 of each"
-        )
-    if not (0 < learning_rate <= 1 and 0 <= weight_decay <= 1):
-        raise InputError(
-            f"learning rate {learning_rate} and weight decay {weight_decay} asked for; a step "
-            "moves a gate by about the learning rate, so it is above 0 and at most 1, and the "
-            "weight decay is from 0 to 1"
-        )
-    check_template(template)
-    token_budget(model, batch_tokens)
-    chosen = check_heads(heads, head_shape(model))
-    everything = read_questions(questions, languages=[language], seed=seed)
-    asked, tokens = tokenize_answers(
-        model, everything, template=template, max_tokens=max_tokens, max_new_tokens=0, bos=bos
+    n_controls = check_controls(n_controls, isinstance(gates, HeadMask))
+    given: dict[str, Any] = {"max_tokens": max_tokens, "template": template, "bos": bos}
+    as_learned = not allow_overlap and all(value is None for value in given.values())
+    given["allow_overlap"] = allow_overlap
+    shared: dict[str, Any] = {"language": language, "docs": docs, "baseline": baseline}
+    shared |= {"max_new_tokens": max_new_tokens, "n_resamples": n_resamples, "seed": seed}
+    if n_controls and isinstance(gates, HeadMask):
+        shared |= {"n_controls": n_controls, "batch_tokens": batch_tokens}
+        if as_learned and gates.language == language:
+            return compare_masks(model, gates, questions, **shared)
+        return evaluate_matched(model, gates, questions, **given, **shared)
+    asked = plan_questions(model, questions, gates, **given, **shared)
+    found, replies = ask(
+        model, asked, baseline=baseline, max_new_tokens=max_new_tokens, batch_tokens=batch_tokens
     )
-    examples, answers = asked.examples[language], tokens[language]
-    split = split_by_context(examples, train=train, validation=validation)
-    values, losses = train_gates(
-        model, chosen, answers, split, epochs=epochs, batch_size=batch_size,
-        learning_rate=learning_rate, weight_decay=weight_decay, baseline=baseline, seed=seed,
-        batch_tokens=batch_tokens,
+    return summary(asked, found, replies)
+
+
+def check_controls(n_controls: int | None, with_mask: bool) -> int:
+    """How many random head sets stand beside gates: by default 3 beside a mask, else none.
+
+    Raises:
+        InputError: fewer than 0, or some without a mask.
+    """
+    if n_controls is None:
+        return 3 if with_mask else 0
+    if n_controls < 0 or (n_controls and not with_mask):
+        raise InputError(
+            f"{n_controls} controls asked for; random heads stand beside a mask, so give --mask"
+        )
+    return n_controls
+
+
+def compare_masks(
+    model: TransformerBridge,
+    heads: HeadMask | HeadSet | Iterable[str],
+    questions: Source,
+    *,
+    language: str,
+    n_controls: int = 3,
+    docs: int | None = None,
+    max_new_tokens: int = 10,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    batch_tokens: int | str = "auto",
+    **training: Any,
+) -> xr.Dataset:
+    """Train masks on the given heads, on random heads and on all heads, and test each.
+
+    Args:
+        model: the model.
+        heads: the language heads; or a mask already learned on them, beside which the others are
+            trained with its settings and seed.
+        questions, language, docs, max_new_tokens, n_resamples, batch_tokens: see `evaluate_qa`.
+        n_controls: random head sets, at least 1; fewer are trained where not so many differ.
+        seed: order of questions and steps, with a mask that of the test questions only; draws the
+            random heads.
+        training: further arguments of `adapt`, the same for every mask; with a mask only its
+            ``baseline``.
+
+    Returns:
+        Dataset of kind ``qa`` as of `evaluate_qa`, with the conditions ``untouched``, ``language
+        heads``, ``random heads 0`` and so on, ``all heads``. In addition ``versus_random_<name>``
+        with ``_low`` and ``_high``: the difference to the mean of the random heads, paired by
+        question (NaN for the random heads); ``trained`` (1 for heads that were),
+        ``train_set_loss`` ``[condition, when]``, before and after; ``train_loss``
+        ``[condition, step]`` and ``validation_loss`` ``[condition, check]``.
+        The interval holds the heads that were drawn fixed: see each control for how they differ.
+
+    Raises:
+        InputError, ProvenanceError: fewer than 1 control, a mask of another model, language or
+            other questions; see `adapt` and `evaluate_qa`.
+
+    Example:
+        >>> proof = compare_masks(model, heads, "xquad/", language="hi")  # doctest: +SKIP
+        >>> proof.versus_random_accuracy.sel(condition="language heads")  # doctest: +SKIP
+    """
+    shape, seed = head_shape(model), check_seed(seed)
+    masks: dict[str, HeadMask] = {}
+    order = seed
+    if isinstance(heads, HeadMask):
+        heads.require_model(LANGUAGE, describe(model), shape, training.get("baseline"))
+        training = _as_learned(heads, language, training)
+        order, masks = int(heads.settings["seed"]), {LANGUAGE: heads}
+    chosen = check_heads(heads.heads if isinstance(heads, HeadMask) else heads, shape)
+    asked = read_questions(questions, languages=[language], seed=order)
+    others = chosen.other_sets(n_controls, np.random.default_rng(seed))
+    random = _named(others, chosen, n_controls)
+    for name, of in {LANGUAGE: chosen, **random, ALL: check_heads(None, shape)}.items():
+        if name not in masks:
+            masks[name] = adapt(
+                model, of, asked, language=language, seed=order, batch_tokens=batch_tokens,
+                **training,
+            )  # fmt: skip
+        if masks[name].split != masks[LANGUAGE].split:
+            raise InputError(
+                "the mask was learned on other questions than these; give the questions it was "
+                "learned on, of which the rest test it"
+            )
+    found = evaluate_qa(
+        # Read again, since those held out come in the order of the seed.
+        model, questions, language=language, gates=masks, docs=docs,
+        max_new_tokens=max_new_tokens, seed=seed, batch_tokens=batch_tokens,
+        n_resamples=n_resamples,
+        **{key: training[key] for key in ("baseline", "bos", "max_tokens") if key in training},
     )  # fmt: skip
-    trained_on = [examples[i].with_answer(template) for i in split.train]
-    described = describe(model)
-    return HeadMask(
-        heads=chosen,
-        values=tuple(values.tolist()),
-        language=language,
-        model=described["model"],
-        settings={
-            "train": len(split.train),
-            "validation": len(split.validation),
-            "epochs": epochs,
-            "steps": len(losses["train"]),
-            "optimizer": "AdamW",
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-            "batch_size": batch_size,
-            "template": template,
-            "baseline": baseline_digest(baseline),
-            "max_tokens": max_tokens,
-            "seed": seed,
-            "bos": answers.texts.bos,
-        },
-        losses=losses,
-        split=_named(everything.examples[language], examples, split),
-        provenance=provenance(
-            "head-mask",
-            described,
-            Corpus({language: tuple(trained_on)}, everything.source, seed),
-            docs=len(split.train),
-        ),
+    settings = {k: v for k, v in masks[LANGUAGE].settings.items() if k not in found.attrs}
+    return found.assign(
+        versus_random(found, len(random), n_resamples, seed) | training_losses(masks, shape)
+    ).assign_attrs(
+        controls=len(random), heads=str(chosen), random_heads="trained alike", **settings
     )
 
 
-def _named(
-    everything: Sequence[Question], examples: Sequence[Question], split: ContextSplit
-) -> dict[str, Any]:
-    """The split in ids, as a mask keeps it; `everything` has those too long to train on, too."""
-    used = [examples[i] for i in (*split.train, *split.validation, *split.spare)]
-    contexts = list(dict.fromkeys(question.context_digest for question in used))
+def evaluate_matched(
+    model: TransformerBridge,
+    mask: HeadMask,
+    questions: Source,
+    *,
+    language: str,
+    n_controls: int = 3,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    **settings: Any,
+) -> xr.Dataset:
+    """Score a mask beside the same gates on random heads of the same layers, not trained.
+
+    Args, Raises: as for `evaluate_qa`; `seed` draws the random heads, too, at least 1 and fewer
+        than `n_controls` where not so many differ; `settings` are its further arguments.
+
+    Returns:
+        Dataset of kind ``qa`` as of `compare_masks`, without ``all heads`` and without what
+        belongs to training.
+    """
+    gates = mask.gates()
+    controls = matched_controls(mask.heads, n_controls, np.random.default_rng(seed))
+    matched = _named(
+        [matched_gates(gates, control) for control in controls], mask.heads, n_controls
+    )
+    found = evaluate_qa(
+        model, questions, language=language, gates={LANGUAGE: mask, **matched},
+        n_resamples=n_resamples, seed=seed, **settings,
+    )  # fmt: skip
+    return found.assign(versus_random(found, len(matched), n_resamples, seed)).assign_attrs(
+        controls=len(matched), heads=str(mask.heads), random_heads="the same gates, not trained"
+    )
+
+
+def _named(random: list[Any], heads: HeadSet, n_controls: int) -> dict[str, Any]:
+    """Random heads by name; refuses to go without any."""
+    if n_controls < 1:
+        raise InputError(f"{n_controls} controls asked for; at least 1 random head set is needed")
+    if not random:
+        raise InputError(
+            f"{heads} are all heads of their layers, so there are no random heads beside them; "
+            "evaluate without controls"
+        )
+    return {f"random heads {k}": some for k, some in enumerate(random)}
+
+
+def _as_learned(mask: HeadMask, language: str, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `adapt` that train other heads as a mask was."""
+    if language != mask.language:
+        raise InputError(
+            f"questions of language {language} given; the mask was learned on {mask.language}, "
+            "and so are the masks beside it"
+        )
+    if further := [name for name in training if name != "baseline"]:
+        raise InputError(
+            f"{', '.join(further)} given with a mask; the others are trained with its settings"
+        )
+    settings = mask.settings
+    needed = (*_AS_LEARNED, "validation", "seed")
+    if missing := [name for name in needed if name not in settings]:
+        raise InputError(f"the mask does not say its {', '.join(missing)}; learn it again (adapt)")
     return {
-        "train": [examples[i].id for i in split.train],
-        "validation": [examples[i].id for i in split.validation],
-        "seen": [q.id for q in everything if q.context_digest in contexts],
-        "contexts": contexts,
-        "test": len(split.test),
+        **{name: settings[name] for name in _AS_LEARNED},
+        "validation": settings["validation"] / settings["train"],
+        **training,
     }

@@ -1,8 +1,8 @@
-"""Gradient steps of gates on the tokens of answers; see `softmask` for what is minimised."""
+"""Gradient steps of gates on the tokens of answers; see `adapt` for what is minimised."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,49 +48,44 @@ def train_gates(
     """
     values = torch.ones(len(heads), requires_grad=True)
     optimizer = torch.optim.AdamW([values], lr=learning_rate, weight_decay=weight_decay)
-    at = tuple(torch.tensor(list(heads)).T)
-    rng = np.random.default_rng(seed)
-    order = [i for _ in range(epochs) for i in rng.permutation(split.train).tolist()]
-    # Steps do not reach over the end of an epoch.
-    n = len(split.train)
-    steps = [
-        order[e * n + first : min(e * n + first + batch_size, (e + 1) * n)]
-        for e in range(epochs)
-        for first in range(0, n, batch_size)
-    ]
-    check_at = {round(k * len(steps) / (_CHECKS * epochs)) for k in range(_CHECKS * epochs + 1)}
-    held_out = _only(answers, split.validation) if split.validation else None
+    steps = _steps(split.train, epochs, batch_size, seed)
+    # Steps hold different questions, so only the whole set tells whether its loss fell.
+    checks = {"train_set": (split.train, {0, len(steps)})}
+    if split.validation:
+        every = {round(k * len(steps) / (_CHECKS * epochs)) for k in range(_CHECKS * epochs + 1)}
+        checks["validation"] = split.validation, every
     losses: dict[str, list[Any]] = {"train": [], "train_set": [], "validation": []}
 
-    def measure(of: Answers) -> float:
-        gates = torch.ones(heads.shape).index_put(at, values.detach())
-        nll = answer_losses(model, of, gates, baseline=baseline, batch_tokens=batch_tokens)
-        return float(nll.sum() / answer_sizes(of).sum())
-
-    def validate(step: int) -> None:
-        # Steps hold different questions, so only the whole set tells whether its loss fell.
-        if step in (0, len(steps)):
-            losses["train_set"].append([step, measure(_only(answers, split.train))])
-        if held_out is not None and step in check_at:
-            losses["validation"].append([step, measure(held_out)])
+    def check(step: int) -> None:
+        for name, (indices, at) in checks.items():
+            if step in at:
+                of, gates = _only(answers, indices), _gates(heads, values.detach())
+                nll = answer_losses(model, of, gates, baseline=baseline, batch_tokens=batch_tokens)
+                losses[name].append([step, float(nll.sum() / answer_sizes(of).sum())])
 
     with tqdm(total=len(steps), unit="step", desc="adapt") as bar:
-        validate(0)
+        check(0)
         for number, indices in enumerate(steps, start=1):
-            batch = _only(answers, indices)
             try:
-                loss, gradient = loss_and_gradient(
-                    model, values.detach(), heads, batch, baseline, batch_tokens
+                loss, values.grad = loss_and_gradient(
+                    model, values.detach(), heads, _only(answers, indices), baseline, batch_tokens
                 )
             except NonFiniteError as error:
                 raise NonFiniteError(f"step {number} of {len(steps)}: {error}") from error
-            values.grad = gradient
             optimizer.step()
             losses["train"].append(loss)
-            validate(number)
+            check(number)
             bar.set_postfix_str(f"{loss:.3f} nats per answer token")
             bar.update()
     return values.detach(), losses
+
+
+def _steps(train: Sequence[int], epochs: int, batch_size: int, seed: int) -> list[list[int]]:
+    """Questions of each step, in a new order every epoch; none reaches over the end of one."""
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(train).tolist() for _ in range(epochs)]
+    firsts = range(0, len(train), batch_size)
+    return [order[first : first + batch_size] for order in orders for first in firsts]
 
 
 def loss_and_gradient(
@@ -106,34 +101,21 @@ def loss_and_gradient(
     Every question has gates of its own, so that its row of the gradient does not depend on the
     batch that it is in; rows are added up in float64.
     """
-    at = tuple(torch.tensor(list(heads)).T)
-    start = torch.ones(heads.shape, dtype=values.dtype).index_put(at, values)
+    layers, numbers = _at(heads)
 
     @torch.enable_grad()
     def measure(tokens: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
-        gates = start.to(tokens.device).repeat(len(tokens), 1, 1).requires_grad_()
+        one = _gates(heads, values).to(tokens.device)
+        gates = one.repeat(len(tokens), 1, 1).requires_grad_()
         with gated(model, gates, baseline=baseline):
             nll = document_nll(model, tokens, lengths, starts)
         (gradient,) = torch.autograd.grad(nll.sum(), gates)
-        chosen = gradient[:, at[0].to(gradient.device), at[1].to(gradient.device)]
+        chosen = gradient[:, layers.to(gradient.device), numbers.to(gradient.device)]
         return torch.cat([nll.detach()[:, None], chosen.to(nll.dtype)], dim=1)
 
-    rows = map_documents(
-        model,
-        answers.texts,
-        measure,
-        given=torch.from_numpy(answers.starts),
-        batch_tokens=batch_tokens,
-    )
+    rows = _per_answer(model, answers, measure, batch_tokens=batch_tokens)
     mean = rows.double().sum(dim=0) / int(answer_sizes(answers).sum())
     return float(mean[0]), mean[1:].to(values.dtype)
-
-
-def _only(answers: Answers, indices: Sequence[int]) -> Answers:
-    """The examples with these indices, in this order."""
-    return Answers(
-        answers.prompts.only(indices), answers.texts.only(indices), answers.starts[list(indices)]
-    )
 
 
 def answer_losses(
@@ -153,17 +135,32 @@ def answer_losses(
         with gated(model, under, baseline=baseline):
             return document_nll(model, tokens, lengths, starts)
 
-    found = map_documents(
-        model,
-        answers.texts,
-        measure,
-        given=torch.from_numpy(answers.starts),
-        batch_tokens=batch_tokens,
-        progress=progress,
-    )
+    found = _per_answer(model, answers, measure, batch_tokens=batch_tokens, progress=progress)
     return found.double().numpy()
 
 
 def answer_sizes(answers: Answers) -> Int[np.ndarray, " example"]:
     """Tokens of every example's answer."""
     return np.array([len(text) for text in answers.texts.tokens]) - answers.starts
+
+
+def _per_answer(
+    model: TransformerBridge, answers: Answers, measure: Callable[..., Tensor], **settings: Any
+) -> Float[Tensor, "example ..."]:
+    starts = torch.from_numpy(answers.starts)
+    return map_documents(model, answers.texts, measure, given=starts, **settings)
+
+
+def _at(heads: HeadSet) -> tuple[Tensor, ...]:
+    return tuple(torch.tensor(list(heads)).T)
+
+
+def _gates(heads: HeadSet, values: Float[Tensor, " chosen"]) -> Float[Tensor, "layer head"]:
+    return torch.ones(heads.shape, dtype=values.dtype).index_put(_at(heads), values)
+
+
+def _only(answers: Answers, indices: Sequence[int]) -> Answers:
+    """The examples with these indices, in this order."""
+    return Answers(
+        answers.prompts.only(indices), answers.texts.only(indices), answers.starts[list(indices)]
+    )
