@@ -20,6 +20,7 @@ from langheads.cli.signatures import Function, Parameter, plain, read_function
 from langheads.cli.tell import lines_about, path_of, table_of
 from langheads.cli.values import LIMITS, kind_of, shown_default
 from langheads.io.files import check_writable
+from langheads.io.schemas import files_in_words
 
 VERBS = {
     "score": "score",
@@ -69,7 +70,9 @@ def make_app() -> typer.Typer:
     for verb, name in VERBS.items():
         function = read_function(name)
         first_line, text = function.text.partition("\n")[0], plain(function.text)
-        app.command(verb, help=text, short_help=first_line)(_command(verb, function))
+        more = files_in_words() if verb == "report" else None
+        command = app.command(verb, help=text, short_help=first_line, epilog=more)
+        command(_command(verb, function))
     return app
 
 

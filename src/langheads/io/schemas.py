@@ -6,6 +6,7 @@ section of the report is one module in `langheads.view.kinds`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,6 @@ from langheads.io.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
-
-Needed = dict[str, tuple[tuple[str, ...], str]]
-"""Variable -> its dimensions and unit."""
 
 
 @dataclass(frozen=True)
@@ -27,112 +25,90 @@ class Schema:
         what: the same in words.
         file: its name in a run folder; a file of this name is of this kind, or it is refused.
             Empty where a folder may hold any number of them, each under a name of its own.
-        dims: dimensions of a netCDF file, none of them empty.
-        variables: those that readers need; there may be more.
+        dims: dimensions of a netCDF file, none of them empty, parted by blanks.
+        variables: those that readers need -> unit; there may be more.
+        over: dimensions of a variable that is not over all of `dims`.
         texts: variables over all of `dims`, and perhaps more, that hold text and not numbers.
     """
 
     kind: str
     what: str
     file: str = ""
-    dims: tuple[str, ...] = ()
-    variables: Needed = field(default_factory=dict)
+    dims: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    over: Mapping[str, str] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
 
+    def dims_of(self, variable: str) -> list[str]:
+        """Dimensions of a variable that readers need."""
+        return self.over.get(variable, self.dims).split()
 
-def _all(dims: tuple[str, ...], **units: str) -> Needed:
-    """Variables over all of some dimensions, with their units."""
-    return {name: (dims, unit) for name, unit in units.items()}
 
-
-_HEADS = ("language", "layer", "head")
-_KNOCKED_OUT = ("baseline", *_HEADS)
-_MATRIX = ("baseline", "heads_of", "text_of")
-_TABLE = ("score", "language")
-_ASKED = ("language", "condition")
-_STEPS = ("score", "heads_of", "step", "text_of")
-_LENS = ("condition", "depth", "answer")
-_GATED = ("order", "setting")
-_PER_BYTE, _PER_TOKEN = "nats per byte", "nats per token"
-_SHARE = "share of prompts"
+_PER_BYTE, _PER_TOKEN, _SHARE = "nats per byte", "nats per token", "share of prompts"
 _OF_NLL = "share of the NLL with nothing off"
-
+_HEADS = "language layer head"
 # In the order in which a run folder is read.
-_TABLE_OF_KINDS = (
+_TABLE = (
     Schema("scores", "scores", "scores.nc", _HEADS),
     Schema("heads", "chosen heads", "heads.json"),
     Schema(
-        "ablation",
-        "proof by ablation",
-        "ablation.nc",
-        _MATRIX,
-        _all(_MATRIX, delta_nats_per_byte=_PER_BYTE) | _all(("text_of",), nats_per_byte=_PER_BYTE),
+        *("ablation", "proof by ablation", "ablation.nc", "baseline heads_of text_of"),
+        {"delta_nats_per_byte": _PER_BYTE, "nats_per_byte": _PER_BYTE},
+        over={"nats_per_byte": "text_of"},
     ),
     Schema("planted", "planted heads", "planted.json"),
     Schema("attention", "attention in context", "attention.json"),
     Schema(
-        "knockout",
-        "exact knock-out",
-        "knockout.nc",
-        _KNOCKED_OUT,
-        _all(_KNOCKED_OUT, delta_nats_per_byte=_PER_BYTE, delta_nats_per_token=_PER_TOKEN),
+        *("knockout", "exact knock-out", "knockout.nc", f"baseline {_HEADS}"),
+        {"delta_nats_per_byte": _PER_BYTE, "delta_nats_per_token": _PER_TOKEN},
     ),
     Schema(
-        "comparison",
-        "benchmark of scores",
-        "comparison.nc",
-        _TABLE,
-        _all(_TABLE, spearman="rank correlation")
-        | _all(("score",), forwards="forwards of every document", seconds="s, all languages"),
+        *("comparison", "benchmark of scores", "comparison.nc", "score language"),
+        {
+            "spearman": "rank correlation",
+            "forwards": "forwards of every document",
+            "seconds": "s, all languages",
+        },
+        over={"forwards": "score", "seconds": "score"},
     ),
     Schema(
-        "deletion",
-        "deletion curves",
-        "deletion.nc",
-        _STEPS,
-        _all(_STEPS, rise=_OF_NLL) | _all(("score", "heads_of"), area=_OF_NLL),
+        *("deletion", "deletion curves", "deletion.nc", "score heads_of step text_of"),
+        {"rise": _OF_NLL, "area": _OF_NLL},
+        over={"area": "score heads_of"},
     ),
     Schema("head-classes", "classes of heads", "classes.json"),
     Schema("attribution", "attribution to heads", "attribution.nc", _HEADS),
     Schema(
-        "transfer",
-        "attention transfer",
-        "transfer.nc",
-        ("a", "b", *_GATED),
-        _all(_GATED, logprob_difference_overall_change="nats", answer_a_overall_change=_SHARE),
-    ),
-    Schema("logit-lens", "logit lens", "logit-lens.nc", _LENS, _all(_LENS, logit="logit")),
-    Schema("head-mask", "soft head mask", "mask.json"),
-    Schema("pruned", "pruned model", "pruned.json"),
-    Schema("knockout-task", "answers without each head", dims=_KNOCKED_OUT),
-    Schema("replies", "replies under gates"),
-    Schema(
-        "offtarget",
-        "replies that stray",
-        dims=_ASKED,
-        variables=_all(
-            _ASKED, right=_SHARE, right_low=_SHARE, right_high=_SHARE, delta_right=_SHARE
+        *("transfer", "attention transfer", "transfer.nc", "a b order setting"),
+        {"logprob_difference_overall_change": "nats", "answer_a_overall_change": _SHARE},
+        over=dict.fromkeys(
+            ("logprob_difference_overall_change", "answer_a_overall_change"), "order setting"
         ),
     ),
     Schema(
-        "switch-rate",
-        "switch rates",
-        dims=_HEADS,
-        variables=_all(
-            _HEADS,
-            switch_rate=_SHARE,
-            cost=_PER_TOKEN,
-            repetition="share of 4-grams",
-            empty=_SHARE,
-            sound="1 within the limits, 0 not, -1 not tried",
-        )
-        | _all(("language",), prompts="count"),
+        *("logit-lens", "logit lens", "logit-lens.nc", "condition depth answer"),
+        {"logit": "logit"},
+    ),
+    Schema("head-mask", "soft head mask", "mask.json"),
+    Schema("pruned", "pruned model", "pruned.json"),
+    Schema("knockout-task", "answers without each head", dims=f"baseline {_HEADS}"),
+    Schema("replies", "replies under gates"),
+    Schema(
+        *("offtarget", "replies that stray", "", "language condition"),
+        dict.fromkeys(("right", "right_low", "right_high", "delta_right"), _SHARE),
     ),
     Schema(
-        "qa",
-        "answers under a mask",
-        dims=("condition",),
-        variables=_all(("condition",), accuracy="share", delta_accuracy="share"),
+        *("switch-rate", "switch rates", "", _HEADS),
+        {
+            "switch_rate": _SHARE, "cost": _PER_TOKEN, "repetition": "share of 4-grams",
+            "empty": _SHARE, "sound": "1 within the limits, 0 not, -1 not tried",
+            "prompts": "count",
+        },
+        over={"prompts": "language"},
+    ),
+    Schema(
+        *("qa", "answers under a mask", "", "condition"),
+        {"accuracy": "share", "delta_accuracy": "share"},
         texts=("reply",),
     ),
 )
@@ -153,7 +129,7 @@ def register(schema: Schema) -> Schema:
         InputError: the kind or its file name is taken.
 
     Example:
-        >>> register(Schema("ranks", "ranks of heads", "ranks.nc", ("layer", "head"))).kind
+        >>> register(Schema("ranks", "ranks of heads", "ranks.nc", "layer head")).kind
         'ranks'
         >>> kind_of_file("ranks.nc"), SCHEMAS.pop("ranks").what
         ('ranks', 'ranks of heads')
@@ -176,6 +152,12 @@ def files() -> dict[str, str]:
     return {schema.file: schema.what for schema in SCHEMAS.values() if schema.file}
 
 
+def files_in_words() -> str:
+    """What a run folder can hold, for the help of the verb that reads one."""
+    named = ", ".join(f"{file} ({what})" for file, what in files().items())
+    return f"By name: {named}. Others are taken if they say what they are."
+
+
 def check_layout(path: object, dataset: xr.Dataset, kind: str) -> None:
     """Refuse a result that was cut or changed so that its kind's readers would stumble.
 
@@ -188,23 +170,25 @@ def check_layout(path: object, dataset: xr.Dataset, kind: str) -> None:
         InputError: what is missing, or is no number.
     """
     schema = SCHEMAS.get(kind, Schema(kind, kind))
-    for dim in schema.dims:
+    dims = schema.dims.split()
+    for dim in dims:
         if not dataset.sizes.get(dim):
             raise InputError(f"{path} holds {kind}, but nothing along {dim}; make it again")
     for dim in ("baseline", "language", "heads_of", "text_of"):
         if dim in dataset.indexes and not dataset.indexes[dim].is_unique:
             named = ", ".join(map(str, dataset.indexes[dim]))
             raise InputError(f"{path} names one {dim} twice ({named:.60}); make it again")
-    for name, (dims, _) in schema.variables.items():
-        if name not in dataset or set(dataset[name].dims) != set(dims):
-            raise InputError(f"{path}: {kind} has no {name} over {', '.join(dims)}; make it again")
+    for name in schema.variables:
+        over = schema.dims_of(name)
+        if name not in dataset or set(dataset[name].dims) != set(over):
+            raise InputError(f"{path}: {kind} has no {name} over {', '.join(over)}; make it again")
     for values in dataset.data_vars.values():
         numbers = values.dtype.kind in "fiub" or values.name in schema.texts
-        if schema.dims and set(schema.dims) <= set(values.dims) and not numbers:
+        if dims and set(dims) <= set(values.dims) and not numbers:
             raise InputError(
                 f"{path} holds {kind}, but {values.name} is of {values.dtype}, not numbers"
             )
 
 
-for _schema in _TABLE_OF_KINDS:
+for _schema in _TABLE:
     register(_schema)

@@ -1,7 +1,5 @@
 """When checks say that texts fell apart, so that no other number means what it says."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from langheads.io.measures import MEASURES

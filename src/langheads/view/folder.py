@@ -1,7 +1,5 @@
 """A folder of results, read for the report: every kind of result by file name, of one model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What single heads do, shown alike for knock-outs, answers, attribution, scores and switching."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -35,39 +35,12 @@ from langheads.view.provenance import provenance_tables
 from langheads.view.table import Table
 from langheads.view.verdict import Verdict, proofs_of_other_heads, verdict
 
-_LIMITS = (
-    "A gradient score says how much the loss answers to a small change of one head. It is a reason "
-    "to suspect a head, not a proof; the rule that picks heads finds some in noise too.",
-    "Ablation says what happens when the heads are gone. It holds for this model and these texts. "
-    "A small rise does not show that a head is idle: other heads may take over its work.",
-    "Zero ablation puts a head where it never is, mean ablation at its average; where the two "
-    "disagree, the damage may come from the intervention and not from the loss of the language.",
-    "A p-value is the share of head sets drawn at random, matched layer by layer and in number, "
-    "that reach at least the value seen. It tells chance from choice, not how large or useful an "
-    "effect is, and it does not correct for how many models or rules were tried.",
-    "Rises are in nats per UTF-8 byte, since tokens of different languages are not the same amount "
-    "of text; perplexity, shown on hover, cannot be compared across languages.",
-    "Bytes make languages comparable only roughly. Devanagari takes 3 bytes a letter and English "
-    "1, so the same relative rise is fewer nats per byte in Hindi; percent stands in brackets.",
-    "Parallel texts are not independent: where the texts are translations of each other, the proof "
-    "texts of one language are translations of scored texts of another.",
-)
-_CITE = (
-    "langheads {version}, software, MIT licence; CITATION.cff in its repository has the entry for "
-    "a list of references. Name the version, the model, the texts and the seed: they stand in the "
-    "provenance above.",
-    "Scores and the count rule: Liu and others, Focusing on Language: Revealing and Exploiting "
-    "Language Attention Heads in Multilingual Large Language Models, AAAI 2026, arXiv 2511.07498.",
-    "Classes of heads: Do Multilingual LLMs have specialized language heads?, arXiv 2602.08625.",
-    "The models run in TransformerLens; cite it as its repository asks.",
-)
-
 
 def report(run: str | Path, out: str | Path | None = None) -> Path:
     """Write one offline HTML page about a folder of results.
 
-    Taken is every file of a kind in `kinds.KINDS`, whatever its name, and ``planted.json``; what
-    is missing is left out of the page, with a note.
+    Taken is every file of a known kind, whatever its name, and ``planted.json``; what is missing
+    is left out of the page, with a note.
 
     Args:
         run: a folder with results of one model.
@@ -94,7 +67,7 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page with a heading and an anchor."""
+    """A part of the page; the words of those that are always the same stand in the template."""
 
     anchor: str
     title: str
@@ -124,11 +97,13 @@ def _sections(run: RunFolder) -> list[Section]:
                         attention=[result] if kind == "attention" else [],
                     )
                 )
-    sections.append(Section("limits", "What the numbers show, and what not", paragraphs=_LIMITS))
     tables = provenance_tables(run.sources())
-    sections.append(Section("provenance", "Provenance", tables=tables))
-    cite = [text.format(version=version("langheads")) for text in _CITE]
-    return [*sections, Section("cite", "How to cite", paragraphs=cite)]
+    return [
+        *sections,
+        Section("limits", "What the numbers show, and what not"),
+        Section("provenance", "Provenance", tables=tables),
+        Section("cite", "How to cite"),
+    ]
 
 
 @contextmanager
@@ -205,6 +180,7 @@ def _page(sections: list[Section], run_name: str) -> str:
     )
     return environment.from_string(resource("page.html.j2")).render(
         run=run_name,
+        version=version("langheads"),
         shown=shown,
         data=_json({"figures": figures, "templates": templates}),
         attention_css=Markup(resource("attention.css")) if views else "",

@@ -1,7 +1,5 @@
 """The heads on which training made each language lean (``planted.json``), beside those found."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import xarray as xr

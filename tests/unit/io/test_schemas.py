@@ -33,19 +33,19 @@ def test_every_result_has_the_dimensions_of_its_schema(results):
 @pytest.mark.parametrize("schema", [s for s in SCHEMAS.values() if s.dims], ids=lambda s: s.kind)
 def test_what_a_reader_needs_is_asked_for(results, schema):
     _, whole = results[schema.kind]
-    for name, (dims, unit) in schema.variables.items():
-        assert unit
+    for name in schema.variables:
+        dims = schema.dims_of(name)
         told = rf"^here: {schema.kind} has no {name} over {', '.join(dims)}; make it again$"
         with pytest.raises(InputError, match=told):
             check_layout("here", whole.drop_vars(name), schema.kind)
-    for dim in schema.dims:
+    for dim in schema.dims.split():
         with pytest.raises(InputError, match=f"nothing along {dim}"):
             check_layout("here", whole.isel({dim: slice(0, 0)}), schema.kind)
 
 
 def test_a_new_kind_is_known_by_its_name_and_its_file(monkeypatch):
     monkeypatch.setattr(schemas, "SCHEMAS", dict(SCHEMAS))
-    new = Schema("ranks", "ranks of heads", "ranks.nc", ("layer", "head"))
+    new = Schema("ranks", "ranks of heads", "ranks.nc", "layer head")
     assert schemas.register(new) is new
     assert kind_of_file("ranks.nc") == "ranks"
     assert files()["ranks.nc"] == "ranks of heads"

@@ -4,8 +4,6 @@ A new kind of result is a schema in `langheads.io.schemas`, a module here and a 
 below; or, from outside the package, both `register` calls.
 """
 
-from __future__ import annotations
-
 from langheads.io.errors import InputError
 from langheads.io.schemas import SCHEMAS
 from langheads.view.contents import Kind
@@ -47,7 +45,7 @@ def register(kind: Kind) -> Kind:
         InputError: there is no such schema, or the kind is shown already.
 
     Example:
-        >>> schemas.register(schemas.Schema("ranks", "ranks of heads", "ranks.nc", ("layer",)))
+        >>> schemas.register(schemas.Schema("ranks", "ranks of heads", "ranks.nc", "layer head"))
         ... # doctest: +SKIP
         >>> register(Kind("ranks", "Ranks of heads", pictures=draw))  # doctest: +SKIP
     """

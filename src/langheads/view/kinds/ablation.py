@@ -1,7 +1,5 @@
 """Proof by ablation: what each language loses without the heads of each language."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Benchmark of scores: how well each foretells exact knock-out, and at what cost."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Deletion curves: what each language loses as heads go in the order of a score."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Classes of heads: which only one of two languages needs, and which both need."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from langheads.heads.classes import HeadClasses

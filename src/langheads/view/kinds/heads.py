@@ -1,7 +1,5 @@
 """Chosen heads: which head serves which language, by which rule."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from langheads.heads import LanguageHeads

@@ -1,7 +1,5 @@
 """Exact knock-out: what each language loses without each head, and how well scores foretell it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

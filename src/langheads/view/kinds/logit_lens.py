@@ -1,7 +1,5 @@
 """Logit lens: at which depth the residual stream of one prompt turns to each answer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import xarray as xr

@@ -1,7 +1,5 @@
 """Replies that stray: whether they come back to the wanted language when heads are off or moved."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Pruned model: what heads removed for good cost each language on held-out text."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 

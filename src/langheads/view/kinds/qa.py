@@ -1,7 +1,5 @@
 """Answers under a mask: to questions that no mask was trained on, paired by question."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

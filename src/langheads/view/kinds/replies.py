@@ -1,7 +1,5 @@
 """Replies under gates: their numbers beside untouched and random heads, and the first of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Scores of every head: where they lie, and what they were made on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import xarray as xr

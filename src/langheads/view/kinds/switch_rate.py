@@ -1,7 +1,5 @@
 """Switch rates: how often replies leave their language when one head is off."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

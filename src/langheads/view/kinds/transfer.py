@@ -1,7 +1,5 @@
 """Attention transfer: whether the answer moves to the fact told in A, beside random heads."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
