@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import xarray as xr
 
-from langheads.heads import Head, HeadSet, LanguageHeads
-from langheads.io.errors import InputError, ProvenanceError
+from langheads.heads import Head, HeadSet, LanguageHeads, as_head_set, require_shape
+from langheads.io.errors import InputError
 
 Heads = HeadSet | LanguageHeads | xr.Dataset | Iterable[str | tuple[int, int]]
 logger = logging.getLogger("langheads")
@@ -31,11 +31,7 @@ def choose(
         chosen = HeadSet(ranked[:top], shape)
         roles = {head: [of] for head in chosen}
     elif isinstance(heads, LanguageHeads):
-        if heads.shape != shape:
-            raise ProvenanceError(
-                f"the head set is of a model of shape {heads.shape}, this one has {shape} "
-                "(layers, heads)"
-            )
+        require_shape("the head set", heads.shape, shape)
         if language is not None and language not in heads.specific:
             raise InputError(
                 f"language {language} asked for; the head set has {', '.join(heads.specific)}"
@@ -46,12 +42,7 @@ def choose(
                 roles.setdefault(head, []).append(name)
         chosen = HeadSet(roles, shape)
     else:
-        chosen = HeadSet(heads, shape)
-        if isinstance(heads, HeadSet) and heads.shape != shape:
-            raise ProvenanceError(
-                f"the head set is of a model of shape {heads.shape}, this one has {shape} "
-                "(layers, heads)"
-            )
+        chosen = as_head_set(heads, shape)
     if not chosen:
         of = f" of language {language}" if language else ""
         raise InputError(f"no heads{of} to show; give heads like L3H7, or another rule to select")
@@ -80,11 +71,7 @@ def _of_language(
     if "baseline" in values.dims:
         values = values.isel(baseline=0)
     values = values.transpose("layer", "head")
-    if values.shape != shape:
-        raise ProvenanceError(
-            f"the scores are of a model of shape {values.shape}, this one has {shape} "
-            "(layers, heads)"
-        )
+    require_shape("the score", (values.sizes["layer"], values.sizes["head"]), shape)
     return language, values.values.astype(float)
 
 

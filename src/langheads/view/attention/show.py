@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import html
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,26 +18,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError
 from langheads.io.files import write_text_atomically
 from langheads.view.attention.choice import Heads, choose, score_name, values
 from langheads.view.attention.page import BYTES_A_CELL, MOST_BYTES, attention_page
-from langheads.view.attention.patterns import (
-    AttentionData,
-    AttentionPatterns,
-    ShownHead,
-    Span,
-    pool,
-)
+from langheads.view.attention.patterns import AttentionData, ShownHead
+from langheads.view.attention.texts import ReadText, Spans, display, spans_in
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-    from langheads.text.display import DisplayTokens
-
-Spans = Mapping[str, str | tuple[int, int]]
 logger = logging.getLogger("langheads")
 
 
@@ -146,8 +139,7 @@ def show_attention(
         >>> view.data.contexts[0].patterns.shape[0]
         2
     """
-    from langheads.model import gated, head_shape
-    from langheads.model.attention_patterns import head_patterns
+    from langheads.model import head_shape
     from langheads.model.loading import describe
 
     if beside is not None and gates is not None:
@@ -156,63 +148,78 @@ def show_attention(
     chosen, roles = choose(heads, shape, language, top, score)
     if scores is None and isinstance(heads, xr.Dataset):
         scores = heads
-    runs = [(text, False)]
-    if beside is not None:
-        runs.append((beside, False))
-    if gates is not None:
-        gates = HeadSet(gates, shape)
-        runs.append((text, True))
-    names = _labels(labels, len(runs), gates, gate)
-    displays = [_display(model, each, max_tokens, bos) for each, _ in runs]
-    found = []
-    for (_, under), display in zip(runs, displays, strict=True):
-        import torch
-
-        tokens = torch.tensor(display.ids)
-        switch = gated(model, gates, gate) if under and gates is not None else nullcontext()
-        with switch:
-            found.append(head_patterns(model, tokens, chosen))
-    places = [
-        _places(spans or {}, each, first=i == 0 or under) for i, (each, under) in enumerate(runs)
+    under = None if gates is None else HeadSet(gates, shape)
+    texts = [
+        text,
+        *([beside] if beside is not None else []),
+        *([text] if under is not None else []),
     ]
-    for label in spans or {}:
-        if not any(label in place for place in places):
+    named = _labels(labels, len(texts), under, gate)
+    shown = [display(model, each, max_tokens, bos) for each in texts]
+    spans = spans or {}
+    read = []
+    for i, (label, each, units) in enumerate(zip(named, texts, shown, strict=True)):
+        # The second is another text, or the first again under the gates.
+        pattern = _patterns(model, units.ids, chosen, under if i else None, gate)
+        is_first = i == 0 or under is not None
+        found = spans_in(spans, each, is_first)
+        read.append(ReadText(label, each, units, pattern, found, i == 0))
+    for label in spans:
+        if not any(label in each.spans for each in read):
             raise InputError(f"span {label!r} is not in the text; give a part of it, as written")
-
-    def made(words: bool, last: int | None = None) -> tuple[AttentionPatterns, ...]:
-        return tuple(
-            _context(name, each, display, pattern, place, window, words, last, first=i == 0)
-            for i, (name, (each, _), display, pattern, place) in enumerate(
-                zip(names, runs, displays, found, places, strict=True)
-            )
-        )
-
-    shown = tuple(
+    of = values(scores, chosen, roles, language, score)
+    rows = tuple(
         ShownHead(str(head), role, value)
-        for head, role, value in zip(
-            chosen, roles, values(scores, chosen, roles, language, score), strict=True
-        )
+        for head, role, value in zip(chosen, roles, of, strict=True)
     )
+    said = "" if scores is None else score_name(scores, score)
     about = describe(model) if provenance else {"model": str(model.cfg.model_name)}
-    data = AttentionData(
-        shown, made(bool(pool_words)), "" if scores is None else score_name(scores, score), about
-    )
-    if pool_words is None and data.cells * BYTES_A_CELL > MOST_BYTES:
+
+    def made(words: bool, last: int | None = None) -> AttentionData:
+        contexts = tuple(each.shown(words, window, last) for each in read)
+        return AttentionData(rows, contexts, said, about)
+
+    return AttentionView(_that_fits(made, pool_words, window is None))
+
+
+def _patterns(
+    model: TransformerBridge, ids: Sequence[int], heads: HeadSet, gates: HeadSet | None, gate: float
+) -> Float[np.ndarray, "head query key"]:
+    import torch
+
+    from langheads.model import gated
+    from langheads.model.attention_patterns import head_patterns
+
+    with nullcontext() if gates is None else gated(model, gates, gate):
+        return head_patterns(model, torch.tensor(ids), heads)
+
+
+def _that_fits(
+    made: Callable[..., AttentionData], pool_words: bool | None, may_cut: bool
+) -> AttentionData:
+    """The view whole, else as words, else the last of it: what first fits into a page of 5 MB."""
+
+    def too_large(data: AttentionData) -> bool:
+        return data.cells * BYTES_A_CELL > MOST_BYTES
+
+    data = made(bool(pool_words))
+    if pool_words is None and too_large(data):
         logger.warning("tokens are joined to words, to keep the page below 5 MB")
-        data = AttentionData(shown, made(True), data.score, about)
-    if window is None and data.cells * BYTES_A_CELL > MOST_BYTES:
+        data = made(True)
+    if may_cut and too_large(data):
         words = pool_words is None or pool_words
         last = max(len(context.tokens) for context in data.contexts)
-        while data.cells * BYTES_A_CELL > MOST_BYTES and last > 16:
+        while too_large(data) and last > 16:
             last = last * 9 // 10
-            data = AttentionData(shown, made(words, last), data.score, about)
+            data = made(words, last)
         logger.warning("only the last %d units are shown, to keep the page below 5 MB", last)
-    if data.cells * BYTES_A_CELL > MOST_BYTES:
+    if too_large(data):
         raise InputError(
-            f"{len(shown)} heads over {' and '.join(str(len(c.tokens)) for c in data.contexts)} "
+            f"{len(data.heads)} heads over "
+            f"{' and '.join(str(len(c.tokens)) for c in data.contexts)} "
             "units make a page above 5 MB; give a window, fewer heads or a smaller max_tokens"
         )
-    return AttentionView(data)
+    return data
 
 
 def _labels(
@@ -225,96 +232,3 @@ def _labels(
     if gates is not None:
         return ["nothing gated", f"gate {gate:g} on {gates}"]
     return ["text", "beside"][:needed]
-
-
-def _display(
-    model: TransformerBridge, text: str, max_tokens: int, bos: bool | None
-) -> DisplayTokens:
-    from langheads.text.display import display_tokens
-
-    if model.tokenizer is None:
-        raise InputError("the model has no tokenizer; load it from a folder that has one")
-    if max_tokens < 2:
-        raise InputError(f"max_tokens {max_tokens} asked for; at least 2 are needed")
-    if bos is None:
-        bos = bool(model.cfg.tokenizer_prepends_bos)
-    limit = min(max_tokens, int(model.cfg.n_ctx or max_tokens))
-    display = display_tokens(model.tokenizer, text, bos=bos, max_tokens=limit)
-    if max(display.ids) >= model.cfg.d_vocab:
-        raise InputError(
-            f"the tokenizer gives token {max(display.ids)}, but the model has "
-            f"{model.cfg.d_vocab}; use --no-bos if its tokenizer has no BOS"
-        )
-    return display
-
-
-def _places(spans: Spans, text: str, first: bool) -> dict[str, tuple[int, int]]:
-    """Characters (start, stop) of each span that this text has."""
-    places = {}
-    for label, part in spans.items():
-        if isinstance(part, str):
-            start = text.find(part) if part else -1
-            stop = start + len(part)
-        elif first:
-            start, stop = part
-            if not 0 <= start < stop <= len(text):
-                raise InputError(
-                    f"span {label!r} is {start} to {stop}, but the text has {len(text)} characters"
-                )
-        else:
-            continue
-        if start >= 0:
-            places[label] = (start, stop)
-    return places
-
-
-def _context(
-    name: str,
-    text: str,
-    display: DisplayTokens,
-    pattern: np.ndarray,
-    places: Mapping[str, tuple[int, int]],
-    window: tuple[int, int] | None,
-    words: bool,
-    last: int | None,
-    *,
-    first: bool,
-) -> AttentionPatterns:
-    from langheads.text.display import word_starts
-
-    notes = []
-    if display.chars[-1][1] < len(text):
-        notes.append(f"The text is cut after {len(display.ids)} tokens.")
-    if words:
-        display = display.joined(word_starts(display))
-        notes.append("Tokens are joined to words.")
-    groups, chars, labels = list(display.tokens), list(display.chars), list(display.labels)
-    if last is not None and last < len(display):
-        window = len(display) - last, len(display)
-    if window is not None:
-        start, stop = window
-        if not first and stop > len(display):
-            # A text beside that is shorter shows as many units from its end.
-            start, stop = max(0, len(display) - (stop - start)), len(display)
-        if not 0 <= start < stop <= len(display):
-            raise InputError(
-                f"window {start} to {stop} asked for; the text {name} has {len(display)} units"
-            )
-        groups, chars, labels = groups[:stop], chars[:stop], labels[:stop]
-        if start > 0:
-            groups = [(0, groups[start - 1][1]), *groups[start:]]
-            chars = [(0, 0), *chars[start:]]
-            labels = ["…", *labels[start:]]
-        notes.append(
-            f"Shown are units {start} to {stop - 1} of {len(display)}; … is all before them."
-        )
-    found = []
-    for label, (start, stop) in places.items():
-        units = [i for i, (a, b) in enumerate(chars) if a < stop and b > start and a < b]
-        if units:
-            found.append(Span(label, units[0], units[-1] + 1))
-        else:
-            notes.append(f"{label!r} is not in the part that is shown.")
-    return AttentionPatterns(
-        name, tuple(labels), pool(pattern, groups), tuple(found), " ".join(notes)
-    )
