@@ -274,7 +274,11 @@ def test_prompts_that_agree_have_no_share(zoo):
         ({}, {"heads": []}, "no heads to patch"),
         ({}, {"heads": ["L9H0"]}, "head L9H0 asked for, but the model has 3 layers of 4"),
         ({"wrong": " xy"}, {}, "prompt 1: .* no token in which they differ"),
-        ({"prompt": "a" * 300}, {}, "prompt 1: 302 tokens, but the model reads 256"),
+        (
+            {"prompt": "a" * 300},
+            {},
+            "prompt 1 has 302 tokens, more than the model's context of 256",
+        ),
         ({"answer": "\u00e9", "wrong": "\u00e8", "corrupt": "B", "clean": "C"}, {}, None),
     ],
 )

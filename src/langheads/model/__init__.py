@@ -7,13 +7,22 @@ from langheads.model.loading import DEMO, EMBEDDED, describe, head_shape, heads_
 from langheads.model.nll import document_nll, token_nll
 from langheads.model.replay import captured_block_inputs, starting_at
 from langheads.model.steering import steered
-from langheads.model.tokens import tokenize_languages
+from langheads.model.tokens import (
+    bos_policy,
+    check_tokens,
+    context_length,
+    tokenize_languages,
+    tokenizer_of,
+)
 
 __all__ = [
     "DEMO",
     "EMBEDDED",
     "Gates",
+    "bos_policy",
     "captured_block_inputs",
+    "check_tokens",
+    "context_length",
     "decode",
     "decode_rows",
     "describe",
@@ -32,4 +41,5 @@ __all__ = [
     "token_budget",
     "token_nll",
     "tokenize_languages",
+    "tokenizer_of",
 ]

@@ -23,7 +23,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError
-from langheads.model import decode_rows, reply_text, tokenize_languages
+from langheads.model import context_length, decode_rows, reply_text, tokenize_languages
 from langheads.model.fused_attention import fused_attention
 from langheads.scores.scan import knockout_nll
 from langheads.text import Documents, Questions
@@ -71,7 +71,7 @@ def tokenize_answers(
     Raises:
         InputError: no example is short enough; see also `tokenize_languages`.
     """
-    context = int(model.cfg.n_ctx or 0) or max_tokens + max_new_tokens + 1
+    context = context_length(model) or max_tokens + max_new_tokens + 1
     tokens = {}
     fits = np.ones(len(questions.ids), dtype=bool)
     for language, examples in questions.examples.items():

@@ -39,7 +39,16 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.heads import Head, HeadSet
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
-from langheads.model import describe, gated, head_shape, map_documents, token_budget
+from langheads.model import (
+    bos_policy,
+    check_tokens,
+    describe,
+    gated,
+    head_shape,
+    map_documents,
+    token_budget,
+    tokenizer_of,
+)
 from langheads.model.logit_attribution import PARTS, readout, require_linear_readout
 from langheads.scores.patching import logit_difference, patched_differences
 from langheads.text import Corpus, Documents, pad_right
@@ -101,8 +110,7 @@ def attribute(
     wanted = _measures(measures, any(prompt.corrupt is not None for prompt in read))
     if "direct" in wanted:
         require_linear_readout(model)
-    if bos is None:
-        bos = bool(getattr(model.cfg, "tokenizer_prepends_bos", False))
+    bos = bos_policy(model, bos)
     plain = [_choice(model, prompt.prompt, prompt, bos) for prompt in read]
     pairs = {i: _pair(model, p, bos) for i, p in enumerate(read) if p.corrupt is not None}
 
@@ -116,9 +124,7 @@ def attribute(
     with tqdm(total=total, unit="prompt", desc="attribute") as bar:
 
         def rows(which: Sequence[int], choices: Sequence[Choice], measure: _Measure) -> np.ndarray:
-            return _by_index(
-                model, read, which, choices, measure, bos=bos, batch=batch_tokens, bar=bar
-            )
+            return _by_index(model, read, which, choices, measure, batch=batch_tokens, bar=bar)
 
         every = range(len(read))
         if "direct" in wanted:
@@ -175,20 +181,9 @@ def _measures(measures: str | Iterable[str] | None, any_pair: bool) -> list[str]
 
 def _choice(model: TransformerBridge, text: str, prompt: Prompt, bos: bool) -> Choice:
     """As `choice`, within what the model can read."""
-    if model.tokenizer is None:
-        raise InputError("the model has no tokenizer; load it from a folder that has one")
-    if bos and model.tokenizer.bos_token_id is None:
-        raise InputError("BOS asked for, but the tokenizer has no BOS token; use --no-bos")
-    found = choice(model.tokenizer, text, prompt, bos=bos)
-    if model.cfg.n_ctx and len(found.tokens) > model.cfg.n_ctx:
-        raise InputError(
-            f"{prompt.where}: {len(found.tokens)} tokens, but the model reads {model.cfg.n_ctx}"
-        )
-    if (highest := max(*found.tokens, found.answer, found.wrong)) >= model.cfg.d_vocab:
-        raise InputError(
-            f"{prompt.where}: token number {highest}, but the model has {model.cfg.d_vocab} "
-            "tokens; use --no-bos if its tokenizer has no BOS, or the tokenizer of this model"
-        )
+    found = choice(tokenizer_of(model), text, prompt, bos=bos)
+    check_tokens(model, found.tokens, prompt.where)
+    check_tokens(model, found[1:], prompt.where)
     return found
 
 
@@ -215,35 +210,20 @@ def _by_index(
     choices: Sequence[Choice],
     measure: _Measure,
     *,
-    bos: bool,
     batch: int | str,
     bar: tqdm,
 ) -> Float[np.ndarray, "prompt columns"]:
     """A row a prompt, in batches of like length; `measure` is also told which prompts it has."""
 
-    def of_batch(tokens: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
-        # The number of each prompt rides behind its tokens and gets off here.
-        lengths = lengths - 1
-        index = tokens[torch.arange(len(tokens)), lengths].cpu()
-        position = torch.arange(tokens.shape[1] - 1, device=tokens.device)
-        beyond = position >= lengths.to(tokens.device)[:, None]
-        answer, wrong = (
-            torch.tensor([getattr(choices[i], name) for i in index.tolist()])
-            for name in ("answer", "wrong")
-        )
-        return measure(index, tokens[:, :-1].masked_fill(beyond, 0), lengths, answer, wrong)
+    def of_batch(tokens: Tensor, lengths: Tensor, given: Int[Tensor, "batch 3"]) -> Tensor:
+        index, answer, wrong = given.T
+        return measure(index, tokens, lengths, answer, wrong)
 
-    numbered = Documents(
-        language=", ".join(dict.fromkeys(read[i].language for i in which)),
-        tokens=tuple(torch.tensor([*c.tokens, i]) for i, c in enumerate(choices)),
-        n_bytes=np.array([len(read[i].prompt.encode()) for i in which], dtype=np.int64),
-        skipped=0,
-        bos=bos,
-        max_tokens=max(len(c.tokens) for c in choices),
-    )
-    return (
-        map_documents(model, numbered, of_batch, batch_tokens=batch, progress=bar).double().numpy()
-    )
+    languages = ", ".join(dict.fromkeys(read[i].language for i in which))
+    given = torch.tensor([[i, c.answer, c.wrong] for i, c in enumerate(choices)])
+    documents = Documents.of_rows(languages, [c.tokens for c in choices])
+    rows = map_documents(model, documents, of_batch, given=given, batch_tokens=batch, progress=bar)
+    return rows.double().numpy()
 
 
 def _direct(

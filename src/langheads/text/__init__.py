@@ -15,7 +15,7 @@ from langheads.text.degeneration import (
     prompt_copy_share,
     repetition_share,
 )
-from langheads.text.documents import Documents, length_batches, pad_right, tokenize
+from langheads.text.documents import Documents, bos_prefix, length_batches, pad_right, tokenize
 from langheads.text.identify import Detector, detector
 from langheads.text.questions import QA_TEMPLATE, Question, Questions, read_questions
 
@@ -28,6 +28,7 @@ __all__ = [
     "Question",
     "Questions",
     "Rules",
+    "bos_prefix",
     "degeneration_checks",
     "detector",
     "language_confusion",

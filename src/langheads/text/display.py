@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from langheads.io.errors import InputError
+from langheads.text.documents import bos_prefix
 
 _JOINER = "\u200d"
 # Scripts that are written without spaces: there a unit is as good as a word.
@@ -81,8 +82,7 @@ def display_tokens(tokenizer: Any, text: str, *, bos: bool, max_tokens: int) -> 
         >>> display_tokens(tokenizer, "a 猫", bos=True, max_tokens=9).labels
         ('<bos>', 'a', ' 猫')
     """
-    if bos and tokenizer.bos_token_id is None:
-        raise InputError("BOS asked for, but the tokenizer has no BOS token; use --no-bos")
+    prefix = bos_prefix(tokenizer, bos)
     room = max_tokens - bos
     if getattr(tokenizer, "is_fast", False):
         encoded = tokenizer(
@@ -102,7 +102,7 @@ def display_tokens(tokenizer: Any, text: str, *, bos: bool, max_tokens: int) -> 
     if not bos:
         return shown
     return DisplayTokens(
-        (tokenizer.bos_token_id, *shown.ids),
+        (*prefix, *shown.ids),
         ("<bos>", *shown.labels),
         ((0, 1), *((start + 1, stop + 1) for start, stop in shown.tokens)),
         ((0, 0), *shown.chars),

@@ -83,9 +83,7 @@ def tokenize(
     """
     if max_tokens < 2:
         raise InputError(f"max_tokens {max_tokens} asked for; a document needs at least 2 tokens")
-    if bos and tokenizer.bos_token_id is None:
-        raise InputError("BOS asked for, but the tokenizer has no BOS token; use --no-bos")
-    prefix = [tokenizer.bos_token_id] if bos else []
+    prefix = bos_prefix(tokenizer, bos)
     with_offsets = bool(getattr(tokenizer, "is_fast", False))
     # Cut by hand: asking a fast tokenizer to truncate leaves that setting in it.
     encoded = tokenizer(
@@ -121,6 +119,17 @@ def tokenize(
     return Documents(
         language, tuple(tokens), np.array(n_bytes, dtype=np.int64), skipped, bos, max_tokens
     )
+
+
+def bos_prefix(tokenizer: Any, bos: bool) -> list[int]:
+    """What stands before a text: the tokenizer's BOS, or nothing.
+
+    Raises:
+        InputError: BOS asked of a tokenizer that has none.
+    """
+    if bos and tokenizer.bos_token_id is None:
+        raise InputError("BOS asked for, but the tokenizer has no BOS token; use --no-bos")
+    return [tokenizer.bos_token_id] if bos else []
 
 
 def length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
+from langheads.text.documents import bos_prefix
 from langheads.text.templates import Template
 
 Span = tuple[int, int]
@@ -136,7 +137,7 @@ def conflict_tokens(tokenizer: Any, conflict: KnowledgeConflict, *, bos: bool) -
         conflict: the prompt.
         bos: prepend the tokenizer's BOS token.
     """
-    prefix = [tokenizer.bos_token_id] if bos else []
+    prefix = bos_prefix(tokenizer, bos)
     settings = {"add_special_tokens": False, "verbose": False}
     encoded = tokenizer(conflict.prompt, return_offsets_mapping=True, **settings)
     prompt = prefix + encoded["input_ids"]

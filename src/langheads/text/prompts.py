@@ -12,6 +12,7 @@ from pydantic import model_validator
 
 from langheads.io.errors import InputError
 from langheads.io.records import Filled, Record
+from langheads.text.documents import bos_prefix
 from langheads.text.readers import records
 
 
@@ -112,7 +113,7 @@ def choice(tokenizer: Any, text: str, prompt: Prompt, *, bos: bool) -> Choice:
     Raises:
         InputError: one answer begins with the whole of the other, or they share no token.
     """
-    prefix = [tokenizer.bos_token_id] if bos else []
+    prefix = bos_prefix(tokenizer, bos)
     right, wrong = (
         prefix + tokenizer(text + end, add_special_tokens=False, verbose=False)["input_ids"]
         for end in (prompt.answer, prompt.wrong)

@@ -297,7 +297,7 @@ SMALL = {"n_occupations": 2, "n_controls": 2, "max_new_tokens": 2}
         ({"pairs": [("en", "en")]}, "pairs of languages en:en: each needs two different ones"),
         ({"pairs": []}, "pairs of languages none: each needs two"),
         ({"query": "ru"}, "no template for language ru"),
-        ({"max_new_tokens": 300}, "more than the model's context of 256; shorten the templates"),
+        ({"max_new_tokens": 300}, "300 new ones more than the model's context of 256; shorten it"),
     ],
 )
 def test_refusals(tiny, tiny_heads, templates, settings, message):

@@ -27,7 +27,7 @@ from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, ModelError
 from langheads.io.files import check_writable
 from langheads.io.results import provenance
-from langheads.model import describe, load
+from langheads.model import describe, load, tokenizer_of
 from langheads.model.surgery import Pruned, differs_from_gates, without_heads, wrong_slices
 from langheads.text import Corpus
 
@@ -212,9 +212,7 @@ def _tokenizer(model: TransformerBridge) -> Any:
     """
     from transformers import AutoTokenizer
 
-    own = model.tokenizer
-    if own is None:
-        raise InputError("the model has no tokenizer; load it from a folder that has one")
+    own = tokenizer_of(model)
     config = model.original_model.config
     came_along = own.name_or_path == getattr(config, "_name_or_path", None)
     revision = getattr(config, "_commit_hash", None) if came_along else None

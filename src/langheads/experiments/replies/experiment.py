@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -21,7 +20,17 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
-from langheads.model import Gates, decode_rows, end_tokens, gates_of_all, reply_text
+from langheads.model import (
+    Gates,
+    bos_policy,
+    check_tokens,
+    decode_rows,
+    end_tokens,
+    gates_of_all,
+    reply_text,
+    tokenizer_of,
+)
+from langheads.text import bos_prefix
 
 # Nearer to 0, logits divided by the temperature leave float32; a user there means greedy.
 _COLDEST, _HOTTEST = 1e-4, 1e4
@@ -139,9 +148,7 @@ def prompt_tokens(
     bos: bool | None = None,
 ) -> list[Int[Tensor, " _"]]:
     """Tokens ``[pos]`` of each prompt; arguments and errors as for `generate`."""
-    tokenizer: Any = model.tokenizer
-    if tokenizer is None:
-        raise InputError("the model has no tokenizer; load it from a folder that has one")
+    tokenizer = tokenizer_of(model)
     if not prompts:
         raise InputError("no prompts; give at least one")
     texts = list(prompts)
@@ -157,30 +164,15 @@ def prompt_tokens(
             )
             for text in texts
         ]
-    elif bos is None:
-        bos = bool(model.cfg.tokenizer_prepends_bos)
-    if bos and tokenizer.bos_token_id is None:
-        raise InputError("BOS asked for, but the tokenizer has no BOS token; use --no-bos")
-    prefix = [tokenizer.bos_token_id] if bos else []
+    # A chat template has its own BOS.
+    prefix = bos_prefix(tokenizer, bool(bos) if chat else bos_policy(model, bos))
     encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    rows = [torch.tensor(prefix + ids, dtype=torch.long) for ids in encoded]
-    limit = int(model.cfg.n_ctx or 0)
+    rows = [prefix + ids for ids in encoded]
     for number, row in enumerate(rows, start=1):
-        if len(row) == 0:
+        if not row:
             raise InputError(f"prompt {number} is empty and no BOS stands before it; give a text")
-        if int(row.max()) >= model.cfg.d_vocab:
-            name = tokenizer.convert_ids_to_tokens(int(row.max()))
-            raise InputError(
-                f"token {name} of prompt {number} has number {int(row.max())}, but the model has "
-                f"{model.cfg.d_vocab} tokens; use --no-bos if its tokenizer has no BOS, or the "
-                "tokenizer of this model"
-            )
-        if limit and len(row) + max_new_tokens > limit:
-            raise InputError(
-                f"prompt {number} has {len(row)} tokens, with {max_new_tokens} new ones more than "
-                f"the model's context of {limit}; shorten it or ask for fewer new tokens"
-            )
-    return rows
+        check_tokens(model, row, f"prompt {number}", new=max_new_tokens)
+    return [torch.tensor(row, dtype=torch.long) for row in rows]
 
 
 def _reply(

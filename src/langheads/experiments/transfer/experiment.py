@@ -55,7 +55,7 @@ from langheads.experiments.transfer.summarise import Run, summary
 from langheads.heads import LanguageHeads
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
-from langheads.model import describe
+from langheads.model import bos_policy, describe
 from langheads.text import Corpus, degeneration_checks
 from langheads.text.knowledge_conflict import occupation_pairs
 
@@ -159,11 +159,7 @@ def _checked_bos(model: TransformerBridge, heads: LanguageHeads, bos: bool | Non
             "attention transfer needs a fast tokenizer, one that knows which characters a token "
             "stands for; load the model from a folder that has a tokenizer.json"
         )
-    if bos is None:
-        bos = bool(heads.provenance.get("bos", model.cfg.tokenizer_prepends_bos))
-    if bos and tokenizer.bos_token_id is None:
-        raise InputError("BOS asked for, but the tokenizer has no BOS token; use --no-bos")
-    return bos
+    return bos_policy(model, heads.provenance.get("bos") if bos is None else bos)
 
 
 def _run_all(

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
@@ -16,7 +16,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError
-from langheads.model import EMBEDDED
+from langheads.model import EMBEDDED, check_tokens
 from langheads.text.knowledge_conflict import ConflictTokens, conflict_tokens, knowledge_conflicts
 from langheads.text.templates import Template, read_templates
 
@@ -243,20 +243,11 @@ def asked_in(
     """
     made = knowledge_conflicts(templates, *text, query, occupations, seed=seed)
     tokens = [conflict_tokens(model.tokenizer, conflict, bos=bos) for conflict in made]
-    longest = max(max(len(t.prompt) + max_new_tokens, *map(len, t.texts)) for t in tokens)
-    context = int(model.cfg.n_ctx or 0)
-    if context and longest > context:
-        raise InputError(
-            f"a prompt in {text[0]} and {text[1]} has {longest} tokens with its answer, more than "
-            f"the model's context of {context}; shorten the templates"
-        )
-    highest = max(max(each) for t in tokens for each in (t.prompt, *t.texts))
-    if highest >= model.cfg.d_vocab:
-        name: Any = model.tokenizer.convert_ids_to_tokens(highest)
-        raise InputError(
-            f"token {name} has number {highest}, but the model has {model.cfg.d_vocab} tokens; use "
-            "--no-bos if its tokenizer has no BOS, or the tokenizer of this model"
-        )
+    where = f"a prompt in {text[0]} and {text[1]}"
+    for each in tokens:
+        check_tokens(model, each.prompt, where, new=max_new_tokens)
+        for with_answer in each.texts:
+            check_tokens(model, with_answer, f"{where} with its answer")
     return Asked(tokens, [conflict.answers for conflict in made])
 
 

@@ -92,19 +92,15 @@ def display(
     Raises:
         InputError: a text, tokenizer or number of tokens that a view cannot have.
     """
-    if model.tokenizer is None:
-        raise InputError("the model has no tokenizer; load it from a folder that has one")
+    # Brings torch along, which a saved view does not need.
+    from langheads.model import bos_policy, check_tokens, context_length, tokenizer_of
+
+    tokenizer, bos = tokenizer_of(model), bos_policy(model, bos)
     if max_tokens < 2:
         raise InputError(f"max_tokens {max_tokens} asked for; at least 2 are needed")
-    if bos is None:
-        bos = bool(model.cfg.tokenizer_prepends_bos)
-    limit = min(max_tokens, int(model.cfg.n_ctx or max_tokens))
-    found = display_tokens(model.tokenizer, text, bos=bos, max_tokens=limit)
-    if max(found.ids) >= model.cfg.d_vocab:
-        raise InputError(
-            f"the tokenizer gives token {max(found.ids)}, but the model has "
-            f"{model.cfg.d_vocab}; use --no-bos if its tokenizer has no BOS"
-        )
+    limit = min(max_tokens, context_length(model) or max_tokens)
+    found = display_tokens(tokenizer, text, bos=bos, max_tokens=limit)
+    check_tokens(model, found.ids, "the text")
     return found
 
 
