@@ -45,22 +45,17 @@ class Batches:
         alone: Callable[[int], str] | None = None,
         progress: tqdm | None = None,
     ) -> list[Row]:
-        """Do the work on everything, batch by batch.
-
-        A batch that does not fit in memory is halved, and said on the log.
+        """Do the work batch by batch; one that does not fit is halved, which the log says.
 
         Args:
-            lengths: tokens of each.
-            work: indices of a batch -> a row for each.
+            lengths: tokens of each row.
+            work: indices of a batch -> what comes of each row.
             alone: index -> what did not fit and what to do about it, where memory runs out on one
-                alone; by default the error is passed on.
-            progress: updated by how many are done.
+                row (`OutOfMemoryError`); by default the error is passed on.
+            progress: updated by the number of rows done.
 
         Returns:
-            The rows in the order of `lengths`.
-
-        Raises:
-            OutOfMemoryError: one alone does not fit.
+            What came of each row, in the order of `lengths`.
         """
         queue = length_batches(lengths, self.tokens)
         rows: dict[int, Row] = {}

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.utilities.devices import get_device
 
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError, ModelError
@@ -20,12 +21,12 @@ _DATA = Path(str(resources.files("langheads"))) / "demo"
 EMBEDDED = {"demo": _DATA / "model", "demo-hard": _DATA / "hard_model"}
 """The embedded models, made by ``analyses/train_demo_model.py``."""
 DEMO = EMBEDDED["demo"]
-_DTYPES = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+_DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
+# What TransformerLens and transformers raise over a folder or a repository that is no good.
+_UNLOADABLE = (
+    *(OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError),
+    SafetensorError,
+)
 
 
 def load(
@@ -42,8 +43,8 @@ def load(
     Args:
         model: a Hugging Face id, a local folder, or an embedded model: ``demo`` (planted language
             heads), ``demo-hard`` (harder to read).
-        dtype: ``float32``, ``float64``, ``bfloat16``, ``float16``; by default float32 on a CPU
-            and the checkpoint's own dtype elsewhere.
+        dtype: ``float32`` (the default on a CPU), ``float64``, ``bfloat16``, ``float16``; elsewhere
+            by default the checkpoint's own.
         device: where to put it; by default TransformerLens' choice (CUDA, MPS, CPU).
         device_map: Hugging Face's placement over several devices, instead of `device`.
         revision: branch, tag or commit on the Hub.
@@ -67,25 +68,11 @@ def load(
         raise InputError(f"dtype {dtype!r} asked for; allowed are {', '.join(_DTYPES)}")
     if device is not None and device_map is not None:
         raise InputError("device and device_map were both given; give one")
-    try:
-        where = None if device is None else torch.device(device)
-    except RuntimeError as error:
-        raise InputError(
-            f"device {device!r} asked for; allowed are cpu, cuda, cuda:1 and so on, mps"
-        ) from error
-    try:
-        if where is not None:
-            torch.empty(0, device=where)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device} cannot be used here: {_first_line(error)}") from error
+    where = None if device is None else _usable(device)
     config = _config(name, revision, trust_remote_code)
-    if not _has_safetensors(name, revision):
-        raise ModelError(
-            f"no *.safetensors in {name}; pickled weights are not read, save the model again with "
-            "save_pretrained"
-        )
+    _check_safetensors(name, revision)
     if dtype is None:
-        on_cpu = str(where or _default_device()) == "cpu" and device_map is None
+        on_cpu = str(where or get_device()) == "cpu" and device_map is None
         dtype = torch.float32 if on_cpu else (getattr(config, "dtype", None) or torch.float32)
     try:
         bridge = TransformerBridge.boot_transformers(
@@ -96,20 +83,12 @@ def load(
             revision=revision,
             trust_remote_code=trust_remote_code,
         )
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        ImportError,
-        NotImplementedError,
-        SafetensorError,
-    ) as error:
+    except _UNLOADABLE as error:
         if isinstance(error, RuntimeError) and "out of memory" in str(error):
-            raise ModelError(
-                f"{model} does not fit in memory on {where or 'the default device'}; try "
-                "--dtype bfloat16 or a device_map"
-            ) from error
+            told = (
+                f"does not fit in memory on {where or 'the default device'}; try --dtype bfloat16"
+            )
+            raise ModelError(f"{model} {told} or a device_map") from error
         raise ModelError(f"cannot load model {model}: {_first_line(error)}") from error
     head_shape(bridge)
     _probe(bridge)
@@ -169,6 +148,20 @@ def describe(model: TransformerBridge) -> dict[str, str]:
     }
 
 
+def _usable(device: str | torch.device) -> torch.device:
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(
+            f"device {device!r} asked for; allowed are cpu, cuda, cuda:1 and so on, mps"
+        ) from error
+    try:
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device} cannot be used here: {_first_line(error)}") from error
+    return where
+
+
 def _config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
     """The model's configuration, read first so that a wrong name costs no download."""
     from transformers import AutoConfig
@@ -196,20 +189,27 @@ def _config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
         ) from error
 
 
-def _has_safetensors(name: str, revision: str | None) -> bool:
-    """False where only pickled weights are to be had."""
-    if Path(name).is_dir():
-        return any(Path(name).glob("*.safetensors"))
+def _check_safetensors(name: str, revision: str | None) -> None:
+    """Refuse a model of which only pickled weights are to be had."""
     from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, has_file
 
     try:
-        return any(
-            has_file(name, file, revision=revision)
-            for file in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
+        found = (
+            any(Path(name).glob("*.safetensors"))
+            if Path(name).is_dir()
+            else any(
+                has_file(name, file, revision=revision)
+                for file in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
+            )
         )
     except Exception:
         # The Hub's client raises many kinds when it cannot be asked; loading then says why.
-        return True
+        return
+    if not found:
+        raise ModelError(
+            f"no *.safetensors in {name}; pickled weights are not read, save the model again with "
+            "save_pretrained"
+        )
 
 
 def _probe(model: TransformerBridge) -> None:
@@ -217,11 +217,10 @@ def _probe(model: TransformerBridge) -> None:
     heads, and no token may see a later one."""
     layers, heads = head_shape(model)
     seen: list[tuple[int, tuple[int, ...]]] = []
-
-    def record(layer: int) -> Any:
-        return lambda z, hook: seen.append((layer, tuple(z.shape)))
-
-    hooks = [(f"blocks.{layer}.attn.hook_z", record(layer)) for layer in range(layers)]
+    hooks = [
+        (f"blocks.{at}.attn.hook_z", lambda z, hook, at=at: seen.append((at, tuple(z.shape))))
+        for at in range(layers)
+    ]
     with torch.no_grad(), model.hooks(fwd_hooks=hooks):
         logits = model(torch.tensor([[0, 1], [0, 2]], device=model.cfg.device))
     kind = model.cfg.architecture or type(model.original_model).__name__
@@ -264,12 +263,6 @@ def _tokenizer_hash(tokenizer: Any) -> str:
         state = json.loads(backend.to_str())
         spelled = json.dumps({k: v for k, v in state.items() if k not in ("truncation", "padding")})
     return hashlib.sha256(spelled.encode()).hexdigest()
-
-
-def _default_device() -> torch.device:
-    from transformer_lens.utilities.devices import get_device
-
-    return torch.device(get_device())
 
 
 def _first_line(error: BaseException) -> str:

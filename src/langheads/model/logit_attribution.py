@@ -127,9 +127,9 @@ def freeze(
     alternating = 1.0 - 2.0 * (torch.arange(d_model, device=x.device) % 2)
     probes = torch.stack([torch.zeros_like(alternating), alternating, alternating + 1])
     answers = widened(norm(rearrange(probes.to(dtype), "probe d_model -> probe 1 d_model")))
-    bias, plain, shifted = answers[:, 0].to(x)
+    bias, plain, raised = answers[:, 0].to(x)
     gain = (plain - bias) * alternating.to(x)
-    centres = bool((shifted - plain).abs().max() < 0.1 * (plain - bias).abs().max())
+    centres = bool((raised - plain).abs().max() < 0.1 * (plain - bias).abs().max())
     straight = gain * (x - x.mean(dim=1, keepdim=True) if centres else x)
     scale = ((y - bias) * straight).sum(dim=1) / straight.square().sum(dim=1)
     again = rearrange(scale, "batch -> batch 1") * straight + bias
@@ -186,7 +186,6 @@ def readout(
     """
     require_linear_readout(model)
     layers, _ = head_shape(model)
-    dtype = model.cfg.dtype
     # A norm between the attention and the residual stream.
     after = [getattr(model.blocks[layer], "ln1_post", None) for layer in range(layers)]
     names = ["blocks.0.hook_resid_pre", "ln_final.hook_in", "ln_final.hook_out"]
@@ -196,43 +195,16 @@ def readout(
             names += [f"blocks.{layer}.ln1_post.{name}" for name in ("hook_in", "hook_out")]
     with last_positions(model, names, lengths) as at:
         logits = widened(last(model(tokens, return_type="logits"), lengths))
-
-    w_u, b_u = widened(model.W_U).to(logits), widened(model.b_U).to(logits)
-    normed = at["ln_final.hook_out"].to(logits)
-    raw = normed @ w_u + b_u
-    factor = (logits * raw).sum() / raw.square().sum()
-    if (logits - factor * raw).abs().max() > _tolerance(dtype) * logits.abs().max():
-        raise InputError(
-            f"direct logit attribution of {model.cfg.model_name} asked for, but its logits are no "
-            "constant times W_U N(r) + b_U; leave the measure direct out"
-        )
     answer, wrong = answer.to(logits.device), wrong.to(logits.device)
-    direction = factor * (w_u[:, answer] - w_u[:, wrong]).T
-    final = freeze(model.ln_final, dtype, at["ln_final.hook_in"].to(normed), normed)
+    direction, constant = _final_direction(model, at, logits, answer, wrong)
     parts = dict.fromkeys(PARTS, torch.zeros(len(tokens), dtype=logits.dtype, device=logits.device))
-    parts["constant"] = direction @ final.bias + factor * (b_u[answer] - b_u[wrong])
-    direction = final.back(direction)
-    parts["embedding"] = _dot(at["blocks.0.hook_resid_pre"], direction)
+    parts |= {"constant": constant, "embedding": _dot(at["blocks.0.hook_resid_pre"], direction)}
     heads = []
     for layer in range(layers):
-        attention = model.blocks[layer].attn
-        before = direction
-        if (norm := after[layer]) is not None:
-            x, y = (at[f"blocks.{layer}.ln1_post.{name}"] for name in ("hook_in", "hook_out"))
-            frozen = freeze(norm, dtype, x.to(direction), y.to(direction))
-            parts["attention_bias"] = parts["attention_bias"] + direction @ frozen.bias
-            before = frozen.back(direction)
-        if attention.b_O is not None:
-            bias = widened(attention.b_O).to(direction)
-            parts["attention_bias"] = parts["attention_bias"] + before @ bias
-        heads.append(
-            einsum(
-                at[f"blocks.{layer}.attn.hook_z"].to(direction),
-                widened(attention.W_O).to(direction),
-                before,
-                "batch head d_head, head d_head d_model, batch d_model -> batch head",
-            )
-        )
+        of_heads, bias = _of_attention(model, at, layer, after[layer], direction)
+        heads.append(of_heads)
+        for part in bias:
+            parts["attention_bias"] = parts["attention_bias"] + part
         parts["mlp"] = parts["mlp"] + _dot(at[f"blocks.{layer}.hook_mlp_out"], direction)
     by_head = torch.stack(heads, dim=1)
     parts["heads"] = by_head.sum(dim=(1, 2))
@@ -242,13 +214,67 @@ def readout(
     off = (together.sum(dim=1) - difference).abs()
     # Big parts that cancel leave the rounding of the big ones.
     size = together.abs().sum(dim=1) + by_head.abs().sum(dim=(1, 2))
-    if bool((off > _tolerance(dtype) * size).any()):
-        raise InputError(
-            f"direct logit attribution of {model.cfg.model_name} asked for, but its heads, MLPs "
-            f"and embedding miss the logit difference by {float(off.max()):.3g} logits: something "
-            "else is added to its residual stream; leave the measure direct out"
+    if bool((off > _tolerance(model.cfg.dtype) * size).any()):
+        raise _refusal(
+            model,
+            f"its heads, MLPs and embedding miss the logit difference by {float(off.max()):.3g} "
+            "logits: something else is added to its residual stream",
         )
     return Readout(by_head, together, difference)
+
+
+def _final_direction(
+    model: TransformerBridge,
+    at: dict[str, Tensor],
+    logits: Float[Tensor, "batch vocab"],
+    answer: Int[Tensor, " batch"],
+    wrong: Int[Tensor, " batch"],
+) -> tuple[Float[Tensor, "batch d_model"], Float[Tensor, " batch"]]:
+    """The direction of the logit difference before the final norm, and its constant part."""
+    dtype = model.cfg.dtype
+    w_u, b_u = widened(model.W_U).to(logits), widened(model.b_U).to(logits)
+    normed = at["ln_final.hook_out"].to(logits)
+    raw = normed @ w_u + b_u
+    factor = (logits * raw).sum() / raw.square().sum()
+    if (logits - factor * raw).abs().max() > _tolerance(dtype) * logits.abs().max():
+        raise _refusal(model, "its logits are no constant times W_U N(r) + b_U")
+    direction = factor * (w_u[:, answer] - w_u[:, wrong]).T
+    final = freeze(model.ln_final, dtype, at["ln_final.hook_in"].to(normed), normed)
+    constant = direction @ final.bias + factor * (b_u[answer] - b_u[wrong])
+    return final.back(direction), constant
+
+
+def _of_attention(
+    model: TransformerBridge,
+    at: dict[str, Tensor],
+    layer: int,
+    norm: torch.nn.Module | None,
+    direction: Float[Tensor, "batch d_model"],
+) -> tuple[Float[Tensor, "batch head"], list[Float[Tensor, " batch"]]]:
+    """What each head of a layer adds, and what the biases of a norm after it and of W_O add."""
+    biases = []
+    if norm is not None:
+        x, y = (at[f"blocks.{layer}.ln1_post.{name}"] for name in ("hook_in", "hook_out"))
+        frozen = freeze(norm, model.cfg.dtype, x.to(direction), y.to(direction))
+        biases.append(direction @ frozen.bias)
+        direction = frozen.back(direction)
+    attention = model.blocks[layer].attn
+    if attention.b_O is not None:
+        biases.append(direction @ widened(attention.b_O).to(direction))
+    heads = einsum(
+        at[f"blocks.{layer}.attn.hook_z"].to(direction),
+        widened(attention.W_O).to(direction),
+        direction,
+        "batch head d_head, head d_head d_model, batch d_model -> batch head",
+    )
+    return heads, biases
+
+
+def _refusal(model: TransformerBridge, why: str) -> InputError:
+    return InputError(
+        f"direct logit attribution of {model.cfg.model_name} asked for, but {why}; leave the "
+        "measure direct out"
+    )
 
 
 def _dot(

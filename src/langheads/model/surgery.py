@@ -79,12 +79,7 @@ def without_heads(model: TransformerBridge, heads: HeadSet) -> Pruned:
     config.output_attentions = False
     with torch.device("meta"):
         network = type(original)(config)
-    state = {}
-    for name in network.state_dict():
-        tensor = _tensor(original, name)
-        if tensor is None or tensor.is_meta:
-            raise ModelError(f"{kind}: weight {name} is offloaded or cannot be located")
-        state[name] = tensor.detach().to("cpu", copy=True)
+    state = {name: _copied(original, name, kind) for name in network.state_dict()}
     shape = head_shape(model)
     names = [_output_projection(model, network, layer) for layer in range(shape[0])]
     groups = int(model.cfg.n_key_value_heads or shape[1])
@@ -204,6 +199,14 @@ def _tensor(root: nn.Module, name: str) -> Tensor | None:
         return None
     found = module._parameters.get(leaf)
     return module._buffers.get(leaf) if found is None else found
+
+
+def _copied(root: nn.Module, name: str, kind: str) -> Tensor:
+    """A weight in memory of its own, on the CPU."""
+    tensor = _tensor(root, name)
+    if tensor is None or tensor.is_meta:
+        raise ModelError(f"{kind}: weight {name} is offloaded or cannot be located")
+    return tensor.detach().to("cpu", copy=True)
 
 
 def _is_conv1d(module: nn.Module) -> bool:

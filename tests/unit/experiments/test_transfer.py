@@ -22,7 +22,7 @@ from langheads.experiments.transfer.summarise import (
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, InterventionError, ProvenanceError
 from langheads.model import describe, gated
-from langheads.model.spans import attention_to_spans
+from langheads.model.attention_patterns import attention_to_spans
 
 SHAPE = (2, 4)
 OWN = {"en": HeadSet(["L0H1"], SHAPE), "zh": HeadSet(["L0H2"], SHAPE), "hi": HeadSet([], SHAPE)}

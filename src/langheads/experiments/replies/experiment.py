@@ -73,38 +73,28 @@ def generate(
 ) -> list[Reply]:
     """Continue prompts, under gates if some are given.
 
-    Other interventions go around the call: ``with steered(...): generate(...)``. They come first,
-    so a head that is steered and gated gives m (z + a d).
+    Other interventions go around the call and come first: ``with steered(...): generate(...)``.
 
     Args:
         model: the model.
         prompts: texts.
-        gates: heads (a `HeadSet` or names like ``["L3H7"]``), which get `value`; or the gates
-            themselves, ``[layer, head]``, or ``[prompt, layer, head]`` for a gate of its own for
-            every prompt; or a `HeadMask`. None leaves the model alone.
-        value: the gate of the given heads.
-        baseline: what stands in for a head at gate 0, see `langheads.gated`.
+        gates, value, baseline: see `langheads.gated`; ``[prompt, layer, head]`` gives every
+            prompt gates of its own, None leaves the model alone.
         max_new_tokens: length limit of a reply.
         temperature: 0 is greedy; from 1e-4 to 1e4, a sample of softmax(logits / temperature).
         seed: of the samples; prompt n draws from a stream of its own, whatever its batch.
-        batch_tokens: tokens a batch, padding and replies included; ``auto`` is 1,024 on a CPU and
-            16,384 elsewhere. Halved, and told on the log, where memory runs out.
-        use_cache: keep keys and values; the replies are the same without, only slower.
+        batch_tokens: tokens a batch, padding and replies included; halved when memory runs out.
+        use_cache: keep keys and values; without, replies are the same, only slower.
         chat: put each prompt into the tokenizer's chat template, as a user's turn.
-        bos: prepend BOS; None does what the model's tokenizer does by itself. A chat template
-            has its own.
+        bos: prepend BOS; by default as the tokenizer does. A chat template has its own.
 
     Returns:
         Replies in the order of the prompts. A checkpoint's own sampling settings (repetition
         penalty, top-p) are not used.
 
     Raises:
-        InputError: no prompts, an empty one, one too long for the model's context, no chat
-            template where one was asked for, gates of another shape or not finite.
-        InterventionError: see `langheads.gated`.
+        InputError: no prompts, an empty or too long one, no chat template, unusable gates.
         OutOfMemoryError: one prompt alone does not fit.
-
-    Memory: keys and values of a batch.
 
     Example:
         >>> from langheads import load, generate

@@ -30,8 +30,8 @@ from langheads.model import (
     starting_at,
     token_nll,
 )
+from langheads.model.attention_patterns import attention_to_spans
 from langheads.model.fused_attention import fused_attention
-from langheads.model.spans import attention_to_spans
 from langheads.text import Documents
 from langheads.text.knowledge_conflict import ConflictTokens
 
