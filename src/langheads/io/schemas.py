@@ -100,8 +100,11 @@ _TABLE = (
     Schema(
         *("switch-rate", "switch rates", "", _HEADS),
         {
-            "switch_rate": _SHARE, "cost": _PER_TOKEN, "repetition": "share of 4-grams",
-            "empty": _SHARE, "sound": "1 within the limits, 0 not, -1 not tried",
+            "switch_rate": _SHARE,
+            "cost": _PER_TOKEN,
+            "repetition": "share of 4-grams",
+            "empty": _SHARE,
+            "sound": "1 within the limits, 0 not, -1 not tried",
             "prompts": "count",
         },
         over={"prompts": "language"},
