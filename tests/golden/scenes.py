@@ -421,7 +421,7 @@ def _reply(steps: Steps, made: Material) -> None:
     texts = {language: of[:4] for language, of in made.texts.items() if language in candidates}
     step(steps, "off-target", "off_target", lambda: off_target_replies(
         model, Path("run/heads.json"), made.prompts, candidates, Path("run/offtarget.nc"),
-        suspect="en", draws=2, texts=texts, amount=1.0, max_new_tokens=6, resamples=200,
+        suspect="en", n_controls=2, texts=texts, amount=1.0, max_new_tokens=6, n_resamples=200,
     ))  # fmt: skip
     step(steps, "switch-rates", "switch_rates", lambda: rates_of_switching(
         model, made.prompts, candidates, Path("run/switch-rate.nc"), max_new_tokens=4,

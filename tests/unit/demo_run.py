@@ -64,7 +64,7 @@ def _off_target(model, heads, texts):
         for language in ("es", "hi")
     }
     return langheads.off_target(
-        model, heads, prompts, detector(candidates=grammar.LANGUAGES), suspect="en", draws=2,
+        model, heads, prompts, detector(candidates=grammar.LANGUAGES), suspect="en", n_controls=2,
         texts={language: of[:4] for language, of in texts.items()}, rules=Rules(min_words=1),
         amount=1.0, max_new_tokens=10,
     )  # fmt: skip

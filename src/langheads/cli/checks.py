@@ -68,8 +68,8 @@ def _generate(
     if docs < 1:
         raise InputError(f"--docs {docs} asked for; at least 1 document a language is needed")
     from langheads.cli.interim import detector_of, language_pairs
-    from langheads.experiments.replies.judge import require_known
     from langheads.experiments.replies.plan import check_steering
+    from langheads.text.confusion import require_known
     from langheads.text.requests import read_requests
 
     requests = read_requests(prompts)

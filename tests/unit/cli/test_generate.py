@@ -285,7 +285,7 @@ def test_reply_nll_by_hand(tiny):
         (["--gate", "zh=1e300", "--heads", "HEADS"],
          r"the gate of zh is 1e\+300; it must be a finite number that float32 holds"),
         (["--shift", "zh-en=-1e39", "--heads", "HEADS", "--text", "TEXTS"],
-         r"the shift zh-en is -1e\+39; it must be"),
+         r"the steering zh-en is -1e\+39; it must be"),
         (["--gate", "zh=0", "--gate", "zh=1"], "--gate zh was given twice"),
         (["--gate", "zh=0"], "needs a head set"),
         (["--gate", "fr=0", "--heads", "HEADS"], "heads of fr asked for; .* en, zh, hi, general"),

@@ -55,10 +55,10 @@ def found(tiny, heads, texts, rules):
         ByCodePoint(),
         texts=texts,
         amount=2.0,
-        draws=3,
+        n_controls=3,
         max_new_tokens=5,
         rules=rules,
-        resamples=200,
+        n_resamples=200,
     )
 
 
@@ -100,7 +100,7 @@ def test_one_condition(tiny, found, rules, place):
     assert int(here.n_heads) == len(off)
 
 
-def test_the_shift_goes_from_the_suspect_to_the_wanted(tiny, found, texts):
+def test_steering_goes_from_the_suspect_to_the_wanted(tiny, found, texts):
     means = {
         language: mean_z(tiny, [tiny.to_tokens(t, prepend_bos=True)[0] for t in texts[language]])
         for language in ("en", "hi")
@@ -158,7 +158,7 @@ def test_random_heads_are_neither_the_languages_own_nor_those_they_stand_for(hea
     assert str(only) == "L0H3"
 
 
-def test_random_heads_of_a_shift_are_neither_languages(tiny, heads, found, texts):
+def test_random_heads_that_are_steered_are_neither_languages(tiny, heads, found, texts):
     """zh and en have L0H1, L1H0 and L2H3; each random head goes by its own means."""
     sets = _sets("random shift", heads, "zh", "en", 30, np.random.default_rng(0))
     assert {some.per_layer() for some in sets} == {(1, 1, 1)}
@@ -186,7 +186,7 @@ def test_random_heads_are_the_same_whichever_conditions_are_asked_for(tiny, head
         ByCodePoint(),
         amount=2.0,
         conditions=["random suspect off"],
-        draws=3,
+        n_controls=3,
         max_new_tokens=5,
         rules=rules,
     )
@@ -232,7 +232,7 @@ def test_intervals_of_rates_are_those_of_resampled_replies():
     rng = np.random.default_rng(1)
     pool = [RIGHT, RIGHT, WRONG, ENGLISH, SILENT]
     runs = [[pool[i] for i in rng.integers(5, size=12)] for _ in range(2)]
-    found = rates_with_intervals(runs, "zh", Rules(), resamples=8000)
+    found = rates_with_intervals(runs, "zh", Rules(), n_resamples=8000)
     drawn = []
     for _ in range(8000):
         rows = rng.integers(12, size=12)
@@ -269,7 +269,7 @@ def test_a_whole_layer_has_no_random_twin(tiny, rules, caplog):
         {"zh": PROMPTS["zh"]},
         ByCodePoint(),
         conditions=["suspect off", "random suspect off", "rivals, general off"],
-        draws=2,
+        n_controls=2,
         max_new_tokens=5,
         rules=rules,
     ).sel(language="zh")
@@ -306,10 +306,10 @@ def test_saved_and_read(found, tmp_path):
     [
         ({"conditions": ["rival off"]}, "condition rival off asked for; allowed are none; own"),
         ({"prompts": {}}, "no prompts"),
-        ({"draws": 0}, "fewer than 1 draw"),
-        ({"resamples": 0}, "0 resamples of the bootstrap asked for; at least 1"),
+        ({"n_controls": 0}, "fewer than 1 control"),
+        ({"n_resamples": 0}, "0 resamples of the bootstrap asked for; at least 1 needed"),
         ({"prompts": {"fr": ["a"]}}, "language fr is wanted"),
-        ({"texts": None}, "a shift needs texts of zh, hi, en .* found none"),
+        ({"texts": None}, "steering needs texts of zh, hi, en .* found none"),
         ({"suspect": "de"}, "language de is wanted"),
         ({"seed": -1}, "seed -1 asked for; allowed are whole numbers from 0"),
     ],

@@ -61,7 +61,7 @@ def test_what_generate_writes_is_read_as_it_is(tiny, loaded):
     )
     settings = {"heads": heads, "gate": {"en": 0.25}}
     records, summary = reply_records(
-        tiny, requests, detect, controls=2, max_new_tokens=4, **settings
+        tiny, requests, detect, n_controls=2, max_new_tokens=4, **settings
     )
     made = reply_provenance(tiny, requests, detect, source="p", **settings)
     found = loaded(records, {"summary": summary, "provenance": made})

@@ -1,28 +1,23 @@
-"""What a reply is worth: its language, and checks that tell a switch from degeneration."""
+"""What replies are worth: their language, and checks that tell a switch from degeneration."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.replies.experiment import Reply
-from langheads.io.errors import InputError
-from langheads.model import document_nll, end_tokens, map_documents
-from langheads.text import (
-    Confusion,
-    Detector,
-    Documents,
-    Rules,
-    degeneration_checks,
-    language_confusion,
-    right_language,
-)
+from langheads.experiments.replies.experiment import Reply, generate
+from langheads.experiments.replies.plan import Intervention
+from langheads.model import document_nll, end_tokens, map_documents, steered
+from langheads.text import Detector, Documents, degeneration_checks, right_language
+from langheads.text.confusion import require_known
 
 
 @dataclass(frozen=True)
@@ -32,8 +27,8 @@ class Judgement:
     Attributes:
         language: as detected on the whole reply.
         confidence: of the detector, share.
-        right: whether that is the wanted language, and sure enough; an empty reply is not. None
-            where no language is wanted.
+        right: whether that is the wanted language, and with enough confidence; an empty reply is
+            not. None where no language is wanted.
         repetition: share of 4-grams of tokens that stood in the reply before.
         prompt_copy: share of 4-grams of tokens that the prompt has.
         empty: nothing but white space.
@@ -47,13 +42,72 @@ class Judgement:
     empty: bool
 
 
+class Answered(NamedTuple):
+    """Replies to some prompts.
+
+    Attributes:
+        replies: what was written.
+        judged: language and degeneration checks of each.
+        nll: of each by the untouched model, nats per token.
+    """
+
+    replies: Sequence[Reply]
+    judged: Sequence[Judgement]
+    nll: Float[np.ndarray, " reply"]
+
+    def part(self, rows: slice) -> Answered:
+        """Some of the replies."""
+        return Answered(self.replies[rows], self.judged[rows], self.nll[rows])
+
+    def values(self) -> dict[str, Float[np.ndarray, " reply"]]:
+        """``right``, ``repetition``, ``prompt_copy``, ``empty`` and ``nll`` of each reply."""
+        names = ("right", "repetition", "prompt_copy", "empty")
+        values = {name: [float(getattr(one, name) or 0) for one in self.judged] for name in names}
+        return {name: np.array(of) for name, of in values.items()} | {"nll": self.nll}
+
+
+def answer(
+    model: TransformerBridge,
+    prompts: Sequence[str],
+    wanted: Sequence[str | None],
+    detect: Detector,
+    under: Intervention | None = None,
+    *,
+    min_confidence: float = 0.3,
+    batch_tokens: int | str = "auto",
+    **generation: Any,
+) -> Answered:
+    """Reply under an intervention, and judge each reply by the model without it.
+
+    Args:
+        model: the model.
+        prompts: texts.
+        wanted: the language each reply should be in, or None.
+        detect: see `langheads.text.detector`.
+        under: gates and steering; None leaves the model alone.
+        min_confidence: see `judge_replies`.
+        batch_tokens: tokens a batch, padding and replies included.
+        generation: further arguments of `langheads.generate`.
+    """
+    under = under or Intervention()
+    with ExitStack() as stack:
+        for heads, direction, amount in under.steering:
+            stack.enter_context(steered(model, heads, direction, amount))
+        replies = generate(
+            model, prompts, gates=under.gates, baseline=under.baseline,
+            batch_tokens=batch_tokens, **generation,
+        )  # fmt: skip
+    judged = judge_replies(model, replies, wanted, detect, min_confidence=min_confidence)
+    return Answered(replies, judged, reply_nll(model, replies, batch_tokens=batch_tokens))
+
+
 def judge_replies(
     model: TransformerBridge,
     replies: Sequence[Reply],
     wanted: Sequence[str | None],
     detect: Detector,
     *,
-    sure: float = 0.3,
+    min_confidence: float = 0.3,
 ) -> list[Judgement]:
     """Language and degeneration checks of each reply.
 
@@ -62,7 +116,7 @@ def judge_replies(
         replies: see `langheads.generate`.
         wanted: the language each should be in, or None.
         detect: see `langheads.text.detector`.
-        sure: the detector must be surer than this for a reply to be right.
+        min_confidence: the detector must be surer than this for a reply to be right.
 
     Raises:
         InputError: a wanted language that the detector cannot answer with.
@@ -71,46 +125,13 @@ def judge_replies(
     ends = set(end_tokens(model))
     judged = []
     for reply, language in zip(replies, wanted, strict=True):
-        found, confidence = detect(reply.text)
         tokens = [token for token in reply.tokens if token not in ends]
-        judged.append(
-            Judgement(
-                language=found,
-                confidence=confidence,
-                right=None
-                if language is None
-                else right_language(reply.text, language, detect, sure),
-                **degeneration_checks(reply.text, tokens, reply.prompt_tokens),
-            )
-        )
-    return judged
-
-
-def require_known(wanted: Iterable[str | None], detect: Detector) -> None:
-    """Refuse a wanted language that the detector cannot answer with: nothing could be right."""
-    unknown = [w for w in dict.fromkeys(wanted) if w is not None and w not in detect.languages]
-    if unknown:
-        raise InputError(
-            f"language {', '.join(unknown)} is wanted, but the detector answers with "
-            f"{', '.join(detect.languages)} only"
-        )
-
-
-def confusion_by_language(
-    replies: Sequence[Reply],
-    wanted: Sequence[str | None],
-    detect: Detector,
-    rules: Rules | None = None,
-) -> dict[str, Confusion]:
-    """Pass rates of the replies of each wanted language; see `langheads.text.confusion`."""
-    texts: dict[str, list[str]] = {}
-    for reply, language in zip(replies, wanted, strict=True):
+        right = None
         if language is not None:
-            texts.setdefault(language, []).append(reply.text)
-    return {
-        language: language_confusion(of_language, language, detect, rules)
-        for language, of_language in texts.items()
-    }
+            right = right_language(reply.text, language, detect, min_confidence)
+        checks = degeneration_checks(reply.text, tokens, reply.prompt_tokens)
+        judged.append(Judgement(*detect(reply.text), right, **checks))
+    return judged
 
 
 @torch.no_grad()

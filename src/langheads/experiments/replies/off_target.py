@@ -7,12 +7,13 @@ For each wanted language L, the same prompts under each condition:
     rivals off           specific heads of all other languages off, but for those that L has, too
     rivals, general off  and the general heads
     suspect off          specific heads of the language that replies stray into (English)
-    shift                heads of L and the suspect: z + a (mean z over L - mean z over suspect)
+    shift                steering: heads of L and the suspect get
+                         z + a (mean z over L - mean z over suspect)
     random own off, random off, random general off, random suspect off
                          random heads, as many in each layer as `own off`, `rivals off`,
                          `rivals, general off` and `suspect off` have
-    random shift         the shift on random heads, as many in each layer as `shift` has, each by
-                         the difference of its own means
+    random shift         the same steering of random heads, as many in each layer as `shift` has,
+                         each by the difference of its own means
 
 Random heads are drawn outside the heads that they stand for and outside L's own: with L's own among
 them they would hurt, and the rivals would look better than they are. Only where a layer has not
@@ -30,8 +31,8 @@ stand for quality.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -42,17 +43,16 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.language_heads import require_heads_of
-from langheads.experiments.replies.experiment import Reply, generate
-from langheads.experiments.replies.judge import judge_replies, reply_nll, require_known
-from langheads.experiments.replies.off_target_summary import PER_PROMPT, summary
-from langheads.experiments.replies.plan import mean_z_by_language
+from langheads.experiments.replies.judge import Answered, answer
+from langheads.experiments.replies.off_target_summary import Run, summary
+from langheads.experiments.replies.plan import Intervention, mean_z_by_language
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
-from langheads.model import describe, steered
+from langheads.model import describe
 from langheads.text import Corpus, Detector, Rules
-from langheads.text.confusion import Judged, judge
+from langheads.text.confusion import judge, require_known
 from langheads.text.identify import warn_if_too_few_candidates
 
 CONDITIONS = (
@@ -68,7 +68,15 @@ CONDITIONS = (
     "shift",
     "random shift",
 )
-_SHIFTS = ("shift", "random shift")
+_STEERED = ("shift", "random shift")
+_RANDOM = {
+    "random own off": "own off",
+    "random off": "rivals off",
+    "random general off": "rivals, general off",
+    "random suspect off": "suspect off",
+    "random shift": "shift",
+}
+"""Condition on random heads -> the one that they stand beside."""
 
 
 def off_target(
@@ -81,10 +89,10 @@ def off_target(
     suspect: str = "en",
     conditions: Sequence[str] = CONDITIONS,
     amount: float = 1.0,
-    draws: int = 5,
+    n_controls: int = 5,
     max_new_tokens: int = 40,
     rules: Rules | None = None,
-    resamples: int = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
     batch_tokens: int | str = "auto",
     chat: bool = False,
@@ -100,12 +108,12 @@ def off_target(
         texts: language -> documents, for the means of ``shift``.
         suspect: the language that replies stray into.
         conditions: some of `CONDITIONS`; ``none`` is always there.
-        amount: of the shift.
-        draws: random head sets for each random condition.
+        amount: of the steering, times the difference of the means.
+        n_controls: random head sets for each random condition.
         max_new_tokens: length limit of a reply.
-        rules: of the pass rates, see `langheads.text.Rules`; its `sure` decides about whole
-            replies, too.
-        resamples: of the bootstrap over prompts.
+        rules: of the pass rates, see `langheads.text.Rules`; its `min_confidence` decides about
+            whole replies, too.
+        n_resamples: of the bootstrap over prompts.
         seed: of random heads and bootstrap.
         batch_tokens: tokens a batch, padding and replies included.
         chat: use the chat template.
@@ -122,99 +130,89 @@ def off_target(
         condition has no heads, or the wanted language is the suspect.
 
     Raises:
-        InputError: no prompts, unknown conditions or languages, a shift without texts.
+        InputError: no prompts, unknown conditions or languages, steering without texts.
         ProvenanceError: heads of another model.
     """
-    rules = rules or Rules()
-    chosen = tuple(dict.fromkeys(("none", *conditions)))
-    if unknown := [name for name in chosen if name not in CONDITIONS]:
-        raise InputError(
-            f"condition {', '.join(unknown)} asked for; allowed are {'; '.join(CONDITIONS)}"
-        )
-    if not prompts or not all(prompts.values()) or draws < 1:
-        raise InputError("no prompts, or none for one of the languages, or fewer than 1 draw")
-    if resamples < 1:
-        raise InputError(f"{resamples} resamples of the bootstrap asked for; at least 1 is needed")
-    seed = check_seed(seed)
-    require_known([*prompts, suspect], detect)
-    warn_if_too_few_candidates(detect, rules.sure)
+    rules, seed = rules or Rules(), check_seed(seed)
+    chosen = _conditions(conditions)
+    if not prompts or not all(prompts.values()) or n_controls < 1:
+        raise InputError("no prompts, or none for one of the languages, or fewer than 1 control")
+    if n_resamples < 1:
+        raise InputError(f"{n_resamples} resamples of the bootstrap asked for; at least 1 needed")
+    needed = list(dict.fromkeys([*prompts, suspect]))
+    require_known(needed, detect)
+    warn_if_too_few_candidates(detect, rules.min_confidence)
     require_heads_of(model, heads)
-    if missing := sorted({*prompts, suspect} - set(heads.specific)):
+    if missing := sorted(set(needed) - set(heads.specific)):
         raise InputError(
             f"heads of {', '.join(missing)} are needed; the head set has "
             f"{', '.join(heads.specific)}"
         )
-    means: dict[str, Tensor] = {}
-    if set(_SHIFTS) & set(chosen):
-        needed = dict.fromkeys([*prompts, suspect])
-        if texts is None or not set(needed) <= set(texts):
-            raise InputError(
-                f"a shift needs texts of {', '.join(needed)} for the mean of z; "
-                f"found {', '.join(texts or {}) or 'none'}"
-            )
-        means = mean_z_by_language(model, {lang: texts[lang] for lang in needed}, bos=bos)
-
-    width = max(map(len, prompts.values()))
-    each = {name: np.full((len(prompts), len(chosen), width), np.nan) for name in PER_PROMPT}
-    judged: dict[tuple[int, int], list[list[Judged]]] = {}
-    n_heads = np.zeros((len(prompts), len(chosen)), dtype=np.int64)
+    means = _means(model, needed, texts, bos) if set(_STEERED) & set(chosen) else {}
     settings: dict[str, Any] = {
+        "min_confidence": rules.min_confidence,
         "max_new_tokens": max_new_tokens,
         "batch_tokens": batch_tokens,
         "chat": chat,
         "bos": bos,
     }
+    runs: dict[tuple[str, str], list[Run]] = {}
     with tqdm(total=len(prompts) * len(chosen), unit="condition", desc="offtarget") as bar:
         for row, (language, asked) in enumerate(prompts.items()):
-            for column, condition in enumerate(chosen):
+            wanted = [language] * len(asked)
+            for condition in chosen:
                 bar.set_postfix_str(f"{language}, {condition}")
                 # A condition's random heads are the same whichever others are asked for.
                 rng = np.random.default_rng([seed, row, CONDITIONS.index(condition)])
-                sets = _sets(condition, heads, language, suspect, draws, rng)
-                n_heads[row, column] = len(sets[0]) if sets else 0
-                runs = []
-                for some in sets:
-                    with (
-                        steered(model, some, means[language] - means[suspect], amount)
-                        if condition in _SHIFTS
-                        else nullcontext()
-                    ):
-                        # An empty set stands for nothing off.
-                        gates = some if some and condition not in _SHIFTS else None
-                        replies = generate(model, asked, gates=gates, **settings)
-                    runs.append(
-                        _values(model, replies, language, suspect, detect, rules, batch_tokens)
-                    )
-                    lines = [judge(reply.text, language, detect, rules) for reply in replies]
-                    judged.setdefault((row, column), []).append(lines)
-                for name in each if runs else ():
-                    values = np.mean([run[name] for run in runs], axis=0)
-                    each[name][row, column, : len(asked)] = values
+                here = runs[language, condition] = []
+                for some in _sets(condition, heads, language, suspect, n_controls, rng):
+                    under = Intervention(gates=some or None)
+                    if condition in _STEERED:
+                        step = means[language] - means[suspect]
+                        under = Intervention(steering=((some, step, amount),))
+                    made = answer(model, asked, wanted, detect, under, **settings)
+                    here.append(_run(len(some), made, language, suspect, detect, rules))
                 bar.update()
-    return summary(
-        each,
-        judged,
-        n_heads,
-        prompts,
-        chosen,
-        rules,
-        resamples,
-        provenance(
-            "offtarget",
-            describe(model),
-            Corpus({lang: tuple(of) for lang, of in prompts.items()}, "prompts", seed),
-            suspect=suspect,
-            detector=detect.name,
-            amount=amount,
-            draws=draws,
-            max_new_tokens=max_new_tokens,
-            sure=rules.sure,
-            min_words=rules.min_words,
-            segment=rules.segment,
-            resamples=resamples,
-            chat=chat,
-        ),
+    made_from = provenance(
+        "offtarget",
+        describe(model),
+        Corpus({lang: tuple(of) for lang, of in prompts.items()}, "prompts", seed),
+        suspect=suspect,
+        detector=detect.name,
+        amount=amount,
+        draws=n_controls,
+        max_new_tokens=max_new_tokens,
+        sure=rules.min_confidence,
+        min_words=rules.min_words,
+        segment=rules.segment,
+        resamples=n_resamples,
+        chat=chat,
     )
+    return summary(runs, prompts, chosen, rules, n_resamples, made_from)
+
+
+def _conditions(conditions: Sequence[str]) -> tuple[str, ...]:
+    chosen = tuple(dict.fromkeys(("none", *conditions)))
+    if unknown := [name for name in chosen if name not in CONDITIONS]:
+        raise InputError(
+            f"condition {', '.join(unknown)} asked for; allowed are {'; '.join(CONDITIONS)}"
+        )
+    return chosen
+
+
+def _means(
+    model: TransformerBridge,
+    needed: Sequence[str],
+    texts: Mapping[str, Sequence[str]] | None,
+    bos: bool | None,
+) -> dict[str, Float[Tensor, "layer head d_head"]]:
+    """Mean z over the texts of each language that steering goes to or comes from."""
+    if texts is None or not set(needed) <= set(texts):
+        raise InputError(
+            f"steering needs texts of {', '.join(needed)} for the mean of z; "
+            f"found {', '.join(texts or {}) or 'none'}"
+        )
+    return mean_z_by_language(model, {language: texts[language] for language in needed}, bos=bos)
 
 
 def _sets(
@@ -222,57 +220,35 @@ def _sets(
     heads: LanguageHeads,
     language: str,
     suspect: str,
-    draws: int,
+    n_controls: int,
     rng: np.random.Generator,
 ) -> list[HeadSet]:
     """The head sets of a condition: one, or the draws of a random one; none where it has none."""
-    empty = HeadSet([], heads.shape)
-    own = heads.specific[language]
-    rivals = empty
-    for other, specific in heads.specific.items():
-        rivals = rivals | specific if other != language else rivals
-    rivals = rivals - own
-    straying = empty if language == suspect else heads.specific[suspect] - own
+    none, own = HeadSet([], heads.shape), heads.specific[language]
     if condition == "none":
-        return [empty]
-    with_general = rivals | heads.general if rivals and heads.general else empty
+        return [none]
+    others = [of for other, of in heads.specific.items() if other != language]
+    rivals = HeadSet(itertools.chain(*others), heads.shape) - own
+    straying = none if language == suspect else heads.specific[suspect] - own
     found = {
         "own off": own,
-        "random own off": own,
         "rivals off": rivals,
-        "random off": rivals,
-        "rivals, general off": with_general,
-        "random general off": with_general,
+        "rivals, general off": rivals | heads.general if rivals and heads.general else none,
         "suspect off": straying,
-        "random suspect off": straying,
-        "shift": straying | own if straying else empty,
-        "random shift": straying | own if straying else empty,
-    }[condition]
-    if not found:
-        return []
-    if condition.startswith("random"):
-        return found.other_sets(draws, rng, avoid=[own])
-    return [found]
+        "shift": straying | own if straying else none,
+    }[_RANDOM.get(condition, condition)]
+    if found and condition in _RANDOM:
+        return found.other_sets(n_controls, rng, avoid=[own])
+    return [found] if found else []
 
 
-def _values(
-    model: TransformerBridge,
-    replies: Sequence[Reply],
-    language: str,
-    suspect: str,
-    detect: Detector,
-    rules: Rules,
-    batch_tokens: int | str,
-) -> dict[str, Float[np.ndarray, " prompt"]]:
-    """`PER_PROMPT` of the replies of one head set."""
-    judged = judge_replies(model, replies, [language] * len(replies), detect, sure=rules.sure)
-    each = {
-        "right": [bool(one.right) for one in judged],
-        "suspect": [one.language == suspect and one.confidence > rules.sure for one in judged],
-        "repetition": [one.repetition for one in judged],
-        "prompt_copy": [one.prompt_copy for one in judged],
-        "empty": [one.empty for one in judged],
-    }
-    values = {name: np.array(of, dtype=float) for name, of in each.items()}
-    values["nll"] = reply_nll(model, replies, batch_tokens=batch_tokens)
-    return values
+def _run(
+    n_heads: int, made: Answered, language: str, suspect: str, detect: Detector, rules: Rules
+) -> Run:
+    """Values of `PER_PROMPT` of the replies under one head set, and their lines."""
+    strayed = [
+        one.language == suspect and one.confidence > rules.min_confidence for one in made.judged
+    ]
+    values = made.values() | {"suspect": np.array(strayed, dtype=float)}
+    lines = [judge(reply.text, language, detect, rules) for reply in made.replies]
+    return Run(n_heads, values, lines)

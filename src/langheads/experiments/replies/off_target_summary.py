@@ -14,74 +14,87 @@ nothing is left to divide by has none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from langheads.io.measures import TEXT_CHECKS, units
-from langheads.stats import bootstrap_interval
+from langheads.stats import bootstrap_interval, bootstrap_weights
 from langheads.text import Rules
 from langheads.text.confusion import Judged, counts, pass_rates, passes
 
 PER_PROMPT = units(["right", "suspect", *TEXT_CHECKS, "nll"], of="prompts")
 RATES = ("lpr", "wpr", "lcpr")
 _PAIRED = {"delta_right": "right", "delta_nll": "nll"}
+_ENDS = ("", "_low", "_high")
 _LEVEL = 0.95
 
 
+class Run(NamedTuple):
+    """Replies to the prompts of one language under one head set.
+
+    Attributes:
+        n_heads: how many heads were touched.
+        values: of `PER_PROMPT`, for each reply.
+        lines: of each reply, judged.
+    """
+
+    n_heads: int
+    values: Mapping[str, Float[np.ndarray, " prompt"]]
+    lines: Sequence[Judged]
+
+
 def summary(
-    each: dict[str, Float[np.ndarray, "language condition prompt"]],
-    judged: Mapping[tuple[int, int], Sequence[Sequence[Judged]]],
-    n_heads: Int[np.ndarray, "language condition"],
+    runs: Mapping[tuple[str, str], Sequence[Run]],
     prompts: Mapping[str, Sequence[str]],
     conditions: Sequence[str],
     rules: Rules,
-    resamples: int,
+    n_resamples: int,
     attrs: dict[str, Any],
 ) -> xr.Dataset:
     """Arrange replies as a dataset; see `langheads.off_target`.
 
     Args:
-        each: `PER_PROMPT`, NaN where there is no such prompt or condition; ``none`` comes first.
-        judged: number of language and of condition -> lines of the replies of each draw.
-        n_heads: heads of each condition.
+        runs: (language, condition) -> the draws of random heads, or the one run; empty where a
+            condition has no heads.
         prompts: language -> prompts.
-        conditions: their names.
+        conditions: their names; ``none`` comes first.
         rules: of the pass rates.
-        resamples: of the bootstrap.
+        n_resamples: of the bootstrap.
         attrs: provenance.
     """
-    table = ("language", "condition")
-    variables: dict[str, Any] = {
-        f"{name}_each": ((*table, "prompt"), values, {"units": PER_PROMPT[name]})
-        for name, values in each.items()
-    }
+    table, shape = ("language", "condition"), (len(prompts), len(conditions))
+    each = {name: np.full((*shape, max(map(len, prompts.values()))), np.nan) for name in PER_PROMPT}
+    rates = np.full((len(RATES), 3, *shape), np.nan)
+    n_heads = np.zeros(shape, dtype=np.int64)
+    settings = {"n_resamples": n_resamples, "seed": attrs["seed"]}
+    for at in np.ndindex(shape):
+        language = list(prompts)[at[0]]
+        if not (draws := runs[language, conditions[at[1]]]):
+            continue
+        for name, values in each.items():
+            values[at][: len(prompts[language])] = np.mean(
+                [run.values[name] for run in draws], axis=0
+            )
+        lines = [run.lines for run in draws]
+        rates[(..., *at)] = rates_with_intervals(lines, language, rules, **settings)
+        n_heads[at] = draws[0].n_heads
+    variables: dict[str, Any] = {}
     shown = {name: (values, PER_PROMPT[name]) for name, values in each.items()}
     for name, of in _PAIRED.items():
         shown[name] = each[of] - each[of][:, :1], PER_PROMPT[of]
     for name, (values, unit) in shown.items():
         with_unit = {"units": unit}
-        mean, low, high = (np.full(values.shape[:2], np.nan) for _ in range(3))
-        for row, asked in enumerate(prompts.values()):
-            own = values[row, :, : len(asked)]
-            mean[row] = own.mean(axis=1)
-            there = ~np.isnan(mean[row])
-            if len(asked) > 1:
-                low[row, there], high[row, there] = bootstrap_interval(
-                    own[there].T, n_resamples=resamples, seed=attrs["seed"]
-                )
-        for suffix, found in (("", mean), ("_low", low), ("_high", high)):
-            variables[f"{name}{suffix}"] = (table, found, with_unit)
-    rates = np.full((len(RATES), 3, *n_heads.shape), np.nan)
-    for (row, column), runs in judged.items():
-        rates[:, :, row, column] = rates_with_intervals(
-            runs, list(prompts)[row], rules, resamples=resamples, seed=attrs["seed"]
-        )
+        if name in each:
+            variables[f"{name}_each"] = ((*table, "prompt"), values, with_unit)
+        parts = _means_with_intervals(values, list(map(len, prompts.values())), **settings)
+        for end, part in zip(_ENDS, parts, strict=True):
+            variables[f"{name}{end}"] = (table, part, with_unit)
     for name, parts in zip(RATES, rates, strict=True):
-        for suffix, values in zip(("", "_low", "_high"), parts, strict=True):
-            variables[f"{name}{suffix}"] = (table, values, {"units": "share of replies"})
+        for end, part in zip(_ENDS, parts, strict=True):
+            variables[f"{name}{end}"] = (table, part, {"units": "share of replies"})
     variables["n_heads"] = (table, n_heads, {"units": "count"})
     variables["prompts"] = ("language", [len(of) for of in prompts.values()], {"units": "count"})
     return xr.Dataset(
@@ -89,12 +102,32 @@ def summary(
     )
 
 
+def _means_with_intervals(
+    values: Float[np.ndarray, "language condition prompt"],
+    n_prompts: Sequence[int],
+    *,
+    n_resamples: int,
+    seed: int,
+) -> Float[np.ndarray, "end language condition"]:
+    """Mean over prompts and the ends of its interval, none for one prompt."""
+    found = np.full((3, *values.shape[:2]), np.nan)
+    for row, n in enumerate(n_prompts):
+        own = values[row, :, :n]
+        found[0, row] = own.mean(axis=1)
+        there = ~np.isnan(found[0, row])
+        if n > 1:
+            found[1:, row, there] = bootstrap_interval(
+                own[there].T, n_resamples=n_resamples, seed=seed
+            )
+    return found
+
+
 def rates_with_intervals(
     runs: Sequence[Sequence[Judged]],
     language: str,
     rules: Rules,
     *,
-    resamples: int = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
 ) -> Float[np.ndarray, "rate 3"]:
     """LPR, WPR and LCPR of the draws of one condition, each with the ends of its interval.
@@ -104,7 +137,7 @@ def rates_with_intervals(
             left out of its mean.
         language: the wanted one.
         rules: of the pass rates.
-        resamples: of the bootstrap over prompts.
+        n_resamples: of the bootstrap over prompts.
         seed: of the bootstrap.
 
     Returns:
@@ -119,7 +152,7 @@ def rates_with_intervals(
     if n < 2:
         return found
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
+    weights = bootstrap_weights(n, n_resamples, rng).astype(float)
     counted = np.array([[counts(reply, rules) for reply in run] for run in runs]).T
     passed = np.array([[passes(reply) for reply in run] for run in runs]).T
     english = np.array([[reply.english for reply in run] for run in runs]).T

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-
-from langheads.experiments.replies.experiment import Reply
-from langheads.experiments.replies.judge import Judgement, confusion_by_language
-from langheads.text import Detector, Rules, mean_confusion, switch_rate
-
-
-class Answered(NamedTuple):
-    """Replies to some prompts.
-
-    Attributes:
-        replies: what was written.
-        judged: language and degeneration checks of each.
-        nll: of each by the untouched model, nats per token.
-    """
-
-    replies: Sequence[Reply]
-    judged: Sequence[Judgement]
-    nll: Float[np.ndarray, " reply"]
+from langheads.experiments.replies.judge import Answered
+from langheads.io.measures import TEXT_CHECKS
+from langheads.text import Detector, Rules, language_confusion, mean_confusion, switch_rate
 
 
 def reply_summary(
@@ -45,29 +28,31 @@ def reply_summary(
         before: replies of the untouched model to the same prompts; adds ``right_before``,
             ``switch_rate`` and ``delta_nll_per_token``.
     """
-    by_language = confusion_by_language(made.replies, wanted, detect, rules)
+    asked = [i for i, language in enumerate(wanted) if language is not None]
+    texts: dict[str, list[str]] = {}
+    for i in asked:
+        texts.setdefault(str(wanted[i]), []).append(made.replies[i].text)
+    rates = {name: language_confusion(of, name, detect, rules) for name, of in texts.items()}
+    right = [bool(made.judged[i].right) for i in asked]
     summary = {
         "replies": len(made.replies),
-        "right": _mean([one.right for one in made.judged if one.right is not None]),
-        **(asdict(mean_confusion(by_language)) if by_language else {}),
-        "repetition": _mean([one.repetition for one in made.judged]),
-        "prompt_copy": _mean([one.prompt_copy for one in made.judged]),
-        "empty": _mean([one.empty for one in made.judged]),
+        "right": _mean(right),
+        **(asdict(mean_confusion(rates)) if rates else {}),
+        **{name: _mean([getattr(one, name) for one in made.judged]) for name in TEXT_CHECKS},
         "nll_per_token": float(made.nll.mean()),
     }
     if before is None:
         return summary
-    asked = [i for i, language in enumerate(wanted) if language is not None]
-    was, is_now = ([bool(of.judged[i].right) for i in asked] for of in (before, made))
+    was = [bool(before.judged[i].right) for i in asked]
     return summary | {
         "right_before": _mean(was),
-        "switch_rate": switch_rate(was, is_now) if asked else None,
+        "switch_rate": switch_rate(was, right) if asked else None,
         "delta_nll_per_token": float(made.nll.mean() - before.nll.mean()),
     }
 
 
-def over_draws(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float] | None]:
-    """Mean, lowest and highest of each number over the draws that have it."""
+def over_controls(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float] | None]:
+    """Mean, lowest and highest of each number over the controls that have it."""
     numbers: dict[str, dict[str, float] | None] = {}
     for name in [name for name in found[0] if name != "replies"]:
         values = [float(one[name]) for one in found if one[name] is not None]

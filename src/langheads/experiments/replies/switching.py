@@ -15,18 +15,18 @@ are tried, as many others of the same layers, drawn at random, are tried with th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Int
+from jaxtyping import Float
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.replies.experiment import generate
-from langheads.experiments.replies.judge import judge_replies, reply_nll, require_known
+from langheads.experiments.replies.judge import Answered, answer, reply_nll
+from langheads.experiments.replies.plan import Intervention
 from langheads.heads import Head, HeadSet
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
@@ -34,15 +34,15 @@ from langheads.io.measures import TEXT_CHECKS, units
 from langheads.io.results import provenance
 from langheads.model import describe, gated, head_shape
 from langheads.text import Corpus, Detector, switch_rate
+from langheads.text.confusion import require_known
 from langheads.text.identify import warn_if_too_few_candidates
 
 # Replies made in one call: heads times prompts, each row with a gate of its own.
 _ROWS = 4096
 _TRIED = "1 asked for, 0 drawn beside, -1 not tried"
 _SOUND = "1 within the limits, 0 not, -1 not tried"
-_MEASURES = units(
-    ["switch_rate", "gain_rate", "right", *TEXT_CHECKS, "delta_nll", "cost"], of="prompts"
-)
+_BEFORE = units(["right", *TEXT_CHECKS], of="prompts")
+_MEASURES = units(["switch_rate", "gain_rate", *_BEFORE, "delta_nll", "cost"], of="prompts")
 
 
 def switch_rates(
@@ -53,7 +53,7 @@ def switch_rates(
     heads: HeadSet | Iterable[str | tuple[int, int]] | None = None,
     controls: bool = True,
     max_new_tokens: int = 40,
-    sure: float = 0.3,
+    min_confidence: float = 0.3,
     max_cost: float = 1.0,
     max_repetition: float = 0.2,
     max_empty: float = 0.1,
@@ -71,9 +71,9 @@ def switch_rates(
         heads: which heads to try; all by default.
         controls: beside some heads, also try as many others of the same layers.
         max_new_tokens: length limit of a reply.
-        sure: the detector must be surer than this for a reply to be right.
+        min_confidence: the detector must be surer than this for a reply to be right.
         max_cost: limit of `cost` for a sound rate, nats per token.
-        max_repetition: limit of the rise in repetition for a sound rate.
+        max_repetition: limit of the change in repetition for a sound rate.
         max_empty: limit of the share of empty replies for a sound rate.
         batch_tokens: tokens a batch, padding and replies included.
         chat: use the chat template.
@@ -86,7 +86,7 @@ def switch_rates(
         ``switch_rate``; ``gain_rate`` (wrong before, right after); ``right``, ``repetition``,
         ``prompt_copy``, ``empty`` of the replies with the head off, with ``<name>_before``;
         ``delta_nll``, NLL of the new replies minus that of the old ones, both by the untouched
-        model; ``cost``, rise in NLL of the old replies when the head is off; ``sound``; and over
+        model; ``cost``, delta NLL of the old replies when the head is off; ``sound``; and over
         ``layer, head`` ``tried``: 1 asked for, 0 drawn beside, -1 not tried.
 
     Raises:
@@ -95,104 +95,130 @@ def switch_rates(
 
     Cost: heads x prompts replies, and two forwards of each.
     """
-    shape, seed = head_shape(model), check_seed(seed)
+    seed = check_seed(seed)
     if not prompts or not all(prompts.values()):
         raise InputError("no prompts, or none for one of the languages")
-    if not 0 <= sure <= 1:
-        raise InputError(f"sure {sure} asked for; it is a share from 0 to 1")
+    if not 0 <= min_confidence <= 1:
+        raise InputError(f"min_confidence {min_confidence} asked for; it is a share from 0 to 1")
     require_known(prompts, detect)
-    warn_if_too_few_candidates(detect, sure)
+    warn_if_too_few_candidates(detect, min_confidence)
+    chosen = _chosen(model, heads)
+    tried = chosen
+    if controls and len(chosen) < chosen.shape[0] * chosen.shape[1]:
+        for others in chosen.other_sets(1, np.random.default_rng(seed)):
+            tried = chosen | others
+    settings: dict[str, Any] = {
+        "min_confidence": min_confidence,
+        "max_new_tokens": max_new_tokens,
+        "batch_tokens": batch_tokens,
+        "chat": chat,
+        "bos": bos,
+    }
+    found = {name: np.full((len(prompts), *chosen.shape), np.nan) for name in _MEASURES}
+    before: dict[str, list[float]] = {name: [] for name in _BEFORE}
+    with tqdm(total=len(tried) * len(prompts), unit="head", desc="switch rates") as bar:
+        for row, (language, texts) in enumerate(prompts.items()):
+            old = answer(model, texts, [language] * len(texts), detect, **settings)
+            for name, values in before.items():
+                values.append(float(old.values()[name].mean()))
+            for head, of_head in _with_each_head_off(model, old, tried, language, detect, settings):
+                for name, value in of_head.items():
+                    found[name][(row, *head)] = value
+                bar.update()
+    limits = {"max_cost": max_cost, "max_repetition": max_repetition, "max_empty": max_empty}
+    corpus = Corpus({lang: tuple(texts) for lang, texts in prompts.items()}, "prompts", seed)
+    made_from = provenance(
+        "switch-rate",
+        describe(model),
+        corpus,
+        detector=detect.name,
+        max_new_tokens=max_new_tokens,
+        sure=min_confidence,
+        **limits,
+        chat=chat,
+    )
+    return _dataset(found, before, prompts, chosen, tried, limits, made_from)
+
+
+def _chosen(
+    model: TransformerBridge, heads: HeadSet | Iterable[str | tuple[int, int]] | None
+) -> HeadSet:
+    shape = head_shape(model)
     if heads is None:
-        heads = [(layer, head) for layer in range(shape[0]) for head in range(shape[1])]
+        heads = np.ndindex(shape)
     chosen = heads if isinstance(heads, HeadSet) else HeadSet(heads, shape)
     if not chosen or chosen.shape != shape:
         raise InputError(
             f"{len(chosen)} heads of a model of shape {chosen.shape} asked for; give some of this "
             f"one's, {shape} (layers, heads)"
         )
-    tried = chosen
-    if controls and len(chosen) < shape[0] * shape[1]:
-        for others in chosen.other_sets(1, np.random.default_rng(seed)):
-            tried = chosen | others
-    found = {name: np.full((len(prompts), *shape), np.nan) for name in _MEASURES}
-    before: dict[str, list[float]] = {}
-    settings: dict[str, Any] = {"chat": chat, "bos": bos, "batch_tokens": batch_tokens}
-    with tqdm(total=len(tried) * len(prompts), unit="head", desc="switch rates") as bar:
-        for row, (language, texts) in enumerate(prompts.items()):
-            wanted = [language] * len(texts)
-            old = generate(model, texts, max_new_tokens=max_new_tokens, **settings)
-            old_nll = reply_nll(model, old, batch_tokens=batch_tokens)
-            judged_old = judge_replies(model, old, wanted, detect, sure=sure)
-            right_old = [bool(one.right) for one in judged_old]
-            for name in ("right", "repetition", "prompt_copy", "empty"):
-                values = [float(getattr(one, name)) for one in judged_old]
-                before.setdefault(f"{name}_before", []).append(float(np.mean(values)))
-            for group in _groups(list(tried), max(1, _ROWS // len(texts))):
-                gates = torch.ones(len(group), len(texts), *shape)
-                for i, head in enumerate(group):
-                    gates[i, :, head.layer, head.head] = 0.0
-                new = generate(
-                    model,
-                    [*texts] * len(group),
-                    gates=gates.flatten(end_dim=1),
-                    max_new_tokens=max_new_tokens,
-                    **settings,
-                )
-                new_nll = reply_nll(model, new, batch_tokens=batch_tokens)
-                for i, head in enumerate(group):
-                    own = slice(i * len(texts), (i + 1) * len(texts))
-                    judged = judge_replies(model, new[own], wanted, detect, sure=sure)
-                    right = [bool(one.right) for one in judged]
-                    with gated(model, [head], 0.0):
-                        cost = reply_nll(model, old, batch_tokens=batch_tokens) - old_nll
-                    at = (row, *head)
-                    found["switch_rate"][at] = switch_rate(right_old, right)
-                    found["gain_rate"][at] = switch_rate(right, right_old)
-                    found["right"][at] = np.mean(right)
-                    found["repetition"][at] = np.mean([one.repetition for one in judged])
-                    found["prompt_copy"][at] = np.mean([one.prompt_copy for one in judged])
-                    found["empty"][at] = np.mean([one.empty for one in judged])
-                    found["delta_nll"][at] = new_nll[own].mean() - old_nll.mean()
-                    found["cost"][at] = cost.mean()
-                    bar.update()
-    repetition = found["repetition"] - np.array(before["repetition_before"])[:, None, None]
+    return chosen
+
+
+def _with_each_head_off(
+    model: TransformerBridge,
+    old: Answered,
+    tried: HeadSet,
+    language: str,
+    detect: Detector,
+    settings: Mapping[str, Any],
+) -> Iterator[tuple[Head, dict[str, float]]]:
+    """`_MEASURES` of one language with each head off alone."""
+    texts = [reply.prompt for reply in old.replies]
+    n, size = len(texts), max(1, _ROWS // len(texts))
+    for start in range(0, len(tried), size):
+        group = list(tried)[start : start + size]
+        gates = torch.ones(len(group), n, *tried.shape)
+        for i, head in enumerate(group):
+            gates[i, :, head.layer, head.head] = 0.0
+        under = Intervention(gates=gates.flatten(end_dim=1))
+        wanted = [language] * n * len(group)
+        new = answer(model, texts * len(group), wanted, detect, under, **settings)
+        for i, head in enumerate(group):
+            with gated(model, [head], 0.0):
+                costs = reply_nll(model, old.replies, batch_tokens=settings["batch_tokens"])
+            made = new.part(slice(i * n, (i + 1) * n))
+            yield head, _measures(old, made) | {"cost": float((costs - old.nll).mean())}
+
+
+def _measures(old: Answered, new: Answered) -> dict[str, float]:
+    was, is_now = ([bool(one.right) for one in of.judged] for of in (old, new))
+    values = new.values()
+    return {
+        "switch_rate": switch_rate(was, is_now),
+        "gain_rate": switch_rate(is_now, was),
+        **{name: float(values[name].mean()) for name in _BEFORE},
+        "delta_nll": float(new.nll.mean() - old.nll.mean()),
+    }
+
+
+def _dataset(
+    found: Mapping[str, Float[np.ndarray, "language layer head"]],
+    before: Mapping[str, Sequence[float]],
+    prompts: Mapping[str, Sequence[str]],
+    chosen: HeadSet,
+    tried: HeadSet,
+    limits: Mapping[str, float],
+    attrs: dict[str, Any],
+) -> xr.Dataset:
+    """Rates as data, with the verdict on each: within the limits or not."""
+    repetition = found["repetition"] - np.array(before["repetition"])[:, None, None]
     sound = (
-        (found["cost"] <= max_cost) & (repetition <= max_repetition) & (found["empty"] <= max_empty)
+        (found["cost"] <= limits["max_cost"])
+        & (repetition <= limits["max_repetition"])
+        & (found["empty"] <= limits["max_empty"])
     )
-    sound = np.where(np.isnan(found["switch_rate"]), -1, sound)
-    dims = ("language", "layer", "head")
-    corpus = Corpus({lang: tuple(texts) for lang, texts in prompts.items()}, "prompts", seed)
-    return xr.Dataset(
-        {name: (dims, values, {"units": _MEASURES[name]}) for name, values in found.items()}
-        | {"sound": (dims, sound.astype(np.int8), {"units": _SOUND})}
-        | {"tried": (dims[1:], _tried(chosen, tried), {"units": _TRIED})}
-        | {
-            name: ("language", values, {"units": _MEASURES[name.removesuffix("_before")]})
-            for name, values in before.items()
-        }
-        | {"prompts": ("language", [len(t) for t in prompts.values()], {"units": "count"})},
-        coords={"language": list(prompts)},
-        attrs=provenance(
-            "switch-rate",
-            describe(model),
-            corpus,
-            detector=detect.name,
-            max_new_tokens=max_new_tokens,
-            sure=sure,
-            max_cost=max_cost,
-            max_repetition=max_repetition,
-            max_empty=max_empty,
-            chat=chat,
-        ),
-    )
-
-
-def _tried(chosen: HeadSet, tried: HeadSet) -> Int[np.ndarray, "layer head"]:
-    values = np.full(chosen.shape, -1, dtype=np.int8)
+    sound = np.where(np.isnan(found["switch_rate"]), -1, sound).astype(np.int8)
+    places = np.full(chosen.shape, -1, dtype=np.int8)
     for head in tried:
-        values[head] = head in chosen
-    return values
-
-
-def _groups(heads: Sequence[Head], size: int) -> list[list[Head]]:
-    return [list(heads[i : i + size]) for i in range(0, len(heads), size)]
+        places[head] = head in chosen
+    dims = ("language", "layer", "head")
+    variables: dict[str, Any] = {
+        name: (dims, values, {"units": _MEASURES[name]}) for name, values in found.items()
+    }
+    variables["sound"] = (dims, sound, {"units": _SOUND})
+    variables["tried"] = (dims[1:], places, {"units": _TRIED})
+    for name, values in before.items():
+        variables[f"{name}_before"] = ("language", values, {"units": _BEFORE[name]})
+    variables["prompts"] = ("language", [len(of) for of in prompts.values()], {"units": "count"})
+    return xr.Dataset(variables, coords={"language": list(prompts)}, attrs=attrs)
