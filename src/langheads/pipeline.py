@@ -13,9 +13,9 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.demo import grammar
 from langheads.experiments.specificity.experiment import ablate
-from langheads.heads import HeadSet, LanguageHeads
+from langheads.heads import HeadSet, LanguageHeads, read_planted
 from langheads.io.errors import InputError, LangheadsError
-from langheads.io.files import check_writable, read_json, write_text_atomically
+from langheads.io.files import check_writable, write_text_atomically
 from langheads.io.results import load_result, save
 from langheads.model import DEMO, load
 from langheads.scores.score import score
@@ -187,16 +187,16 @@ def demo(out: str | Path, *, docs: int = 48, n_controls: int = 25) -> tuple[Path
 
 def _table(run_folder: Path) -> str:
     """Planted heads found and what switching the selected heads off does, a row a language."""
-    planted = read_json(run_folder / "planted.json")["planted"]
     proof = load_result(run_folder / "ablation.nc", "ablation")
     shape = (proof.attrs["layers"], proof.attrs["heads"])
+    planted = read_planted(run_folder / "planted.json", shape)["planted"]
     percent = 100 * proof.delta_nats_per_byte.sel(baseline="zero") / proof.nats_per_byte
     lines = [
         "rise in NLL per byte with the selected heads off, in % of the NLL with nothing off",
         "language  selected (* planted)        planted found  own text  other languages",
     ]
     for language in map(str, proof.text_of.values):
-        there = HeadSet(map(tuple, planted[language]), shape)
+        there = planted[language]
         chosen = HeadSet(str(proof.heads.sel(heads_of=language).item()).split(), shape)
         row = percent.sel(heads_of=language)
         others = row.drop_sel(text_of=language)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.files import parse_json
+from langheads.io.records import parse
 from langheads.model import (
     captured_block_inputs,
     document_nll,
@@ -113,7 +114,8 @@ def check_held_out(
     """
     if "scored_up_to" not in scored:
         return -1
-    cutoffs = json.loads(scored["scored_up_to"])
+    told = parse_json(scored["scored_up_to"], "scored_up_to")
+    cutoffs = parse(dict[str, str], told, "scored_up_to")
     overlap = sum(
         reaches_into(texts, int(scored["seed"]), cutoffs[language])
         for language, texts in proof.items()

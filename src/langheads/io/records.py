@@ -89,7 +89,11 @@ class Record(BaseModel):
         Raises:
             InputError: no such file, no JSON, another format or kind, or as `parse`.
         """
-        given = read_json(path)
+        return cls.of_file(read_json(path), path)
+
+    @classmethod
+    def of_file(cls: type[R], given: Any, path: str | Path) -> R:
+        """The record that the content of a JSON file is; raises as `load`."""
         fields = cls.model_fields
         head = {key: fields[key].default for key in ("format", "kind") if key in fields}
         if not isinstance(given, Mapping) or any(given.get(k) != v for k, v in head.items()):

@@ -96,7 +96,10 @@ def test_accounts_are_found_in_the_folder_and_one_level_below(tmp_path):
 def test_what_is_broken_or_of_another_model_is_refused(tmp_path):
     account = make_pruned(LANGUAGES)
     account["nats_per_byte"]["zh"]["rise"] = "much"
-    with pytest.raises(InputError, match=r"pruned\.json is broken"):
+    with pytest.raises(
+        InputError,
+        match=r"pruned\.json is not an account of prune: nats_per_byte\.zh\.rise is .much.,",
+    ):
         report(written(tmp_path / "one", account).parent)
     with pytest.raises(InputError, match=r"pruned\.json is not an account of prune"):
         Pruning.load(written(tmp_path / "two", {"kind": "heads"}))

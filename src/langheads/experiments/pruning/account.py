@@ -7,13 +7,34 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from langheads.io.errors import InputError
+from pydantic import Field
+
 from langheads.io.files import read_json, write_text_atomically
+from langheads.io.records import From0, Record
 
-_LOSSES = ("before", "after", "rise")
-_ENDS = ("rise_low", "rise_high", "control_mean", "control_low", "control_high", "control_p")
+
+class _Loss(Record):
+    before: float
+    after: float
+    rise: float
+    rise_low: float | None = None
+    rise_high: float | None = None
+    control_mean: float | None = None
+    control_low: float | None = None
+    control_high: float | None = None
+    control_p: float | None = None
+
+
+class _Account(Record):
+    what: ClassVar[str] = "an account of prune"
+
+    kind: Literal["pruned"] = "pruned"
+    dropped: list[str]
+    nats_per_byte: dict[str, _Loss] = Field(default={})
+    controls: From0 = 0
+    provenance: dict[str, Any] = Field(default={})
 
 
 @dataclass(frozen=True)
@@ -42,17 +63,20 @@ class Pruning:
     @classmethod
     def of(cls, account: Mapping[str, Any]) -> Pruning:
         """Made from the content of the file."""
+        return cls._of(account, "pruned.json")
+
+    @classmethod
+    def _of(cls, account: Any, path: str | Path) -> Pruning:
+        record = _Account.of_file(account, path)
         losses = {
-            str(language): {name: float(of[name]) for name in _LOSSES}
-            | {name: math.nan if of.get(name) is None else float(of[name]) for name in _ENDS}
-            for language, of in account.get("nats_per_byte", {}).items()
+            language: {
+                name: math.nan if value is None else value
+                for name, value in loss.model_dump().items()
+            }
+            for language, loss in record.nats_per_byte.items()
         }
-        return cls(
-            tuple(map(str, account["dropped"])),
-            losses,
-            int(account.get("controls", 0)),
-            dict(account, provenance=dict(account.get("provenance", {}))),
-        )
+        whole = dict(account, provenance=record.provenance)
+        return cls(tuple(record.dropped), losses, record.controls, whole)
 
     def save(self, path: str | Path) -> Path:
         """Write the JSON file (format 1), atomically; returns its path."""
@@ -66,10 +90,4 @@ class Pruning:
         Raises:
             InputError: no such file, or not one of ``prune``.
         """
-        account = read_json(path)
-        if not isinstance(account, dict) or account.get("kind") != "pruned":
-            raise InputError(f"{path} is not an account of prune")
-        try:
-            return cls.of(account)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path} is broken: {error!r}") from error
+        return cls._of(read_json(path), path)

@@ -8,20 +8,38 @@ by more than 0.004.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import Field
 
 from langheads.io.errors import InputError
-from langheads.io.files import read_json
+from langheads.io.records import From0, Record, Saved, expected
 
-_FORMAT = 1
+
+class _Context(Record):
+    label: str
+    tokens: Annotated[tuple[str, ...], Field(strict=False), expected("a list of texts")]
+    spans: list[Annotated[tuple[str, From0, From0], Field(strict=False), expected("a span")]]
+    note: str
+    patterns: list[str]
+
+
+class _ViewFile(Record):
+    what: ClassVar[str] = "a view of attention"
+
+    format: Literal[1] = 1
+    kind: Literal["attention"] = "attention"
+    heads: list[
+        Annotated[tuple[str, str, float | None], Field(strict=False), expected("a head's name")]
+    ]
+    score: str
+    contexts: list[_Context]
+    provenance: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,7 @@ class AttentionPatterns:
 
 
 @dataclass(frozen=True)
-class AttentionData:
+class AttentionData(Saved):
     """Attention of the same heads over texts side by side.
 
     Attributes:
@@ -84,6 +102,8 @@ class AttentionData:
     score: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    _record = _ViewFile
+
     @property
     def cells(self) -> int:
         """Stored values: the lower triangles of all patterns."""
@@ -92,7 +112,7 @@ class AttentionData:
     def document(self) -> dict[str, Any]:
         """What is written to ``attention.json`` and into a page."""
         return {
-            "format": _FORMAT,
+            "format": 1,
             "kind": "attention",
             "heads": [[head.name, head.role, head.score] for head in self.heads],
             "score": self.score,
@@ -114,31 +134,13 @@ class AttentionData:
         return json.dumps(self.document(), indent=1)
 
     @classmethod
-    def load(cls, path: str | Path) -> AttentionData:
-        """Read what `AttentionView.save` wrote as ``.json``.
-
-        Raises:
-            InputError: no such file, no JSON, or not a view of attention of this format.
-        """
-        document = read_json(path)
-        known = isinstance(document, Mapping) and document.get("kind") == "attention"
-        if not known or document.get("format") != _FORMAT:
-            raise InputError(f"{path} is not a view of attention of format {_FORMAT}")
-        try:
-            return cls(
-                heads=tuple(
-                    ShownHead(str(name), str(role), None if score is None else float(score))
-                    for name, role, score in document["heads"]
-                ),
-                contexts=tuple(_context(c, len(document["heads"])) for c in document["contexts"]),
-                score=str(document["score"]),
-                provenance=dict(document["provenance"]),
-            )
-        except (KeyError, TypeError, ValueError, binascii.Error) as error:
-            raise InputError(
-                f"{path} is not a view of attention: {type(error).__name__} at {error}; expected "
-                "heads, score, contexts, provenance"
-            ) from error
+    def _of(cls, record: _ViewFile) -> AttentionData:
+        return cls(
+            tuple(ShownHead(*head) for head in record.heads),
+            tuple(_context(context, len(record.heads)) for context in record.contexts),
+            record.score,
+            record.provenance,
+        )
 
 
 def pool(
@@ -182,19 +184,12 @@ def decode(text: str, size: int) -> Float[np.ndarray, "query key"]:
     return pattern
 
 
-def _context(document: Mapping[str, Any], n_heads: int) -> AttentionPatterns:
-    tokens = tuple(str(token) for token in document["tokens"])
-    spans = tuple(Span(str(la), int(start), int(stop)) for la, start, stop in document["spans"])
-    if not tokens or len(document["patterns"]) != n_heads or n_heads < 1:
-        raise ValueError(
-            f"{len(document['patterns'])} patterns of {len(tokens)} tokens for {n_heads} heads"
-        )
-    if not all(0 <= span.start < span.stop <= len(tokens) for span in spans):
-        raise ValueError(f"a span outside of {len(tokens)} tokens")
-    return AttentionPatterns(
-        str(document["label"]),
-        tokens,
-        np.stack([decode(str(text), len(tokens)) for text in document["patterns"]]),
-        spans,
-        str(document["note"]),
-    )
+def _context(context: _Context, n_heads: int) -> AttentionPatterns:
+    size = len(context.tokens)
+    spans = tuple(Span(*span) for span in context.spans)
+    if not size or len(context.patterns) != n_heads or n_heads < 1:
+        raise InputError(f"{len(context.patterns)} patterns of {size} tokens for {n_heads} heads")
+    if not all(span.start < span.stop <= size for span in spans):
+        raise InputError(f"a span outside of {size} tokens")
+    patterns = np.stack([decode(text, size) for text in context.patterns])
+    return AttentionPatterns(context.label, context.tokens, patterns, spans, context.note)
