@@ -44,11 +44,11 @@ def planted_table(run: RunFolder) -> Table:
         caption = f"{caption[:-1]}, and whether they were found."
     if ablation is not None:
         caption += (
-            " Rises are those of the language's specific heads, off together, in nats per byte; in "
+            " ΔNLL is that of the language's specific heads, off together, in nats per byte; in "
             "brackets in percent of that text's loss with nothing off."
         )
         for name in names(ablation, "baseline"):
-            header += [f"own rise, {name}", f"largest other rise, {name}"]
+            header += [f"own ΔNLL, {name}", f"largest other ΔNLL, {name}"]
     rows = []
     for language, pairs in run.planted.items():
         row = [language, " ".join(f"L{layer}H{head}" for layer, head in pairs)]

@@ -193,7 +193,7 @@ def language_verdicts(ablation: xr.Dataset) -> Table:
     baselines = names(ablation, "baseline")
     header = ["heads of", "heads"]
     for name in baselines:
-        header += [f"own rise, {name}", f"largest other rise, {name}"]
+        header += [f"own ΔNLL, {name}", f"largest other ΔNLL, {name}"]
         header += [f"p, {name}"] if "control_p" in ablation else []
     rows = []
     for language in names(ablation, "heads_of"):
@@ -207,10 +207,10 @@ def language_verdicts(ablation: xr.Dataset) -> Table:
                 row.append(f"{p:.2g}" if np.isfinite(p) else NONE)
         rows.append([*row, _language_verdict(ablation, language)])
     return Table(
-        "Rise in loss when a language's heads are off, in nats per byte; in brackets in percent of "
-        "that text's loss with nothing off. Yes: under zero and mean ablation alike, the own "
-        f"language is hurt most, and more than with random heads (p < {LEVEL}, one-sided). No: "
-        "under neither.",
+        "ΔNLL (rise in loss) when a language's heads are off, in nats per byte; in brackets in "
+        "percent of that text's loss with nothing off. Yes: under zero and mean ablation alike, "
+        "the own language is hurt most, and more than with random heads (p < "
+        f"{LEVEL}, one-sided). No: under neither.",
         [*header, "carries its language"],
         rows,
     )

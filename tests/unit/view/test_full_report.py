@@ -88,10 +88,10 @@ def test_offtarget_is_counted_by_intervals(page):
     assert len(table) == 1 + 5 * 6 - 1  # one condition has no heads
     nll = result.sel(language="en", condition="own off").delta_nll
     expected = [f"{float(nll) + d:.3f}".replace("-", "−") for d in (0, -0.1, 0.1)]
-    guards = page.table("language", "condition", "repetition")
-    assert guards[0][-1] == "change of NLL"
-    assert guards[2][-1] == "{} ({} to {})".format(*expected)
-    assert guards[1][-1] == "–"
+    checks = page.table("language", "condition", "repetition")
+    assert checks[0][-1] == "change of NLL"
+    assert checks[2][-1] == "{} ({} to {})".format(*expected)
+    assert checks[1][-1] == "–"
     first = result.isel(language=0, condition=0)
     assert table[1][2] == (
         f"{float(first.right):.3f} ({float(first.right) - 0.1:.3f} to "
@@ -170,10 +170,10 @@ def test_transfer_is_told_over_all_pairs(page):
     ]
 
 
-def test_the_guards_of_transfer_stand_in_a_table_and_collapse_is_told(page):
+def test_the_checks_of_transfer_stand_in_a_table_and_collapse_is_told(page):
     found = make_transfer(LANGUAGES)
     assert "must not be read as a change of belief" not in page.text
-    table = page.table("guard", "heads and gate")
+    table = page.table("degeneration check", "heads and gate")
     assert len(table) == 1 + 4 * 2
     at = found.sel(order="both", setting="weaken 0")
     random = at.prompt_nll_overall_control_change.values
@@ -197,7 +197,7 @@ def test_the_guards_of_transfer_stand_in_a_table_and_collapse_is_told(page):
         "weaken 0 (empty replies +0.30 of all): there the transfer must not be read as a change "
         "of belief."
     )
-    # A file from before there were guards.
+    # A file from before there were checks.
     old = found.drop_vars(
         [x for x in found if str(x).startswith(("repetition", "prompt_", "empty"))]
     )

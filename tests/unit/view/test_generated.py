@@ -106,10 +106,10 @@ def test_the_numbers_stand_beside_untouched_and_random_heads(tmp_path):
         ["replies with a line to judge (number)", "–", "2", "2 (1 to 3)"],
         ["repetition (share of 4-grams)", "0.125", "0.250", "–"],
         ["copied prompt (share of 4-grams)", "0.500", "0.500", "–"],
-        ["empty (share of replies)", "0.000", "0.000", "–"],
+        ["empty replies (share of replies)", "0.000", "0.000", "–"],
         ["NLL of the reply (nats per token)", "1.250", "1.500", "–"],
         [
-            "change of it against untouched (nats per token)",
+            "change of NLL (nats per token)",
             "–",
             "0.250",
             "0.100 (−0.100 to 0.300)",
@@ -151,9 +151,9 @@ def test_without_the_untouched_model_collapse_is_not_judged(loaded):
     document["provenance"] |= {"gates": {}, "shift": {"en-zh": 2.0}, "mask": {"L0H1": 1.2}}
     found = loaded(records, document)
     assert words(found) == [
-        "Replies under shift en-zh × 2 and a mask on 1 head, 6 replies: in the wanted language "
+        "Replies under steering en-zh × 2 and a mask on 1 head, 6 replies: in the wanted language "
         "0.667.",
-        "Whether replies fell apart under shift en-zh × 2 and a mask on 1 head cannot be told: "
+        "Whether replies fell apart under steering en-zh × 2 and a mask on 1 head cannot be told: "
         "the untouched model gave none.",
     ]
     numbers, replies = tables(found)

@@ -81,7 +81,7 @@ def test_accounts_are_found_in_the_folder_and_one_level_below(tmp_path):
     page = Page(report(tmp_path).read_text("utf-8"))
     assert "Pruned model: without-zh/pruned.json" in page.text
     said = (
-        "Pruned of the heads of zh: 2 heads, 0 of them cut out and 2 zeroed; rise in nats per "
+        "Pruned of the heads of zh: 2 heads, 0 of them cut out and 2 zeroed; ΔNLL in nats per "
         "byte: zh 0.3000 (0.2900 to 0.3100), random heads 0.0200; most of the others "
         "\u2068हिन्दी\u2069 0.0020 (−0.0080 to 0.0120), random heads 0.0200."
     )

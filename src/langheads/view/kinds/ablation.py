@@ -20,8 +20,8 @@ _READ = (
 
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
     caption = (
-        f"{_READ} A triangle: the rise is above that of random heads, p < {LEVEL} (one-sided); "
-        "by chance about 1 cell in 20 has one."
+        f"{_READ} A triangle: the rise in NLL is above that of random heads, p < {LEVEL} "
+        "(one-sided); by chance about 1 cell in 20 has one."
         if "control_p" in result
         else f"{_READ} This file has no p-value for single cells, so none is marked."
     )
@@ -47,7 +47,7 @@ def _matrix(at: xr.Dataset, baseline: str) -> Table:
 
     columns = names(at, "text_of")
     return Table(
-        f"{baseline.capitalize()} ablation: rise in nats per byte ± standard error; rows: heads "
+        f"{baseline.capitalize()} ablation: ΔNLL in nats per byte ± standard error; rows: heads "
         "off, columns: text.",
         ["heads of", *columns],
         [[row, *(cell(row, column) for column in columns)] for row in names(at, "heads_of")],

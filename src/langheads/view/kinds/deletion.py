@@ -19,7 +19,7 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
         area = result.area.sel(score=score).values
         rows.append([score.replace("_", "-"), *map(decimal, area), decimal(mean(area))])
     caption = (
-        "Area under the deletion curve: own rise minus the mean of the other languages', share of "
+        "Area under the deletion curve: own ΔNLL minus the mean of the other languages', share of "
         "the loss with nothing off, mean over the steps. Larger is better; 0 tells no language "
         "from another."
     )

@@ -21,10 +21,7 @@ from langheads.view.table import LONG, NONE, Table, isolated, with_interval
 _LANGUAGE = {"right": "in the language", "delta_right": "change against none"} | labels(
     ("lpr", "wpr", "lcpr")
 )
-_CHECKS = labels(("repetition", "prompt_copy", "empty", "nll", "delta_nll")) | {
-    "empty": "empty",
-    "nll": "NLL",
-}
+_CHECKS = labels(("repetition", "prompt_copy", "empty", "nll", "delta_nll"))
 
 
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
@@ -54,7 +51,7 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
     tables = {
         "Share of replies in the wanted language and pass rates, with 95% intervals over "
         "prompts.": _LANGUAGE,
-        "Guards, with 95% intervals over prompts; NLL in nats per token.": _CHECKS,
+        "Degeneration checks, with 95% intervals over prompts; NLL in nats per token.": _CHECKS,
     }
     for caption, named in tables.items():
         columns = {name: label for name, label in named.items() if name in result}

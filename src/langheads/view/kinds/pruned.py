@@ -29,12 +29,12 @@ def _tables(pruning: Pruning, run: RunFolder) -> Iterator[Table]:
 
 def _losses(pruning: Pruning) -> Table:
     with_random = any(math.isfinite(of["control_mean"]) for of in pruning.losses.values())
-    header = ["language", "before", "after", "rise (95% interval)", "rise in percent"]
+    header = ["language", "before", "after", "ΔNLL (95% interval)", "ΔNLL in percent"]
     caption = "Loss before and after, in nats per byte."
     if with_random:
         header += ["random heads (2.5 to 97.5 percentile)", "p"]
         caption += (
-            f" Random heads: the mean rise of {pruning.n_controls} sets, as many heads in each "
+            f" Random heads: the mean ΔNLL of {pruning.n_controls} sets, as many heads in each "
             "layer. p = (1 + sets under which the loss rises at least as much) / (1 + sets), "
             f"so no less than {decimal(1 / (1 + pruning.n_controls))}."
         )
@@ -85,7 +85,7 @@ def _summary(pruning: Pruning, run: RunFolder) -> Iterator[str]:
     told = [_rise(pruning, language) for language in rises if language in pruning.dropped]
     if others:
         told.append(f"most of the others {_rise(pruning, max(others, key=lambda x: rises[x]))}")
-    yield f"{words}; rise in nats per byte: {'; '.join(told)}."
+    yield f"{words}; ΔNLL in nats per byte: {'; '.join(told)}."
 
 
 def _rise(pruning: Pruning, language: str) -> str:

@@ -20,10 +20,7 @@ _ROWS = (
     *("nll_per_token", "delta_nll_per_token"),
 )
 _UNITS = units(_ROWS, of="replies") | dict.fromkeys(_MEANS, "mean over languages")
-_LABELS = {name: MEASURES[name].label for name in _ROWS} | {
-    "empty": "empty",
-    "delta_nll_per_token": "change of it against untouched",
-}
+_LABELS = {name: MEASURES[name].label for name in _ROWS}
 
 
 def _tables(found: Replies, run: RunFolder) -> Iterator[Table]:
@@ -100,7 +97,7 @@ def _replies_of(found: Replies) -> str:
 def _under(found: Replies) -> str:
     """What was done to the model."""
     parts = [f"{isolated(name)} heads × {gate:g}" for name, gate in found.gates.items()]
-    parts += [f"shift {isolated(name)} × {times:g}" for name, times in found.steering.items()]
+    parts += [f"steering {isolated(name)} × {times:g}" for name, times in found.steering.items()]
     if masked := len(found.mask):
         parts.append(f"a mask on {masked} head{'' if masked == 1 else 's'}")
     return f"under {' and '.join(parts)}" if parts else "with nothing gated"

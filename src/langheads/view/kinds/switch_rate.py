@@ -36,7 +36,7 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
             rate = float(at.switch_rate.values[head])
             rows.append([language, str(head), _with_ends(rate, at), *checks, sound])
     header = ["language", "head", "switch rate", "cost, nats per token", "repetition", "empty"]
-    caption = "Heads of the highest switch rate, with 95% intervals and guards."
+    caption = "Heads of the highest switch rate, with 95% intervals and degeneration checks."
     yield Table(caption, [*header, "sound"], rows)
 
 

@@ -14,7 +14,7 @@ from langheads.view.figures.transfer_attention import transfer_attention
 from langheads.view.table import LONG, Table, between, decimal, isolated, mean
 
 _MEASURES = labels(("answer_a", "answer_b", "first_token_a", "logprob_difference"))
-_CHECKS = labels(("repetition", "prompt_copy", "empty", "prompt_nll")) | {"empty": "empty answers"}
+_CHECKS = labels(("repetition", "prompt_copy", "empty", "prompt_nll"))
 
 
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
@@ -103,11 +103,11 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
         if np.isfinite(_at(result, setting)[f"{name}_change"]).any()
     ]
     if rows:
-        header = ["guard", "heads and gate", "nothing gated", "under the gate"]
+        header = ["degeneration check", "heads and gate", "nothing gated", "under the gate"]
         header += ["change (95% interval)", "random heads (lowest to highest)"]
         caption = (
-            f"Guards, order {_order(result)}: does the text fall apart under the gate? Means over "
-            "pairs of languages."
+            f"Degeneration checks, order {_order(result)}: does the text fall apart under the "
+            "gate? Means over pairs of languages."
         )
         yield Table(caption, [*header, "largest of a pair (A, B)"], rows)
 
