@@ -20,7 +20,7 @@ PUBLISHED = (
     ("Mistral-7B", 22.5, "untouched"),
     ("Mistral-7B", 29.0, "mask"),
 )
-verb = "langheads evaluate-qa MODEL --questions QA --language L --mask mask.json --out qa.nc"
+verb = "langheads evaluate-qa MODEL --questions QA --language L --gates mask.json --out qa.nc"
 found = _common.result("qa.nc", "qa", verb)
 rows = []
 for condition in names(found, "condition"):

@@ -437,7 +437,7 @@ def _learn(steps: Steps, made: Material) -> None:
     verb(steps, "adapt", "adapt", made.model, *cpu, "--heads", "run/heads.json",
          "--questions", "qa", "--language", own, "--out", "run/mask.json", *train)  # fmt: skip
     ask = (made.model, *cpu, "--questions", "qa", "--max-new-tokens", 3, "--n-resamples", 50)
-    mask = ("--mask", "run/mask.json")
+    mask = ("--gates", "run/mask.json")
     verb(steps, "evaluate-qa", "evaluate-qa", *ask, *mask, "--language", own, "--n-controls", 1,
          "--out", "run/qa.nc")  # fmt: skip
     verb(steps, "evaluate-qa-moved", "evaluate-qa", *ask, *mask, "--language", other,
@@ -447,7 +447,8 @@ def _learn(steps: Steps, made: Material) -> None:
     verb(steps, "evaluate-qa-untouched", "evaluate-qa", *ask, "--language", other,
          "--docs", 3, "--out", "more/untouched.nc")  # fmt: skip
     verb(steps, "generate-mask", "generate", made.model, *cpu, "--prompts", "prompts.jsonl",
-         *mask, "--out", "more/mask.jsonl", "--max-new-tokens", 6, "--n-controls", 1)  # fmt: skip
+         "--mask", "run/mask.json", "--out", "more/mask.jsonl", "--max-new-tokens", 6,
+         "--n-controls", 1)  # fmt: skip
 
 
 def _look(steps: Steps, name: str, made: Material) -> None:

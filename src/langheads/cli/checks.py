@@ -26,10 +26,12 @@ def check(verb: str, values: Mapping[str, Any]) -> None:
         checked(**{name: value for name, value in values.items() if name in asked})
 
 
-def _adapt(heads: LanguageHeads, language: str, heads_of: str | None = None) -> None:
-    from langheads.experiments.language_heads import heads_of as named
+def _adapt(heads: Any, language: str, heads_of: str | None = None) -> None:
+    from langheads.experiments import language_heads
+    from langheads.heads import LanguageHeads
 
-    named(heads, heads_of or language)
+    if isinstance(heads, LanguageHeads):
+        language_heads.heads_of(heads, heads_of or language)
 
 
 def _attention(text: str, out: str, beside: str | None = None) -> None:
@@ -47,10 +49,10 @@ def _attribute(prompts: str) -> None:
     read_prompts(prompts)
 
 
-def _evaluate_qa(n_controls: int | None = None, mask: HeadMask | None = None) -> None:
+def _evaluate_qa(n_controls: int | None = None, gates: HeadMask | None = None) -> None:
     from langheads.experiments.softmask.experiment import check_controls
 
-    check_controls(n_controls, with_mask=mask is not None)
+    check_controls(n_controls, with_mask=gates is not None)
 
 
 def _generate(

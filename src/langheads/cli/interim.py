@@ -6,16 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import langheads
 from langheads.experiments.replies.files import Replies
 from langheads.io.errors import InputError
 
 if TYPE_CHECKING:
-    import xarray as xr
     from transformer_lens.model_bridge import TransformerBridge
 
     from langheads import HeadMask, LanguageHeads
-    from langheads.text import Corpus, Questions
+    from langheads.text import Corpus
 
 
 def generate(
@@ -127,121 +125,3 @@ def language_pairs(
             )
         found[fitting[0]] = amount
     return found
-
-
-def adapt(
-    model: TransformerBridge,
-    heads: LanguageHeads,
-    questions: Questions,
-    *,
-    language: str,
-    heads_of: str | None = None,
-    train: int = 200,
-    epochs: int = 2,
-    learning_rate: float = 1e-2,
-    weight_decay: float = 1e-2,
-    batch_size: int = 4,
-    validation: float = 0.1,
-    template: str | None = None,
-    max_tokens: int = 2048,
-    seed: int = 0,
-    bos: bool | None = None,
-    batch_tokens: int | str = "auto",
-) -> HeadMask:
-    """Learn the gates of a language's heads from questions (soft head mask).
-
-    Args:
-        model: the model.
-        heads: what select wrote.
-        questions: questions with answers.
-        language: of the questions, e.g. hi.
-        heads_of: heads of this language, or general; default: --language.
-        train: questions to train on.
-        epochs: times that each is used.
-        learning_rate: of AdamW.
-        weight_decay: of AdamW, towards 0.
-        batch_size: questions a step.
-        validation: questions to watch, share of --train.
-        template: prompt, with {context} and {question}.
-        max_tokens: longer questions are left out.
-        seed: order of contexts and of steps.
-        bos: prepend BOS; default: as the tokenizer.
-        batch_tokens: tokens a batch, or auto; halved if memory runs out.
-    """
-    from langheads.experiments.language_heads import heads_of as named
-    from langheads.experiments.language_heads import require_heads_of
-
-    require_heads_of(model, heads)
-    # What was not given is left to the function's own default.
-    given: dict[str, Any] = {} if template is None else {"template": template}
-    return langheads.adapt(
-        model,
-        named(heads, heads_of or language),
-        questions,
-        language=language,
-        train=train,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        batch_size=batch_size,
-        validation=validation,
-        max_tokens=max_tokens,
-        seed=seed,
-        bos=bos,
-        batch_tokens=batch_tokens,
-        **given,
-    )
-
-
-def evaluate_qa(
-    model: TransformerBridge,
-    questions: Questions,
-    *,
-    language: str,
-    mask: HeadMask | None = None,
-    n_controls: int | None = None,
-    docs: int | None = None,
-    max_new_tokens: int = 10,
-    template: str | None = None,
-    max_tokens: int | None = None,
-    n_resamples: int = 2000,
-    seed: int = 0,
-    bos: bool | None = None,
-    batch_tokens: int | str = "auto",
-    allow_overlap: bool = False,
-) -> xr.Dataset:
-    """Right answers and their likelihood, with and without a mask, and beside random heads.
-
-    Args:
-        model: the model.
-        questions: questions with answers.
-        language: of the questions, e.g. hi.
-        mask: what adapt wrote.
-        n_controls: random heads beside a mask: in its own language and settings trained alike, with
-            one mask of all heads; else under its gates; default: 3.
-        docs: questions; default: all.
-        max_new_tokens: length limit of a reply.
-        template: prompt, with {context} and {question}; default: the mask's.
-        max_tokens: longer questions are left out; default: as for the mask.
-        n_resamples: of the questions, for intervals.
-        seed: order of questions, and of whatever is drawn.
-        bos: prepend BOS; default: as the tokenizer.
-        batch_tokens: tokens a batch, or auto; halved if memory runs out.
-        allow_overlap: ask the mask's training questions, too.
-    """
-    return langheads.evaluate_qa(
-        model,
-        questions,
-        language=language,
-        gates=mask,
-        n_controls=n_controls,
-        docs=docs,
-        max_new_tokens=max_new_tokens,
-        template=template,
-        max_tokens=max_tokens,
-        n_resamples=n_resamples,
-        seed=seed,
-        bos=bos,
-        batch_tokens=batch_tokens,
-        allow_overlap=allow_overlap,
-    )

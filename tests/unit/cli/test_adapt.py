@@ -108,13 +108,19 @@ def test_adapt_then_evaluate(verb, tiny_folder, tiny, records, questions, heads,
     for language, further in (("hi", ["--n-controls", "0"]), ("en", ["--n-controls", "0"])):
         code, printed, error = verb(
             "evaluate-qa", tiny_folder, "--questions", questions, "--language", language,
-            "--mask", out / "mask.json", "--out", out / f"{language}.nc", "--device", "cpu",
+            "--gates", out / "mask.json", "--out", out / f"{language}.nc", "--device", "cpu",
             "--max-new-tokens", "3", "--n-resamples", "20", *further,
         )  # fmt: skip
         assert (code, printed.strip()) == (0, str(out / f"{language}.nc")), error
         found = langheads.load_result(out / f"{language}.nc", "qa")
         by_function = langheads.evaluate_qa(
-            tiny, records, language=language, gates=mask, max_new_tokens=3, n_resamples=20
+            tiny,
+            records,
+            language=language,
+            gates=mask,
+            n_controls=0,
+            max_new_tokens=3,
+            n_resamples=20,
         )
         assert set(found.example.values.tolist()).isdisjoint(mask.split["seen"])
         assert found.attrs["template"] == "{question}\n{context} ="
@@ -132,7 +138,7 @@ def test_evaluate_beside_random_heads(verb, tiny_folder, tiny, records, question
     mask.save(out / "mask.json")
     code, _, error = verb(
         "evaluate-qa", tiny_folder, "--questions", questions, "--language", "hi",
-        "--n-controls", "1", "--mask", out / "mask.json", "--out", out / "q.nc", "--device", "cpu",
+        "--n-controls", "1", "--gates", out / "mask.json", "--out", out / "q.nc", "--device", "cpu",
         "--max-new-tokens", "2", "--n-resamples", "20",
     )  # fmt: skip
     assert code == 0, error
@@ -158,7 +164,7 @@ def test_random_heads_stand_beside_a_mask_unless_told_otherwise(
     mask = langheads.adapt(tiny, ["L1H2", "L0H3"], records, language="hi", **arguments)
     mask.save(out / "mask.json")
     code, _, error = verb(
-        "evaluate-qa", tiny_folder, "--questions", questions, "--language", "hi", "--mask",
+        "evaluate-qa", tiny_folder, "--questions", questions, "--language", "hi", "--gates",
         out / "mask.json", "--out", out / "q.nc", "--device", "cpu", "--max-new-tokens", "2",
     )  # fmt: skip
     assert code == 0, error
@@ -177,8 +183,8 @@ def test_the_same_gates_stand_on_random_heads_where_none_can_be_trained(
     mask = langheads.adapt(tiny, ["L1H2", "L0H3"], records, language="hi", **arguments)
     mask.save(out / "mask.json")
     code, _, error = verb(
-        "evaluate-qa", tiny_folder, "--questions", questions, *further, "--mask", out / "mask.json",
-        "--out", out / "q.nc", "--device", "cpu", "--max-new-tokens", "2",
+        "evaluate-qa", tiny_folder, "--questions", questions, *further,
+        "--gates", out / "mask.json", "--out", out / "q.nc", "--device", "cpu", "--max-new-tokens", "2",
     )  # fmt: skip
     assert code == 0, error
     found = langheads.load_result(out / "q.nc", "qa")
@@ -290,17 +296,17 @@ def test_what_adapt_refuses(verb, tiny_folder, questions, heads, out, arguments,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--mask", "HEADS"], "heads.json is not a head mask of format 1"),
-        (["--mask", "none.json"], "cannot read none.json"),
+        (["--gates", "HEADS"], "heads.json is not a head mask of format 1"),
+        (["--gates", "none.json"], "cannot read none.json"),
         (["--language", "zh"], "no questions for language zh in"),
         (["--docs", "0"], "0 questions asked for"),
         (["--max-new-tokens", "0"], "0 new tokens and 2000 resamples asked for"),
         (
             ["--n-controls", "2"],
-            "2 controls asked for; random heads stand beside a mask, so give --mask",
+            "2 controls asked for; random heads stand beside a mask, so give one",
         ),
         (
-            ["--n-controls", "-1", "--mask", "m.json"],
+            ["--n-controls", "-1", "--gates", "m.json"],
             "Invalid value for '--n-controls'",
         ),
     ],

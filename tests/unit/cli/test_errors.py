@@ -490,7 +490,7 @@ def test_a_place_that_cannot_be_written(refused, tiny_folder, texts_folder, head
         (["transfer", "m", "--heads", "h.json", "--templates", "run"], "run/en.jsonl"),
         (["adapt", "m", "--heads", "run/h.json", "--questions", "q", "--language", "hi"],
          "run/h.json"),
-        (["evaluate-qa", "m", "--questions", "q", "--mask", "run/h.json", "--language", "hi"],
+        (["evaluate-qa", "m", "--questions", "q", "--gates", "run/h.json", "--language", "hi"],
          "run/h.json"),
         (["compare", "run"], "run/scores.nc"),
         (["report", "run"], "run/knockout.nc"),

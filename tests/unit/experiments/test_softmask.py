@@ -104,7 +104,9 @@ def test_losses_are_those_of_the_steps(tiny, mask):
     # The validation loss at the end is the answer NLL under the gates that were learned.
     (id,) = mask.split["validation"]
     one = {"hi": [r for r in records()["hi"] if r["id"] == id]}
-    found = langheads.evaluate_qa(tiny, one, language="hi", gates=mask, allow_overlap=True)
+    found = langheads.evaluate_qa(
+        tiny, one, language="hi", gates=mask, n_controls=0, allow_overlap=True
+    )
     per_token = found.example_answer_nll / found.answer_tokens
     assert per_token.sel(condition="mask").item() == pytest.approx(
         mask.losses["validation"][-1][1], rel=1e-5
@@ -126,7 +128,13 @@ def test_the_training_loss_falls_on_the_demo():
     assert mask.losses["train"][-1] < 0.7 * mask.losses["train"][0]
     trained = {"en": [r for r in asked["en"] if r["id"] in mask.split["train"]]}
     found = langheads.evaluate_qa(
-        model, trained, language="en", gates=mask, allow_overlap=True, max_new_tokens=4
+        model,
+        trained,
+        language="en",
+        gates=mask,
+        n_controls=0,
+        allow_overlap=True,
+        max_new_tokens=4,
     )
     sizes = found.answer_tokens.sum().item()
     said = [loss for _, loss in mask.losses["train_set"]]
@@ -262,7 +270,7 @@ def test_nan_is_told_with_its_step(zoo, monkeypatch):
 
 
 def test_a_mask_belongs_to_its_model_baseline_and_questions(tiny, zoo, mask):
-    common = {"language": "hi", "gates": mask}
+    common = {"language": "hi", "gates": mask, "n_controls": 0}
     found = langheads.evaluate_qa(tiny, records(), **common)
     assert set(found.example.values.tolist()).isdisjoint(mask.split["seen"])
     assert (found.sizes["example"], found.attrs["seen_left_out"]) == (3, 9)
@@ -360,7 +368,7 @@ def test_settings_are_those_of_the_mask(tiny, mask):
     assert (mask.settings["bos"], mask.settings["max_tokens"]) == (True, 2048)
 
     bare = replace(mask, settings=mask.settings | {"bos": False, "max_tokens": 60})
-    common = {"language": "hi", "max_new_tokens": 1}
+    common = {"language": "hi", "max_new_tokens": 1, "n_controls": 0}
     found = langheads.evaluate_qa(tiny, records(), gates=bare, **common)
     assert (found.attrs["bos"], found.attrs["max_tokens"]) == (0, 60)
     given = langheads.evaluate_qa(tiny, records(), gates=mask, bos=False, **common)

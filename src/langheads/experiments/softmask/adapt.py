@@ -22,9 +22,11 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.experiments import language_heads
+from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.softmask.contexts import ContextSplit, split_by_context
 from langheads.experiments.softmask.training import train_gates
-from langheads.heads import HeadSet
+from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.mask import HeadMask, baseline_digest
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
@@ -37,10 +39,11 @@ from langheads.text.questions import check_template
 
 def adapt(
     model: TransformerBridge,
-    heads: HeadSet | Iterable[str],
+    heads: LanguageHeads | HeadSet | Iterable[str],
     questions: str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions,
     *,
     language: str,
+    heads_of: str | None = None,
     train: int = 200,
     epochs: int = 2,
     learning_rate: float = 1e-2,
@@ -58,9 +61,11 @@ def adapt(
 
     Args:
         model: the model; nothing of it changes.
-        heads: whose gates are learned.
+        heads: whose gates are learned: a head set of languages, or heads.
         questions: see `read_questions`.
         language: which of their languages.
+        heads_of: of a head set of languages, which language's heads, or ``general``; by default
+            those of `language`.
         train: questions to train on; no test question shares a context with one of them.
         epochs: times that each is used, in a new order.
         learning_rate: of AdamW.
@@ -82,6 +87,7 @@ def adapt(
     Raises:
         InputError: no heads or one that the model does not have, unusable questions or template,
             too few questions, numbers that make no sense.
+        ProvenanceError: a head set of another model.
         NonFiniteError: a loss or gradient is NaN or infinite; names the step.
         OutOfMemoryError: see `map_documents`.
 
@@ -104,6 +110,9 @@ def adapt(
         )
     check_template(template)
     token_budget(model, batch_tokens)
+    if isinstance(heads, LanguageHeads):
+        require_heads_of(model, heads)
+        heads = language_heads.heads_of(heads, heads_of or language)
     chosen = check_heads(heads, head_shape(model))
     everything = read_questions(questions, languages=[language], seed=seed)
     asked, tokens = tokenize_answers(

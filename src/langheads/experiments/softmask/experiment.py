@@ -43,7 +43,7 @@ def evaluate_qa(
     *,
     language: str,
     gates: Gates | Mapping[str, Gates] | None = None,
-    n_controls: int | None = 0,
+    n_controls: int | None = None,
     baseline: Float[Tensor, "layer head d_head"] | None = None,
     docs: int | None = None,
     max_tokens: int | None = None,
@@ -66,7 +66,7 @@ def evaluate_qa(
         gates: a mask, gates ``[layer, head]``, or several of these by name.
         n_controls: random head sets beside a mask: trained alike, with one mask of all heads,
             where it is asked in its own language and settings (`compare_masks`), and under the
-            mask's gates elsewhere (`evaluate_matched`). None is 3 beside a mask, else 0.
+            mask's gates elsewhere (`evaluate_matched`). By default 3 beside a mask, else 0.
         baseline: what stands in for a head at gate 0; a mask needs the one it was learned with.
         docs: questions, from the back of the seeded order; None for all.
         max_tokens: longer questions are left out; by default as for the masks, or 2048.
@@ -125,7 +125,7 @@ def check_controls(n_controls: int | None, with_mask: bool) -> int:
         return 3 if with_mask else 0
     if n_controls < 0 or (n_controls and not with_mask):
         raise InputError(
-            f"{n_controls} controls asked for; random heads stand beside a mask, so give --mask"
+            f"{n_controls} controls asked for; random heads stand beside a mask, so give one"
         )
     return n_controls
 
