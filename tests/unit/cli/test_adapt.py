@@ -184,7 +184,8 @@ def test_the_same_gates_stand_on_random_heads_where_none_can_be_trained(
     mask.save(out / "mask.json")
     code, _, error = verb(
         "evaluate-qa", tiny_folder, "--questions", questions, *further,
-        "--gates", out / "mask.json", "--out", out / "q.nc", "--device", "cpu", "--max-new-tokens", "2",
+        "--gates", out / "mask.json", "--out", out / "q.nc",
+        "--device", "cpu", "--max-new-tokens", "2",
     )  # fmt: skip
     assert code == 0, error
     found = langheads.load_result(out / "q.nc", "qa")
