@@ -394,7 +394,7 @@ def _prove(steps: Steps, name: str, made: Material) -> None:
         ))  # fmt: skip
     verb(steps, "prune", "prune", *given, "--drop", ",".join(made.languages[1:3]),
          "--out", "run/pruned", "--text", "texts", "--languages", languages, "--docs", 3,
-         "--controls", 3)  # fmt: skip
+         "--n-controls", 3)  # fmt: skip
     verb(steps, "prune-only", "prune", *given, "--drop", made.languages[1],
          "--out", "more/pruned")  # fmt: skip
     verb(steps, "transfer", "transfer", *given, *made.transfer, "--out", "run/transfer.nc",

@@ -156,7 +156,13 @@ def test_demo_with_losses(tmp_path):
     heads = language_heads(shape, zh=["L1H3", "L2H4"], ru=["L1H4", "L2H3"], general=["L0H0"])
     texts = {language: grammar.documents(language, 6) for language in ("zh", "de")}
     account = langheads.prune(
-        model, heads, drop=["zh"], out=tmp_path / "deep" / "pruned", text=texts, docs=3, controls=4
+        model,
+        heads,
+        drop=["zh"],
+        out=tmp_path / "deep" / "pruned",
+        text=texts,
+        docs=3,
+        n_controls=4,
     ).account
     network = plain(tmp_path / "deep" / "pruned")
     tokens = model.to_tokens(texts["zh"][0])

@@ -82,7 +82,7 @@ def _generate(
 
 def _prune(heads: LanguageHeads, drop: Iterable[str], out: str) -> None:
     from langheads.experiments.language_heads import heads_of
-    from langheads.experiments.pruning.experiment import check_folder
+    from langheads.experiments.pruning.files import check_folder
 
     check_folder(Path(out))
     for name in drop:

@@ -231,7 +231,7 @@ def test_evaluate_without_a_mask(verb, tiny_folder, questions, out):
 def test_prune(verb, tiny_folder, tiny, texts_folder, heads, out):
     code, printed, error = verb(
         "prune", tiny_folder, "--heads", heads, "--drop", "zh,hi", "--out", out / "pruned",
-        "--text", texts_folder, "--languages", "zh,hi", "--docs", "2", "--controls", "3",
+        "--text", texts_folder, "--languages", "zh,hi", "--docs", "2", "--n-controls", "3",
         "--device", "cpu",
     )  # fmt: skip
     assert (code, printed.strip()) == (0, str(out / "pruned")), error
@@ -332,7 +332,7 @@ def test_what_evaluate_refuses(verb, tiny_folder, questions, heads, out, argumen
         (["--heads", "none.json"], "cannot read none.json"),
         (["--text", "none"], "none"),
         (["--text", "TEXTS", "--docs", "0"], "0 documents asked for"),
-        (["--controls", "1"], "1 controls asked for; 0 or at least 2 are needed"),
+        (["--n-controls", "1"], "1 controls asked for; 0 or at least 2 are needed"),
         (["--out", "FULL"], "it is a folder that is not empty; name a new folder"),
     ],
 )

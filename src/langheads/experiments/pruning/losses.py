@@ -12,76 +12,25 @@ Gate 0 stands for a removed head, as `langheads.prune` checks.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.held_out import check_held_out, losses_with_heads_off
-from langheads.heads import HeadSet, LanguageHeads
-from langheads.io.errors import InputError
-from langheads.model import tokenize_languages
+from langheads.experiments.held_out import losses_with_heads_off
+from langheads.heads import HeadSet
 from langheads.stats import paired_ratio, permutation_p
-from langheads.text import Corpus, Documents, read_texts
+from langheads.text import Documents
 
 logger = logging.getLogger("langheads")
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Texts to measure on.
-
-    Attributes:
-        corpus: where they are from.
-        documents: language -> tokens of the documents at its back.
-        overlap: how many of them were scored; -1 where the scores cannot say.
-    """
-
-    corpus: Corpus
-    documents: dict[str, Documents]
-    overlap: int
-
-
-def held_out(
-    model: TransformerBridge,
-    heads: LanguageHeads,
-    text: str | Path | Mapping[str, Sequence[str]] | Corpus,
-    *,
-    languages: Iterable[str] | None,
-    docs: int | None,
-    max_tokens: int | None,
-    seed: int | None,
-    bos: bool | None,
-    allow_overlap: bool,
-) -> HeldOut:
-    """Texts from the back of their order, read as they were for the scores.
-
-    Raises:
-        InputError: fewer than 1 document, unreadable texts.
-        ProvenanceError: texts that were scored.
-    """
-    if docs is not None and docs < 1:
-        raise InputError(f"{docs} documents asked for; at least 1 is needed")
-    scored = heads.provenance
-    seed = int(scored.get("seed", 0)) if seed is None else seed
-    corpus = read_texts(text, languages=languages, seed=seed)
-    used = corpus.back(docs)
-    overlap = check_held_out(used, scored, allow_overlap=allow_overlap)
-    max_tokens = int(scored.get("max_tokens", 2048)) if max_tokens is None else max_tokens
-    if bos is None and "bos" in scored:
-        bos = bool(scored["bos"])
-    documents = tokenize_languages(model, used, max_tokens=max_tokens, bos=bos)
-    return HeldOut(corpus, documents, overlap)
-
-
-def random_heads(removed: HeadSet, controls: int, seed: int) -> list[HeadSet]:
+def random_heads(removed: HeadSet, n_controls: int, seed: int) -> list[HeadSet]:
     """Random head sets with as many heads in each layer; none where that leaves no choice."""
     rng = np.random.default_rng(seed)
-    drawn = [removed.layer_matched(rng) for _ in range(controls)]
-    if controls and all(count in (0, removed.shape[1]) for count in removed.per_layer()):
+    drawn = [removed.layer_matched(rng) for _ in range(n_controls)]
+    if n_controls and all(count in (0, removed.shape[1]) for count in removed.per_layer()):
         logger.warning("%s are all heads of their layers, so no random heads stand beside", removed)
         return []
     return drawn
