@@ -15,7 +15,6 @@ from langheads.experiments.transfer.summarise import (
     CHECKS,
     Run,
     _deviation,
-    _interval,
     _resampled,
     summary,
 )
@@ -23,6 +22,7 @@ from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, InterventionError, ProvenanceError
 from langheads.model import describe, gated
 from langheads.model.attention_patterns import attention_to_spans
+from langheads.stats import percentile_interval
 
 SHAPE = (2, 4)
 OWN = {"en": HeadSet(["L0H1"], SHAPE), "zh": HeadSet(["L0H2"], SHAPE), "hi": HeadSet([], SHAPE)}
@@ -128,11 +128,11 @@ def test_prompts_of_one_occupation_are_not_independent():
     as_if_independent = changes.std(ddof=1) / np.sqrt(len(occupations))
     assert _deviation(draws).item() == pytest.approx(of_ten, rel=0.15)
     assert _deviation(draws).item() > 2.5 * as_if_independent
-    low, high = _interval(draws)
+    low, high = percentile_interval(draws)
     assert (high - low).item() == pytest.approx(2 * 1.96 * of_ten, rel=0.2)
     two = _resampled(np.ones((1, 2)), [(0, 1), (1, 0)], seed=0)
     assert np.isnan(_deviation(two)).all()
-    assert np.isnan(_interval(two)).all()
+    assert np.isnan(percentile_interval(two)).all()
 
 
 def test_changes_errors_and_intervals_of_made_up_runs():

@@ -10,8 +10,8 @@ with replacement, and a prompt counts as often as its two occupations together:
 The standard error is the deviation of these draws, and intervals are their percentiles; the same
 draws for every pair of languages, since all tell the same facts. Where occupations do not matter
 at all this errs on the wide side (Owen 2007, the pigeonhole bootstrap). NaN for fewer than 3
-occupations. p = (1 + random sets that move the measure at least as
-far towards A) / (1 + random sets), one-sided, those equal to the chosen heads left out.
+occupations. p = (1 + random sets that move the measure at least as far towards A) / (1 + random
+sets), one-sided, those equal to the chosen heads left out.
 
 Degeneration checks have the same arithmetic and no p-value: a model that no longer expects the
 prompt, or that repeats itself, has not changed its mind.
@@ -43,13 +43,14 @@ from jaxtyping import Bool, Float, Int
 
 from langheads.experiments.transfer.plan import ORDERS, Condition, Pair, Plan
 from langheads.io import measures
+from langheads.stats import bootstrap_weights, percentile_interval, permutation_p
 
 MEASURES = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
 CHECKS = (*measures.TEXT_CHECKS, "prompt_nll")
 """Degeneration checks: of what is written after the prompt, and the NLL of the prompt itself."""
 _UNITS = measures.units([*MEASURES, *CHECKS], of="prompts")
 _RESAMPLES = 1000
-_CONFIDENCE = 0.95
+_ALPHA = 1 - 0.95
 
 
 @dataclass(frozen=True)
@@ -176,9 +177,9 @@ def _measured(
     """All variables of the measures and checks."""
     changes = values[..., 1:, :] - values[..., :1, :]
     change, draws = _mean(changes), _resampled(changes, plan.occupations, plan.seed)
-    error, (low, high) = _deviation(draws), _interval(draws)
+    error, (low, high) = _deviation(draws), percentile_interval(draws, _ALPHA)
     overall, overall_control = _over_pairs(change, 1), _over_pairs(control, 1)
-    overall_low, overall_high = _interval(_over_pairs(draws, 2))
+    overall_low, overall_high = percentile_interval(_over_pairs(draws, 2), _ALPHA)
     cell = ("a", "b", "order", "setting")
     variables: dict[str, Any] = {}
     for m, (name, units) in enumerate(_UNITS.items()):
@@ -203,7 +204,8 @@ def _measured(
                 (cell, "", change[m], control[m]),
                 (cell[2:], "_overall", overall[m], overall_control[m]),
             ):
-                p = _p(sign * own, sign * sets)
+                p = permutation_p(sign * own, np.moveaxis(sign * sets, -1, 0))
+                p = np.where(np.isfinite(sets).any(axis=-1), p, np.nan)
                 variables[f"{name}{part}_control_p"] = (dims, p, probability)
     return variables
 
@@ -231,8 +233,7 @@ def _resampled(
     if n < 3:
         # The one draw that has a prompt at all is the sample itself.
         return np.full((_RESAMPLES, *changes.shape[:-1]), np.nan)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(float)
+    drawn = bootstrap_weights(n, _RESAMPLES, np.random.default_rng(seed)).astype(float)
     times = drawn[:, pairs.reshape(-1, 2)].prod(axis=-1)
     finite = np.isfinite(changes)
     total = np.tensordot(times, np.where(finite, changes, 0.0), axes=(1, -1))
@@ -244,25 +245,3 @@ def _deviation(draws: Float[np.ndarray, "draw ..."]) -> Float[np.ndarray, "..."]
     """Standard deviation over the draws that have a value."""
     last = np.moveaxis(draws, 0, -1)
     return np.sqrt(_mean((last - _mean(last)[..., None]) ** 2))
-
-
-def _interval(
-    draws: Float[np.ndarray, "draw ..."],
-) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-    """Percentile interval, NaN where a quantity has no value."""
-    flat = draws.reshape(len(draws), -1)
-    ends = np.full((2, flat.shape[1]), np.nan)
-    valued = np.isfinite(flat).any(axis=0)
-    tails = [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2]
-    ends[:, valued] = np.nanquantile(flat[:, valued], tails, axis=0)
-    low, high = ends.reshape(2, *draws.shape[1:])
-    return low, high
-
-
-def _p(
-    towards_a: Float[np.ndarray, "..."], control: Float[np.ndarray, "... control"]
-) -> Float[np.ndarray, "..."]:
-    """One-sided p-value, NaN where there is nothing to compare."""
-    beyond = (control >= towards_a[..., None] - 1e-12).sum(axis=-1)
-    count = np.isfinite(control).sum(axis=-1)
-    return np.where(np.isfinite(towards_a) & (count > 0), (1 + beyond) / (1 + count), np.nan)
