@@ -110,14 +110,11 @@ def off_target(
         conditions: some of `CONDITIONS`; ``none`` is always there.
         amount: of the steering, times the difference of the means.
         n_controls: random head sets for each random condition.
-        max_new_tokens: length limit of a reply.
         rules: of the pass rates, see `langheads.text.Rules`; its `min_confidence` decides about
             whole replies, too.
         n_resamples: of the bootstrap over prompts.
         seed: of random heads and bootstrap.
-        batch_tokens: tokens a batch, padding and replies included.
-        chat: use the chat template.
-        bos: prepend BOS; None does what the model's tokenizer does by itself.
+        max_new_tokens, batch_tokens, chat, bos: see `langheads.generate`.
 
     Returns:
         Dataset of kind ``offtarget`` over ``language, condition, prompt``: a value a reply as

@@ -70,14 +70,11 @@ def switch_rates(
         detect: see `langheads.text.detector`.
         heads: which heads to try; all by default.
         controls: beside some heads, also try as many others of the same layers.
-        max_new_tokens: length limit of a reply.
         min_confidence: the detector must be surer than this for a reply to be right.
         max_cost: limit of `cost` for a sound rate, nats per token.
         max_repetition: limit of the change in repetition for a sound rate.
         max_empty: limit of the share of empty replies for a sound rate.
-        batch_tokens: tokens a batch, padding and replies included.
-        chat: use the chat template.
-        bos: prepend BOS; None does what the model's tokenizer does by itself.
+        max_new_tokens, batch_tokens, chat, bos: see `langheads.generate`.
         seed: of the heads drawn beside.
 
     Returns:
