@@ -26,8 +26,8 @@ from .model.gates import gated as gated
 from .model.gates import mean_z as mean_z
 from .model.loading import load as load
 from .model.steering import steered as steered
+from .pipeline import benchmark as benchmark
 from .pipeline import run as run
-from .score_benchmark import benchmark as benchmark
 from .scores.attribution import attribute as attribute
 from .scores.exact_knockout import knockout as knockout
 from .scores.score import score as score

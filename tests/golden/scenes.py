@@ -57,7 +57,7 @@ def deletion_curves(model: Any, scores: Path, text: Path, out: Path, **settings:
 
 
 def benchmark_of_scores(model: Any, text: Path, out: Path, **settings: Any) -> None:
-    from langheads.score_benchmark import benchmark
+    from langheads.pipeline import benchmark
 
     benchmark(model, str(text), out, **settings)
 
@@ -361,13 +361,13 @@ def _measure(steps: Steps, made: Material) -> None:
          "--template", r"{question} {context}\n")  # fmt: skip
     verb(steps, "select", "select", "run/scores.nc", "--out", "run/heads.json", *made.selection)
     verb(steps, "select-contrast", "select", "run/scores.nc", "--out", "more/contrast.json",
-         "--rule", "contrast", "--times", "1.2", "--level", "0.3", "--permutations", 99,
+         "--rule", "contrast", "--min-ratio", "1.2", "--alpha", "0.3", "--permutations", 99,
          "--seed", 1)  # fmt: skip
     verb(steps, "classify", "classify", "run/knockout.nc", "--languages", two,
-         "--out", "run/classes.json", "--bootstraps", 200)  # fmt: skip
+         "--out", "run/classes.json", "--n-resamples", 200)  # fmt: skip
     verb(steps, "classify-qa", "classify", "run/knockout-task.nc", "--languages",
-         ",".join(made.questions), "--out", "more/classes.json", "--bootstraps", 200,
-         "--level", "0.3", "--seed", 2)  # fmt: skip
+         ",".join(made.questions), "--out", "more/classes.json", "--n-resamples", 200,
+         "--alpha", "0.3", "--seed", 2)  # fmt: skip
     verb(steps, "attribute", "attribute", made.model, *cpu, "--prompts", "choices.jsonl",
          "--out", "run/attribution.nc")  # fmt: skip
     verb(steps, "attribute-some", "attribute", made.model, *cpu, "--prompts", "choices.jsonl",

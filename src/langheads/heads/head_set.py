@@ -113,6 +113,17 @@ class HeadSet(Set[Head]):
         other = as_head_set(other, self.shape)
         return (self - other) | (other - self)
 
+    @classmethod
+    def ranked(cls, values: np.ndarray, count: int | None = None) -> HeadSet:
+        """The heads by falling value ``[layer, head]``, all or the first `count`.
+
+        Ties are in the model's order, NaN last.
+        """
+        order = np.argsort(-values, axis=None, kind="stable")[:count]
+        layers, heads = np.unravel_index(order, values.shape)
+        shape = (values.shape[0], values.shape[1])
+        return cls(zip(layers.tolist(), heads.tolist(), strict=True), shape)
+
     def top(self, n: int) -> HeadSet:
         """The first n heads."""
         return HeadSet(list(self)[:n], self.shape)

@@ -126,11 +126,16 @@ def load_result(path: str | Path, kind: str | None = None) -> xr.Dataset:
         raise InputError(f"{path} holds {found}, expected {kind}")
     check_layout(path, dataset, str(found))
     # A file gives numpy's numbers back; what was saved were Python's.
-    dataset.attrs = {
-        key: value.item() if isinstance(value, np.generic) else value
+    dataset.attrs = plain_attrs(dataset)
+    return dataset
+
+
+def plain_attrs(dataset: xr.Dataset) -> dict[str, Any]:
+    """Provenance in types that JSON holds, too."""
+    return {
+        str(key): value.item() if isinstance(value, np.generic) else value
         for key, value in dataset.attrs.items()
     }
-    return dataset
 
 
 def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:

@@ -12,10 +12,9 @@ import logging
 import math
 from collections.abc import Mapping
 
-import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.heads import HeadSet
+from langheads.heads import Head, HeadSet
 from langheads.io.errors import InputError
 from langheads.model import head_shape
 from langheads.scores.registry import SCORES
@@ -72,12 +71,11 @@ def screened(
     shape = head_shape(model)
     # Rounded first: 10 * 0.3 is a little above 3.
     count = max(1, math.ceil(round(share * shape[0] * shape[1], 9)))
-    passed: list[tuple[int, int]] = []
+    passed: list[Head] = []
     score = SCORES[method]
     measured = measure_scores(model, documents, [score], seed=seed, batch_tokens=batch_tokens)
     for values in measured.maps(score)[""]:
-        order = np.argsort(-values, axis=None, kind="stable")[:count]
-        passed += [divmod(int(index), shape[1]) for index in order]
+        passed += HeadSet.ranked(values, count)
     # In the model's order: ranks of different languages cannot be compared.
     heads = HeadSet(sorted(passed), shape)
     logger.warning(

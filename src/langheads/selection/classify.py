@@ -7,37 +7,39 @@
 
 The paper's thresholds are not public, so they are arguments here. With d the change that a result
 holds (a task's score falls, a loss rises where a head matters), a language "drops" where the
-percentile bootstrap interval of d at `level` lies wholly on the harmful side of `min_drop`:
+percentile bootstrap interval of d at 1 - `alpha` lies wholly on the harmful side of `min_drop`:
 
-    task   d = mean_i delta_i                    low, high = quantiles at level/2, 1 - level/2
+    task   d = mean_i delta_i                    low, high = quantiles at alpha/2, 1 - alpha/2
     loss   d = sum_i rise_i / sum_i size_i       of d over resampled examples
 
 Examples of a task are aligned: each resample takes the same ids in both languages, so the interval
 of d[A] - d[B] is a paired one. Documents of a loss are not aligned: each language resamples its
 own.
 
-All resamples are one matrix of counts [bootstraps, example], and all their means one product with
+All resamples are one matrix of counts [resample, example], and all their means one product with
 [example, heads]: `scipy.stats.bootstrap` would copy every head's examples for every resample.
 
 "A-specific" rests on B's interval not excluding `min_drop`, which is not evidence that B needs
 nothing: fewer examples make more heads specific. `HeadClasses.distinct` names those specific heads
 whose difference between the languages excludes 0. No correction for many heads is made;
-`expected_by_chance` says how many a class would hold if no head mattered: an interval at `level`
-lies above 0 for level/2 of such heads. Below about 20 examples percentile intervals are too narrow.
+`expected_by_chance` says how many a class would hold if no head mattered: an interval lies above 0
+for alpha/2 of such heads. Below about 20 examples percentile intervals are too narrow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
+from langheads import stats
 from langheads.heads import HeadSet
 from langheads.heads.classes import HeadClasses, Interval
 from langheads.io.arguments import MAX_RESAMPLES, check_seed
 from langheads.io.errors import InputError
+from langheads.io.results import plain_attrs
 
 _LOSS = {"nats-per-byte": "doc_bytes", "nats-per-token": "doc_tokens"}
 _PREFIX = "example_delta_"
@@ -50,9 +52,9 @@ def classify(
     *,
     measure: str | None = None,
     baseline: str | None = None,
-    level: float = 0.05,
+    alpha: float = 0.05,
     min_drop: float = 0.0,
-    bootstraps: int = 2000,
+    n_resamples: int = 2000,
     seed: int = 0,
 ) -> HeadClasses:
     """Sort heads into A-specific, B-specific, agnostic and other.
@@ -63,10 +65,10 @@ def classify(
         measure: of a task one that was measured, by default the first; of a loss
             ``nats-per-byte`` (default) or ``nats-per-token``.
         baseline: which of the result's baselines; by default the first.
-        level: the intervals cover 1 - level.
+        alpha: the intervals cover 1 - alpha.
         min_drop: harm up to this much, in the measure's unit, is no drop; at least 0.
-        bootstraps: resamples.
-        seed: of the resamples.
+        n_resamples: how often the examples are drawn again.
+        seed: of these draws.
 
     Returns:
         `HeadClasses`; heads that were not knocked out are in no class.
@@ -75,17 +77,67 @@ def classify(
         InputError: another kind of result, a language, measure or baseline that it does not
             have, fewer than 2 examples, or a parameter out of range.
 
-    Memory: 8 bytes x bootstraps x (heads + examples).
+    Memory: 8 bytes x n_resamples x (heads + examples).
 
     Example:
         >>> classes = classify(load_result("knockout.nc"), ["en", "hi"])  # doctest: +SKIP
         >>> print(classes.counts, classes.specific["hi"])  # doctest: +SKIP
     """
-    if not (0 < level < 1 and 0 <= min_drop < np.inf and 100 <= bootstraps <= MAX_RESAMPLES):
+    if not (0 < alpha < 1 and 0 <= min_drop < np.inf and 100 <= n_resamples <= MAX_RESAMPLES):
         raise InputError(
-            f"level {level}, min_drop {min_drop}, bootstraps {bootstraps} asked for; allowed are "
-            f"0 < level < 1, min_drop >= 0 and finite, bootstraps >= 100 and <= {MAX_RESAMPLES}"
+            f"alpha {alpha}, min_drop {min_drop}, n_resamples {n_resamples} asked for; allowed are "
+            f"0 < alpha < 1, min_drop >= 0 and finite, n_resamples >= 100 and <= {MAX_RESAMPLES}"
         )
+    a, b = pair = _pair(knockout, languages)
+    baselines = [str(name) for name in knockout.baseline.values]
+    baseline = baselines[0] if baseline is None else baseline
+    if baseline not in baselines:
+        raise InputError(f"baseline {baseline} asked for; the file has {', '.join(baselines)}")
+    task = knockout.attrs["kind"] == "knockout-task"
+    measure, variable = _measured(knockout, measure, task)
+    chosen = knockout.sel(baseline=baseline)
+    values = chosen[variable].sel(language=list(pair)).transpose(..., "layer", "head").values
+    mask = np.isfinite(values).any(axis=(0, 1))
+    if not mask.any():
+        raise InputError(f"no head has a number for {a} or {b}; make the knock-out again")
+    examples = {x: _examples(chosen.sel(language=x), variable, measure, task, mask) for x in pair}
+    rng = np.random.default_rng(check_seed(seed))
+    means = _resampled_means(examples, n_resamples, rng, aligned=task)
+    means["difference"] = means[a] - means[b]
+    deltas = {name: _interval(of, alpha, mask) for name, of in means.items()}
+    harm = -1 if task else 1
+    effect = {x: harm * deltas[x][0] for x in pair}
+    # The end of the interval that is nearer to no harm.
+    drops = {x: mask & (harm * deltas[x][1 if harm > 0 else 2] > min_drop) for x in pair}
+    either = np.minimum(effect[a], effect[b]), np.maximum(effect[a], effect[b])
+    return HeadClasses(
+        specific={
+            a: _falling(drops[a] & ~drops[b], effect[a]),
+            b: _falling(drops[b] & ~drops[a], effect[b]),
+        },
+        agnostic=_falling(drops[a] & drops[b], either[0]),
+        other=_falling(mask & ~drops[a] & ~drops[b], either[1]),
+        deltas=deltas,
+        harm=harm,
+        model=str(knockout.attrs.get("model", "")),
+        units=str(knockout[variable].units) if task else measure.replace("-", " "),
+        # Format 1 says level for alpha and bootstraps for n_resamples.
+        rule={
+            "measure": measure,
+            "baseline": baseline,
+            "level": alpha,
+            "min_drop": min_drop,
+            "bootstraps": n_resamples,
+            "seed": seed,
+            "examples": {x: len(rows) for x, (rows, _) in examples.items()},
+            "aligned": task,
+        },
+        provenance=plain_attrs(knockout),
+    )
+
+
+def _pair(knockout: xr.Dataset, languages: Iterable[str]) -> tuple[str, str]:
+    """The two languages, if the result is one of knock-outs and has them."""
     kind = str(knockout.attrs.get("kind", "something else"))
     if kind not in ("knockout", "knockout-task"):
         raise InputError(f"expected a result of knockout, found {kind}")
@@ -95,65 +147,7 @@ def classify(
         raise InputError(
             f"languages {', '.join(pair) or 'none'} asked for; give two of {', '.join(present)}"
         )
-    baselines = [str(name) for name in knockout.baseline.values]
-    baseline = baselines[0] if baseline is None else baseline
-    if baseline not in baselines:
-        raise InputError(f"baseline {baseline} asked for; the file has {', '.join(baselines)}")
-    task = kind == "knockout-task"
-    measure, variable = _measured(knockout, measure, task)
-    chosen = knockout.sel(baseline=baseline)
-    finite = np.isfinite(
-        chosen[variable].sel(language=list(pair)).transpose(..., "layer", "head").values
-    )
-    mask = finite.any(axis=(0, 1))
-    if not mask.any():
-        raise InputError(
-            f"no head has a number for {pair[0]} or {pair[1]}; make the knock-out again"
-        )
-    rng = np.random.default_rng(check_seed(seed))
-    means, counts = [], {}
-    weights = None
-    for language in pair:
-        values, sizes = _examples(chosen.sel(language=language), variable, measure, task, mask)
-        counts[language] = n = len(values)
-        if n < 2:
-            raise InputError(f"language {language} has {n} examples; an interval needs at least 2")
-        if weights is None or not task:
-            resamples = rng.multinomial(n, np.full(n, 1 / n), size=bootstraps)
-            weights = np.concatenate([np.ones((1, n)), resamples])
-        # Row 0 is the whole sample.
-        means.append((weights @ values) / (weights @ sizes)[:, None])
-    named = {pair[0]: means[0], pair[1]: means[1], "difference": means[0] - means[1]}
-    deltas = {name: _interval(values, level, mask) for name, values in named.items()}
-    harm = -1 if task else 1
-    drops = [
-        (deltas[name][1] > min_drop) if harm > 0 else (deltas[name][2] < -min_drop) for name in pair
-    ]
-    effects = [harm * deltas[name][0] for name in pair]
-    lower = np.minimum(*effects)
-    return HeadClasses(
-        specific={
-            pair[0]: _falling(drops[0] & ~drops[1] & mask, effects[0]),
-            pair[1]: _falling(drops[1] & ~drops[0] & mask, effects[1]),
-        },
-        agnostic=_falling(drops[0] & drops[1] & mask, lower),
-        other=_falling(~drops[0] & ~drops[1] & mask, np.maximum(*effects)),
-        deltas=deltas,
-        harm=harm,
-        model=str(knockout.attrs.get("model", "")),
-        units=str(knockout[variable].units) if task else measure.replace("-", " "),
-        rule={
-            "measure": measure,
-            "baseline": baseline,
-            "level": level,
-            "min_drop": min_drop,
-            "bootstraps": bootstraps,
-            "seed": seed,
-            "examples": counts,
-            "aligned": task,
-        },
-        provenance={key: _plain(value) for key, value in knockout.attrs.items()},
-    )
+    return pair[0], pair[1]
 
 
 def _measured(knockout: xr.Dataset, measure: str | None, task: bool) -> tuple[str, str]:
@@ -185,26 +179,39 @@ def _examples(
     values = of_language[variable].transpose(dim, "layer", "head").values[:, mask].astype(float)
     sizes = np.ones(len(values)) if task else of_language[_LOSS[measure]].values.astype(float)
     kept = sizes > 0  # a language with fewer documents is padded
+    language = of_language.language.item()
     if not np.isfinite(values[kept]).all():
         raise InputError(
-            f"{variable} of language {of_language.language.item()} is NaN or infinite for a head "
+            f"{variable} of language {language} is NaN or infinite for a head "
             "that was measured; make the knock-out again"
         )
+    if (n := int(kept.sum())) < 2:
+        raise InputError(f"language {language} has {n} examples; an interval needs at least 2")
     return values[kept], sizes[kept]
 
 
-def _interval(means: Float[np.ndarray, "resample heads"], level: float, mask: Mask) -> Interval:
+def _resampled_means(
+    examples: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    n_resamples: int,
+    rng: np.random.Generator,
+    *,
+    aligned: bool,
+) -> dict[str, Float[np.ndarray, "resample heads"]]:
+    """Language -> sum of changes over sum of sizes: of the whole sample, then of each resample."""
+    means, weights = {}, None
+    for language, (values, sizes) in examples.items():
+        if weights is None or not aligned:
+            drawn = stats.bootstrap_weights(len(values), n_resamples, rng)
+            weights = np.concatenate([np.ones((1, len(values))), drawn])
+        means[language] = (weights @ values) / (weights @ sizes)[:, None]
+    return means
+
+
+def _interval(means: Float[np.ndarray, "resample heads"], alpha: float, mask: Mask) -> Interval:
     found = np.full((3, *mask.shape), np.nan)
-    found[:, mask] = np.stack(
-        [means[0], *np.quantile(means[1:], [level / 2, 1 - level / 2], axis=0)]
-    )
+    found[:, mask] = np.stack([means[0], *stats.percentile_interval(means[1:], alpha)])
     return found
 
 
 def _falling(where: Mask, effect: Float[np.ndarray, "layer head"]) -> HeadSet:
-    heads = sorted(zip(*np.nonzero(where), strict=True), key=lambda head: -effect[head])
-    return HeadSet([(int(layer), int(head)) for layer, head in heads], where.shape)
-
-
-def _plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value
+    return HeadSet([head for head in HeadSet.ranked(effect) if where[head]], where.shape)

@@ -23,6 +23,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ import xarray as xr
 
 from langheads.heads import Head, HeadSet, LanguageHeads
 from langheads.io.errors import InputError
+from langheads.io.results import plain_attrs
 from langheads.scores.formulas import MeanProduct
 from langheads.scores.registry import SCORES, found, names
 from langheads.selection.contrast import contrast
@@ -46,8 +48,8 @@ def select(
     quantile: float = 0.96,
     general_at: int = 4,
     share: float = 0.02,
-    times: float = 3.0,
-    level: float = 0.05,
+    min_ratio: float = 3.0,
+    alpha: float = 0.05,
     permutations: int = 9999,
     seed: int = 0,
 ) -> LanguageHeads:
@@ -61,9 +63,9 @@ def select(
         general_at: a head on at least so many lists is general.
         share: at most this share of all heads, and at least one head, is kept a language
             (count rule).
-        times: how many times the other languages' mean share a specific head's share must be
+        min_ratio: how many times the other languages' mean share a specific head's share must be
             (contrast rule).
-        level: q-values below this count (contrast rule).
+        alpha: q-values below this count (contrast rule).
         permutations: of the language labels (contrast rule); a lone specific head needs about 20 a
             head and language.
         seed: of the contrast rule's permutations and bootstrap.
@@ -82,50 +84,22 @@ def select(
     """
     if rule not in RULES:
         raise InputError(f"rule {rule!r} asked for; allowed are {', '.join(RULES)}")
-    name = score.replace("-", "_")
-    if scores.attrs.get("kind") != "scores":
-        raise InputError(
-            f"expected a scores file, found {scores.attrs.get('kind', 'something else')}"
-        )
-    available = [
-        str(v)
-        for v in scores.data_vars
-        if scores[v].dims == ("language", "layer", "head") and not str(v).endswith("_se")
-    ]
-    if name not in available:
-        raise InputError(f"score {score!r} asked for; the file has {', '.join(available)}")
+    values = _values(scores, score)
     if not (0 <= quantile < 1 and 0 < share <= 1 and general_at >= 1):
         raise InputError(
             f"quantile {quantile}, share {share}, general_at {general_at} asked for; allowed are "
             "0 <= quantile < 1, 0 < share <= 1, general_at >= 1"
         )
-    if not (1 <= times < math.inf and 0 < level < 1 and permutations >= 1):
+    if not (1 <= min_ratio < math.inf and 0 < alpha < 1 and permutations >= 1):
         raise InputError(
-            f"times {times}, level {level}, permutations {permutations} asked for; allowed are "
-            "times >= 1, 0 < level < 1, permutations >= 1"
+            f"min_ratio {min_ratio}, alpha {alpha}, permutations {permutations} asked for; allowed "
+            "are min_ratio >= 1, 0 < alpha < 1, permutations >= 1"
         )
-    for language in scores.language.values:
-        # One NaN would make a quantile NaN, and nothing is above that.
-        if wrong := int((~np.isfinite(scores[name].sel(language=language))).sum()):
-            raise InputError(
-                f"score {score} of language {language} is NaN or infinite for {wrong} heads; make "
-                "the scores again"
-            )
     shape = (scores.sizes["layer"], scores.sizes["head"])
-    lists = {
-        str(language): _above_quantile(scores[name].sel(language=language).values, quantile)
-        for language in scores.language.values
-    }
-    if general_at > len(lists):
-        logger.warning(
-            "no head can be general: %d languages, general heads are on at least %d lists",
-            len(lists),
-            general_at,
-        )
-    counts = Counter(head for heads in lists.values() for head in heads)
-    # Most widely shared first; ties in the order of the first list that has them.
-    general = [head for head, count in counts.most_common() if count >= general_at]
+    lists = {language: _above_quantile(of, quantile) for language, of in values.items()}
+    general = _general(lists, general_at)
     settings: dict[str, Any] = {"name": rule, "score": score, "quantile": quantile}
+    settings |= {"general_at": general_at}
     if rule == "count":
         # Rounded first: 100 * 0.29 is a little below 29.
         n = max(1, math.floor(round(shape[0] * shape[1] * share, 9)))
@@ -133,25 +107,61 @@ def select(
             language: [head for head in heads if head not in general][:n]
             for language, heads in lists.items()
         }
-        settings |= {"general_at": general_at, "share": share, "n": n}
+        settings |= {"share": share, "n": n}
         settings |= {"listed": {language: len(heads) for language, heads in lists.items()}}
     else:
-        specific, claims = _by_contrast(scores, score, times, level, permutations, seed)
+        how = {"min_ratio": min_ratio, "permutations": permutations, "seed": seed}
+        specific, claims = _by_contrast(scores, score, alpha, **how)
         claimed = {head for heads in specific.values() for head in heads}
         general = [head for head in general if head not in claimed]
-        settings |= {"general_at": general_at, "times": times, "level": level}
+        # Format 1 says times for min_ratio and level for alpha.
+        settings |= {"times": min_ratio, "level": alpha}
         settings |= {"permutations": permutations, "seed": seed, "claims": claims}
     return LanguageHeads(
         specific={language: HeadSet(heads, shape) for language, heads in specific.items()},
         general=HeadSet(general, shape),
         model=str(scores.attrs["model"]),
         rule=settings,
-        provenance={key: _plain(value) for key, value in scores.attrs.items()},
+        provenance=plain_attrs(scores),
     )
 
 
+def _values(scores: xr.Dataset, score: str) -> dict[str, np.ndarray]:
+    """Language -> the score of every head, if that can be ranked."""
+    if scores.attrs.get("kind") != "scores":
+        raise InputError(
+            f"expected a scores file, found {scores.attrs.get('kind', 'something else')}"
+        )
+    name = score.replace("-", "_")
+    maps = [str(v) for v in scores.data_vars if scores[v].dims == ("language", "layer", "head")]
+    available = [v for v in maps if not v.endswith("_se")]
+    if name not in available:
+        raise InputError(f"score {score!r} asked for; the file has {', '.join(available)}")
+    values = {str(x): scores[name].sel(language=x).values for x in scores.language.values}
+    for language, of in values.items():
+        # One NaN would make a quantile NaN, and nothing is above that.
+        if wrong := int((~np.isfinite(of)).sum()):
+            raise InputError(
+                f"score {score} of language {language} is NaN or infinite for {wrong} heads; make "
+                "the scores again"
+            )
+    return values
+
+
+def _general(lists: Mapping[str, list[Head]], general_at: int) -> list[Head]:
+    """Heads on so many lists, most widely shared first; ties in the order of the first list."""
+    if general_at > len(lists):
+        logger.warning(
+            "no head can be general: %d languages, general heads are on at least %d lists",
+            len(lists),
+            general_at,
+        )
+    counts = Counter(head for heads in lists.values() for head in heads)
+    return [head for head, count in counts.most_common() if count >= general_at]
+
+
 def _by_contrast(
-    scores: xr.Dataset, score: str, times: float, level: float, permutations: int, seed: int
+    scores: xr.Dataset, score: str, alpha: float, **how: Any
 ) -> tuple[dict[str, list[Head]], dict[str, dict[str, dict[str, float]]]]:
     """Language -> heads that the contrast rule finds specific, by falling contrast.
 
@@ -170,22 +180,18 @@ def _by_contrast(
     for language in map(str, scores.language.values):
         g = scores.gradient.sel(language=language).values.astype(float)
         gradients[language] = g[np.isfinite(g).all(axis=(1, 2))]
-    tested = contrast(gradients, formula, times=times, permutations=permutations, seed=seed)
-    where = tested.specific(level)
-    specific = {
-        language: [head for head in _falling(tested.contrast[i]) if where[i, head.layer, head.head]]
-        for i, language in enumerate(gradients)
-    }
-    claims = {
-        language: {
+    tested = contrast(gradients, formula, **how)
+    where = tested.specific(alpha)
+    specific, claims = {}, {}
+    for i, language in enumerate(gradients):
+        specific[language] = [h for h in HeadSet.ranked(tested.contrast[i]) if where[i][h]]
+        claims[language] = {
             str(head): {
-                name: round(float(getattr(tested, name)[i, head.layer, head.head]), 6)
+                name: round(float(getattr(tested, name)[i][head]), 6)
                 for name in ("share", "contrast", "se", "low", "p", "q")
             }
             for head in specific[language]
         }
-        for i, language in enumerate(gradients)
-    }
     return specific, claims
 
 
@@ -199,15 +205,4 @@ def _formula(score: str) -> MeanProduct | None:
 def _above_quantile(values: np.ndarray, quantile: float) -> list[Head]:
     """Heads above the quantile, by falling score."""
     threshold = np.quantile(values, quantile)
-    return [head for head in _falling(values) if values[head] > threshold]
-
-
-def _falling(values: np.ndarray) -> list[Head]:
-    """All heads, by falling value."""
-    order = np.argsort(-values, axis=None, kind="stable")
-    layers, heads = np.unravel_index(order, values.shape)
-    return [Head(int(layer), int(head)) for layer, head in zip(layers, heads, strict=True)]
-
-
-def _plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value
+    return [head for head in HeadSet.ranked(values) if values[head] > threshold]

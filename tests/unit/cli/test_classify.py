@@ -72,7 +72,7 @@ def test_scan_then_classes(verb, tiny_folder, tiny, questions, out):
 
     code, printed, error = verb(
         "classify", out / "k.nc", "--languages", "en,hi", "--out", out / "c.json",
-        "--measure", "answer-logprob", "--bootstraps", "200",
+        "--measure", "answer-logprob", "--n-resamples", "200",
     )  # fmt: skip
     assert (code, printed.strip()) == (0, str(out / "c.json")), error
     classes = langheads.HeadClasses.load(out / "c.json")
@@ -148,7 +148,7 @@ def test_what_knockout_refuses(
         (["KNOCKOUT", "--languages", "en,fr"], "languages en, fr asked for; give two of en, zh"),
         (["KNOCKOUT", "--languages", "en"], "languages en asked for; give two of en, zh"),
         (["KNOCKOUT", "--languages", "en,zh", "--measure", "f1"], "measure f1 asked for"),
-        (["KNOCKOUT", "--languages", "en,zh", "--level", "2"], "level 2.0"),
+        (["KNOCKOUT", "--languages", "en,zh", "--alpha", "2"], "alpha 2.0"),
         (["KNOCKOUT", "--languages", "en,zh", "--baseline", "mean"], "the file has zero"),
         (["no.nc", "--languages", "en,zh"], "no file no.nc"),
         (["KNOCKOUT"], "languages en, hi asked for; give two of en, zh"),

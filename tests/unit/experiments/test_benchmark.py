@@ -152,7 +152,7 @@ def test_other_documents_are_told(tmp_path, scores, exact, caplog):
 
 
 def test_the_benchmark_makes_what_the_comparison_reads(tmp_path, tiny, texts):
-    from langheads.score_benchmark import benchmark
+    from langheads.pipeline import benchmark
 
     found = benchmark(
         tiny,

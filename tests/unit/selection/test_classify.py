@@ -99,7 +99,7 @@ def test_intervals_are_those_of_the_normal_and_pairing_shrinks_the_difference():
     """Of a mean of 60, the percentile interval is close to 1.96 standard errors either way."""
     data = task()
     values = data.example_delta_answer_logprob.values[0, :, :, 0, 2]
-    found = classify(data, bootstraps=20_000)
+    found = classify(data, n_resamples=20_000)
     for language, of in zip(("en", "hi"), values, strict=True):
         error = of.std() / np.sqrt(60)
         _, low, high = found.deltas[language][:, 0, 2]
@@ -124,7 +124,7 @@ def test_thresholds():
     assert strict.specific["hi"] == heads((0, 2))
     assert classify(task(), seed=1).deltas["en"][1, 0, 0] != strict.deltas["en"][1, 0, 0]
     np.testing.assert_array_equal(classify(task()).deltas["en"], strict.deltas["en"])
-    wide, narrow = (classify(task(), level=level).deltas["en"][2, 0, 0] for level in (0.01, 0.5))
+    wide, narrow = (classify(task(), alpha=alpha).deltas["en"][2, 0, 0] for alpha in (0.01, 0.5))
     assert wide > narrow
     # The other baseline changed nothing.
     assert classify(loss(), baseline="mean").counts["other"] == 6
@@ -201,9 +201,9 @@ def test_another_file_is_refused(tmp_path, changes):
         (task(), {"languages": ["en"]}, "give two of en, hi"),
         (task(), {"measure": "f1"}, "measure f1 asked for; the file has answer-logprob"),
         (task(), {"baseline": "mean"}, "baseline mean asked for; the file has zero"),
-        (task(), {"level": 1.0}, "level 1.0, .* allowed are 0 < level < 1"),
+        (task(), {"alpha": 1.0}, "alpha 1.0, .* allowed are 0 < alpha < 1"),
         (task(), {"min_drop": -1.0}, "min_drop -1.0, .* min_drop >= 0"),
-        (task(), {"bootstraps": 9}, "bootstraps 9 .* bootstraps >= 100"),
+        (task(), {"n_resamples": 9}, "n_resamples 9 .* n_resamples >= 100"),
         (task(1), {}, "language en has 1 examples; an interval needs at least 2"),
         (task(kind="scores"), {}, "expected a result of knockout, found scores"),
         (loss(), {"measure": "f1"}, "the file has nats-per-byte, nats-per-token"),
@@ -235,7 +235,7 @@ def test_the_planted_heads_of_two_languages_land_in_their_class():
         (lambda d: d * np.nan, {}, "no head has a number for en or hi"),
         (lambda d: d.where(d.doc != 3), {}, "rise of language en is NaN or infinite for a head"),
         (lambda d: d, {"min_drop": float("inf")}, "min_drop inf.* min_drop >= 0 and finite"),
-        (lambda d: d, {"bootstraps": 10**12}, "bootstraps 1000000000000 .* <= 1000000"),
+        (lambda d: d, {"n_resamples": 10**12}, "n_resamples 1000000000000 .* <= 1000000"),
     ],
 )
 def test_numbers_that_would_class_heads_wrongly(change, arguments, message):

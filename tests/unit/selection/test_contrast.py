@@ -38,7 +38,9 @@ def shares_by_hand(gradients, score):
 @pytest.mark.parametrize("score", FORMULAS)
 def test_shares_p_q_and_interval_by_hand(score):
     gradients = made_up(np.random.default_rng(0))
-    found = contrast(gradients, FORMULAS[score], times=1.5, permutations=50, bootstraps=60, seed=3)
+    found = contrast(
+        gradients, FORMULAS[score], min_ratio=1.5, permutations=50, n_resamples=60, seed=3
+    )
     share = shares_by_hand(gradients, score)
     others = np.array([np.delete(share, i, axis=0).mean(axis=0) for i in range(3)])
     np.testing.assert_allclose(found.share, share, rtol=1e-10)
@@ -80,16 +82,16 @@ def test_few_claims_where_languages_do_not_differ():
         contrast(
             made_up(rng, planted=(None,) * 3),
             LAHIS,
-            times=1.0,
+            min_ratio=1.0,
             permutations=20 * 3 * 12,
-            bootstraps=50,
+            n_resamples=50,
             seed=seed,
         )
         .specific(0.05)
         .sum()
         for seed in range(40)
     ]
-    # The test alone (times = 1): at most a chance of 0.05 a data set for any claim.
+    # The test alone (min_ratio = 1): at most a chance of 0.05 a data set for any claim.
     assert np.count_nonzero(claims) <= 6
 
 
@@ -109,11 +111,11 @@ def test_a_head_that_all_are_better_off_without_is_nobodys():
 
 def test_too_few_permutations_are_told(caplog):
     gradients = made_up(np.random.default_rng(1))
-    contrast(gradients, LAHIS, permutations=99, bootstraps=10)
+    contrast(gradients, LAHIS, permutations=99, n_resamples=10)
     assert "99 permutations: the smallest p is 0.01" in caplog.text
     caplog.clear()
     tests = 3 * SHAPE[0] * SHAPE[1]
-    contrast(gradients, LAHIS, permutations=20 * tests, bootstraps=10)
+    contrast(gradients, LAHIS, permutations=20 * tests, n_resamples=10)
     assert caplog.text == ""
 
 
@@ -153,7 +155,7 @@ def test_finds_nothing_in_the_demo_model_with_shuffled_labels(demo_gradients):
         parts = np.split(rng.permutation(pooled), len(demo_gradients))
         shuffled = dict(zip(demo_gradients, parts, strict=True))
         # 336 tests: with fewer permutations than 20 a test no single false claim could be made.
-        how = {"permutations": 6800, "bootstraps": 100, "seed": seed}
+        how = {"permutations": 6800, "n_resamples": 100, "seed": seed}
         found = contrast(shuffled, LAHIS, **how)
         by_the_rule += found.specific(0.05).sum()
         by_the_test += (found.q < 0.05).any()

@@ -150,7 +150,7 @@ def test_a_score_that_is_no_number_is_told(wrong):
     assert select(scores.isel(language=[0, 2]), quantile=0.65).specific["en"]
 
 
-@pytest.mark.parametrize("times", [float("nan"), float("inf")])
-def test_times_that_are_no_number(times):
-    with pytest.raises(InputError, match=f"times {times}, .* allowed are"):
-        select(dataset(), rule="contrast", times=times)
+@pytest.mark.parametrize("min_ratio", [float("nan"), float("inf")])
+def test_a_ratio_that_is_no_number(min_ratio):
+    with pytest.raises(InputError, match=f"min_ratio {min_ratio}, .* allowed are"):
+        select(dataset(), rule="contrast", min_ratio=min_ratio)

@@ -62,65 +62,39 @@ def compare(run: str | Path) -> xr.Dataset:
         ProvenanceError: results of different models.
     """
     run = Path(run)
-    scores = load_result(run / "scores.nc", "scores")
-    exact = load_result(run / "knockout.nc", "knockout")
-    require_same_model("knockout.nc", scores.attrs, exact.attrs)
-    if "zero" not in exact.baseline.values:
-        raise InputError(f"{run / 'knockout.nc'} has no zero baseline, which scores estimate")
-    same = ("text_hash", "docs", "seed", "max_tokens")
-    if any(scores.attrs.get(key) != exact.attrs.get(key) for key in same):
-        logger.warning("scores and knock-outs are of different documents: their noise adds up")
+    scores, exact = _scores_and_knockout(run)
     languages = [str(x) for x in scores.language.values if x in exact.language.values]
     if not languages:
         raise InputError("scores.nc and knockout.nc have no language in common")
     delta = exact.delta_nats_per_token.sel(baseline="zero")
-    for dim in ("layer", "head"):
-        if scores.sizes[dim] != exact.sizes[dim]:
-            raise InputError(
-                f"scores.nc has {scores.sizes[dim]} along {dim}, knockout.nc {exact.sizes[dim]}; "
-                "make both with the same model"
-            )
     for language in languages:
         if not np.isfinite(delta.sel(language=language)).any():
             raise InputError(f"no head of language {language} in knockout.nc has a number")
-    known = {of.name: of for of in (*SCORES.values(), GRAD_ABS)}
-    methods = [KNOCKOUT, *(name for name, of in known.items() if of.variable in scores.data_vars)]
+    known = {of.name: of for of in (*SCORES.values(), GRAD_ABS) if of.variable in scores}
     halves = [run / "halves" / f"scores-{i}.nc" for i in (1, 2)]
-    parts = (
-        [load_result(path, "scores") for path in halves] if all(map(Path.is_file, halves)) else []
-    )
-    curves = (
-        load_result(run / "deletion.nc", "deletion") if (run / "deletion.nc").is_file() else None
-    )
+    parts = [load_result(path, "scores") for path in halves if all(map(Path.is_file, halves))]
+    curves = run / "deletion.nc"
+    areas = load_result(curves, "deletion").area if curves.is_file() else None
     planted = _planted(run / "planted.json", delta.shape[1:])
 
-    table = {name: np.full((len(methods), len(languages)), np.nan) for name in MEASURES}
-    for i, method in enumerate(methods):
-        variable = method.replace("-", "_")
+    names = [KNOCKOUT, *known]
+    table = {name: np.full((len(names), len(languages)), np.nan) for name in MEASURES}
+    for i, name in enumerate(names):
         for j, language in enumerate(languages):
             lost = delta.sel(language=language).values
-            values = lost if method == KNOCKOUT else scores[variable].sel(language=language).values
-            table["spearman"][i, j] = stats.rank_correlation(values, lost)
-            if method == KNOCKOUT or known[method].estimates_knockout:
-                finite = np.isfinite(lost)
-                table["slope"][i, j] = (values * lost)[finite].sum() / (lost[finite] ** 2).sum()
-            for name, value in _on_planted(values, planted, language).items():
-                table[name][i, j] = value
-            if (
-                curves is not None
-                and variable in curves.score.values
-                and language in curves.heads_of.values
-            ):
-                table["area"][i, j] = curves.area.sel(score=variable, heads_of=language)
-            if method == KNOCKOUT:
-                table["split_half"][i, j] = _split_knockout(exact, language)
-            elif parts and all(
-                variable in part and language in part.language.values for part in parts
-            ):
-                table["split_half"][i, j] = stats.split_half(
-                    *(part[variable].sel(language=language).values for part in parts)
-                )
-    seconds, forwards = _costs(scores, exact, methods)
+            if name == KNOCKOUT:
+                row = _measures(lost, lost, estimates=True)
+                row |= _on_planted(lost, planted, language)
+                row["split_half"] = _split_knockout(exact, language)
+            else:
+                of = known[name]
+                values = scores[of.variable].sel(language=language).values
+                row = _measures(values, lost, estimates=of.estimates_knockout)
+                row |= _on_planted(values, planted, language)
+                row |= _on_other_documents(of.variable, language, areas, parts)
+            for measure, value in row.items():
+                table[measure][i, j] = value
+    seconds, forwards = _costs(scores, exact, names)
     return xr.Dataset(
         {
             name: (("score", "language"), values, {"units": MEASURES[name]})
@@ -130,9 +104,50 @@ def compare(run: str | Path) -> xr.Dataset:
             "seconds": ("score", seconds, {"units": "s, all languages"}),
             "forwards": ("score", forwards, {"units": "forwards of every document"}),
         },
-        coords={"score": methods, "language": languages},
-        attrs=scores.attrs | {"kind": "comparison", "method": ",".join(methods)},
+        coords={"score": names, "language": languages},
+        attrs=scores.attrs | {"kind": "comparison", "method": ",".join(names)},
     )
+
+
+def _scores_and_knockout(run: Path) -> tuple[xr.Dataset, xr.Dataset]:
+    """The two results that every comparison needs, of the same model."""
+    scores = load_result(run / "scores.nc", "scores")
+    exact = load_result(run / "knockout.nc", "knockout")
+    require_same_model("knockout.nc", scores.attrs, exact.attrs)
+    if "zero" not in exact.baseline.values:
+        raise InputError(f"{run / 'knockout.nc'} has no zero baseline, which scores estimate")
+    same = ("text_hash", "docs", "seed", "max_tokens")
+    if any(scores.attrs.get(key) != exact.attrs.get(key) for key in same):
+        logger.warning("scores and knock-outs are of different documents: their noise adds up")
+    for dim in ("layer", "head"):
+        if scores.sizes[dim] != exact.sizes[dim]:
+            raise InputError(
+                f"scores.nc has {scores.sizes[dim]} along {dim}, knockout.nc {exact.sizes[dim]}; "
+                "make both with the same model"
+            )
+    return scores, exact
+
+
+def _measures(values: np.ndarray, lost: np.ndarray, *, estimates: bool) -> dict[str, float]:
+    """A score held to what is lost, of the same heads and documents."""
+    found = {"spearman": stats.rank_correlation(values, lost)}
+    if estimates:
+        finite = np.isfinite(lost)
+        found["slope"] = (values * lost)[finite].sum() / (lost[finite] ** 2).sum()
+    return found
+
+
+def _on_other_documents(
+    variable: str, language: str, areas: xr.DataArray | None, parts: list[xr.Dataset]
+) -> dict[str, float]:
+    """Area under the deletion curve, and reliability over halves, where the run has them."""
+    found = {}
+    if areas is not None and variable in areas.score and language in areas.heads_of:
+        found["area"] = areas.sel(score=variable, heads_of=language).item()
+    if parts and all(variable in part and language in part.language for part in parts):
+        of_halves = [part[variable].sel(language=language).values for part in parts]
+        found["split_half"] = stats.split_half(*of_halves)
+    return found
 
 
 def as_text(comparison: xr.Dataset) -> str:
@@ -184,8 +199,8 @@ def _on_planted(
     }
     if masks["decoys"].any():
         size = int(masks["planted"].sum() + masks["decoys"].sum())
-        highest = np.argsort(-values.ravel(), kind="stable")[:size]
-        found["decoys"] = float(masks["decoys"].ravel()[highest].sum() / masks["decoys"].sum())
+        highest = HeadSet.ranked(values, size)
+        found["decoys"] = len(highest & there["decoys"]) / len(there["decoys"])
     return found
 
 

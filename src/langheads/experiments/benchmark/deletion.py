@@ -20,16 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.held_out import check_held_out, losses_with_heads_off
+from langheads.experiments.held_out import held_out, losses_by_language
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError
 from langheads.io.results import provenance, require_same_model
-from langheads.model import describe, head_shape, tokenize_languages
+from langheads.model import describe, head_shape
 from langheads.scores.registry import GRAD_ABS, SCORES
-from langheads.text import Corpus, read_texts
+from langheads.text import Corpus
 
 
 def deletion(
@@ -68,12 +67,7 @@ def deletion(
     shape = head_shape(model)
     described = describe(model)
     require_same_model("the scores file", described, scores.attrs)
-    known = [of.variable for of in (*SCORES.values(), GRAD_ABS)]
-    there = [name for name in known if name in scores.data_vars]
-    wanted = [method] if isinstance(method, str) else list(method or there)
-    names = [name.replace("-", "_") for name in wanted]
-    if unknown := [name for name in names if name not in there]:
-        raise InputError(f"score {', '.join(unknown)} asked for; the file has {', '.join(there)}")
+    names = _asked(scores, method)
     if not steps or min(steps) < 1 or max(steps) >= shape[0] * shape[1]:
         raise InputError(
             f"steps {list(steps)} asked for; allowed are 1 to {shape[0] * shape[1] - 1} heads"
@@ -81,39 +75,27 @@ def deletion(
     languages = [str(x) for x in scores.language.values]
     if len(languages) < 2:
         raise InputError("deletion compares languages: it needs scores of at least 2")
-    corpus = read_texts(text, languages=languages, seed=int(scores.attrs["seed"]))
-    proof = corpus.back(docs)
-    overlap = check_held_out(proof, scores.attrs, allow_overlap=allow_overlap)
-    documents = tokenize_languages(
-        model,
-        proof,
-        max_tokens=int(scores.attrs["max_tokens"]),
-        bos=bool(scores.attrs["bos"]),
+    proof = held_out(
+        model, scores.attrs, text, languages=languages, docs=docs, allow_overlap=allow_overlap
     )
     sets = {
-        (name, language, step): _highest(scores[name].sel(language=language).values, step)
+        (name, language, step): HeadSet.ranked(scores[name].sel(language=language).values, step)
         for name in names
         for language in languages
         for step in steps
     }
     distinct = list(dict.fromkeys(sets.values()))
+    conditions = [(heads, None) for heads in distinct]
+    losses = losses_by_language(model, proof.documents, conditions, batch_tokens, desc="deletion")
     rise = np.empty((len(names), len(languages), len(steps), len(languages)))
     nats_per_byte = []
-    total = len(distinct) * sum(map(len, documents.values()))
-    with tqdm(total=total, unit="doc", desc="deletion") as bar:
-        for column, (language, of_language) in enumerate(documents.items()):
-            bar.set_postfix_str(language)
-            losses = losses_with_heads_off(
-                model, of_language, [(heads, None) for heads in distinct], batch_tokens, bar
-            ).sum(axis=0)
-            nats_per_byte.append(losses[0] / of_language.n_bytes.sum())
-            relative = dict(zip(distinct, losses[1:] / losses[0] - 1, strict=True))
-            rise[..., column] = np.reshape(
-                [relative[heads] for heads in sets.values()], rise.shape[:-1]
-            )
+    for column, (language, of_language) in enumerate(proof.documents.items()):
+        total = losses[language].sum(axis=0)
+        nats_per_byte.append(total[0] / of_language.n_bytes.sum())
+        relative = dict(zip(distinct, total[1:] / total[0] - 1, strict=True))
+        rise[..., column] = np.reshape([relative[off] for off in sets.values()], rise.shape[:-1])
     own = np.einsum("mlsl->mls", rise)
     others = (rise.sum(axis=-1) - own) / (len(languages) - 1)
-    some = next(iter(documents.values()))
     share = {"units": "share of the NLL with nothing off"}
     return xr.Dataset(
         {
@@ -130,21 +112,20 @@ def deletion(
         attrs=provenance(
             "deletion",
             described,
-            corpus,
-            docs=max(map(len, proof.values())),
-            max_tokens=some.max_tokens,
-            bos=some.bos,
-            overlap=overlap,
+            proof.corpus,
+            **proof.settings,
+            overlap=proof.overlap,
             scored_docs=int(scores.attrs["docs"]),
         ),
     )
 
 
-def _highest(values: np.ndarray, count: int) -> HeadSet:
-    """The heads of the highest score, ties in order."""
-    order = np.argsort(-values, axis=None, kind="stable")[:count]
-    layers, heads = np.unravel_index(order, values.shape)
-    return HeadSet(
-        [(int(x), int(y)) for x, y in zip(layers, heads, strict=True)],
-        (values.shape[0], values.shape[1]),
-    )
+def _asked(scores: xr.Dataset, method: str | Iterable[str] | None) -> list[str]:
+    """Variables of the scores asked for; all that the file has for None."""
+    known = [of.variable for of in (*SCORES.values(), GRAD_ABS)]
+    there = [name for name in known if name in scores.data_vars]
+    wanted = [method] if isinstance(method, str) else list(method or there)
+    asked = [name.replace("-", "_") for name in wanted]
+    if unknown := [name for name in asked if name not in there]:
+        raise InputError(f"score {', '.join(unknown)} asked for; the file has {', '.join(there)}")
+    return asked
