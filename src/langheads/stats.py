@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from scipy import stats as scipy_stats
 
 # Sums of the same numbers in another order differ by so much.
@@ -54,7 +54,7 @@ def standard_error(
 def paired_ratio(
     on: Float[np.ndarray, " doc"],
     off: Float[np.ndarray, " doc *conditions"],
-    size: Int[np.ndarray, " doc"],
+    size: Num[np.ndarray, " doc"],
 ) -> tuple[Float[np.ndarray, "*conditions"], Float[np.ndarray, "*conditions"]]:
     """Rise per unit of size and its standard error over paired documents.
 
@@ -74,7 +74,7 @@ def paired_ratio(
     if count < 2:
         return rise, np.full_like(rise, np.nan)
     squares = ((rises - rise * sizes) ** 2).sum(axis=0)
-    return rise, np.asarray(np.sqrt(count / (count - 1) * squares) / total)
+    return rise, np.asarray(np.sqrt(count / (count - 1) * squares) / abs(total))
 
 
 def diagonal(

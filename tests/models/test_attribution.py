@@ -130,7 +130,7 @@ def test_gradient_is_a_finite_difference_of_the_gate_and_the_bare_hook(zoo, name
     tokens, real = pad(documents)
     answer, wrong = answers(tokens)
     lengths, shape = real.sum(dim=1), head_shape(model)
-    found = _gradient(model, torch.arange(2), tokens, lengths, answer, wrong)
+    found = _gradient(model, tokens, lengths, torch.stack([torch.arange(2), answer, wrong], dim=1))
     step, heads = 1e-2, list(everyone(model))
     # Every head with its gate a step up and a step down, in one batch.
     gates = torch.ones(2, len(heads), 2, *shape, dtype=torch.float64)

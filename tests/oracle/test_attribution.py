@@ -14,7 +14,7 @@ from langheads import attribute, load_result, save
 from langheads.io.errors import InputError, InterventionError
 from langheads.model import head_shape
 from langheads.model.logit_attribution import last_positions, readout
-from langheads.scores.attribution import _ratio
+from langheads.scores.attribution_dataset import _ratio
 from langheads.text.prompts import choice, read_prompts
 from tests.models.zoo import TEXTS, tokens_of
 

@@ -14,7 +14,9 @@ the log-probability moves before the answer does, and needs no threshold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,10 @@ import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
-from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads import stats
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
@@ -97,151 +99,143 @@ def knockout_task(
         >>> effect = knockout_task(model, "xquad/", languages=["en", "hi"])  # doctest: +SKIP
         >>> effect.delta_answer_logprob.sel(baseline="zero", language="hi")  # doctest: +SKIP
     """
-    measures = [measure] if isinstance(measure, str) else list(dict.fromkeys(measure))
-    unknown = [name for name in measures if name not in MEASURES]
-    if unknown or not measures:
-        raise InputError(
-            f"measure {', '.join(unknown) or 'none'} asked for; allowed are {', '.join(MEASURES)}"
-        )
+    measures = _measures(measure)
     if max_new_tokens < 1:
         raise InputError(f"{max_new_tokens} new tokens asked for; at least 1 is needed")
     if docs is not None and docs < 1:
         raise InputError(f"{docs} questions asked for; at least 1 is needed")
     check_template(template)
     baselines = check_baselines(baseline)
-    shape = head_shape(model)
-    chosen = check_heads(heads, shape)
+    chosen = check_heads(heads, head_shape(model))
     everything = read_questions(questions, languages=languages, seed=seed)
+    lengths = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
     asked, answers = tokenize_answers(
-        model,
-        everything.front(docs),
-        template=template,
-        max_tokens=max_tokens,
-        max_new_tokens=max_new_tokens,
-        bos=bos,
+        model, everything.front(docs), template=template, bos=bos, **lengths
     )
-    mean = None
-    if "mean" in baselines:
-        mean = torch.stack([mean_z(model, a.texts.tokens) for a in answers.values()]).mean(dim=0)
-
-    n_languages, n = len(answers), len(asked.ids)
-    on = {name: np.zeros(n_languages) for name in measures}
-    differences = {
-        name: np.full((len(baselines), n_languages, n, *shape), np.nan) for name in measures
-    }
-    layers, indices = np.array(list(chosen)).T
-    passes = (LOGPROB in measures) + any(name != LOGPROB for name in measures)
-    total = passes * len(baselines) * len(chosen) * n_languages * n
-    with tqdm(total=total, unit="answer", desc="knockout") as bar:
-        for j, (language, of_language) in enumerate(answers.items()):
-            bar.set_postfix_str(language)
-            for i, name in enumerate(baselines):
-                found = _scan(
-                    model,
-                    asked.examples[language],
-                    of_language,
-                    chosen,
-                    measures,
-                    language=language,
-                    baseline=mean if name == "mean" else None,
-                    max_new_tokens=max_new_tokens,
-                    batch_tokens=batch_tokens,
-                    progress=bar,
-                )
-                for key, values in found.items():
-                    on[key][j] = values[0].mean()
-                    # Two advanced indices behind a slice: the heads' axis comes first.
-                    differences[key][i, j, :, layers, indices] = values[1:] - values[0]
-    some = next(iter(answers.values())).texts
-    whole = ("baseline", "language", "layer", "head")
-    variables: dict[str, Any] = {}
-    for name in measures:
-        units, key = MEASURES[name], name.replace("-", "_")
-        delta, error = _mean_and_error(differences[name])
-        said = {"units": units, "sign": _SIGN}
-        variables |= {
-            key: ("language", on[name], {"units": units}),
-            f"delta_{key}": (whole, delta, said),
-            f"delta_{key}_se": (whole, error, {"units": units}),
-            f"example_delta_{key}": (
-                ("baseline", "language", "example", "layer", "head"),
-                differences[name].astype(np.float32),
-                said,
-            ),
-        }
+    scan = partial(
+        _scan, model, heads=chosen, measures=measures, batch_tokens=batch_tokens,
+        max_new_tokens=max_new_tokens,
+    )  # fmt: skip
+    on, differences = _all_scans(model, asked, answers, chosen, measures, baselines, scan)
     return xr.Dataset(
-        variables,
+        _variables(on, differences),
         coords={
             "baseline": baselines,
             "language": list(answers),
             "example": list(asked.ids),
-            "layer": np.arange(shape[0]),
-            "head": np.arange(shape[1]),
+            "layer": np.arange(chosen.shape[0]),
+            "head": np.arange(chosen.shape[1]),
         },
         attrs=provenance(
             "knockout-task",
             describe(model),
             _corpus(everything, template),
-            docs=n,
-            max_tokens=max_tokens,
-            max_new_tokens=max_new_tokens,
+            docs=len(asked.ids),
+            **lengths,
             template=template,
-            bos=some.bos,
+            bos=next(iter(answers.values())).texts.bos,
             questions_not_in_every_language=asked.left_out,
         ),
     )
+
+
+def _measures(measure: str | Iterable[str]) -> list[str]:
+    measures = [measure] if isinstance(measure, str) else list(dict.fromkeys(measure))
+    unknown = [name for name in measures if name not in MEASURES]
+    if unknown or not measures:
+        raise InputError(
+            f"measure {', '.join(unknown) or 'none'} asked for; allowed are {', '.join(MEASURES)}"
+        )
+    return measures
+
+
+def _all_scans(
+    model: TransformerBridge,
+    asked: Questions,
+    answers: Mapping[str, Answers],
+    heads: HeadSet,
+    measures: Sequence[str],
+    baselines: Sequence[str],
+    scan: Callable[..., dict[str, Float[np.ndarray, "conditions example"]]],
+) -> tuple[
+    dict[str, Float[np.ndarray, " language"]],
+    dict[str, Float[np.ndarray, "baseline language example layer head"]],
+]:
+    """Each measure's mean with nothing off, and its change by example under each head off."""
+    mean = None
+    if "mean" in baselines:
+        mean = torch.stack([mean_z(model, a.texts.tokens) for a in answers.values()]).mean(dim=0)
+    full = (len(baselines), len(answers), len(asked.ids), *heads.shape)
+    on = {name: np.zeros(len(answers)) for name in measures}
+    differences = {name: np.full(full, np.nan) for name in measures}
+    layers, indices = np.array(list(heads)).T
+    passes = (LOGPROB in measures) + any(name != LOGPROB for name in measures)
+    total = passes * math.prod(full[:3]) * len(heads)
+    with tqdm(total=total, unit="answer", desc="knockout") as bar:
+        for j, (language, of_language) in enumerate(answers.items()):
+            bar.set_postfix_str(language)
+            for i, baseline in enumerate(baselines):
+                found = scan(
+                    asked.examples[language],
+                    of_language,
+                    language=language,
+                    baseline=mean if baseline == "mean" else None,
+                    progress=bar,
+                )
+                for name, values in found.items():
+                    on[name][j] = values[0].mean()
+                    # Two advanced indices behind a slice: the heads' axis comes first.
+                    differences[name][i, j, :, layers, indices] = values[1:] - values[0]
+    return on, differences
+
+
+def _variables(
+    on: Mapping[str, Float[np.ndarray, " language"]],
+    differences: Mapping[str, Float[np.ndarray, "baseline language example layer head"]],
+) -> dict[str, Any]:
+    """Means, changes with standard errors, and the change of each example."""
+    whole = ("baseline", "language", "layer", "head")
+    by_example = ("baseline", "language", "example", "layer", "head")
+    variables: dict[str, Any] = {}
+    for name, changes in differences.items():
+        units, key = {"units": MEASURES[name]}, name.replace("-", "_")
+        signed = units | {"sign": _SIGN}
+        variables |= {
+            key: ("language", on[name], units),
+            f"delta_{key}": (whole, changes.mean(axis=2), signed),
+            f"delta_{key}_se": (whole, stats.standard_error(changes, axis=2), units),
+            f"example_delta_{key}": (by_example, changes.astype(np.float32), signed),
+        }
+    return variables
 
 
 def _scan(
     model: TransformerBridge,
     examples: Sequence[Question],
     answers: Answers,
+    *,
     heads: HeadSet,
     measures: Sequence[str],
-    *,
     language: str,
-    baseline: Float[Tensor, "layer head d_head"] | None,
     max_new_tokens: int,
-    batch_tokens: int | str,
-    progress: tqdm,
+    **settings: Any,
 ) -> dict[str, Float[np.ndarray, "conditions example"]]:
     """Each measure of every example, nothing off first, then each head off alone."""
-    settings: dict[str, Any] = {
-        "baseline": baseline,
-        "batch_tokens": batch_tokens,
-        "progress": progress,
-    }
     found = {}
     if LOGPROB in measures:
         found[LOGPROB] = answer_logprob(model, answers, heads, **settings)
-    of_replies = [name for name in measures if name != LOGPROB]
-    if of_replies:
+    if of_replies := [name for name in measures if name != LOGPROB]:
         written = greedy_replies(model, answers, heads, max_new_tokens=max_new_tokens, **settings)
         for name in of_replies:
-            found[name] = np.array(
+            judged = [
                 [
-                    [
-                        best(name, reply, example.answers, language)
-                        for reply, example in zip(replies, examples, strict=True)
-                    ]
-                    for replies in written
+                    best(name, reply, e.answers, language)
+                    for reply, e in zip(line, examples, strict=True)
                 ]
-            )
+                for line in written
+            ]
+            found[name] = np.array(judged)
     return found
-
-
-def _mean_and_error(
-    differences: Float[np.ndarray, "baseline language example layer head"],
-) -> tuple[
-    Float[np.ndarray, "baseline language layer head"],
-    Float[np.ndarray, "baseline language layer head"],
-]:
-    """Mean over examples and its standard error, NaN for one example."""
-    delta = differences.mean(axis=2)
-    count = differences.shape[2]
-    if count < 2:
-        return delta, np.full_like(delta, np.nan)
-    return delta, differences.std(axis=2, ddof=1) / np.sqrt(count)
 
 
 def _corpus(questions: Questions, template: str) -> Corpus:
