@@ -18,6 +18,6 @@ from .figures.scores import layer_profile as layer_profile
 from .figures.specificity import specificity_matrix as specificity_matrix
 from .figures.switching import switch_rate_bars as switch_rate_bars
 from .figures.transfer import transfer_matrix as transfer_matrix
-from .figures.transfer import transfer_sweep as transfer_sweep
 from .figures.transfer_attention import transfer_attention as transfer_attention
+from .figures.transfer_sweep import transfer_sweep as transfer_sweep
 from .page import report as report

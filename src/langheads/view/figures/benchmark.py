@@ -10,11 +10,11 @@ from plotly.subplots import make_subplots
 from langheads import stats
 from langheads.heads import Head
 from langheads.io.errors import InputError
+from langheads.scores.registry import LABELS
 from langheads.view.figures.canvas import facets, finish, grid, title_outer
 from langheads.view.figures.style import (
     COLOURWAY,
     DOTTED,
-    METHODS,
     check_kind,
     distinct,
     literal,
@@ -104,7 +104,7 @@ def score_against_knockout(
     figure.update_yaxes(matches="y", rangemode="tozero")
     return finish(
         figure,
-        f"{METHODS.get(method, method)} against exact knock-out",
+        f"{LABELS.get(method, method)} against exact knock-out",
         model_of(scores),
         panels=(10 + 300 * columns, 230 * rows),
         margins=(100, 30, 50, 70),

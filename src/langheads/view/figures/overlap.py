@@ -12,9 +12,9 @@ from scipy.spatial.distance import squareform
 from langheads import stats
 from langheads.heads import Head
 from langheads.io.errors import InputError
+from langheads.scores.registry import LABELS
 from langheads.view.figures.canvas import cell_columns, finish
 from langheads.view.figures.style import (
-    METHODS,
     label_width,
     literal,
     model_of,
@@ -105,9 +105,9 @@ def _values(
         found, said = result[_KNOCKOUT].isel(baseline=0), "Exact knock-out, nats per byte"
     elif kind == "scores":
         name = (method or "lahis").replace("-", "_")
-        if name not in METHODS or name not in result:
+        if name not in LABELS or name not in result:
             raise InputError(f"method {name!r} asked for; this dataset does not have it")
-        found, said = result[name], METHODS[name]
+        found, said = result[name], LABELS[name]
     else:
         raise InputError(f"scores or knock-outs asked for, found kind {kind!r}")
     return found.transpose("language", "layer", "head").values.astype(float), said

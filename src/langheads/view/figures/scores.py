@@ -15,10 +15,10 @@ import xarray as xr
 
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, ProvenanceError
+from langheads.scores.registry import LABELS
 from langheads.view.figures.canvas import finish
 from langheads.view.figures.head_panels import head_panels
 from langheads.view.figures.style import (
-    METHODS,
     check_kind,
     label_width,
     literal,
@@ -34,8 +34,8 @@ Planted = Mapping[str, Sequence[Sequence[int]]]
 
 
 def scored_methods(scores: xr.Dataset) -> list[str]:
-    """The methods that a dataset of scores has, in the order of `METHODS`."""
-    return [name for name in METHODS if name in scores]
+    """The methods that a dataset of scores has, in the order of the registry."""
+    return [name for name in LABELS if name in scores]
 
 
 def head_map(
@@ -76,7 +76,7 @@ def head_map(
         values,
         names(scores, "language"),
         unit,
-        f"{METHODS[method]} of every head, {model_of(scores)}",
+        f"{LABELS[method]} of every head, {model_of(scores)}",
         errors=None if errors is None else errors.transpose("language", "layer", "head").values,
         signed=signed,
         heads=heads,
@@ -146,7 +146,7 @@ def layer_profile(
     )
     return finish(
         figure,
-        f"{METHODS[method]} by layer, {model_of(scores)}",
+        f"{LABELS[method]} by layer, {model_of(scores)}",
         panels=(width, height),
         margins=(76, 90, 50, label_width(languages)),
     )
@@ -155,7 +155,7 @@ def layer_profile(
 def _scores(scores: xr.Dataset, method: str) -> tuple[np.ndarray, str, bool]:
     """Values ``[language, layer, head]``, their unit, and whether the sign means something."""
     check_kind(scores, "scores", [])
-    if method not in METHODS or method not in scores:
+    if method not in LABELS or method not in scores:
         raise InputError(
             f"method {method!r} asked for; this dataset has "
             f"{', '.join(scored_methods(scores)) or 'no scores'}"

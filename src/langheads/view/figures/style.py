@@ -15,11 +15,9 @@ import plotly.io as pio
 import xarray as xr
 
 from langheads.io.errors import InputError
-from langheads.scores.registry import LABELS
 
 # Okabe and Ito's palette without black and yellow, which vanish on a dark or a light page.
 COLOURWAY = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A")
-METHODS = LABELS
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
 CLEAR = "rgba(0,0,0,0)"
 # Lines of reference, and what does not matter, readable on both pages.

@@ -1,9 +1,7 @@
-"""Pictures of attention transfer: how far the answer moves to A's fact, pair by pair and gate by
-gate, beside random heads."""
+"""Picture of attention transfer: how far the answer moves to A's fact, pair by pair, beside random
+heads."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 import plotly.graph_objects as go
@@ -20,8 +18,6 @@ from langheads.view.figures.canvas import (
     spacing,
 )
 from langheads.view.figures.style import (
-    COLOURWAY,
-    GREY,
     LEVEL,
     check_kind,
     check_label,
@@ -32,7 +28,7 @@ from langheads.view.figures.style import (
     reach,
     tick_labels,
 )
-from langheads.view.figures.traces import cell_texts, cells, corner_marks, error_bars
+from langheads.view.figures.traces import cell_texts, cells, corner_marks
 
 _MEASURES = {
     "answer_a": "answers that give A's fact",
@@ -40,9 +36,9 @@ _MEASURES = {
     "first_token_a": "prompts that rank A's first token higher",
     "logprob_difference": "log p(A's answer) − log p(B's answer)",
 }
-_DOES = {"enhance": "A's heads × {:g}", "weaken": "B's heads × {:g}"}
+DOES = {"enhance": "A's heads × {:g}", "weaken": "B's heads × {:g}"}
 # Parts of a curve: of one pair, and of all.
-_PARTS = {
+PARTS = {
     "change": ("change", "overall_change"),
     "low": ("change_low", "overall_low"),
     "high": ("change_high", "overall_high"),
@@ -75,9 +71,9 @@ def transfer_matrix(
     Example:
         >>> transfer_matrix(xr.load_dataset("transfer.nc"), "answer_a").show()  # doctest: +SKIP
     """
-    order = _checked(transfer, measure, order)
+    order = checked(transfer, measure, order)
     at = transfer.sel(order=order).transpose("setting", "a", "b", ...)
-    unit, factor = _unit(transfer, measure)
+    unit, factor = unit_of(transfer, measure)
     values = [factor * at[f"{measure}_{part}"].values for part in ("change", "control_mean")]
     end = reach(*values)
     languages, settings = names(at, "a"), names(at, "setting")
@@ -87,7 +83,7 @@ def transfer_matrix(
     gap_x, gap_y = max(30, 190 - width), 62
     plot = (len(settings) * width + (len(settings) - 1) * gap_x, 2 * height + gap_y)
     gates = [
-        _DOES[str(condition)].format(float(gate))
+        DOES[str(condition)].format(float(gate))
         for condition, gate in zip(at["condition"].values, at["gate"].values, strict=True)
     ]
     figure = make_subplots(
@@ -118,7 +114,7 @@ def transfer_matrix(
     title = f"change in {unit},<br>{_towards(measure)}"
     return finish(
         figure,
-        *_title(transfer, measure, order),
+        *title_of(transfer, measure, order),
         panels=(max(plot[0], 720 - left - right), plot[1]),
         margins=(132, right, 72, left),
         coloraxis=colour_axis(-end, end, title, min(plot[1], 320)),
@@ -126,140 +122,18 @@ def transfer_matrix(
     )
 
 
-def transfer_sweep(
-    transfer: xr.Dataset,
-    measure: str = "logprob_difference",
-    order: str | None = None,
-    pair: tuple[str, str] | None = None,
-) -> go.Figure:
-    """The change of a measure at every gate: chosen heads with their interval, random heads.
-
-    Args:
-        transfer: dataset of kind ``transfer``; more than one gate makes a curve.
-        measure: see `transfer_matrix`.
-        order: see `transfer_matrix`.
-        pair: (A, B); by default the mean over all pairs of languages.
-
-    Returns:
-        A plotly figure of fixed size in pixels: a panel a condition, the gate across. The bars are
-        bootstrap intervals, the band is the 5th to 95th percentile of the random head sets and the
-        dotted line their mean. The untouched model is at gate 1.
-
-    Raises:
-        InputError: see `transfer_matrix`, or a pair that was not run.
-
-    Example:
-        >>> transfer_sweep(xr.load_dataset("transfer.nc")).show()  # doctest: +SKIP
-    """
-    order = _checked(transfer, measure, order)
-    at = transfer.sel(order=order)
-    if pair is not None:
-        if not {*pair} <= {*names(at, "a")}:
-            raise InputError(
-                f"pair {pair[0]}, {pair[1]} asked for; this dataset has {', '.join(names(at, 'a'))}"
-            )
-        at = at.sel(a=pair[0], b=pair[1])
-    unit, factor = _unit(transfer, measure)
-    curves = {
-        part: factor * at[f"{measure}_{name[pair is None]}"].transpose("setting", ...)
-        for part, name in _PARTS.items()
-    }
-    if not np.isfinite(curves["change"].values).any():
-        raise InputError(
-            f"pair {', '.join(pair)} asked for, but it was not run or has no heads"
-            if pair
-            else f"{measure} was measured of no pair of languages, so there is no curve"
-        )
-    conditions = [c for c in _DOES if c in transfer["condition"].values]
-    figure = make_subplots(1, len(conditions), shared_yaxes=True, horizontal_spacing=0.06)
-    for column, condition in enumerate(conditions, start=1):
-        _add_curve(figure, column, at["condition"].values == condition, curves, unit)
-        whose = _DOES[condition].split(" ×")[0]
-        figure.update_xaxes(title_text=f"gate of {whose}", row=1, col=column)
-    figure.add_hline(y=0, line={"width": 1, "color": GREY})
-    figure.update_yaxes(title_text=f"change in {unit}", row=1, col=1)
-    return finish(
-        figure,
-        *_title(transfer, measure, order, pair),
-        panels=(760, 298),
-        margins=(116, 24, 56, 76),
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-    )
-
-
-def _add_curve(
-    figure: go.Figure,
-    column: int,
-    where: np.ndarray,
-    curves: Mapping[str, xr.DataArray],
-    unit: str,
-) -> None:
-    """One panel: the settings `where` a condition holds, in the order of their gates."""
-    gate = np.append(curves["change"]["gate"].values[where], 1.0)
-    sort = np.argsort(gate)
-
-    def line(values: np.ndarray) -> np.ndarray:
-        # At gate 1 nothing is changed.
-        return np.append(values[where], 0.0)[sort]
-
-    sets = curves["control"].values
-    # Without draws that are the chosen heads themselves.
-    sets = sets[:, np.isfinite(sets).all(axis=0)]
-    sets = sets if sets.size else np.full((len(sets), 1), np.nan)
-    low, high = (line(np.quantile(sets, q, axis=1)) for q in (0.05, 0.95))
-    change, below, above = (line(curves[part].values) for part in ("change", "low", "high"))
-    x, say = gate[sort], f"gate %{{x:g}}: %{{y:.3g}} {unit}"
-    grey = "rgba(138,138,138,{})"
-    for y, name, look in (
-        (
-            np.concatenate([high, low[::-1]]),
-            "random heads, 5th to 95th percentile",
-            {
-                "x": np.concatenate([x, x[::-1]]),
-                "mode": "lines",
-                "fill": "toself",
-                "fillcolor": grey.format(0.25),
-                "line": {"width": 0},
-                "hoverinfo": "skip",
-            },
-        ),
-        (
-            line(sets.mean(axis=1)),
-            "random heads, mean",
-            {
-                "mode": "lines",
-                "line": {"color": grey.format(0.9), "width": 1.5, "dash": "dot"},
-                "hovertemplate": f"{say}, mean of random heads<extra></extra>",
-            },
-        ),
-        (
-            change,
-            "chosen heads, bootstrap interval",
-            {
-                "mode": "lines+markers",
-                "line": {"color": COLOURWAY[0], "width": 2},
-                "error_y": error_bars(change, below, above, thickness=1.5),
-                "customdata": np.stack([below, above], axis=1),
-                "hovertemplate": f"{say}, interval %{{customdata[0]:.3g}} to "
-                "%{customdata[1]:.3g}<extra></extra>",
-            },
-        ),
-    ):
-        trace = {"x": x, "y": y, "name": name, "showlegend": column == 1} | look
-        figure.add_trace(go.Scatter(trace), row=1, col=column)
-
-
-def _checked(transfer: xr.Dataset, measure: str, order: str | None) -> str:
+def checked(transfer: xr.Dataset, measure: str, order: str | None) -> str:
+    """The order that is asked for, of a dataset that has the measure."""
     if measure not in _MEASURES:
         raise InputError(f"measure {measure!r} asked for; allowed are {', '.join(_MEASURES)}")
-    needs = [f"{measure}_{part}" for i in (0, 1) for part in (of[i] for of in _PARTS.values())]
+    needs = [f"{measure}_{part}" for i in (0, 1) for part in (of[i] for of in PARTS.values())]
     check_kind(transfer, "transfer", [*needs, f"{measure}_control_mean", f"{measure}_before"])
     order = names(transfer, "order")[-1] if order is None else order
     check_label(transfer, "order", order)
     return order
 
 
-def _unit(transfer: xr.Dataset, measure: str) -> tuple[str, float]:
+def unit_of(transfer: xr.Dataset, measure: str) -> tuple[str, float]:
     """Unit on the axis, and what a value is multiplied by: shares are shown in points."""
     if transfer[f"{measure}_change"].attrs.get("units") == "nats":
         return "nats", 1.0
@@ -270,9 +144,10 @@ def _towards(measure: str) -> str:
     return f"{'below' if measure == 'answer_b' else 'above'} 0 is towards A"
 
 
-def _title(
+def title_of(
     transfer: xr.Dataset, measure: str, order: str, pair: tuple[str, str] | None = None
 ) -> tuple[str, str]:
+    """Title and subtitle."""
     attrs = transfer.attrs
     where = {"both": "both orders of the facts"}.get(order, order)
     if pair:

@@ -9,8 +9,9 @@ from langheads.io.measures import labels
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.degeneration import fallen
 from langheads.view.figures.style import names
-from langheads.view.figures.transfer import transfer_matrix, transfer_sweep
+from langheads.view.figures.transfer import transfer_matrix
 from langheads.view.figures.transfer_attention import transfer_attention
+from langheads.view.figures.transfer_sweep import transfer_sweep
 from langheads.view.table import LONG, Table, between, decimal, isolated, mean
 
 _MEASURES = labels(("answer_a", "answer_b", "first_token_a", "logprob_difference"))
