@@ -78,27 +78,9 @@ def score_against_knockout(
             ends = [min(0.0, float(reached.min())), max(0.0, float(reached.max()))]
             truth = {"x": ends, "y": ends, "mode": "lines", "line": DOTTED}
             figure.add_trace(go.Scatter(**truth, hoverinfo="skip", showlegend=False), **at)
+        y = scores[method].sel(language=language).values
         beside = [_with_errors(errors, language, x.size) for errors in (exact_se, score_se)]
-        figure.add_trace(
-            go.Scatter(
-                x=x.ravel(),
-                y=scores[method].sel(language=language).values.ravel(),
-                mode="markers",
-                # Light within dark: the one stands out from a dark page, the other from a light.
-                marker={
-                    "color": COLOURWAY[5],
-                    "size": 7,
-                    "line": {"color": COLOURWAY[0], "width": 1.2},
-                },
-                hovertext=[str(Head(*divmod(i, x.shape[1]))) for i in range(x.size)],
-                customdata=np.stack(beside, axis=1),
-                hovertemplate=f"<b>%{{hovertext}}</b> {literal(language)}<br>exact "
-                "%{x:.4g}%{customdata[0]} nats per token<br>score %{y:.4g}%{customdata[1]} "
-                f"{literal(unit)}<extra></extra>",
-                showlegend=False,
-            ),
-            **at,
-        )
+        figure.add_trace(_dots(x, y, np.stack(beside, axis=1), language, unit), **at)
     title_outer(figure, places, "exact rise, nats per token", f"score, {literal(unit)}")
     figure.update_xaxes(matches="x", rangemode="tozero")
     figure.update_yaxes(matches="y", rangemode="tozero")
@@ -108,6 +90,25 @@ def score_against_knockout(
         model_of(scores),
         panels=(10 + 300 * columns, 230 * rows),
         margins=(100, 30, 50, 70),
+    )
+
+
+def _dots(
+    exact: np.ndarray, score: np.ndarray, errors: np.ndarray, language: str, unit: str
+) -> go.Scatter:
+    """Every head of a language ``[layer, head]``; `errors` is hover text of both, a row a head."""
+    return go.Scatter(
+        x=exact.ravel(),
+        y=score.ravel(),
+        mode="markers",
+        # Light within dark: the one stands out from a dark page, the other from a light.
+        marker={"color": COLOURWAY[5], "size": 7, "line": {"color": COLOURWAY[0], "width": 1.2}},
+        hovertext=[str(Head(*divmod(i, exact.shape[1]))) for i in range(exact.size)],
+        customdata=errors,
+        hovertemplate=f"<b>%{{hovertext}}</b> {literal(language)}<br>exact "
+        "%{x:.4g}%{customdata[0]} nats per token<br>score %{y:.4g}%{customdata[1]} "
+        f"{literal(unit)}<extra></extra>",
+        showlegend=False,
     )
 
 
@@ -204,18 +205,7 @@ def score_benchmark(comparison: xr.Dataset) -> go.Figure:
     rows = [literal(method) for method in methods]
     for column, name in enumerate(panels, start=1):
         values = comparison[name].values
-        figure.add_trace(
-            go.Bar(
-                x=[np.nanmean(row) if np.isfinite(row).any() else None for row in values],
-                y=rows,
-                orientation="h",
-                marker={"color": "rgba(128,128,128,0.25)"},
-                hovertemplate="%{y}: mean %{x:.3f}<extra></extra>",
-                showlegend=False,
-            ),
-            row=1,
-            col=column,
-        )
+        figure.add_trace(_mean_bars(values, rows), row=1, col=column)
         for k, language in enumerate(languages):
             colour, symbol = distinct(k)
             figure.add_trace(
@@ -240,4 +230,16 @@ def score_benchmark(comparison: xr.Dataset) -> go.Figure:
         f"Benchmark of scores, {literal(comparison.attrs.get('model', 'unknown'))}",
         panels=(max(500, 240 * len(panels) + 20), height),
         margins=(84, 90, 40, 130),
+    )
+
+
+def _mean_bars(values: np.ndarray, rows: list[str]) -> go.Bar:
+    """The mean over languages of each score, where it has any value."""
+    return go.Bar(
+        x=[np.nanmean(row) if np.isfinite(row).any() else None for row in values],
+        y=rows,
+        orientation="h",
+        marker={"color": "rgba(128,128,128,0.25)"},
+        hovertemplate="%{y}: mean %{x:.3f}<extra></extra>",
+        showlegend=False,
     )

@@ -59,16 +59,8 @@ def head_classes(classes: HeadClasses) -> go.Figure:
     figure.add_hline(y=edge, line=DOTTED)
     reached = [_range(classes, language, edge, scale) for language in (first, second)]
     worse = [ends[0] if classes.harm < 0 else ends[1] for ends in reached]
-    figure.add_shape(
-        type="rect",
-        x0=edge,
-        x1=worse[0],
-        y0=edge,
-        y1=worse[1],
-        fillcolor="rgba(128,128,128,0.13)",
-        line_width=0,
-        layer="below",
-    )
+    corner = {"x0": edge, "x1": worse[0], "y0": edge, "y1": worse[1], "layer": "below"}
+    figure.add_shape(type="rect", fillcolor="rgba(128,128,128,0.13)", line_width=0, **corner)
     n = rule["examples"]
     counted = f"{n[first]} aligned examples" if rule["aligned"] else (
         f"{n[first]} and {n[second]} documents, not aligned"

@@ -10,7 +10,7 @@ from langheads.heads import LanguageHeads
 from langheads.io.errors import InputError
 from langheads.view.figures.canvas import grid
 from langheads.view.figures.head_panels import add_head_marks, head_panels
-from langheads.view.figures.style import check_kind, check_label, literal, model_of, names
+from langheads.view.figures.style import check_label, literal, model_of, names
 
 _DIMS = ("language", "layer", "head")
 TITLES = {
@@ -68,7 +68,6 @@ def effect_map(
         raise InputError(
             f"variable {variable!r} asked for; this dataset has {', '.join(there) or 'none'}"
         )
-    check_kind(result, kind, [variable])
     effect, subtitle = result[variable], model_of(result)
     where = {}
     if "baseline" in effect.dims:
@@ -82,11 +81,9 @@ def effect_map(
         return result[name].sel(where).transpose(*_DIMS).values
 
     values, error = of_heads(variable), f"{variable}_se"
+    units = str(effect.attrs.get("units", "unit unknown"))
     figure = head_panels(
-        values,
-        names(result, "language"),
-        str(effect.attrs.get("units", "unit unknown")),
-        TITLES[kind][variable],
+        *(values, names(result, "language"), units, TITLES[kind][variable]),
         errors=of_heads(error) if error in result else None,
         signed=bool((effect.values < 0).any()),
         # Maps of one quantity under two baselines can be compared by colour.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,22 +56,7 @@ def mask_training(masks: HeadMask | Mapping[str, HeadMask]) -> go.Figure:
     for colour, (name, mask) in zip(COLOURWAY, named.items(), strict=False):
         _add_losses(figure, name, mask, colour)
         _add_gates(figure, name, mask, colour, heads)
-    figure.add_vline(x=1, line=DOTTED, row=1, col=2)
-    figure.update_xaxes(title_text="steps taken", row=1, col=1)
-    figure.update_yaxes(title_text="loss (nats per answer token)", row=1, col=1)
-    reached = [1.0, *(value for mask in named.values() for value in mask.values)]
-    room = 0.06 * (max(reached) - min(reached)) or 0.1
-    ends = [min(reached) - room, max(reached) + room]
-    figure.update_xaxes(title_text="gate (1: untouched)", range=ends, row=1, col=2)
-    step = 1 + (len(heads) - 1) // _ROWS
-    figure.update_yaxes(
-        tickmode="array",
-        tickvals=list(range(len(heads))),
-        ticktext=[str(head) if i % step == 0 else "" for i, head in enumerate(heads)],
-        range=[-0.7, len(heads) - 0.3],
-        row=1,
-        col=2,
-    )
+    _add_axes(figure, named.values(), heads)
     some = next(iter(named.values()))
     counts = sorted({len(mask.split["train"]) for mask in named.values()})
     asked = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
@@ -84,6 +69,25 @@ def mask_training(masks: HeadMask | Mapping[str, HeadMask]) -> go.Figure:
         panels=(720, max(260, row * len(heads))),
         margins=(96, 190, 56, 70),
         legend={"x": 1.02, "y": 1},
+    )
+
+
+def _add_axes(figure: go.Figure, masks: Iterable[HeadMask], heads: list[Head]) -> None:
+    figure.add_vline(x=1, line=DOTTED, row=1, col=2)
+    figure.update_xaxes(title_text="steps taken", row=1, col=1)
+    figure.update_yaxes(title_text="loss (nats per answer token)", row=1, col=1)
+    reached = [1.0, *(value for mask in masks for value in mask.values)]
+    room = 0.06 * (max(reached) - min(reached)) or 0.1
+    ends = [min(reached) - room, max(reached) + room]
+    figure.update_xaxes(title_text="gate (1: untouched)", range=ends, row=1, col=2)
+    step = 1 + (len(heads) - 1) // _ROWS
+    figure.update_yaxes(
+        tickmode="array",
+        tickvals=list(range(len(heads))),
+        ticktext=[str(head) if i % step == 0 else "" for i, head in enumerate(heads)],
+        range=[-0.7, len(heads) - 0.3],
+        row=1,
+        col=2,
     )
 
 

@@ -130,20 +130,15 @@ def layer_profile(
         totals = of.sum(axis=1, keepdims=True)
         shares = np.divide(of, totals, out=np.full(of.shape, np.nan), where=totals > 0)
         # Two quantities, two scales: one head of five is 0.2, one layer of 32 is 0.03.
-        ends = (0.0, reach(shares))
-        panels.append(HeatPanel(title, shares, hover, ends, "share (0 to 1)", template))
+        scale = (0.0, reach(shares))
+        panels.append(HeatPanel(title, shares, hover, scale, "share (0 to 1)", template))
     cell, height = max(12, min(72, 380 // n_layers)), 26 * len(languages)
     figure, width = heat_panels(
         panels, tick_labels(languages), (cell * n_layers, height), 90, height, cell >= 32
     )
-    figure.update_xaxes(
-        title_text="layer",
-        tick0=0,
-        dtick=tick_step(n_layers, 12),
-        range=[-0.5, n_layers - 0.5],
-        showgrid=False,
-        zeroline=False,
-    )
+    ends = [-0.5, n_layers - 0.5]
+    figure.update_xaxes(title_text="layer", tick0=0, dtick=tick_step(n_layers, 12), range=ends)
+    figure.update_xaxes(showgrid=False, zeroline=False)
     return finish(
         figure,
         f"{LABELS[method]} by layer, {model_of(scores)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -73,15 +74,14 @@ def specificity_matrix(ablation: xr.Dataset, baseline: str = "zero") -> go.Figur
     _add_cells(figure, at, max(0, 2 - int(np.floor(np.log10(end)))), 11 if cell >= 42 else 10)
     longest = max(map(len, columns))
     flat = 8 * longest < cell
-    angle = 0 if flat else -45
-    cell_columns(figure, tick_labels(columns), title_text="text of", tickangle=angle)
+    axis: dict[str, Any] = {"title_text": "text of", "tickangle": 0 if flat else -45}
+    cell_columns(figure, tick_labels(columns), **axis)
     labels = tick_labels(rows)
     if "n_heads" in at:
         labels = [f"{of} ({int(n)})" for of, n in zip(labels, at.n_heads.values, strict=True)]
     cell_rows(figure, labels)
-    figure.update_yaxes(
-        title_text=f"heads of … off{'<br>' if short else ' '}(number of heads)", col=1
-    )
+    title = f"heads of … off{'<br>' if short else ' '}(number of heads)"
+    figure.update_yaxes(title_text=title, col=1)
     bar = max(140, min(height, 320))
     bottom = 56 if flat else 40 + min(140, 6 * longest)
     return finish(

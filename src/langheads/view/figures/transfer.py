@@ -82,10 +82,7 @@ def transfer_matrix(
     # Panels of few languages are narrower than their titles.
     gap_x, gap_y = max(30, 190 - width), 62
     plot = (len(settings) * width + (len(settings) - 1) * gap_x, 2 * height + gap_y)
-    gates = [
-        DOES[str(condition)].format(float(gate))
-        for condition, gate in zip(at["condition"].values, at["gate"].values, strict=True)
-    ]
+    gates = _gates(at)
     figure = make_subplots(
         2,
         len(settings),
@@ -98,15 +95,9 @@ def transfer_matrix(
         figure.update_annotations(font_size=12)
     decimals = max(0, 2 - int(np.ceil(np.log10(end))))
     for s in range(len(settings)):
-        one = at.isel(setting=s)
-        hover = _hover(one, measure, unit, factor)
-        for row, of in enumerate(values, start=1):
-            texts = cell_texts(of[s], decimals, signed=True)
-            figure.add_trace(cells(of[s], texts, hover, 11), row=row, col=s + 1)
-        _add_marks(figure, s + 1, one, measure)
-    labels = tick_labels(languages)
-    cell_columns(figure, labels, tickangle=0)
-    cell_rows(figure, labels)
+        _add_setting(figure, s + 1, at.isel(setting=s), measure, [of[s] for of in values], decimals)
+    cell_columns(figure, tick_labels(languages), tickangle=0)
+    cell_rows(figure, tick_labels(languages))
     # A panel of few languages has no room for it on one line.
     figure.update_xaxes(title_text="B: language of<br>the other fact", row=2)
     figure.update_yaxes(title_text="A: language of<br>the fact to move to", col=1)
@@ -120,6 +111,34 @@ def transfer_matrix(
         coloraxis=colour_axis(-end, end, title, min(plot[1], 320)),
         legend=legend_above(plot[1]),
     )
+
+
+def _gates(at: xr.Dataset) -> list[str]:
+    whose = zip(at["condition"].values, at["gate"].values, strict=True)
+    return [DOES[str(condition)].format(float(gate)) for condition, gate in whose]
+
+
+def _add_setting(
+    figure: go.Figure,
+    column: int,
+    at: xr.Dataset,
+    measure: str,
+    values: list[np.ndarray],
+    decimals: int,
+) -> None:
+    """Both panels of a setting, with a dot and a triangle in the upper corners of cells."""
+    hover = _hover(at, measure, *unit_of(at, measure))
+    for row, of in enumerate(values, start=1):
+        texts = cell_texts(of, decimals, signed=True)
+        figure.add_trace(cells(of, texts, hover, 11), row=row, col=column)
+    low, high = (at[f"{measure}_change_{end}"].values for end in ("low", "high"))
+    further = at[f"{measure}_control_p"].values < LEVEL
+    for name, symbol, where, dx in (
+        ("interval excludes 0", "circle", (low > 0) | (high < 0), -0.36),
+        (f"further towards A than random heads, p &lt; {LEVEL}", "triangle-up", further, 0.36),
+    ):
+        place, first = {"row": 1, "col": column}, column == 1
+        corner_marks(figure, place, where, name, symbol, dx, legendgroup=name, showlegend=first)
 
 
 def checked(transfer: xr.Dataset, measure: str, order: str | None) -> str:
@@ -188,16 +207,3 @@ def _hover(at: xr.Dataset, measure: str, unit: str, factor: float) -> list[list[
 
     n = at.sizes["a"]
     return [[say(a, b) for b in range(n)] for a in range(n)]
-
-
-def _add_marks(figure: go.Figure, column: int, at: xr.Dataset, measure: str) -> None:
-    """A dot and a triangle in the upper corners of the cells that have them."""
-    low, high = (at[f"{measure}_change_{end}"].values for end in ("low", "high"))
-    further = at[f"{measure}_control_p"].values < LEVEL
-    for name, symbol, where, dx in (
-        ("interval excludes 0", "circle", (low > 0) | (high < 0), -0.36),
-        (f"further towards A than random heads, p &lt; {LEVEL}", "triangle-up", further, 0.36),
-    ):
-        place = {"row": 1, "col": column}
-        first = column == 1
-        corner_marks(figure, place, where, name, symbol, dx, legendgroup=name, showlegend=first)

@@ -65,11 +65,7 @@ def transfer_attention(
             f"pair {', '.join(pair)}, {where['setting']} asked for, but it was not run or has no "
             "heads"
         )
-    heads = [str(transfer["heads"].sel(a=language).values).split() for language in pair]
-    titles = [f"heads of {literal(name)} ({side})" for name, side in zip(pair, "AB", strict=True)]
-    if others := _moved_most(at, {name for of in heads for name in of}):
-        heads.append(others)
-        titles.append("others that move most")
+    heads, titles = _panels(at, transfer, pair)
     shown = [at[f"attention_{when}"].values[Head.parse(h)] for when in ("before", "after")
              for of in heads for h in of]  # fmt: skip
     end = reach(np.array(shown))
@@ -91,6 +87,18 @@ def transfer_attention(
         margins=(124, 24, 52, 76),
         legend=legend_above(height) | {"yref": "paper"},
     )
+
+
+def _panels(
+    at: xr.Dataset, transfer: xr.Dataset, pair: tuple[str, str]
+) -> tuple[list[list[str]], list[str]]:
+    """The heads of each panel, and its title."""
+    heads = [str(transfer["heads"].sel(a=language).values).split() for language in pair]
+    titles = [f"heads of {literal(name)} ({side})" for name, side in zip(pair, "AB", strict=True)]
+    if others := _moved_most(at, {name for of in heads for name in of}):
+        heads.append(others)
+        titles.append("others that move most")
+    return heads, titles
 
 
 def _add_heads(figure: go.Figure, column: int, at: xr.Dataset, heads: list[str]) -> None:
