@@ -22,11 +22,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Int
+from jaxtyping import Float, Int
+from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -37,7 +39,7 @@ from langheads.io.results import document_counts, provenance
 from langheads.model import describe, head_shape, mean_z, tokenize_languages
 from langheads.scores.scan import check_baselines, check_heads, knockout_nll
 from langheads.scores.screen import check_screen, screened
-from langheads.text import Corpus, read_texts
+from langheads.text import Corpus, Documents, read_texts
 
 
 def knockout(
@@ -54,7 +56,7 @@ def knockout(
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
 ) -> xr.Dataset:
-    """Exact rise in NLL when each head is knocked out alone, for every language.
+    """Exact delta NLL when each head is knocked out alone, for every language.
 
     Args:
         model: the model.
@@ -99,63 +101,15 @@ def knockout(
     documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
     if rule is not None:
         chosen = screened(model, documents, *rule, seed=seed, batch_tokens=batch_tokens)
-    reference = {
-        "zero": None,
-        "mean": torch.stack([mean_z(model, d.tokens) for d in documents.values()]).mean(dim=0)
-        if "mean" in baselines
-        else None,
-    }
-    names = ("delta_nats_per_byte", "delta_nats_per_token")
-    full = (len(baselines), len(documents), *shape)
-    values = {key: np.full(full, np.nan) for name in names for key in (name, f"{name}_se")}
-    nats_per_byte = np.zeros(len(documents))
+    reference: dict[str, Tensor | None] = dict.fromkeys(baselines)
+    if "mean" in reference:
+        means = [mean_z(model, of_language.tokens) for of_language in documents.values()]
+        reference["mean"] = torch.stack(means).mean(dim=0)
     started = time.perf_counter()
-    most = max(map(len, documents.values()))
-    rises = np.full((len(baselines), len(documents), most, *shape), np.nan, np.float32)
-    total = len(baselines) * len(chosen) * sum(map(len, documents.values()))
-    layers, indices = np.array(list(chosen)).T
-    with tqdm(total=total, unit="doc", desc="knockout") as bar:
-        for j, (language, of_language) in enumerate(documents.items()):
-            bar.set_postfix_str(language)
-            sizes = dict(zip(names, (of_language.n_bytes, of_language.n_predicted), strict=True))
-            for i, name in enumerate(baselines):
-                found = knockout_nll(
-                    model,
-                    of_language,
-                    chosen,
-                    baseline=reference[name],
-                    batch_tokens=batch_tokens,
-                    progress=bar,
-                )
-                on, off = found[:, 0], found[:, 1:]
-                rises[i, j, : len(on), layers, indices] = (off - on[:, None]).T
-                nats_per_byte[j] = on.sum() / of_language.n_bytes.sum()
-                for key, size in sizes.items():
-                    rise, error = stats.paired_ratio(on, off, size)
-                    values[key][i, j, layers, indices] = rise
-                    values[f"{key}_se"][i, j, layers, indices] = error
+    variables = _deltas(model, documents, chosen, reference, batch_tokens)
     some = next(iter(documents.values()))
-    units = {"byte": "nats per byte", "token": "nats per token"}
     return xr.Dataset(
-        {
-            key: (
-                ("baseline", "language", "layer", "head"),
-                array,
-                {"units": units["byte" if "byte" in key else "token"]},
-            )
-            for key, array in values.items()
-        }
-        | {
-            "nats_per_byte": ("language", nats_per_byte, {"units": "nats per byte"}),
-            "rise": (
-                ("baseline", "language", "doc", "layer", "head"),
-                rises,
-                {"units": "nats", "sign": "positive: the document is less probable without it"},
-            ),
-            "doc_bytes": _padded([d.n_bytes for d in documents.values()], "bytes"),
-            "doc_tokens": _padded([d.n_predicted for d in documents.values()], "tokens"),
-        }
-        | document_counts(documents, "language"),
+        variables | document_counts(documents, "language"),
         coords={
             "baseline": baselines,
             "language": list(documents),
@@ -173,6 +127,45 @@ def knockout(
             **({} if rule is None else {"screen": screen, "screened_out": str(everyone - chosen)}),
         ),
     )
+
+
+def _deltas(
+    model: TransformerBridge,
+    documents: Mapping[str, Documents],
+    heads: HeadSet,
+    reference: Mapping[str, Float[Tensor, "layer head d_head"] | None],
+    batch_tokens: int | str,
+) -> dict[str, Any]:
+    """Variables of the result: delta NLL a unit and of every document, baseline by baseline."""
+    units = {"delta_nats_per_byte": "nats per byte", "delta_nats_per_token": "nats per token"}
+    full = (len(reference), len(documents), *heads.shape)
+    values = {key: np.full(full, np.nan) for name in units for key in (name, f"{name}_se")}
+    nats_per_byte = np.zeros(len(documents))
+    most = max(map(len, documents.values()))
+    delta_nll = np.full((*full[:2], most, *heads.shape), np.nan, np.float32)
+    total = len(reference) * len(heads) * sum(map(len, documents.values()))
+    at = tuple(np.array(list(heads)).T)
+    with tqdm(total=total, unit="doc", desc="knockout") as bar:
+        settings: dict[str, Any] = {"batch_tokens": batch_tokens, "progress": bar}
+        for j, (language, of) in enumerate(documents.items()):
+            bar.set_postfix_str(language)
+            for i, baseline in enumerate(reference.values()):
+                found = knockout_nll(model, of, heads, baseline=baseline, **settings)
+                on, off = found[:, 0], found[:, 1:]
+                delta_nll[(i, j, slice(len(on)), *at)] = (off - on[:, None]).T
+                nats_per_byte[j] = on.sum() / of.n_bytes.sum()
+                for name, size in zip(units, (of.n_bytes, of.n_predicted), strict=True):
+                    delta, error = stats.paired_ratio(on, off, size)
+                    values[name][(i, j, *at)], values[f"{name}_se"][(i, j, *at)] = delta, error
+    sign = {"sign": "positive: the document is less probable without it"}
+    over = ("baseline", "language", "layer", "head")
+    return {
+        **{key: (over, v, {"units": units[key.removesuffix("_se")]}) for key, v in values.items()},
+        "nats_per_byte": ("language", nats_per_byte, {"units": "nats per byte"}),
+        "rise": (("baseline", "language", "doc", *over[2:]), delta_nll, {"units": "nats"} | sign),
+        "doc_bytes": _padded([of.n_bytes for of in documents.values()], "bytes"),
+        "doc_tokens": _padded([of.n_predicted for of in documents.values()], "tokens"),
+    }
 
 
 def _padded(
