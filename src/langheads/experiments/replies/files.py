@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+from typing_extensions import TypedDict
 
 from langheads.io.errors import InputError
-from langheads.io.files import read_json, write_text_atomically
+from langheads.io.files import json_lines, read_json, write_text_atomically
 from langheads.io.measures import TEXT_CHECKS
+from langheads.io.records import From0, Record, expected, holds, parse
 
 _SUMMARY = ".summary.json"
 
@@ -22,6 +25,49 @@ class Range(NamedTuple):
     mean: float
     low: float
     high: float
+
+
+class _Range(Record):
+    mean: float
+    low: float
+    high: float
+
+
+class _Told(Record):
+    reply: str
+    language: str
+    confidence: float
+    right: bool | None
+
+
+_Check = Annotated[float | bool, expected("a number")]
+
+
+class _Untouched(_Told):
+    repetition: _Check
+    prompt_copy: _Check
+    empty: _Check
+
+
+class _Line(_Told):
+    id: str
+    prompt: str
+    wanted: str | None
+    untouched: _Untouched | None = None
+
+
+class _Made(TypedDict, total=False):
+    gates: dict[str, float] | None
+    shift: dict[str, float] | None
+    mask: dict[str, float] | None
+    heads: dict[str, str] | None
+
+
+class _Summary(Record):
+    what: ClassVar[str] = "a summary of generate"
+
+    summary: dict[str, Annotated[float | dict[str, Any] | None, expected("a number")]]
+    provenance: Annotated[dict[str, Any], holds(_Made)]
 
 
 class Told(NamedTuple):
@@ -172,13 +218,12 @@ class Replies:
         path, document = Path(path), read_json(path)
         if not is_summary(document):
             raise InputError(f"{path} is not a summary of generate")
-        try:
-            found = cls(_records(path), document["summary"], document["provenance"])
-            # Everything is looked at now, so that a broken file is told by its name.
-            for part in ("random", "draws", "untouched", "exchanges", "touched", "heads"):
-                getattr(found, part)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
-            raise InputError(f"{path}, or the replies beside it, are broken: {error!r}") from error
+        _Summary.of_file(document, path)
+        parse(From0, document["summary"].get("replies"), f"{path}: replies")
+        random = dict(document["summary"].get("random_heads") or {})
+        parse(list[str], random.pop("draws", []), f"{path}: draws")
+        parse(dict[str, _Range | None], random, f"{path}: random_heads")
+        found = cls(_records(path), document["summary"], document["provenance"])
         if found.records and len(found.records) != found.numbers["replies"]:
             raise InputError(
                 f"{path} sums up {found.numbers['replies']:g} replies, beside it are "
@@ -205,6 +250,7 @@ def _records(summary: Path) -> list[dict[str, Any]]:
     path = summary.with_name(summary.name.removesuffix(_SUMMARY) + ".jsonl")
     if not summary.name.endswith(_SUMMARY) or not path.is_file():
         return []
-    # Only newline ends a line: U+2028 is text.
-    lines = path.read_text("utf-8").split("\n")
-    return [json.loads(line) for line in lines if line.strip()]
+    lines = list(json_lines(path))
+    for where, record in lines:
+        _Line.parse(record, where)
+    return [record for _, record in lines]
