@@ -49,12 +49,14 @@ class RunFolder:
 
     def sources(self) -> list[tuple[str, dict[str, Any]]]:
         """Provenance a file, of the files that have one."""
-        every = (item for files in self.results.values() for item in files.items())
         found = [
             (name, dict(of.attrs if isinstance(of, xr.Dataset) else of.provenance))
-            for name, of in every
+            for _, name, of in self
         ]
         return [(name, attrs) for name, attrs in found if attrs]
+
+    def __iter__(self) -> Iterator[tuple[str, str, Any]]:
+        return ((kind, *item) for kind, files in self.results.items() for item in files.items())
 
 
 def _nothing(result: Any, run: RunFolder) -> Iterable[Any]:
