@@ -75,7 +75,7 @@ figure.update_xaxes(
     col=1,
 )
 figure.update_xaxes(title_text="heads (condition)", col=2)
-figure.update_yaxes(title_text="rise (nats per byte)", col=1)
+figure.update_yaxes(title_text="ΔNLL (nats per byte)", col=1)
 figure.update_yaxes(title_text="BERTScore F1 (0 to 100)", range=[0, 100], col=2)
 # Long names stand at a slant below the axis.
 below = 36 + label_width(languages)

@@ -130,7 +130,7 @@ def test_hovering_over_a_mask_and_a_pruned_language_gives_value_and_interval(bro
     # Random heads are drawn below the removed ones; the language that was dropped comes first.
     said = hovered(browser, "#pruned-1", 1, 0)
     assert LANGUAGES[1] in said
-    assert "rise +0.3000 (+0.2900 to +0.3100) nats per byte" in said
+    assert "ΔNLL +0.3000 (+0.2900 to +0.3100) nats per byte" in said
     assert "random heads +0.0200 (+0.0050 to +0.0600), p = 0.048" in said
 
 

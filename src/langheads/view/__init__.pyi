@@ -9,7 +9,7 @@ from .figures.effects import effect_map as effect_map
 from .figures.lens import logit_lens as logit_lens
 from .figures.mask import mask_training as mask_training
 from .figures.off_target import off_target_bars as off_target_bars
-from .figures.off_target import off_target_guards as off_target_guards
+from .figures.off_target import off_target_checks as off_target_checks
 from .figures.off_target import off_target_rates as off_target_rates
 from .figures.overlap import language_overlap as language_overlap
 from .figures.pruning import pruned_losses as pruned_losses

@@ -11,7 +11,7 @@ from langheads.view.figures.benchmark import (
     score_against_knockout,
     score_benchmark,
 )
-from langheads.view.figures.off_target import off_target_guards, off_target_rates
+from langheads.view.figures.off_target import off_target_checks, off_target_rates
 from langheads.view.figures.style import DARK, LIGHT
 from tests.unit.view.made_up_results import make_offtarget
 
@@ -182,7 +182,7 @@ def test_thirteen_languages_and_eleven_scores_all_look_different():
     for figure, shown in (
         (deletion_curves(deletion), scores),
         (score_benchmark(comparison), languages),
-        (off_target_guards(off), languages),
+        (off_target_checks(off), languages),
         (off_target_rates(off), languages),
     ):
         found = looks(figure, shown)

@@ -13,7 +13,7 @@ from langheads.view import (
     language_overlap,
     layer_profile,
     off_target_bars,
-    off_target_guards,
+    off_target_checks,
     off_target_rates,
     switch_rate_bars,
 )
@@ -118,7 +118,7 @@ def test_bars_are_shares_with_their_intervals():
 
 def test_guards_are_one_mark_a_language_with_its_interval():
     result = make_offtarget(LANGUAGES)
-    figure = off_target_guards(result)
+    figure = off_target_checks(result)
     assert len(figure.data) == 4 * len(LANGUAGES)
     np.testing.assert_array_equal(figure.data[1].x, result.repetition.sel(language="zh"))
     # NLL as its change, but in a file that does not have it.
@@ -130,12 +130,12 @@ def test_guards_are_one_mark_a_language_with_its_interval():
     np.testing.assert_allclose((last.x - last.error_x.arrayminus)[there], of.delta_nll_low[there])
     assert last.text[1] == "own off"
     assert [round(y) for y in last.y] == list(range(6))
-    old = off_target_guards(result.drop_vars("delta_nll"))
+    old = off_target_checks(result.drop_vars("delta_nll"))
     assert len(old.data) == 4 * len(LANGUAGES)
     np.testing.assert_array_equal(old.data[-1].x, of.nll)
     guards = ["repetition", "prompt_copy", "empty", "nll", "delta_nll"]
     with pytest.raises(InputError, match="none of repetition"):
-        off_target_guards(result.drop_vars(guards))
+        off_target_checks(result.drop_vars(guards))
 
 
 def test_pass_rates_are_marks_with_intervals_where_a_language_has_them():
@@ -165,7 +165,7 @@ def test_random_heads_stand_below_those_they_are_drawn_for():
     np.testing.assert_array_equal(bars.data[0].x, right)
     colours = dict(zip(wanted, bars.data[0].marker.color, strict=True))
     assert colours["random shift"] == colours["random off"] != colours["shift"]
-    guards = off_target_guards(result)
+    guards = off_target_checks(result)
     assert list(guards.layout.yaxis.ticktext) == wanted
     np.testing.assert_array_equal(
         guards.data[0].x, result.repetition.sel(language="en", condition=wanted)
@@ -232,7 +232,7 @@ def test_intervals_of_shares_are_wilsons(share, count):
         lambda names: effect_map(make_knockout(names, model=HOSTILE)),
         lambda names: language_overlap(make_knockout(names, model=HOSTILE)),
         lambda names: off_target_bars(make_offtarget(names, model=HOSTILE)),
-        lambda names: off_target_guards(make_offtarget(names, model=HOSTILE)),
+        lambda names: off_target_checks(make_offtarget(names, model=HOSTILE)),
         lambda names: off_target_rates(make_offtarget(names, model=HOSTILE)),
         lambda names: switch_rate_bars(make_switch_rate(names, model=HOSTILE)),
     ],

@@ -81,7 +81,7 @@ def score_against_knockout(
         y = scores[method].sel(language=language).values
         beside = [_with_errors(errors, language, x.size) for errors in (exact_se, score_se)]
         figure.add_trace(_dots(x, y, np.stack(beside, axis=1), language, unit), **at)
-    title_outer(figure, places, "exact rise, nats per token", f"score, {literal(unit)}")
+    title_outer(figure, places, "exact ΔNLL, nats per token", f"score, {literal(unit)}")
     figure.update_xaxes(matches="x", rangemode="tozero")
     figure.update_yaxes(matches="y", rangemode="tozero")
     return finish(

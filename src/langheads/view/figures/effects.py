@@ -15,8 +15,8 @@ from langheads.view.figures.style import check_label, literal, model_of, names
 _DIMS = ("language", "layer", "head")
 TITLES = {
     "knockout": {
-        "delta_nats_per_byte": "Exact rise in loss without each head",
-        "delta_nats_per_token": "Exact rise in loss without each head",
+        "delta_nats_per_byte": "Exact rise in NLL without each head",
+        "delta_nats_per_token": "Exact rise in NLL without each head",
     },
     "knockout-task": {
         "delta_answer_logprob": "Change in the log-probability of the right answer",

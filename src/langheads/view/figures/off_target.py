@@ -83,7 +83,7 @@ def off_target_bars(result: xr.Dataset) -> go.Figure:
     )
 
 
-def off_target_guards(result: xr.Dataset) -> go.Figure:
+def off_target_checks(result: xr.Dataset) -> go.Figure:
     """One panel a degeneration check, one row a condition, one mark a language.
 
     NLL is shown as its change against ``none``, where the file has it.

@@ -15,7 +15,7 @@ from langheads.view.figures.traces import points
 
 
 def pruned_losses(pruning: Pruning) -> go.Figure:
-    """The rise in loss of every language with its interval, beside random heads.
+    """The rise in NLL of every language with its interval, beside random heads.
 
     Args:
         pruning: what ``pruned.json`` says, with losses.
@@ -61,11 +61,11 @@ def pruned_losses(pruning: Pruning) -> go.Figure:
         for name, label in zip(languages, tick_labels(languages), strict=True)
     ]
     row_axis(figure, labels)
-    figure.update_xaxes(title_text="rise in loss, nats per byte", zeroline=False)
+    figure.update_xaxes(title_text="rise in NLL, nats per byte", zeroline=False)
     above = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
     return finish(
         figure,
-        f"Rise in loss without the heads of {literal(', '.join(pruning.dropped))}",
+        f"Rise in NLL without the heads of {literal(', '.join(pruning.dropped))}",
         f"{literal(pruning.account.get('model', 'model unknown'))}, "
         f"{len(pruning.account.get('removed', ()))} heads removed for good",
         panels=(560, 40 * len(rows) + 12),
@@ -76,7 +76,7 @@ def pruned_losses(pruning: Pruning) -> go.Figure:
 
 def _said(language: str, of: Mapping[str, float]) -> str:
     text = f"<b>{literal(language)}</b><br>{of['before']:.4f} before, {of['after']:.4f} after"
-    text += f"<br>rise {of['rise']:+.4f}"
+    text += f"<br>ΔNLL {of['rise']:+.4f}"
     if math.isfinite(of["rise_low"]):
         text += f" ({of['rise_low']:+.4f} to {of['rise_high']:+.4f})"
     text += " nats per byte"

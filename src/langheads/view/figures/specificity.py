@@ -34,7 +34,7 @@ _UNIT = "nats per byte"
 
 
 def specificity_matrix(ablation: xr.Dataset, baseline: str = "zero") -> go.Figure:
-    """Heads of A off (rows) against text of B (columns): the rise in loss, beside the controls.
+    """Heads of A off (rows) against text of B (columns): the rise in NLL, beside the controls.
 
     Left the chosen heads, right the mean of random head sets matched layer by layer and in number,
     on one diverging scale centred at 0. A language's own cell is outlined. A triangle marks a rise
@@ -90,7 +90,7 @@ def specificity_matrix(ablation: xr.Dataset, baseline: str = "zero") -> go.Figur
         _verdict(at),
         panels=(2 * width + gap, height),
         margins=(126, 110, bottom, (78 if short else 60) + label_width(rows)),
-        coloraxis=colour_axis(-end, end, f"rise in {_UNIT}{beyond}", bar),
+        coloraxis=colour_axis(-end, end, f"ΔNLL, {_UNIT}{beyond}", bar),
         legend=legend_above(height),
     )
 
@@ -156,7 +156,7 @@ def _hover(at: xr.Dataset, row: str, column: str) -> str:
     parts = [f"<b>heads of {literal(row)} off, text of {literal(column)}</b>"]
     if not np.isfinite(delta):
         return f"{parts[0]}<br>no value: this row has no heads"
-    parts.append(f"rise {delta:.4g} {_UNIT}")
+    parts.append(f"ΔNLL {delta:.4g} {_UNIT}")
     if np.isfinite(error):
         ends = delta - 1.96 * error, delta + 1.96 * error
         parts[-1] += f" (95% interval {ends[0]:.4g} to {ends[1]:.4g})"

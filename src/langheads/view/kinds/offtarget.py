@@ -11,7 +11,7 @@ from langheads.view.degeneration import LIMITS_IN_WORDS, fallen
 from langheads.view.figures.off_target import (
     in_order,
     off_target_bars,
-    off_target_guards,
+    off_target_checks,
     off_target_rates,
     rates_of,
 )
@@ -33,7 +33,7 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
         "Lines are 95% intervals.",
     )
     yield Picture(
-        off_target_guards(result),
+        off_target_checks(result),
         "How to read it: each mark is a language; a condition whose marks lie far right of "
         "those in the row none has damaged the replies.",
     )
