@@ -411,7 +411,7 @@ def _reply(steps: Steps, made: Material) -> None:
     verb(steps, "generate", "generate", *given, "--out", "run/replies.jsonl",
          "--gate", f"{a}=0", "--gate", "general=0.5", "--n-controls", 2)  # fmt: skip
     verb(steps, "generate-shift", "generate", *given, "--out", "more/shift.jsonl",
-         "--text", "texts", "--docs", 5, "--shift", f"{a}-{b}=2.5", "--gate",
+         "--text", "texts", "--docs", 5, "--steer", f"{a}-{b}=2.5", "--gate",
          f"{made.languages[-1]}=0", "--baseline", "mean", "--n-controls", 1)  # fmt: skip
     verb(steps, "generate-temperature", "generate", *given, "--out", "more/temperature.jsonl",
          "--gate", f"{b}=2", "--temperature", "0.8", "--seed", 5, "--no-compare",

@@ -31,7 +31,7 @@ VERBS = {
     "ablate": "ablate",
     "attribute": "attribute",
     "attention": "show_attention",
-    "generate": "cli.interim.generate",
+    "generate": "generate_replies",
     "transfer": "transfer",
     "adapt": "adapt",
     "evaluate-qa": "evaluate_qa",

@@ -15,15 +15,18 @@ from langheads.io.files import check_writable
 
 if TYPE_CHECKING:
     from langheads import HeadMask, LanguageHeads
-    from langheads.text import Corpus
 
 
 def check(verb: str, values: Mapping[str, Any]) -> None:
     """Run the verb's check, if it has one."""
-    checked = _CHECKS.get(verb)
-    if checked is not None:
-        asked = inspect.signature(checked).parameters
-        checked(**{name: value for name, value in values.items() if name in asked})
+    if verb in _CHECKS:
+        _call(_CHECKS[verb], values)
+
+
+def _call(checked: Callable[..., None], values: Mapping[str, Any]) -> None:
+    asked = inspect.signature(checked).parameters
+    everything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in asked.values())
+    checked(**{name: value for name, value in values.items() if everything or name in asked})
 
 
 def _adapt(heads: Any, language: str, heads_of: str | None = None) -> None:
@@ -55,29 +58,10 @@ def _evaluate_qa(n_controls: int | None = None, gates: HeadMask | None = None) -
     check_controls(n_controls, with_mask=gates is not None)
 
 
-def _generate(
-    prompts: str,
-    detector: str,
-    baseline: str,
-    docs: int,
-    heads: LanguageHeads | None = None,
-    gate: Mapping[str, float] | None = None,
-    shift: Mapping[str, float] | None = None,
-    text: Corpus | None = None,
-    candidates: Iterable[str] | None = None,
-    detector_model: str | None = None,
-) -> None:
-    if docs < 1:
-        raise InputError(f"--docs {docs} asked for; at least 1 document a language is needed")
-    from langheads.cli.interim import detector_of, language_pairs
-    from langheads.experiments.replies.plan import check_steering
-    from langheads.text.confusion import require_known
-    from langheads.text.requests import read_requests
+def _generate(**given: Any) -> None:
+    from langheads.experiments.replies.generate import check_replies
 
-    requests = read_requests(prompts)
-    detect = detector_of(detector, candidates, detector_model)
-    check_steering(heads, gate or {}, language_pairs(shift, heads), baseline, text)
-    require_known([request.language for request in requests], detect)
+    _call(check_replies, given)
 
 
 def _prune(heads: LanguageHeads, drop: Iterable[str], out: str) -> None:

@@ -226,7 +226,7 @@ def test_a_learned_mask(verb, prompts, heads, out, tiny, tmp_path):
 
 
 def test_shift_and_mean_baseline(verb, prompts, heads, out, tiny, texts, texts_folder):
-    arguments = ["--text", texts_folder, "--docs", "5", "--shift", "zh-en=2.5", "--gate", "hi=0"]
+    arguments = ["--text", texts_folder, "--docs", "5", "--steer", "zh-en=2.5", "--gate", "hi=0"]
     code, _, error = verb(
         "--prompts", prompts, "--heads", heads, *arguments, "--baseline", "mean", *NEW
     )
@@ -284,16 +284,16 @@ def test_reply_nll_by_hand(tiny):
         (["--gate", "zh=nan"], "--gate 'zh=nan': write name"),
         (["--gate", "zh=1e300", "--heads", "HEADS"],
          r"the gate of zh is 1e\+300; it must be a finite number that float32 holds"),
-        (["--shift", "zh-en=-1e39", "--heads", "HEADS", "--text", "TEXTS"],
+        (["--steer", "zh-en=-1e39", "--heads", "HEADS", "--text", "TEXTS"],
          r"the steering zh-en is -1e\+39; it must be"),
         (["--gate", "zh=0", "--gate", "zh=1"], "--gate zh was given twice"),
         (["--gate", "zh=0"], "needs a head set"),
         (["--gate", "fr=0", "--heads", "HEADS"], "heads of fr asked for; .* en, zh, hi, general"),
         (["--gate", "en=0", "--gate", "hi=3", "--heads", "HEADS"],
          "head L0H1 serves en and hi, but their gates differ, 0 and 3"),
-        (["--shift", "zh=1", "--heads", "HEADS"], "--shift zh: write two languages"),
-        (["--shift", "zh-en=1"], "none, since --heads was not given"),
-        (["--shift", "zh-en=1", "--heads", "HEADS"], "need texts for the mean of z"),
+        (["--steer", "zh=1", "--heads", "HEADS"], "--steer zh: write two languages"),
+        (["--steer", "zh-en=1"], "none, since --heads was not given"),
+        (["--steer", "zh-en=1", "--heads", "HEADS"], "need texts for the mean of z"),
         (["--gate", "zh=0", "--heads", "HEADS", "--baseline", "median"], "allowed are zero, mean"),
         (["--gate", "zh=0", "--heads", "HEADS", "--baseline", "mean"], "need texts"),
         (["--baseline", "mean"], "baseline mean asked for without gates by language"),
@@ -303,9 +303,9 @@ def test_reply_nll_by_hand(tiny):
         (["--detector", "langdetect"], "detector langdetect asked for"),
         (["--chat"], "no chat template"),
         (["--n-controls", "-1"], "Invalid value for '--n-controls'"),
-        (["--docs", "0"], "--docs 0 asked for; at least 1 document"),
-        (["--shift", "zh-en=1", "--heads", "HEADS", "--text", "TEXTS", "--docs", "0"],
-         "--docs 0 asked for; at least 1 document"),
+        (["--docs", "0"], "0 documents asked for; at least 1 a language"),
+        (["--steer", "zh-en=1", "--heads", "HEADS", "--text", "TEXTS", "--docs", "0"],
+         "0 documents asked for; at least 1 a language"),
         (["--max-new-tokens", "400"], "prompt 1 has 18 tokens, with 400 new ones"),
         (["--heads", "none.json", "--gate", "zh=0"], "cannot read none.json"),
     ],

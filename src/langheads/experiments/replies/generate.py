@@ -1,28 +1,32 @@
-"""Verbs whose one Python function is still being written."""
+"""Replies under gates and steering that are named by language: prompts in, judged replies out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.replies.files import Replies
+from langheads.experiments.replies.plan import check_steering
+from langheads.experiments.replies.records import reply_provenance, reply_records
+from langheads.heads import LanguageHeads
+from langheads.heads.mask import HeadMask
 from langheads.io.errors import InputError
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
-
-    from langheads import HeadMask, LanguageHeads
-    from langheads.text import Corpus
+from langheads.text import Corpus, Rules
+from langheads.text import detector as _detector
+from langheads.text.confusion import require_known
+from langheads.text.requests import read_requests
 
 
-def generate(
+def generate_replies(
     model: TransformerBridge,
     prompts: str | Path,
     *,
     heads: LanguageHeads | None = None,
     gate: Mapping[str, float] | None = None,
-    shift: Mapping[str, float] | None = None,
+    steer: Mapping[str, float] | None = None,
     mask: HeadMask | None = None,
     baseline: str = "zero",
     text: Corpus | None = None,
@@ -35,7 +39,7 @@ def generate(
     detector_model: str | Path | None = None,
     candidates: Iterable[str] | None = None,
     min_words: int = 5,
-    sure: float = 0.3,
+    min_confidence: float = 0.3,
     compare: bool = True,
     n_controls: int = 3,
     chat: bool = False,
@@ -47,12 +51,13 @@ def generate(
 
     Args:
         model: the model.
-        prompts: lines of {"prompt", "language", "id"}.
-        heads: what select wrote.
-        gate: zh=0, or general=0.
-        shift: zh-en=1: from en to zh; needs --text.
-        mask: gates that adapt learned.
-        baseline: zero or mean (needs --text).
+        prompts: file of lines ``{"prompt": ..., "language": ..., "id": ...}``.
+        heads: which head serves which language; what `select` gave.
+        gate: language, or ``general``, -> the gate of its heads.
+        steer: ``zh-en`` -> how many times the mean of z over zh less that over en is added, on the
+            heads of both; needs `text`.
+        mask: gates that `adapt` learned, instead of `gate`.
+        baseline: ``zero`` or ``mean`` (needs `text`), where a gate is not 1.
         text: texts for means of z.
         docs: documents a language for means of z.
         max_tokens: those documents are cut here.
@@ -61,26 +66,28 @@ def generate(
         seed: order of documents, and of whatever is drawn.
         detector: py3langid, lingua or fasttext.
         detector_model: fastText's model file.
-        candidates: languages a reply can be in; default: all.
+        candidates: languages a reply can be in; by default all that the detector knows.
         min_words: shorter lines are not judged.
-        sure: the detector must be surer than this.
+        min_confidence: the detector must be surer than this.
         compare: let the untouched model reply, too.
         n_controls: draws of random heads of the same layers under the same gates.
         chat: use the chat template.
         use_cache: keep keys and values.
-        bos: prepend BOS; default: as the tokenizer.
-        batch_tokens: tokens a batch, or auto; halved if memory runs out.
-    """
-    from langheads.experiments.replies.records import reply_provenance, reply_records
-    from langheads.text import Rules
-    from langheads.text.requests import read_requests
+        bos: prepend BOS; by default as the tokenizer does.
+        batch_tokens: tokens a batch, or ``auto``; halved if memory runs out.
 
+    Returns:
+        A record a prompt, their summary, and what they were made from.
+
+    Raises:
+        LangheadsError: see `check_replies`, `reply_records` and `langheads.generate`.
+    """
     requests = read_requests(prompts)
-    detect = detector_of(detector, candidates, detector_model)
+    detect = _detector(detector, candidates=candidates, model_path=detector_model)
     settings: dict[str, Any] = {
         "heads": heads,
         "gate": gate or {},
-        "steer": language_pairs(shift, heads),
+        "steer": _pairs(steer, heads),
         "mask": mask,
         "baseline": baseline,
         "corpus": text,
@@ -88,7 +95,7 @@ def generate(
         "max_tokens": max_tokens,
         "compare": compare,
         "n_controls": n_controls,
-        "rules": Rules(min_words=min_words, min_confidence=sure),
+        "rules": Rules(min_words=min_words, min_confidence=min_confidence),
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "seed": seed,
@@ -101,14 +108,34 @@ def generate(
     return Replies(records, summary, made)
 
 
-def detector_of(name: str, candidates: Iterable[str] | None, model_path: str | Path | None) -> Any:
-    """The detector of that name."""
-    from langheads.text import detector
+def check_replies(
+    prompts: str | Path,
+    *,
+    detector: str,
+    baseline: str,
+    docs: int,
+    heads: LanguageHeads | None = None,
+    gate: Mapping[str, float] | None = None,
+    steer: Mapping[str, float] | None = None,
+    text: Corpus | None = None,
+    candidates: Iterable[str] | None = None,
+    detector_model: str | Path | None = None,
+) -> None:
+    """Refuse what `generate_replies` could not do, without a model; arguments as there.
 
-    return detector(name, candidates=candidates, model_path=model_path)
+    Raises:
+        InputError: prompts that cannot be read, an unknown detector or language, gates or steering
+            that cannot be set.
+    """
+    if docs < 1:
+        raise InputError(f"{docs} documents asked for; at least 1 a language is needed (--docs)")
+    requests = read_requests(prompts)
+    detect = _detector(detector, candidates=candidates, model_path=detector_model)
+    check_steering(heads, gate or {}, _pairs(steer, heads), baseline, text)
+    require_known([request.language for request in requests], detect)
 
 
-def language_pairs(
+def _pairs(
     given: Mapping[str, float] | None, heads: LanguageHeads | None
 ) -> dict[tuple[str, str], float]:
     """The two languages of each ``zh-en``; a language's own name may have a hyphen."""
@@ -120,7 +147,7 @@ def language_pairs(
         fitting = [pair for pair in pairs if pair[0] in known and pair[1] in known]
         if len(fitting) != 1:
             raise InputError(
-                f"--shift {name}: write two languages of the head set like zh-en; it has "
+                f"--steer {name}: write two languages of the head set like zh-en; it has "
                 f"{', '.join(known) or 'none, since --heads was not given'}"
             )
         found[fitting[0]] = amount
