@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.heads import Head, HeadSet, LanguageHeads
+from langheads.heads import Head, HeadSet, LanguageHeads, require_shape
 from langheads.io.arguments import check_gate
-from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.errors import InputError
 from langheads.io.results import require_same_model
 from langheads.model import describe, head_shape
 
@@ -25,12 +25,7 @@ def require_heads_of(model: TransformerBridge, heads: LanguageHeads) -> None:
     Raises:
         ProvenanceError: another shape, or other weights or tokenizer.
     """
-    shape = head_shape(model)
-    if heads.shape != shape:
-        raise ProvenanceError(
-            f"the head set is for a model of {heads.shape[0]} layers x {heads.shape[1]} heads, but "
-            f"this one has {shape[0]} x {shape[1]}"
-        )
+    require_shape("the head set", heads.shape, head_shape(model))
     if heads.provenance:
         require_same_model("the head set", describe(model), heads.provenance)
 

@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from langheads.heads.head_set import HeadSet
+from langheads.heads.head_set import HeadSet, require_shape
 from langheads.io.arguments import check_gate
-from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.errors import InputError
 from langheads.io.records import (
     From0,
     From1,
@@ -160,11 +160,7 @@ class HeadMask(Saved):
         Raises:
             ProvenanceError, InputError: which of the two.
         """
-        if self.shape != shape:
-            raise ProvenanceError(
-                f"{name} is for a model of {self.shape[0]} layers x {self.shape[1]} heads, but "
-                f"this one has {shape[0]} x {shape[1]}"
-            )
+        require_shape(name, self.shape, shape)
         if self.provenance:
             require_same_model(f"the head mask {name}", model, self.provenance)
         learned, given = self.settings.get("baseline", "zero"), baseline_digest(baseline)
