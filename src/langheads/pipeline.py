@@ -207,11 +207,10 @@ def benchmark(
         half = {language: texts[number - 1 :: 2] for language, texts in front.items()}
         # Draws of their own, or chance would look reliable.
         how = same | {"seed": seed + number, "gradients": False, "docs": None}
-        of_half = score(model, half, method=methods, **how)
-        save(of_half, out / "halves" / f"scores-{number}.nc")
+        save(score(model, half, method=methods, **how), out / "halves" / f"scores-{number}.nc")
     save(knockout(model, corpus, docs=docs, seed=seed, **same), out / "knockout.nc")
-    curves = deletion(model, scores, corpus, docs=deletion_docs, batch_tokens=batch_tokens)
-    save(curves, out / "deletion.nc")
+    how = {"docs": deletion_docs, "batch_tokens": batch_tokens}
+    save(deletion(model, scores, corpus, **how), out / "deletion.nc")
     if folder := EMBEDDED.get(describe(model)["model"]):
         write_text_atomically(out / "planted.json", (folder / "planted.json").read_text("utf-8"))
     comparison = compare(out)

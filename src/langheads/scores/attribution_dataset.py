@@ -74,11 +74,8 @@ def attribution_dataset(
     variables.setdefault("logit_diff", ("prompt", np.full(len(read), np.nan), _LOGIT))
     variables |= _words(model, read, choices)
     counts = np.array([len(i) for i in of.values()], dtype=np.int64)
-    corpus = Corpus(
-        {lang: tuple(read[i].record() for i in of[lang]) for lang in languages},
-        str(source) if isinstance(source, str | Path) else "prompts given in Python",
-        0,
-    )
+    records = {lang: tuple(read[i].record() for i in of[lang]) for lang in languages}
+    named = str(source) if isinstance(source, str | Path) else "prompts given in Python"
     return xr.Dataset(
         variables | {"prompts": ("language", counts, {"units": "count"})},
         coords={
@@ -90,7 +87,7 @@ def attribution_dataset(
         attrs=provenance(
             "attribution",
             describe(model),
-            corpus,
+            Corpus(records, named, 0),
             prompts=len(read),
             bos=bos,
             patched_position="last" if "patching" in columns else "",

@@ -41,6 +41,10 @@ from langheads.text import Documents
 
 logger = logging.getLogger("langheads")
 NODE, WEIGHT = 1 / 3, 3 / 4
+_NOISY = (
+    "quadrature on %d documents of %s: each of the %d heads of a layer is drawn in few of them, "
+    "so the estimate is noisy"
+)
 
 
 def quadrature(
@@ -78,13 +82,7 @@ def quadrature(
             f"has {len(documents)}"
         )
     if len(documents) < 2 * shape[1]:
-        logger.warning(
-            "quadrature on %d documents of %s: each of the %d heads of a layer is drawn in few of "
-            "them, so the estimate is noisy",
-            len(documents),
-            documents.language,
-            shape[1],
-        )
+        logger.warning(_NOISY, len(documents), documents.language, shape[1])
     size = documents.n_predicted / documents.n_predicted.mean()
     weighted = gradients * size[:, None, None]
     rng = np.random.default_rng(seed)

@@ -63,13 +63,8 @@ def compare(run: str | Path) -> xr.Dataset:
     """
     run = Path(run)
     scores, exact = _scores_and_knockout(run)
-    languages = [str(x) for x in scores.language.values if x in exact.language.values]
-    if not languages:
-        raise InputError("scores.nc and knockout.nc have no language in common")
     delta = exact.delta_nats_per_token.sel(baseline="zero")
-    for language in languages:
-        if not np.isfinite(delta.sel(language=language)).any():
-            raise InputError(f"no head of language {language} in knockout.nc has a number")
+    languages = _common_languages(scores, delta)
     known = {of.name: of for of in (*SCORES.values(), GRAD_ABS) if of.variable in scores}
     halves = [run / "halves" / f"scores-{i}.nc" for i in (1, 2)]
     parts = [load_result(path, "scores") for path in halves if all(map(Path.is_file, halves))]
@@ -126,6 +121,17 @@ def _scores_and_knockout(run: Path) -> tuple[xr.Dataset, xr.Dataset]:
                 "make both with the same model"
             )
     return scores, exact
+
+
+def _common_languages(scores: xr.Dataset, delta: xr.DataArray) -> list[str]:
+    """The languages of both, each with a number for some head."""
+    languages = [str(x) for x in scores.language.values if x in delta.language.values]
+    if not languages:
+        raise InputError("scores.nc and knockout.nc have no language in common")
+    for language in languages:
+        if not np.isfinite(delta.sel(language=language)).any():
+            raise InputError(f"no head of language {language} in knockout.nc has a number")
+    return languages
 
 
 def _measures(values: np.ndarray, lost: np.ndarray, *, estimates: bool) -> dict[str, float]:
