@@ -22,6 +22,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError, InterventionError, NonFiniteError
 from langheads.model.loading import head_shape
+from langheads.model.state import evaluating
 
 
 def head_patterns(
@@ -130,7 +131,7 @@ def _of_layers(
             # A fused kernel has no pattern to show.
             network.set_attn_implementation("eager")
         names = [(f"blocks.{layer}.attn.hook_pattern", hook_fn) for layer in fired]
-        with model.hooks(fwd_hooks=names):
+        with evaluating(model), model.hooks(fwd_hooks=names):
             model(tokens.to(model.cfg.device), return_type=None)
     finally:
         if before != "eager":

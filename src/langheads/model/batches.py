@@ -16,7 +16,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import InputError, NonFiniteError, OutOfMemoryError
 from langheads.model.fused_attention import fused_attention
-from langheads.model.nll import frozen
+from langheads.model.state import frozen
 from langheads.text import Documents, length_batches, pad_right
 
 logger = logging.getLogger("langheads")

@@ -22,6 +22,7 @@ from transformers import GenerationConfig, LogitsProcessor
 from langheads.io.errors import NonFiniteError
 from langheads.model.batches import Batches, token_budget
 from langheads.model.gates import gated
+from langheads.model.state import evaluating
 
 # The value does not matter: padding is masked, and what follows the end is cut off.
 _PADDING = 0
@@ -129,7 +130,7 @@ def decode(
         real[i, width - len(row) :] = 1
     ends = end_tokens(model)
     network: Any = model.original_model
-    with _blank_generation_config(network):
+    with evaluating(model), _blank_generation_config(network):
         grown = network.generate(
             tokens.to(device),
             attention_mask=real.to(device),

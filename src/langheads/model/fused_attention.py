@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,12 +24,14 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
+from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.generalized_components import AttentionBridge
 
 from langheads.model.gates import gated
 from langheads.model.loading import head_shape
-from langheads.model.nll import document_nll, frozen
+from langheads.model.nll import document_nll
+from langheads.model.state import evaluating, frozen
 
 logger = logging.getLogger("langheads")
 
@@ -44,25 +46,43 @@ def fused_attention(model: TransformerBridge) -> Iterator[bool]:
         model: the model; its attention is as before when the block ends, however it ends.
 
     Yields:
-        Whether attention is fused; False where the model's check failed and it stays eager.
+        Whether attention is fused; False, and it stays eager, where the model's check failed or a
+        hook stands on a point that only eager attention passes (patterns, say).
 
     Memory: without ``[batch, head, pos, pos]`` a layer, where the wrapped module has a fused
     kernel (BLOOM's has none, and stays as it is). ``hook_pattern`` need not fire inside.
     """
-    if model not in _trusted:
+    inside = _has_hooks_inside(model)
+    if model not in _trusted and not inside:
         _trusted[model] = _equal_to_eager(model)
-    if not _trusted[model]:
-        yield False
-        return
-    with _fused(model):
-        yield True
+    fused = not inside and _trusted[model]
+    with evaluating(model), _fused(model) if fused else nullcontext():
+        yield fused
+
+
+def _has_hooks_inside(model: TransformerBridge) -> bool:
+    """Whether a hook stands inside an attention component, where the fused kernel passes it by.
+
+    Only the component's own ends and those of its output projection, ``hook_z`` among them, are
+    what they are in eager attention.
+    """
+    for component in _components(model):
+        ends = [end for of in (component, component.o) for end in (of.hook_in, of.hook_out)]
+        for point in component.modules():
+            if isinstance(point, HookPoint) and point.has_hooks() and point not in ends:
+                return True
+    return False
+
+
+def _components(model: TransformerBridge) -> list[AttentionBridge]:
+    return [module for module in model.modules() if isinstance(module, AttentionBridge)]
 
 
 @contextmanager
 def _fused(model: TransformerBridge) -> Iterator[None]:
     network: Any = model.original_model
     before = network.config._attn_implementation
-    components = [m for m in model.modules() if isinstance(m, AttentionBridge)]
+    components = _components(model)
     try:
         network.set_attn_implementation("sdpa")
         for component in components:

@@ -24,6 +24,7 @@ from langheads.heads.mask import HeadMask
 from langheads.io.errors import InputError, InterventionError
 from langheads.model.hook_z import Z, on_every_hook_z
 from langheads.model.loading import head_shape, heads_of
+from langheads.model.state import evaluating
 from langheads.text import length_batches, pad_right
 
 Gates = HeadSet | HeadMask | Iterable[str | tuple[int, int]] | Float[Tensor, "*batch layer head"]
@@ -166,7 +167,7 @@ def mean_z(
             sums[layer] = total if previous is None else previous + total
 
         names = [(f"blocks.{layer}.attn.hook_z", collect) for layer in range(layers)]
-        with model.hooks(fwd_hooks=names):
+        with evaluating(model), model.hooks(fwd_hooks=names):
             model(batch, return_type=None)
     if any(total is None for total in sums):
         raise InterventionError("hook_z did not fire in every layer, so there is no mean of z")

@@ -26,6 +26,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import InputError, InterventionError
 from langheads.model.loading import head_shape
+from langheads.model.state import evaluating
 
 PARTS = ("embedding", "heads", "attention_bias", "mlp", "constant")
 # Of the parts' absolute sum, by the bits of a number; parts and logits are rounded differently.
@@ -69,7 +70,7 @@ def last_positions(
 
         return hook_fn
 
-    with model.hooks(fwd_hooks=[(name, keep(name)) for name in names]):
+    with evaluating(model), model.hooks(fwd_hooks=[(name, keep(name)) for name in names]):
         yield kept
     if missing := [name for name in names if name not in kept]:
         raise InterventionError(f"{', '.join(missing)} did not fire")

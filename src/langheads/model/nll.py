@@ -9,14 +9,13 @@ Logits are taken to float32 or wider before the softmax, whatever the model's dt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.model.state import evaluating
 
 
 def token_nll(
@@ -38,7 +37,8 @@ def token_nll(
 
     Memory: logits ``[batch, pos, vocab]``, and a float32 copy of those that count.
     """
-    logits = model(tokens, return_type="logits")[:, :-1]
+    with evaluating(model):
+        logits = model(tokens, return_type="logits")[:, :-1]
     position = torch.arange(1, tokens.shape[1], device=logits.device)
     counted = position < lengths.to(logits.device)[:, None]
     if starts is not None:
@@ -59,17 +59,3 @@ def document_nll(
 ) -> Float[Tensor, " batch"]:
     """Summed NLL of each row, or of its tokens from a start on, in nats; see `token_nll`."""
     return token_nll(model, tokens, lengths, starts).sum(dim=1)
-
-
-@contextmanager
-def frozen(model: TransformerBridge) -> Iterator[None]:
-    """No parameter collects a gradient inside the block; flags are put back after it."""
-    parameters = list(model.original_model.parameters())
-    flags = [parameter.requires_grad for parameter in parameters]
-    try:
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter, flag in zip(parameters, flags, strict=True):
-            parameter.requires_grad_(flag)

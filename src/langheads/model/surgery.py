@@ -25,6 +25,7 @@ from langheads.heads import HeadSet
 from langheads.io.errors import ModelError
 from langheads.model.gates import gated
 from langheads.model.loading import head_shape
+from langheads.model.state import evaluating
 
 # Attention of separate q, k, v and o, each with a bias or not, and no parameter of its own that
 # is as long as the number of heads.
@@ -125,7 +126,7 @@ def differs_from_gates(model: TransformerBridge, heads: HeadSet, network: Any) -
     0, as a share of the largest logit, on two random documents."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(min(int(model.cfg.d_vocab), 1000), (2, 24), generator=generator)
-    with gated(model, heads, 0.0):
+    with evaluating(model), gated(model, heads, 0.0):
         expected = model(tokens.to(model.cfg.device), return_type="logits").double().cpu()
     found = network(tokens.to(network.device)).logits.double().cpu()
     return (found - expected).abs().max() / expected.abs().max()

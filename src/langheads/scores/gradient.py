@@ -26,7 +26,7 @@ from langheads.io.errors import NonFiniteError
 from langheads.model import document_nll, gated, head_shape, map_documents
 from langheads.model.batches import out_of_memory_named
 from langheads.model.fused_attention import fused_attention
-from langheads.model.nll import frozen
+from langheads.model.state import frozen
 from langheads.scores.registry import OfLanguage
 from langheads.text import Documents
 
