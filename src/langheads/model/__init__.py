@@ -3,7 +3,8 @@
 from langheads.model.batches import map_documents, token_budget
 from langheads.model.decoding import decode, decode_rows, end_tokens, reply_text
 from langheads.model.gates import Gates, gated, gates_of_all, mean_z
-from langheads.model.loading import DEMO, EMBEDDED, describe, head_shape, heads_of, load
+from langheads.model.identity import describe
+from langheads.model.loading import DEMO, EMBEDDED, head_shape, heads_of, load
 from langheads.model.nll import document_nll, token_nll
 from langheads.model.replay import captured_block_inputs, starting_at
 from langheads.model.steering import steered

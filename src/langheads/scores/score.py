@@ -14,11 +14,12 @@ import xarray as xr
 from jaxtyping import Float
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
+from transformers import PreTrainedModel
 
 from langheads import stats
 from langheads.io.errors import InputError
 from langheads.io.results import document_counts, provenance
-from langheads.model import describe, head_shape, tokenize_languages
+from langheads.model import describe, head_shape, load, tokenize_languages
 from langheads.scores.registry import (
     BY_PRODUCTS,
     GRADIENT,
@@ -34,7 +35,7 @@ HeadMap = Float[np.ndarray, "layer head"]
 
 
 def score(
-    model: TransformerBridge,
+    model: str | Path | TransformerBridge | PreTrainedModel,
     text: str | Path | Mapping[str, Sequence[str]] | Corpus,
     *,
     method: str | Iterable[str] = ("lahis", "lahis-paper", "taylor"),
@@ -53,7 +54,7 @@ def score(
     ``output-norm``, ``entropy``); ``random`` is a control.
 
     Args:
-        model: the model.
+        model: the model, or what `langheads.load` takes.
         text: texts, see `read_texts`; documents come from the front of the seeded order.
         method: one or more of `scores.registry`.
         languages: all by default.
@@ -84,7 +85,7 @@ def score(
         >>> scores = langheads.score(langheads.load("demo"), "texts/", docs=100)  # doctest: +SKIP
         >>> scores.lahis.sel(language="zh").argmax(...)  # doctest: +SKIP
     """
-    methods = _asked(method)
+    methods, model = _asked(method), load(model)
     if docs is not None and docs < 1:
         raise InputError(f"{docs} documents asked for; at least 1 is needed")
     layers, heads = head_shape(model)

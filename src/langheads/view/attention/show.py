@@ -139,8 +139,7 @@ def show_attention(
         >>> view.data.contexts[0].patterns.shape[0]
         2
     """
-    from langheads.model import head_shape
-    from langheads.model.loading import describe
+    from langheads.model import describe, head_shape
 
     if beside is not None and gates is not None:
         raise InputError("beside and gates were both given; give one")
