@@ -35,7 +35,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.heads import Head, HeadSet
+from langheads.heads import HeadSet
 from langheads.io.errors import InputError
 from langheads.model import (
     bos_policy,
@@ -77,13 +77,7 @@ def attribute(
         batch_tokens: tokens a forward, padding included; halved when memory runs out.
 
     Returns:
-        Dataset over ``language, layer, head``: each measure and its standard error
-        ``<measure>_se``, and ``<measure>_of_prompt`` over ``prompt, layer, head``; ``direct`` and
-        ``gradient`` in logits, ``patching`` a share, NaN for heads and prompts that were not
-        patched and where clean and corrupt run have the same D. For each prompt ``logit_diff``
-        (D) and what D is a sum of, ``part[prompt, part_of]``; ``clean_diff``, ``corrupt_diff``,
-        ``language_of``, ``answer_token``, ``wrong_token`` and ``read``, the text that was read. Per
-        language ``prompts``.
+        Dataset of kind ``attribution``, see `langheads.scores.attribution_dataset`.
 
     Raises:
         InputError: an unknown measure or head, unusable prompts, ``direct`` of a model whose
@@ -97,8 +91,7 @@ def attribute(
         >>> found.direct.sel(language="en").argmax(("layer", "head"))  # doctest: +SKIP
     """
     shape = head_shape(model)
-    everyone = [Head(layer, head) for layer in range(shape[0]) for head in range(shape[1])]
-    chosen = HeadSet(everyone if heads is None else heads, shape)
+    chosen = HeadSet(np.ndindex(shape) if heads is None else heads, shape)
     if not chosen:
         raise InputError("no heads to patch were given; leave heads out to patch all")
     read = read_prompts(prompts)
@@ -109,26 +102,14 @@ def attribute(
     plain = {i: _choice(model, prompt.prompt, prompt, bos) for i, prompt in enumerate(read)}
     pairs = {i: _pair(model, p, bos) for i, p in enumerate(read) if p.corrupt is not None}
     clean = {i: torch.tensor(pair[0].tokens) for i, pair in pairs.items()}
-    corrupt = {i: pair[1] for i, pair in pairs.items()}
-    budget = token_budget(model, batch_tokens)
-
-    def patching(tokens: Tensor, lengths: Tensor, given: Tensor) -> Tensor:
-        texts = [clean[i] for i in given[:, 0].tolist()]
-        taken_from = pad_right(texts).to(tokens.device), torch.tensor([len(t) for t in texts])
-        put_into, (answer, wrong) = (tokens, lengths), given[:, 1:].T
-        return patched_differences(
-            model, taken_from, put_into, answer, wrong, chosen, budget=budget
-        )
-
+    patching = partial(_patching, model, clean, chosen, token_budget(model, batch_tokens))
     asked: dict[str, tuple[Mapping[int, Choice], _Measure]] = {
         "direct": (plain, partial(_direct, model)),
         "gradient": (plain, partial(_gradient, model)),
-        "patching": (corrupt, patching),
+        "patching": ({i: pair[1] for i, pair in pairs.items()}, patching),
     }
-    columns = {}
-    with tqdm(
-        total=sum(len(asked[name][0]) for name in wanted), unit="prompt", desc="attribute"
-    ) as bar:
+    columns, steps = {}, sum(len(asked[name][0]) for name in wanted)
+    with tqdm(total=steps, unit="prompt", desc="attribute") as bar:
         for name in wanted:
             columns[name] = _rows(model, read, *asked[name], batch_tokens, bar)
     choices = [plain[i] for i in range(len(read))]
@@ -215,3 +196,19 @@ def _gradient(model: TransformerBridge, tokens: Tensor, lengths: Tensor, given: 
         (gradient,) = torch.autograd.grad(difference.sum(), gates)
     own = difference.detach()[:, None].to(gradient.device)
     return torch.cat([own, gradient.flatten(start_dim=1)], dim=1)
+
+
+def _patching(
+    model: TransformerBridge,
+    clean: Mapping[int, Tensor],
+    heads: HeadSet,
+    budget: int,
+    tokens: Tensor,
+    lengths: Tensor,
+    given: Tensor,
+) -> Tensor:
+    """D of both runs and of each head patched from the clean run into the corrupt one, `tokens`."""
+    texts = [clean[i] for i in given[:, 0].tolist()]
+    taken_from = pad_right(texts).to(tokens.device), torch.tensor([len(t) for t in texts])
+    put_into, (answer, wrong) = (tokens, lengths), given[:, 1:].T
+    return patched_differences(model, taken_from, put_into, answer, wrong, heads, budget=budget)

@@ -1,5 +1,15 @@
 """What `attribute` measured, as a dataset: per prompt, and over the prompts of each language.
 
+    M, M_se              of each measure M ``[language, layer, head]``, with its standard error
+    M_of_prompt          ``[prompt, layer, head]``
+    logit_diff, part     of each prompt D, and what D is a sum of ``[prompt, part_of]``
+    clean_diff, corrupt_diff, language_of, answer_token, wrong_token
+    read                 the text that was read
+    prompts              of each language
+
+`direct` and `gradient` are in logits; `patching` is a share, NaN for heads and prompts that were
+not patched and where clean and corrupt run have the same D.
+
 Standard errors are over prompts. That of `patching`, a ratio of sums over prompts (a mean of
 ratios would be ruled by the prompt whose clean and corrupt runs hardly differ), is by
 linearisation (Cochran, Sampling Techniques, 6.3).

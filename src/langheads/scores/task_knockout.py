@@ -15,8 +15,7 @@ the log-probability moves before the answer does, and needs no threshold.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,65 +86,41 @@ def knockout_task(
         Dataset of kind ``knockout-task``; for each measure (``-`` becomes ``_``) its mean with
         nothing off ``<name>`` ``[language]``, ``delta_<name>`` and ``delta_<name>_se``
         ``[baseline, language, layer, head]``, ``example_delta_<name>`` ``[baseline, language,
-        example, layer, head]``, float32. A drop is negative. NaN for heads that were not asked
-        for. Units and provenance in ``attrs``.
+        example, layer, head]``, float32. NaN for heads that were not asked for.
 
     Raises:
-        InputError: an unknown measure or baseline, a head that the model does not have, unusable
-            questions or template.
-        NonFiniteError, OutOfMemoryError: see `map_documents`.
+        LangheadsError: an unknown measure, baseline or head, unusable questions or template.
 
     Example:
         >>> effect = knockout_task(model, "xquad/", languages=["en", "hi"])  # doctest: +SKIP
-        >>> effect.delta_answer_logprob.sel(baseline="zero", language="hi")  # doctest: +SKIP
     """
-    measures = _measures(measure)
-    if max_new_tokens < 1:
-        raise InputError(f"{max_new_tokens} new tokens asked for; at least 1 is needed")
-    if docs is not None and docs < 1:
-        raise InputError(f"{docs} questions asked for; at least 1 is needed")
+    measures, baselines = _checked(measure, docs, max_new_tokens), check_baselines(baseline)
     check_template(template)
-    baselines = check_baselines(baseline)
     chosen = check_heads(heads, head_shape(model))
     everything = read_questions(questions, languages=languages, seed=seed)
-    lengths = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
-    asked, answers = tokenize_answers(
-        model, everything.front(docs), template=template, bos=bos, **lengths
-    )
-    scan = partial(
-        _scan, model, heads=chosen, measures=measures, batch_tokens=batch_tokens,
-        max_new_tokens=max_new_tokens,
-    )  # fmt: skip
-    on, differences = _all_scans(model, asked, answers, chosen, measures, baselines, scan)
-    return xr.Dataset(
-        _variables(on, differences),
-        coords={
-            "baseline": baselines,
-            "language": list(answers),
-            "example": list(asked.ids),
-            "layer": np.arange(chosen.shape[0]),
-            "head": np.arange(chosen.shape[1]),
-        },
-        attrs=provenance(
-            "knockout-task",
-            describe(model),
-            _corpus(everything, template),
-            docs=len(asked.ids),
-            **lengths,
-            template=template,
-            bos=next(iter(answers.values())).texts.bos,
-            questions_not_in_every_language=asked.left_out,
-        ),
-    )
+    how: dict[str, Any] = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
+    how["template"] = template
+    asked, answers = tokenize_answers(model, everything.front(docs), bos=bos, **how)
+    settings = {"max_new_tokens": max_new_tokens, "batch_tokens": batch_tokens}
+    found = _all_scans(model, asked, answers, chosen, measures, baselines, settings)
+    how |= {"docs": len(asked.ids), "bos": next(iter(answers.values())).texts.bos}
+    how["questions_not_in_every_language"] = asked.left_out
+    attrs = provenance("knockout-task", describe(model), _corpus(everything, template), **how)
+    return _dataset(*found, baselines, asked, attrs)
 
 
-def _measures(measure: str | Iterable[str]) -> list[str]:
+def _checked(measure: str | Iterable[str], docs: int | None, max_new_tokens: int) -> list[str]:
+    """The measures; refuses unknown ones, and numbers that nothing can be made of."""
     measures = [measure] if isinstance(measure, str) else list(dict.fromkeys(measure))
     unknown = [name for name in measures if name not in MEASURES]
     if unknown or not measures:
         raise InputError(
             f"measure {', '.join(unknown) or 'none'} asked for; allowed are {', '.join(MEASURES)}"
         )
+    if max_new_tokens < 1:
+        raise InputError(f"{max_new_tokens} new tokens asked for; at least 1 is needed")
+    if docs is not None and docs < 1:
+        raise InputError(f"{docs} questions asked for; at least 1 is needed")
     return measures
 
 
@@ -156,7 +131,7 @@ def _all_scans(
     heads: HeadSet,
     measures: Sequence[str],
     baselines: Sequence[str],
-    scan: Callable[..., dict[str, Float[np.ndarray, "conditions example"]]],
+    settings: Mapping[str, Any],
 ) -> tuple[
     dict[str, Float[np.ndarray, " language"]],
     dict[str, Float[np.ndarray, "baseline language example layer head"]],
@@ -175,13 +150,10 @@ def _all_scans(
         for j, (language, of_language) in enumerate(answers.items()):
             bar.set_postfix_str(language)
             for i, baseline in enumerate(baselines):
-                found = scan(
-                    asked.examples[language],
-                    of_language,
-                    language=language,
-                    baseline=mean if baseline == "mean" else None,
-                    progress=bar,
-                )
+                found = _scan(
+                    model, asked.examples[language], of_language, language, heads, measures,
+                    baseline=mean if baseline == "mean" else None, progress=bar, **settings,
+                )  # fmt: skip
                 for name, values in found.items():
                     on[name][j] = values[0].mean()
                     # Two advanced indices behind a slice: the heads' axis comes first.
@@ -189,10 +161,13 @@ def _all_scans(
     return on, differences
 
 
-def _variables(
+def _dataset(
     on: Mapping[str, Float[np.ndarray, " language"]],
     differences: Mapping[str, Float[np.ndarray, "baseline language example layer head"]],
-) -> dict[str, Any]:
+    baselines: Sequence[str],
+    asked: Questions,
+    attrs: dict[str, Any],
+) -> xr.Dataset:
     """Means, changes with standard errors, and the change of each example."""
     whole = ("baseline", "language", "layer", "head")
     by_example = ("baseline", "language", "example", "layer", "head")
@@ -206,17 +181,19 @@ def _variables(
             f"delta_{key}_se": (whole, stats.standard_error(changes, axis=2), units),
             f"example_delta_{key}": (by_example, changes.astype(np.float32), signed),
         }
-    return variables
+    layers, heads = map(np.arange, changes.shape[3:])
+    coords = {"baseline": baselines, "language": list(asked.examples), "example": list(asked.ids)}
+    return xr.Dataset(variables, coords | {"layer": layers, "head": heads}, attrs)
 
 
 def _scan(
     model: TransformerBridge,
     examples: Sequence[Question],
     answers: Answers,
-    *,
+    language: str,
     heads: HeadSet,
     measures: Sequence[str],
-    language: str,
+    *,
     max_new_tokens: int,
     **settings: Any,
 ) -> dict[str, Float[np.ndarray, "conditions example"]]:

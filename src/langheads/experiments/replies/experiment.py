@@ -102,11 +102,7 @@ def generate(
         >>> len(reply.tokens) <= 5
         True
     """
-    if max_new_tokens < 1 or not (temperature == 0 or _COLDEST <= temperature <= _HOTTEST):
-        raise InputError(
-            f"{max_new_tokens} new tokens at temperature {temperature} asked for; at least 1 "
-            f"token, and a temperature of 0 (greedy) or from {_COLDEST:g} to {_HOTTEST:g}"
-        )
+    _check_sampling(max_new_tokens, temperature)
     seed = check_seed(seed)
     rows = prompt_tokens(model, prompts, max_new_tokens=max_new_tokens, chat=chat, bos=bos)
     under = None if gates is None else gates_of_all(model, gates, value)
@@ -114,19 +110,20 @@ def generate(
         raise InputError(f"gates for {len(under)} prompts, but {len(prompts)} prompts were given")
     with tqdm(total=len(rows), unit="prompt", desc="generate") as bar:
         grown = decode_rows(
-            model,
-            rows,
-            max_new_tokens=max_new_tokens,
-            gates=under,
-            baseline=baseline,
+            model, rows, max_new_tokens=max_new_tokens, gates=under, baseline=baseline,
             # Streams of consecutive seeds must not meet: prompts are spread apart.
             seeds=[seed * 1_000_003 + i for i in range(len(rows))],
-            batch_tokens=batch_tokens,
-            progress=bar,
-            temperature=temperature,
-            use_cache=use_cache,
-        )
+            batch_tokens=batch_tokens, progress=bar, temperature=temperature, use_cache=use_cache,
+        )  # fmt: skip
     return [_reply(model, *each) for each in zip(prompts, rows, grown, strict=True)]
+
+
+def _check_sampling(max_new_tokens: int, temperature: float) -> None:
+    if max_new_tokens < 1 or not (temperature == 0 or _COLDEST <= temperature <= _HOTTEST):
+        raise InputError(
+            f"{max_new_tokens} new tokens at temperature {temperature} asked for; at least 1 "
+            f"token, and a temperature of 0 (greedy) or from {_COLDEST:g} to {_HOTTEST:g}"
+        )
 
 
 def prompt_tokens(

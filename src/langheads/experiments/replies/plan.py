@@ -107,6 +107,8 @@ def plan_intervention(
     bos: bool | None = None,
 ) -> Intervention:
     """Gates, steering and baseline as tensors; arguments and errors as for `reply_records`."""
+    if mask is not None and gate:
+        raise InputError("gates and a mask were both given; give one")
     gates, steering, mean = None, [], None
     if heads is not None and (gate or steer):
         require_heads_of(model, heads)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.language_heads import heads_of
-from langheads.experiments.matched_heads import matched_controls
+from langheads.experiments.matched_heads import Matched, matched_controls
 from langheads.experiments.replies.judge import Answered, answer
-from langheads.experiments.replies.plan import Intervention, check_steering, plan_intervention
+from langheads.experiments.replies.plan import check_steering, plan_intervention
 from langheads.experiments.replies.summarise import over_controls, reply_summary
 from langheads.heads import LanguageHeads
 from langheads.heads.mask import HeadMask
-from langheads.io.errors import InputError
 from langheads.io.results import provenance
 from langheads.model import describe, head_shape
 from langheads.text import Corpus, Detector, Rules
@@ -25,6 +25,7 @@ from langheads.text.identify import warn_if_too_few_candidates
 from langheads.text.requests import Request
 
 Steer = Mapping[tuple[str, str], float]
+_Run = Callable[..., Answered]
 
 
 def reply_records(
@@ -48,37 +49,23 @@ def reply_records(
     """Generate under named gates and steering, and judge every reply.
 
     Args:
-        model: the model.
-        requests: see `langheads.text.requests.read_requests`.
-        detect: see `langheads.text.detector`.
-        heads: which head serves which language; needed by `gate` and `steer`.
-        gate: language, or ``general``, -> the gate of its heads.
-        steer: (to, from) -> how many times the difference of their mean z is added, on the heads
-            of both.
-        mask: gates that `langheads.adapt` learned, instead of `gate`; baseline ``zero``.
-        baseline: ``zero`` or ``mean`` (over all languages of `corpus`), where a gate is not 1.
+        model, heads, gate, mask, baseline, docs, max_tokens, compare, n_controls: as for
+            `langheads.generate_replies`.
+        requests, detect: see `langheads.text.requests`, `langheads.text.detector`.
+        steer: (to, from) -> how many times the difference of their mean z is added.
         corpus: texts for means of z; needed by `steer` and by baseline ``mean``.
-        docs: documents a language for them, from the front.
-        max_tokens: those documents are cut here.
-        compare: also let the untouched model reply, for switch rate and change in NLL.
-        n_controls: matched-head controls: runs with the same gates and steering on other heads of
-            the same layers, drawn at random (`langheads.experiments.matched_heads`).
         rules: of the pass rates.
         generation: further arguments of `langheads.generate`; its seed also draws the controls.
 
     Returns:
-        A record a request, and a summary: shares of the replies, rates averaged over languages,
-        NLL in nats per token by the untouched model. None where there is nothing to divide by.
-        ``random_heads`` has mean, lowest and highest of the same numbers over the controls.
+        A record a request, and a summary, see `reply_summary`; its ``random_heads`` has mean,
+        lowest and highest of the same numbers over the controls.
 
     Raises:
-        InputError: gates or steering without a head set, steering without texts, unknown
-            languages, a mask beside gates or another baseline.
+        InputError: a mask beside gates, an unknown language; see `check_steering`.
         ProvenanceError: a head set or mask of another model.
     """
     gate, steer, rules = dict(gate or {}), dict(steer or {}), rules or Rules()
-    if mask is not None and gate:
-        raise InputError("gates and a mask were both given; give one")
     wanted = [request.language for request in requests]
     check_steering(heads, gate, steer, baseline, corpus)
     require_known(wanted, detect)
@@ -87,31 +74,30 @@ def reply_records(
         model, heads, gate, steer, mask=mask, baseline=baseline, corpus=corpus, docs=docs,
         max_tokens=max_tokens, bos=generation.get("bos"),
     )  # fmt: skip
-
-    def run(under: Intervention | None) -> Answered:
-        prompts = [request.prompt for request in requests]
-        sure = rules.min_confidence
-        return answer(model, prompts, wanted, detect, under, min_confidence=sure, **generation)
-
+    how: dict[str, Any] = generation | {"min_confidence": rules.min_confidence}
+    run: _Run = partial(answer, model, [of.prompt for of in requests], wanted, detect, **how)
     touched = bool(gate or steer or mask)
-    before = run(None) if compare and touched else None
+    before = run() if compare and touched else None
     answered = run(under)
-    summary = reply_summary(answered, wanted, detect, rules, before)
-    rng = np.random.default_rng(int(generation.get("seed", 0)))
-    some = under.touched(head_shape(model))
-    if controls := matched_controls(some, n_controls, rng) if n_controls and touched else []:
-        found = [reply_summary(run(under.on(c)), wanted, detect, rules, before) for c in controls]
-        draws = [" ".join(map(str, control.values())) for control in controls]
-        summary["random_heads"] = {"draws": draws, **over_controls(found)}
-    made = {
-        "model": describe(model)["model"],
-        "gates": gate,
-        "mask": _gates_of(mask),
-        "shift": _by_name(steer),
-        "baseline": baseline,
-        "detector": detect.name,
-    }
+    summed = partial(reply_summary, wanted=wanted, detect=detect, rules=rules, before=before)
+    summary = summed(answered)
+    if n_controls and touched:
+        rng = np.random.default_rng(int(generation.get("seed", 0)))
+        controls = matched_controls(under.touched(head_shape(model)), n_controls, rng)
+        summary |= _over_controls(controls, lambda heads: summed(run(under.on(heads))))
+    made = {"model": describe(model)["model"], "gates": gate, "mask": _gates_of(mask)}
+    made |= {"shift": _by_name(steer), "baseline": baseline, "detector": detect.name}
     return _records(requests, answered, before, made), summary
+
+
+def _over_controls(
+    controls: Sequence[Matched], summed: Callable[[Matched], dict[str, Any]]
+) -> dict[str, Any]:
+    """What the same does on other heads, if there are any."""
+    if not controls:
+        return {}
+    draws = [" ".join(map(str, control.values())) for control in controls]
+    return {"random_heads": {"draws": draws, **over_controls([summed(c) for c in controls])}}
 
 
 def reply_provenance(
@@ -132,18 +118,11 @@ def reply_provenance(
     """What `reply_records` made its replies from, as JSON: model, prompts, heads, versions.
 
     Args:
-        model: the model.
-        requests: as for `reply_records`, and so all that is not named here.
-        detect: its name is stored.
         source: where the prompts came from.
-        heads: the head set; the heads that `gate` and `steer` touch are stored.
-        gate: language -> gate.
-        steer: (to, from) -> amount.
-        mask: its heads and gates are stored.
         corpus: the texts of the means of z; their source and hashes are stored.
         seed: of the samples.
-        rules: of the pass rates.
         settings: everything else that fixes the replies.
+        model, requests, detect, heads, gate, steer, mask, rules: as for `reply_records`.
     """
     rules, gate, steer = rules or Rules(), dict(gate or {}), dict(steer or {})
     prompts: dict[str, tuple[str, ...]] = {}

@@ -72,46 +72,80 @@ def switch_rates(
         controls: beside some heads, also try as many others of the same layers.
         min_confidence: the detector must be surer than this for a reply to be right.
         max_cost: limit of `cost` for a sound rate, nats per token.
-        max_repetition: limit of the change in repetition for a sound rate.
-        max_empty: limit of the share of empty replies for a sound rate.
+        max_repetition, max_empty: limits of the change in repetition, and of the share of empty
+            replies, for a sound rate.
         max_new_tokens, batch_tokens, chat, bos: see `langheads.generate`.
         seed: of the heads drawn beside.
 
     Returns:
         Dataset of kind ``switch-rate`` over ``language, layer, head``, NaN (`sound`: -1) for heads
-        not tried:
-        ``switch_rate``; ``gain_rate`` (wrong before, right after); ``right``, ``repetition``,
-        ``prompt_copy``, ``empty`` of the replies with the head off, with ``<name>_before``;
+        not tried: ``switch_rate``; ``gain_rate`` (wrong before, right after); ``right``,
+        ``repetition``, ``prompt_copy``, ``empty`` with the head off, with ``<name>_before``;
         ``delta_nll``, NLL of the new replies minus that of the old ones, both by the untouched
         model; ``cost``, delta NLL of the old replies when the head is off; ``sound``; and over
         ``layer, head`` ``tried``: 1 asked for, 0 drawn beside, -1 not tried.
 
     Raises:
-        InputError: no prompts, a language that the detector does not know, unknown heads, a seed
-            out of range.
+        InputError: no prompts, an unknown language or head, a seed out of range.
 
     Cost: heads x prompts replies, and two forwards of each.
     """
     seed = check_seed(seed)
+    _check_prompts(prompts, detect, min_confidence)
+    chosen, tried = _chosen_and_tried(model, heads, controls, seed)
+    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "chat": chat}
+    settings = how | {"min_confidence": min_confidence, "batch_tokens": batch_tokens, "bos": bos}
+    found, before = _with_heads_off(model, prompts, detect, tried, settings)
+    limits = {"max_cost": max_cost, "max_repetition": max_repetition, "max_empty": max_empty}
+    corpus = Corpus({lang: tuple(texts) for lang, texts in prompts.items()}, "prompts", seed)
+    told = {"detector": detect.name, "sure": min_confidence, **limits, **how}
+    made_from = provenance("switch-rate", describe(model), corpus, **told)
+    return _dataset(found, before, prompts, chosen, tried, limits, made_from)
+
+
+def _check_prompts(
+    prompts: Mapping[str, Sequence[str]], detect: Detector, min_confidence: float
+) -> None:
     if not prompts or not all(prompts.values()):
         raise InputError("no prompts, or none for one of the languages")
     if not 0 <= min_confidence <= 1:
         raise InputError(f"min_confidence {min_confidence} asked for; it is a share from 0 to 1")
     require_known(prompts, detect)
     warn_if_too_few_candidates(detect, min_confidence)
-    chosen = _chosen(model, heads)
+
+
+def _chosen_and_tried(
+    model: TransformerBridge,
+    heads: HeadSet | Iterable[str | tuple[int, int]] | None,
+    controls: bool,
+    seed: int,
+) -> tuple[HeadSet, HeadSet]:
+    """The heads asked for, and these with the ones drawn beside."""
+    shape = head_shape(model)
+    if heads is None:
+        heads = np.ndindex(shape)
+    chosen = heads if isinstance(heads, HeadSet) else HeadSet(heads, shape)
+    if not chosen or chosen.shape != shape:
+        raise InputError(
+            f"{len(chosen)} heads of a model of shape {chosen.shape} asked for; give some of this "
+            f"one's, {shape} (layers, heads)"
+        )
     tried = chosen
-    if controls and len(chosen) < chosen.shape[0] * chosen.shape[1]:
+    if controls and len(chosen) < shape[0] * shape[1]:
         for others in chosen.other_sets(1, np.random.default_rng(seed)):
             tried = chosen | others
-    settings: dict[str, Any] = {
-        "min_confidence": min_confidence,
-        "max_new_tokens": max_new_tokens,
-        "batch_tokens": batch_tokens,
-        "chat": chat,
-        "bos": bos,
-    }
-    found = {name: np.full((len(prompts), *chosen.shape), np.nan) for name in _MEASURES}
+    return chosen, tried
+
+
+def _with_heads_off(
+    model: TransformerBridge,
+    prompts: Mapping[str, Sequence[str]],
+    detect: Detector,
+    tried: HeadSet,
+    settings: Mapping[str, Any],
+) -> tuple[dict[str, Float[np.ndarray, "language layer head"]], dict[str, list[float]]]:
+    """`_MEASURES` of every language with each head off alone, and `_BEFORE` with nothing off."""
+    found = {name: np.full((len(prompts), *tried.shape), np.nan) for name in _MEASURES}
     before: dict[str, list[float]] = {name: [] for name in _BEFORE}
     with tqdm(total=len(tried) * len(prompts), unit="head", desc="switch rates") as bar:
         for row, (language, texts) in enumerate(prompts.items()):
@@ -122,34 +156,7 @@ def switch_rates(
                 for name, value in of_head.items():
                     found[name][(row, *head)] = value
                 bar.update()
-    limits = {"max_cost": max_cost, "max_repetition": max_repetition, "max_empty": max_empty}
-    corpus = Corpus({lang: tuple(texts) for lang, texts in prompts.items()}, "prompts", seed)
-    made_from = provenance(
-        "switch-rate",
-        describe(model),
-        corpus,
-        detector=detect.name,
-        max_new_tokens=max_new_tokens,
-        sure=min_confidence,
-        **limits,
-        chat=chat,
-    )
-    return _dataset(found, before, prompts, chosen, tried, limits, made_from)
-
-
-def _chosen(
-    model: TransformerBridge, heads: HeadSet | Iterable[str | tuple[int, int]] | None
-) -> HeadSet:
-    shape = head_shape(model)
-    if heads is None:
-        heads = np.ndindex(shape)
-    chosen = heads if isinstance(heads, HeadSet) else HeadSet(heads, shape)
-    if not chosen or chosen.shape != shape:
-        raise InputError(
-            f"{len(chosen)} heads of a model of shape {chosen.shape} asked for; give some of this "
-            f"one's, {shape} (layers, heads)"
-        )
-    return chosen
+    return found, before
 
 
 def _with_each_head_off(

@@ -82,13 +82,7 @@ def plan_questions(
     allow_overlap: bool,
 ) -> Asked:
     """What `langheads.evaluate_qa` asks; arguments and errors as there."""
-    if docs is not None and docs < 1:
-        raise InputError(f"{docs} questions asked for; at least 1 is needed")
-    if max_new_tokens < 1 or not 1 <= n_resamples <= MAX_RESAMPLES:
-        raise InputError(
-            f"{max_new_tokens} new tokens and {n_resamples} resamples asked for; at least 1 of "
-            f"each, and at most {MAX_RESAMPLES} resamples"
-        )
+    _check_sizes(docs, max_new_tokens, n_resamples)
     named = {} if gates is None else dict(gates) if isinstance(gates, Mapping) else {"mask": gates}
     if UNTOUCHED in named:
         raise InputError(f"gates named {UNTOUCHED} given; that is the model's own name here")
@@ -130,10 +124,19 @@ def plan_questions(
     return Asked(language, examples, answers, template, {UNTOUCHED: None, **tensors}, shape, attrs)
 
 
+def _check_sizes(docs: int | None, max_new_tokens: int, n_resamples: int) -> None:
+    if docs is not None and docs < 1:
+        raise InputError(f"{docs} questions asked for; at least 1 is needed")
+    if max_new_tokens < 1 or not 1 <= n_resamples <= MAX_RESAMPLES:
+        raise InputError(
+            f"{max_new_tokens} new tokens and {n_resamples} resamples asked for; at least 1 of "
+            f"each, and at most {MAX_RESAMPLES} resamples"
+        )
+
+
 def ask(
     model: TransformerBridge,
     asked: Asked,
-    *,
     baseline: Float[Tensor, "layer head d_head"] | None,
     max_new_tokens: int,
     batch_tokens: int | str,

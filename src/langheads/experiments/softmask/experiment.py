@@ -33,6 +33,10 @@ from langheads.scores.scan import check_heads
 from langheads.text import read_questions
 
 LANGUAGE, ALL = "language heads", "all heads"
+_OTHER_QUESTIONS = (
+    "the mask was learned on other questions than these; give the questions it was learned on, of "
+    "which the rest test it"
+)
 _AS_LEARNED = ("train", "epochs", "learning_rate", "weight_decay", "batch_size", "template",
                "max_tokens", "bos")  # fmt: skip
 
@@ -57,8 +61,6 @@ def evaluate_qa(
 ) -> xr.Dataset:
     """Score a model's answers with nothing changed, and under gates if some are given.
 
-    Questions whose context a mask was trained or validated on are left out, in any language.
-
     Args:
         model: the model.
         questions: see `read_questions`.
@@ -76,26 +78,15 @@ def evaluate_qa(
         bos: prepend BOS; by default as for the masks, or as the model's tokenizer does by itself.
         batch_tokens: tokens a forward, padding included.
         n_resamples: of the questions.
-        allow_overlap: ask the questions that masks were trained on all the same.
+        allow_overlap: ask also questions on contexts that masks were learned on, in any language.
 
     Returns:
-        Dataset of kind ``qa`` with ``condition`` (``untouched`` first) and ``example``: for every
-        measure of `softmask.evaluation` its mean ``<name>`` ``[condition]``, the values
-        ``example_<name>`` ``[condition, example]``, and the difference to the untouched model
-        ``delta_<name>`` with the ends ``_low`` and ``_high`` of its interval; `reply`,
-        `answer_tokens` and `gates`.
+        Dataset of kind ``qa``, see `langheads.experiments.softmask.summarise`.
 
     Raises:
-        InputError: unusable questions or template, no question that masks have not seen, gates of
-            another shape or baseline, masks learned with different templates, BOS or lengths where
-            that is not given here, controls without a mask.
-        ProvenanceError: a mask of another model.
+        InputError, ProvenanceError: unusable questions or template, none that masks have not seen,
+            gates of another model, shape or baseline, masks that differ in a setting not given.
         NonFiniteError, OutOfMemoryError: see `map_documents`.
-
-    Example:
-        >>> result = evaluate_qa(model, "xquad/", language="hi", gates=mask)  # doctest: +SKIP
-        >>> result.delta_accuracy.sel(condition="mask").item()               # doctest: +SKIP
-        0.025
     """
     n_controls = check_controls(n_controls, isinstance(gates, HeadMask))
     given: dict[str, Any] = {"max_tokens": max_tokens, "template": template, "bos": bos}
@@ -103,16 +94,13 @@ def evaluate_qa(
     given["allow_overlap"] = allow_overlap
     shared: dict[str, Any] = {"language": language, "docs": docs, "baseline": baseline}
     shared |= {"max_new_tokens": max_new_tokens, "n_resamples": n_resamples, "seed": seed}
-    if n_controls and isinstance(gates, HeadMask):
-        shared |= {"n_controls": n_controls, "batch_tokens": batch_tokens}
-        if as_learned and gates.language == language:
-            return compare_masks(model, gates, questions, **shared)
-        return evaluate_matched(model, gates, questions, **given, **shared)
-    asked = plan_questions(model, questions, gates, **given, **shared)
-    found, replies = ask(
-        model, asked, baseline=baseline, max_new_tokens=max_new_tokens, batch_tokens=batch_tokens
-    )
-    return summary(asked, found, replies)
+    if not (n_controls and isinstance(gates, HeadMask)):
+        asked = plan_questions(model, questions, gates, **given, **shared)
+        return summary(asked, *ask(model, asked, baseline, max_new_tokens, batch_tokens))
+    shared |= {"n_controls": n_controls, "batch_tokens": batch_tokens}
+    if as_learned and gates.language == language:
+        return compare_masks(model, gates, questions, **shared)
+    return evaluate_matched(model, gates, questions, **given, **shared)
 
 
 def check_controls(n_controls: int | None, with_mask: bool) -> int:
@@ -152,31 +140,20 @@ def compare_masks(
             trained with its settings and seed.
         questions, language, docs, max_new_tokens, n_resamples, batch_tokens: see `evaluate_qa`.
         n_controls: random head sets, at least 1; fewer are trained where not so many differ.
-        seed: order of questions and steps, with a mask that of the test questions only; draws the
-            random heads.
+        seed: of random heads, and order of questions and steps; a mask keeps that of its steps.
         training: further arguments of `adapt`, the same for every mask; with a mask only its
             ``baseline``.
 
     Returns:
-        Dataset of kind ``qa`` as of `evaluate_qa`, with the conditions ``untouched``, ``language
-        heads``, ``random heads 0`` and so on, ``all heads``. In addition ``versus_random_<name>``
-        with ``_low`` and ``_high``: the difference to the mean of the random heads, paired by
-        question (NaN for the random heads); ``trained`` (1 for heads that were),
-        ``train_set_loss`` ``[condition, when]``, before and after; ``train_loss``
-        ``[condition, step]`` and ``validation_loss`` ``[condition, check]``.
-        The interval holds the heads that were drawn fixed: see each control for how they differ.
+        As of `evaluate_qa`; conditions are ``untouched``, ``language heads``, ``random heads 0``
+        and so on, ``all heads``.
 
     Raises:
         InputError, ProvenanceError: fewer than 1 control, a mask of another model, language or
             other questions; see `adapt` and `evaluate_qa`.
-
-    Example:
-        >>> proof = compare_masks(model, heads, "xquad/", language="hi")  # doctest: +SKIP
-        >>> proof.versus_random_accuracy.sel(condition="language heads")  # doctest: +SKIP
     """
     shape, seed = head_shape(model), check_seed(seed)
-    masks: dict[str, HeadMask] = {}
-    order = seed
+    masks, order = {}, seed
     if isinstance(heads, HeadMask):
         heads.require_model(LANGUAGE, describe(model), shape, training.get("baseline"))
         training = _as_learned(heads, language, training)
@@ -184,31 +161,22 @@ def compare_masks(
     chosen = check_heads(heads.heads if isinstance(heads, HeadMask) else heads, shape)
     asked = read_questions(questions, languages=[language], seed=order)
     others = chosen.other_sets(n_controls, np.random.default_rng(seed))
-    random = _named(others, chosen, n_controls)
-    for name, of in {LANGUAGE: chosen, **random, ALL: check_heads(None, shape)}.items():
+    every = {LANGUAGE: chosen, **_named(others, chosen, n_controls), ALL: check_heads(None, shape)}
+    how: dict[str, Any] = {"language": language, "batch_tokens": batch_tokens}
+    for name, of in every.items():
         if name not in masks:
-            masks[name] = adapt(
-                model, of, asked, language=language, seed=order, batch_tokens=batch_tokens,
-                **training,
-            )  # fmt: skip
+            masks[name] = adapt(model, of, asked, seed=order, **how, **training)
         if masks[name].split != masks[LANGUAGE].split:
-            raise InputError(
-                "the mask was learned on other questions than these; give the questions it was "
-                "learned on, of which the rest test it"
-            )
+            raise InputError(_OTHER_QUESTIONS)
+    how |= {key: training[key] for key in ("baseline", "bos", "max_tokens") if key in training}
     found = evaluate_qa(
         # Read again, since those held out come in the order of the seed.
-        model, questions, language=language, gates=masks, docs=docs,
-        max_new_tokens=max_new_tokens, seed=seed, batch_tokens=batch_tokens,
-        n_resamples=n_resamples,
-        **{key: training[key] for key in ("baseline", "bos", "max_tokens") if key in training},
+        model, questions, gates=masks, docs=docs, max_new_tokens=max_new_tokens, seed=seed,
+        n_resamples=n_resamples, **how,
     )  # fmt: skip
     settings = {k: v for k, v in masks[LANGUAGE].settings.items() if k not in found.attrs}
-    return found.assign(
-        versus_random(found, len(random), n_resamples, seed) | training_losses(masks, shape)
-    ).assign_attrs(
-        controls=len(random), heads=str(chosen), random_heads="trained alike", **settings
-    )
+    found = found.assign(training_losses(masks, shape))
+    return _beside_random(found, chosen, random_heads="trained alike", **settings)
 
 
 def evaluate_matched(
@@ -231,18 +199,21 @@ def evaluate_matched(
         Dataset of kind ``qa`` as of `compare_masks`, without ``all heads`` and without what
         belongs to training.
     """
-    gates = mask.gates()
-    controls = matched_controls(mask.heads, n_controls, np.random.default_rng(seed))
-    matched = _named(
-        [matched_gates(gates, control) for control in controls], mask.heads, n_controls
-    )
+    gates, rng = mask.gates(), np.random.default_rng(seed)
+    drawn = matched_controls(mask.heads, n_controls, rng)
+    matched = _named([matched_gates(gates, control) for control in drawn], mask.heads, n_controls)
     found = evaluate_qa(
         model, questions, language=language, gates={LANGUAGE: mask, **matched},
         n_resamples=n_resamples, seed=seed, **settings,
     )  # fmt: skip
-    return found.assign(versus_random(found, len(matched), n_resamples, seed)).assign_attrs(
-        controls=len(matched), heads=str(mask.heads), random_heads="the same gates, not trained"
-    )
+    return _beside_random(found, mask.heads, random_heads="the same gates, not trained")
+
+
+def _beside_random(found: xr.Dataset, heads: HeadSet, **attrs: Any) -> xr.Dataset:
+    """With the differences to the random heads, and what these are."""
+    n_controls = sum(str(name).startswith("random heads") for name in found.condition.values)
+    compared = found.assign(versus_random(found, n_controls))
+    return compared.assign_attrs(controls=n_controls, heads=str(heads), **attrs)
 
 
 def _named(random: list[Any], heads: HeadSet, n_controls: int) -> dict[str, Any]:

@@ -1,5 +1,17 @@
 """Answers to questions as data: means, and differences that are paired by question.
 
+The dataset is of kind ``qa`` with ``condition`` (``untouched`` first) and ``example``; of every
+measure M (`softmask.evaluation`):
+
+    M, example_M             its mean ``[condition]``, its values ``[condition, example]``
+    delta_M                  the difference to the untouched model, with ``_low`` and ``_high``
+    versus_random_M          that to the mean of the random heads, where there are some (NaN for
+                             these), which the interval holds fixed
+
+and ``reply``, ``answer_tokens``, ``gates``; where masks were learned beside each other also
+``trained`` (1 for heads that were), ``train_set_loss`` ``[condition, when]``, before and after,
+``train_loss`` ``[condition, step]`` and ``validation_loss`` ``[condition, check]``.
+
 The 95% intervals of differences are percentiles of a bootstrap over questions. Questions on one
 paragraph are not independent of each other, so these intervals are a little too short.
 """
@@ -30,7 +42,7 @@ def summary(
     found: Mapping[str, Float[np.ndarray, "condition example"]],
     replies: Sequence[Sequence[Reply]],
 ) -> xr.Dataset:
-    """Dataset of kind ``qa``, see `langheads.evaluate_qa`."""
+    """Dataset of kind ``qa``, see the top of this file."""
     variables: dict[str, Any] = {}
     n_resamples, seed = asked.attrs["bootstraps"], asked.attrs["seed"]
     for name in MEASURES:
@@ -60,11 +72,10 @@ def summary(
     )
 
 
-def versus_random(
-    found: xr.Dataset, n_controls: int, n_resamples: int, seed: int
-) -> dict[str, Any]:
+def versus_random(found: xr.Dataset, n_controls: int) -> dict[str, Any]:
     """Differences to the mean of the random heads, paired by question; NaN for these."""
     names = [f"random heads {k}" for k in range(n_controls)]
+    n_resamples, seed = found.attrs["bootstraps"], found.attrs["seed"]
     variables: dict[str, Any] = {}
     for measure in MEASURES:
         values = found[f"example_{measure}"]
