@@ -236,7 +236,11 @@ def test_two_hundred_hostile_names_stay_text(browser, tmp_path):
     # Everything that replies bring.
     records, document = make_replies(names[10:14], each=2)
     for i, record in enumerate(records):
-        record |= {"id": names[20 + i], "prompt": names[30 + i], **made_reply(names[40 + i], "", 1)}
+        record |= {
+            "id": names[20 + i],
+            "prompt": names[30 + i],
+            **made_reply(names[40 + i], "", True),
+        }
         record["untouched"] = made_reply(names[50 + i], names[60 + i][:40], False)
     document["provenance"] |= {"shift": {names[70]: 1.0}, "heads": {names[71]: names[72]}}
     document["provenance"] |= {"model": " ".join(names)}

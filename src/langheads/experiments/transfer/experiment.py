@@ -159,7 +159,9 @@ def _checked_bos(model: TransformerBridge, heads: LanguageHeads, bos: bool | Non
             "attention transfer needs a fast tokenizer, one that knows which characters a token "
             "stands for; load the model from a folder that has a tokenizer.json"
         )
-    return bos_policy(model, heads.provenance.get("bos") if bos is None else bos)
+    # A dataset's attributes hold it as 0 or 1.
+    scored = heads.provenance.get("bos")
+    return bos_policy(model, bool(scored) if bos is None and scored is not None else bos)
 
 
 def _run_all(
