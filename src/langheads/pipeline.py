@@ -173,8 +173,7 @@ def benchmark(
     Args:
         model: the model; an embedded one brings its list of planted heads.
         text: texts, see `read_texts`.
-        out: folder for ``scores.nc``, ``halves/``, ``knockout.nc``, ``deletion.nc``,
-            ``comparison.nc``.
+        out: folder for what `compare` reads, and ``comparison.nc``.
         method: scores to compare; all by default.
         languages: all by default.
         docs: documents a language for scores and knock-outs, from the front of the seeded order.

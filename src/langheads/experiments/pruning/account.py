@@ -1,4 +1,10 @@
-"""What was removed from a pruned model and what that cost: ``pruned.json`` beside the weights."""
+"""What was removed from a pruned model and what that cost: ``pruned.json`` beside the weights.
+
+It has ``removed`` heads, of which ``cut`` and ``zeroed``; ``kept`` old numbers of each layer's
+heads where some were cut; ``parameters_zeroed``, ``parameters_saved`` and ``bytes_saved`` (0 where
+nothing was cut); with texts, ``nats_per_byte`` of every language, see `experiments.pruning.losses`,
+and how many ``controls``; ``provenance``.
+"""
 
 from __future__ import annotations
 

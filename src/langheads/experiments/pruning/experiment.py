@@ -1,4 +1,13 @@
-"""Remove heads from a model for good, and save it for plain `transformers`."""
+"""Remove heads from a model for good, and save it for plain `transformers`.
+
+Memory: two copies of the weights on the CPU, one after the other.
+Cost: with texts, 2 + n_controls forwards of every document.
+
+Example:
+    >>> pruning = prune(model, heads, drop=["zh"], out="without-zh")  # doctest: +SKIP
+    >>> pruning.account["bytes_saved"]                               # doctest: +SKIP
+    0
+"""
 
 from __future__ import annotations
 
@@ -9,7 +18,7 @@ from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.held_out import held_out
+from langheads.experiments.held_out import HeldOut, held_out
 from langheads.experiments.language_heads import GENERAL, heads_of, require_heads_of
 from langheads.experiments.pruning.account import Pruning
 from langheads.experiments.pruning.files import (
@@ -72,27 +81,13 @@ def prune(
         allow_overlap: measure on scored documents all the same; recorded.
 
     Returns:
-        Its `account`, saved as ``pruned.json`` beside the weights, has ``removed`` heads, of which
-        ``cut`` and ``zeroed``; ``kept`` old numbers of each layer's heads where some were cut;
-        ``parameters_zeroed``, ``parameters_saved`` and ``bytes_saved`` (0 where nothing was cut);
-        with texts, ``nats_per_byte`` of every language ``before`` and ``after``, its ``rise`` with
-        interval, and what random heads do, see `experiments.pruning.losses`, and how many
-        ``controls``; ``provenance``.
+        What `langheads.experiments.pruning.account` says, saved as ``pruned.json``.
 
     Raises:
-        InputError: a language that is not in the file or has no heads, all heads of the model, a
-            folder that is not empty or cannot be written.
+        InputError: heads that are not in the file or are all of the model, an unusable folder.
         ModelError: quantised or offloaded weights, a W_O that cannot be located, or a saved model
             whose logits differ from those under gates or whose W_O is not as it should be.
         ProvenanceError: heads of another model, or texts they were scored on.
-
-    Memory: two copies of the weights on the CPU, one after the other.
-    Cost: with texts, 2 + n_controls forwards of every document.
-
-    Example:
-        >>> pruning = prune(model, heads, drop=["zh"], out="without-zh")  # doctest: +SKIP
-        >>> pruning.account["bytes_saved"]                               # doctest: +SKIP
-        0
     """
     out = Path(out)
     names = [drop] if isinstance(drop, str) else list(dict.fromkeys(drop))
@@ -103,46 +98,56 @@ def prune(
             model, heads.provenance, text, languages=languages, docs=docs, max_tokens=max_tokens,
             seed=seed, bos=bos, allow_overlap=allow_overlap,
         )  # fmt: skip
-    tokenizer, described = tokenizer_as_read(model), describe(model)
-    pruned = without_heads(model, removed)
-    account: dict[str, Any] = {
-        "format": 1,
-        "kind": "pruned",
-        "model": described["model"],
-        "shape": list(heads.shape),
-        "dropped": names,
-        "removed": [str(head) for head in removed],
-        "cut": [str(head) for head in pruned.cut],
-        "zeroed": [str(head) for head in pruned.zeroed],
-        "kept": pruned.kept,
-        "parameters_zeroed": pruned.parameters_zeroed,
-        "parameters_saved": pruned.parameters_saved,
-        "bytes_saved": pruned.bytes_saved,
-        "also_heads_of": _also_heads_of(heads, names, removed),
-    }
+    account = {"format": 1, "kind": "pruned", "model": describe(model)["model"]}
+    account |= {"shape": list(heads.shape), "dropped": names}
     with new_folder(out) as folder:
-        pruned.network.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        w_o, kept = pruned.w_o, pruned.kept
-        # Its weights go before the saved ones are read.
-        del pruned
-        account["logits_differ_by"] = check_saved(model, removed, folder, w_o, kept)
+        account |= _saved_without(model, removed, folder)
+        account["also_heads_of"] = _also_heads_of(heads, names, removed)
         if proof is not None:
-            after = load(folder, dtype=model.cfg.dtype, device=str(model.cfg.device))
-            random = random_heads(removed, n_controls, proof.corpus.seed)
-            account["controls"] = len(random)
-            account["nats_per_byte"] = losses_before_and_after(
-                model, after, random, proof.documents, batch_tokens
-            )
-        corpus = Corpus({}, "none", 0) if proof is None else proof.corpus
-        account["provenance"] = provenance("pruned", described, corpus) | {
-            "heads": heads.provenance,
-            "rule": heads.rule,
-            **({} if proof is None else {"overlap": proof.overlap}),
-        }
+            account |= _costs(model, removed, folder, n_controls, proof, batch_tokens)
+        account["provenance"] = _made_from(model, heads, proof)
         found = Pruning.of(account)
         found.save(folder / ACCOUNT)
     return found
+
+
+def _saved_without(model: TransformerBridge, removed: HeadSet, folder: Path) -> dict[str, Any]:
+    """Save the model without these heads, check the files, and say what is gone."""
+    tokenizer, pruned = tokenizer_as_read(model), without_heads(model, removed)
+    pruned.network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    gone = {"removed": removed, "cut": pruned.cut, "zeroed": pruned.zeroed}
+    told: dict[str, Any] = {name: [str(head) for head in of] for name, of in gone.items()}
+    for name in ("kept", "parameters_zeroed", "parameters_saved", "bytes_saved"):
+        told[name] = getattr(pruned, name)
+    w_o = pruned.w_o
+    # Its weights go before the saved ones are read.
+    del pruned
+    return told | {"logits_differ_by": check_saved(model, removed, folder, w_o, told["kept"])}
+
+
+def _costs(
+    model: TransformerBridge,
+    removed: HeadSet,
+    folder: Path,
+    n_controls: int,
+    proof: HeldOut,
+    batch_tokens: int | str,
+) -> dict[str, Any]:
+    """The loss of the saved model on held-out texts, beside random heads."""
+    after = load(folder, dtype=model.cfg.dtype, device=str(model.cfg.device))
+    random = random_heads(removed, n_controls, proof.corpus.seed)
+    losses = losses_before_and_after(model, after, random, proof.documents, batch_tokens)
+    return {"controls": len(random), "nats_per_byte": losses}
+
+
+def _made_from(
+    model: TransformerBridge, heads: LanguageHeads, proof: HeldOut | None
+) -> dict[str, Any]:
+    corpus = Corpus({}, "none", 0) if proof is None else proof.corpus
+    made_from = provenance("pruned", describe(model), corpus)
+    made_from |= {"heads": heads.provenance, "rule": heads.rule}
+    return made_from if proof is None else made_from | {"overlap": proof.overlap}
 
 
 def _removed(

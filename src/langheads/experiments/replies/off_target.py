@@ -32,7 +32,8 @@ stand for quality.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.language_heads import require_heads_of
-from langheads.experiments.replies.judge import Answered, answer
+from langheads.experiments.replies.judge import answer
 from langheads.experiments.replies.off_target_summary import Run, summary
 from langheads.experiments.replies.plan import Intervention, mean_z_by_language
 from langheads.heads import HeadSet, LanguageHeads
@@ -110,33 +111,75 @@ def off_target(
         conditions: some of `CONDITIONS`; ``none`` is always there.
         amount: of the steering, times the difference of the means.
         n_controls: random head sets for each random condition.
-        rules: of the pass rates, see `langheads.text.Rules`; its `min_confidence` decides about
-            whole replies, too.
+        rules: of the pass rates; its `min_confidence` decides about whole replies, too.
         n_resamples: of the bootstrap over prompts.
         seed: of random heads and bootstrap.
         max_new_tokens, batch_tokens, chat, bos: see `langheads.generate`.
 
     Returns:
-        Dataset of kind ``offtarget`` over ``language, condition, prompt``: a value a reply as
-        ``<name>_each``; over ``language, condition``: its mean ``<name>`` with ``<name>_low`` and
-        ``<name>_high`` (95% bootstrap interval over prompts), for ``right``, ``suspect`` (in the
-        suspect's language), ``repetition``, ``prompt_copy``, ``empty``, ``nll`` (of the replies,
-        by the untouched model), ``lpr``, ``wpr``, ``lcpr``; ``delta_right`` and ``delta_nll``
-        against ``none``, paired by prompt, with their intervals; ``n_heads``. Values of a random
-        condition are means over its draws, and its intervals hold the draws fixed. NaN where a
-        condition has no heads, or the wanted language is the suspect.
+        Dataset of kind ``offtarget``, see `langheads.experiments.replies.off_target_summary`.
 
     Raises:
-        InputError: no prompts, unknown conditions or languages, steering without texts.
-        ProvenanceError: heads of another model.
+        LangheadsError: no prompts, unknown names, steering without texts, another model's heads.
     """
     rules, seed = rules or Rules(), check_seed(seed)
     chosen = _conditions(conditions)
+    _check_numbers(prompts, n_controls, n_resamples)
+    needed = list(dict.fromkeys([*prompts, suspect]))
+    _check_languages(model, heads, needed, detect, rules)
+    means = _means(model, needed, texts, bos) if set(_STEERED) & set(chosen) else {}
+    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "chat": chat}
+    settings: dict[str, Any] = {"batch_tokens": batch_tokens, "bos": bos}
+    settings["min_confidence"] = rules.min_confidence
+    run = partial(_run, model, prompts, detect, means, suspect, amount, rules, settings | how)
+    runs = _run_all(run, heads, list(prompts), chosen, suspect, n_controls, seed)
+    corpus = Corpus({lang: tuple(of) for lang, of in prompts.items()}, "prompts", seed)
+    made_from = provenance(
+        "offtarget", describe(model), corpus, suspect=suspect, detector=detect.name,
+        amount=amount, draws=n_controls, sure=rules.min_confidence, min_words=rules.min_words,
+        segment=rules.segment, resamples=n_resamples, **how,
+    )  # fmt: skip
+    return summary(runs, prompts, chosen, rules, n_resamples, made_from)
+
+
+def _run_all(
+    run: Callable[[HeadSet, str, str], Run],
+    heads: LanguageHeads,
+    languages: Sequence[str],
+    conditions: Sequence[str],
+    suspect: str,
+    n_controls: int,
+    seed: int,
+) -> dict[tuple[str, str], list[Run]]:
+    """(language, condition) -> the run of every head set."""
+    runs = {}
+    with tqdm(total=len(languages) * len(conditions), unit="condition", desc="offtarget") as bar:
+        for row, language in enumerate(languages):
+            for condition in conditions:
+                bar.set_postfix_str(f"{language}, {condition}")
+                # A condition's random heads are the same whichever others are asked for.
+                rng = np.random.default_rng([seed, row, CONDITIONS.index(condition)])
+                sets = _sets(condition, heads, language, suspect, n_controls, rng)
+                runs[language, condition] = [run(some, language, condition) for some in sets]
+                bar.update()
+    return runs
+
+
+def _check_numbers(prompts: Mapping[str, Sequence[str]], n_controls: int, n_resamples: int) -> None:
     if not prompts or not all(prompts.values()) or n_controls < 1:
         raise InputError("no prompts, or none for one of the languages, or fewer than 1 control")
     if n_resamples < 1:
         raise InputError(f"{n_resamples} resamples of the bootstrap asked for; at least 1 needed")
-    needed = list(dict.fromkeys([*prompts, suspect]))
+
+
+def _check_languages(
+    model: TransformerBridge,
+    heads: LanguageHeads,
+    needed: Sequence[str],
+    detect: Detector,
+    rules: Rules,
+) -> None:
+    """Refuse languages that the detector or the head set does not know."""
     require_known(needed, detect)
     warn_if_too_few_candidates(detect, rules.min_confidence)
     require_heads_of(model, heads)
@@ -145,47 +188,6 @@ def off_target(
             f"heads of {', '.join(missing)} are needed; the head set has "
             f"{', '.join(heads.specific)}"
         )
-    means = _means(model, needed, texts, bos) if set(_STEERED) & set(chosen) else {}
-    settings: dict[str, Any] = {
-        "min_confidence": rules.min_confidence,
-        "max_new_tokens": max_new_tokens,
-        "batch_tokens": batch_tokens,
-        "chat": chat,
-        "bos": bos,
-    }
-    runs: dict[tuple[str, str], list[Run]] = {}
-    with tqdm(total=len(prompts) * len(chosen), unit="condition", desc="offtarget") as bar:
-        for row, (language, asked) in enumerate(prompts.items()):
-            wanted = [language] * len(asked)
-            for condition in chosen:
-                bar.set_postfix_str(f"{language}, {condition}")
-                # A condition's random heads are the same whichever others are asked for.
-                rng = np.random.default_rng([seed, row, CONDITIONS.index(condition)])
-                here = runs[language, condition] = []
-                for some in _sets(condition, heads, language, suspect, n_controls, rng):
-                    under = Intervention(gates=some or None)
-                    if condition in _STEERED:
-                        step = means[language] - means[suspect]
-                        under = Intervention(steering=((some, step, amount),))
-                    made = answer(model, asked, wanted, detect, under, **settings)
-                    here.append(_run(len(some), made, language, suspect, detect, rules))
-                bar.update()
-    made_from = provenance(
-        "offtarget",
-        describe(model),
-        Corpus({lang: tuple(of) for lang, of in prompts.items()}, "prompts", seed),
-        suspect=suspect,
-        detector=detect.name,
-        amount=amount,
-        draws=n_controls,
-        max_new_tokens=max_new_tokens,
-        sure=rules.min_confidence,
-        min_words=rules.min_words,
-        segment=rules.segment,
-        resamples=n_resamples,
-        chat=chat,
-    )
-    return summary(runs, prompts, chosen, rules, n_resamples, made_from)
 
 
 def _conditions(conditions: Sequence[str]) -> tuple[str, ...]:
@@ -240,12 +242,27 @@ def _sets(
 
 
 def _run(
-    n_heads: int, made: Answered, language: str, suspect: str, detect: Detector, rules: Rules
+    model: TransformerBridge,
+    prompts: Mapping[str, Sequence[str]],
+    detect: Detector,
+    means: Mapping[str, Float[Tensor, "layer head d_head"]],
+    suspect: str,
+    amount: float,
+    rules: Rules,
+    settings: Mapping[str, Any],
+    some: HeadSet,
+    language: str,
+    condition: str,
 ) -> Run:
     """Values of `PER_PROMPT` of the replies under one head set, and their lines."""
+    under = Intervention(gates=some or None)
+    if condition in _STEERED:
+        under = Intervention(steering=((some, means[language] - means[suspect], amount),))
+    asked = prompts[language]
+    made = answer(model, asked, [language] * len(asked), detect, under, **settings)
     strayed = [
         one.language == suspect and one.confidence > rules.min_confidence for one in made.judged
     ]
     values = made.values() | {"suspect": np.array(strayed, dtype=float)}
     lines = [judge(reply.text, language, detect, rules) for reply in made.replies]
-    return Run(n_heads, values, lines)
+    return Run(len(some), values, lines)

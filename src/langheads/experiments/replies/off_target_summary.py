@@ -1,5 +1,15 @@
 """Off-target replies as data: means over prompts, intervals, changes against nothing off.
 
+The dataset is of kind ``offtarget``; NaN where a condition has no heads, or the wanted language is
+the suspect:
+
+    M_each               over ``language, condition, prompt``: a value a reply
+    M, M_low, M_high     over ``language, condition``: its mean and 95% interval, of ``right``,
+                         ``suspect`` (in the suspect's language), ``repetition``, ``prompt_copy``,
+                         ``empty``, ``nll`` (of the replies, by the untouched model), ``lpr``,
+                         ``wpr``, ``lcpr``; ``delta_right`` and ``delta_nll`` against ``none``
+    n_heads              how many heads were touched
+
 Intervals are percentiles of a bootstrap over prompts; those of a change are paired by prompt. A
 random condition is the mean over its draws before any interval is made, so its interval holds the
 few sets that were drawn fixed. With w_p, how often prompt p was drawn, a rate of one draw is
