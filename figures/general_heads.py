@@ -28,7 +28,9 @@ figure = make_subplots(1, 2, subplot_titles=["ours", "published"], column_widths
 rise, random = at.delta_nats_per_byte.values, at.control_mean.values
 half = 1.96 * at.delta_se.values
 # Not of their mean's error: that shrinks with more sets, the spread of single sets does not.
-sets = at.control_delta.transpose("control", "text_of").values
+sets = at.control_delta.dropna("control").transpose("control", "text_of").values
+if not len(sets):
+    _common.stop(f"the proof of {_common.RUN} has no random heads beside the general ones")
 lowest, highest = np.percentile(sets, [2.5, 97.5], axis=0)
 for name, ends, values, low, high, colour in (
     ("general heads off", "95% interval over documents", rise, rise - half, rise + half, 0),

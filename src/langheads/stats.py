@@ -7,12 +7,6 @@ Change in NLL per byte over paired documents i (the same document with heads on 
 
 the standard error of a ratio estimator by linearisation (Cochran, Sampling Techniques, 6.3).
 
-Diagonal of a specificity matrix D[heads of A off, text of B]:
-
-    share  = share of rows A in which B = A has the largest rise
-    margin = mean_A (D[A, A] - mean_{B != A} D[A, B])
-
-Null: each row's heads are replaced by a random head set of the same number of heads in each layer.
 All p-values are (1 + #{null >= observed}) / (1 + #null), one-sided (Phipson and Smyth 2010).
 
 Rankings of heads by a score, ties in the order of the heads:
@@ -25,7 +19,7 @@ Rankings of heads by a score, ties in the order of the heads:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -77,31 +71,6 @@ def paired_ratio(
     return rise, np.asarray(np.sqrt(count / (count - 1) * squares) / abs(total))
 
 
-def diagonal(
-    matrix: Float[np.ndarray, "heads_of text_of"], own: Sequence[int]
-) -> tuple[float, float]:
-    """(share, margin) of a specificity matrix.
-
-    Args:
-        matrix: rows heads of A off, columns text of B; nats per byte.
-        own: column of each row's own language.
-
-    Returns:
-        share of rows whose own language has the strictly largest rise, 0 to 1; and the mean
-        margin of own over others, in the matrix's unit.
-
-    Example:
-        >>> diagonal(np.array([[0.3, 0.1], [0.4, 0.2]]), own=[0, 1])
-        (0.5, 0.0)
-    """
-    rows = np.arange(len(matrix))
-    others = matrix.astype(float)
-    others[rows, own] = np.nan
-    ahead = matrix[rows, own] > np.nanmax(others, axis=1)
-    margin = matrix[rows, own] - np.nanmean(others, axis=1)
-    return float(ahead.mean()), float(margin.mean())
-
-
 def p_value(beyond: int | np.ndarray, count: int | np.ndarray) -> Any:
     """p = (1 + beyond) / (1 + count), one-sided: `beyond` of `count` under the null reach it."""
     return (1 + beyond) / (1 + count)
@@ -120,38 +89,6 @@ def permutation_p(
     """
     p = p_value((null >= observed - _ROUNDING).sum(axis=0), np.isfinite(null).sum(axis=0))
     return np.where(np.isfinite(observed), p, np.nan)
-
-
-def diagonal_test(
-    matrix: Float[np.ndarray, "heads_of text_of"],
-    own: Sequence[int],
-    controls: Float[np.ndarray, "heads_of control text_of"],
-    *,
-    rng: np.random.Generator,
-) -> dict[str, float]:
-    """The diagonal's share and margin, each with its p-value under random heads.
-
-    As many null matrices are made as there are controls, so no p is below 1 / (1 + controls).
-
-    Args:
-        matrix: rows heads of A off, columns text of B.
-        own: column of each row's own language.
-        controls: for each row, the rises under random layer-matched head sets. Rows may have the
-            same sets: each row takes its own in an order of its own.
-        rng: source of these orders.
-
-    Returns:
-        ``share``, ``share_p``, ``margin``, ``margin_p``; NaN where the text is in one language
-        only, since there is nothing to compare with.
-    """
-    if matrix.shape[1] < 2:
-        return dict.fromkeys(("share", "share_p", "margin", "margin_p"), float("nan"))
-    share, margin = diagonal(matrix, own)
-    draws = controls.shape[1]
-    shuffled = [row[rng.permutation(draws)] for row in controls]
-    null = np.array([diagonal(np.array(rows), own) for rows in zip(*shuffled, strict=True)])
-    p = permutation_p(np.array([share, margin]), null)
-    return {"share": share, "share_p": float(p[0]), "margin": margin, "margin_p": float(p[1])}
 
 
 def rank_correlation(a: Float[np.ndarray, "*heads"], b: Float[np.ndarray, "*heads"]) -> float:

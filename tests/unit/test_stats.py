@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import kstest, sem, spearmanr
 
 from langheads import stats
-from langheads.stats import diagonal, diagonal_test, paired_ratio
+from langheads.experiments.specificity.diagonal import diagonal, diagonal_test
+from langheads.stats import paired_ratio
 
 
 def test_ratio_by_hand():
@@ -112,6 +113,7 @@ def test_p_of_one_row_is_counted_by_hand():
         "share_p": pytest.approx(5 / 10),
         "margin": 0.5,
         "margin_p": pytest.approx(4 / 10),
+        "draws": 9,
     }
 
 
@@ -132,7 +134,7 @@ def test_rows_draw_apart_from_the_same_sets():
 
 def test_one_language_has_nothing_to_compare_with():
     found = diagonal_test(np.array([[0.3]]), [0], np.zeros((1, 5, 1)), rng=np.random.default_rng(0))
-    assert list(found) == ["share", "share_p", "margin", "margin_p"]
+    assert list(found) == ["share", "share_p", "margin", "margin_p", "draws"]
     assert all(math.isnan(value) for value in found.values())
 
 

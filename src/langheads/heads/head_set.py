@@ -6,7 +6,9 @@ model: order is the order of evidence (strongest first), equality ignores it.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 import operator
 import re
 from collections import Counter
@@ -144,23 +146,50 @@ class HeadSet(Set[Head]):
             gates[head] = check_gate(value, f"the gate of {head}")
         return gates
 
-    def layer_matched(self, rng: np.random.Generator) -> HeadSet:
-        """A random set with as many heads in each layer as this one, drawn from all heads.
+    def matched_sets(self, n: int, rng: np.random.Generator) -> list[HeadSet]:
+        """Different random sets with as many heads in each layer as this one, and not this one.
 
-        Drawing from all heads, those of this set too, makes the null of a permutation test: the
-        set itself is one of the sets that could have been drawn.
+        Drawn from all heads, those of this set too: were this set such a draw itself, its rank
+        among them would be uniform, which is what makes the p-value of a permutation test right.
+
+        Args:
+            n: how many sets; all that there are where there are not so many, which is told.
+            rng: source of the draw, and of the order.
 
         Example:
             >>> heads = HeadSet(["L1H0", "L1H2", "L3H7"], shape=(4, 8))
-            >>> heads.layer_matched(np.random.default_rng(0)).per_layer()
-            (0, 2, 0, 1)
+            >>> sets = heads.matched_sets(20, np.random.default_rng(0))
+            >>> len(set(sets)), {some.per_layer() for some in sets}
+            (20, {(0, 2, 0, 1)})
         """
-        drawn = [
-            Head(layer, int(index))
-            for layer, count in enumerate(self.per_layer())
-            for index in sorted(rng.choice(self.shape[1], size=count, replace=False))
-        ]
-        return HeadSet(drawn, self.shape)
+        counts, per_layer = self.per_layer(), self.shape[1]
+        drawn: dict[HeadSet, None] = {}
+        there = math.prod(math.comb(per_layer, count) for count in counts) - 1
+        if there <= 2 * n:
+            # So few are listed; of more, every second draw at the least is a new one.
+            layers = [itertools.combinations(range(per_layer), count) for count in counts]
+            every = [self._of_layers(chosen) for chosen in itertools.product(*layers)]
+            others = [some for some in every if some != self]
+            drawn = dict.fromkeys(others[i] for i in rng.permutation(there)[:n])
+        while len(drawn) < min(n, there):
+            found = self._of_layers(
+                sorted(rng.choice(per_layer, size=count, replace=False)) for count in counts
+            )
+            if found != self:
+                drawn.setdefault(found)
+        self._tell_few(len(drawn), n)
+        return list(drawn)
+
+    def _of_layers(self, chosen: Iterable[Iterable[int]]) -> HeadSet:
+        """The heads chosen in each layer, as a set of the same model."""
+        return HeadSet(((i, head) for i, of in enumerate(chosen) for head in of), self.shape)
+
+    def _tell_few(self, found: int, n: int) -> None:
+        if found < n:
+            logger.warning(
+                "%d random head sets asked for, but only %d differ from %s and from each other",
+                n, found, self,
+            )  # fmt: skip
 
     def other_sets(
         self, n: int, rng: np.random.Generator, *, avoid: Sequence[HeadSet] = ()
@@ -193,11 +222,7 @@ class HeadSet(Set[Head]):
                 drawn.setdefault(found)
             if len(drawn) == n:
                 break
-        if len(drawn) < n:
-            logger.warning(
-                "%d random head sets asked for, but only %d differ from %s and from each other",
-                n, len(drawn), self,
-            )  # fmt: skip
+        self._tell_few(len(drawn), n)
         return list(drawn)
 
 

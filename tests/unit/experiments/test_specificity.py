@@ -148,13 +148,13 @@ def test_mean_ablation_is_the_mean_of_other_documents_in_the_heads_place(proof, 
 
 def test_controls_are_random_heads_of_the_same_layers(tiny, heads, texts, corpus, monkeypatch):
     drawn = []
-    original = HeadSet.layer_matched
+    original = HeadSet.matched_sets
 
-    def layer_matched(self, rng):
-        drawn.append((self, original(self, rng)))
-        return drawn[-1][1]
+    def matched_sets(self, n, rng):
+        drawn.extend((self, some) for some in original(self, n, rng))
+        return [some for _, some in drawn[-n:]]
 
-    monkeypatch.setattr(HeadSet, "layer_matched", layer_matched)
+    monkeypatch.setattr(HeadSet, "matched_sets", matched_sets)
     proof = langheads.ablate(tiny, heads, texts, docs=DOCS, n_controls=2, baseline="zero")
     # en, zh and general differ in their numbers a layer; hi has no heads.
     assert [str(own) for own, _ in drawn] == 2 * ["L0H1 L2H3"] + 2 * ["L1H0 L1H2"] + 2 * ["L0H0"]

@@ -103,25 +103,48 @@ def test_per_layer_counts():
     assert heads("L1H0", "L3H7", "L1H2").per_layer() == (0, 2, 0, 1)
 
 
-def test_layer_matched_keeps_the_profile_and_is_fixed_by_the_seed():
+def test_matched_sets_keep_the_profile_and_are_fixed_by_the_seed():
     some = heads("L1H0", "L1H2", "L3H7", "L0H0", "L0H1", "L0H2")
-    first, second = np.random.default_rng(3), np.random.default_rng(3)
-    drawn = [some.layer_matched(first) for _ in range(50)]
+    drawn = some.matched_sets(50, np.random.default_rng(3))
     assert {d.per_layer() for d in drawn} == {(3, 2, 0, 1)}
-    assert drawn == [some.layer_matched(second) for _ in range(50)]
-    assert len(set(drawn)) > 40
+    assert drawn == some.matched_sets(50, np.random.default_rng(3))
+    assert len(set(drawn)) == 50
+    assert some not in drawn
 
 
-def test_layer_matched_is_uniform_over_the_pairs_of_a_layer():
-    some = heads("L1H0", "L1H2", "L3H7")
+def test_few_matched_sets_are_all_that_there_are(caplog):
+    some = heads("L1H3")
+    drawn = some.matched_sets(100, np.random.default_rng(0))
+    assert sorted(map(str, drawn)) == [f"L1H{h}" for h in range(8) if h != 3]
+    assert "100 random head sets asked for, but only 7 differ" in caplog.text
+    two = heads("L1H3", "L1H4", "L2H0")
+    every = {
+        f"L1H{a} L1H{b} L2H{c}" for a, b in itertools.combinations(range(8), 2) for c in range(8)
+    } - {"L1H3 L1H4 L2H0"}
+    assert set(map(str, two.matched_sets(300, np.random.default_rng(0)))) == every
+    whole = HeadSet([(0, h) for h in range(8)], (4, 8))
+    assert whole.matched_sets(5, np.random.default_rng(0)) == []
+
+
+def test_matched_sets_of_a_large_model_are_not_listed():
+    """C(64, 32) ** 2 sets would not fit in any memory."""
+    some = HeadSet([(layer, h) for layer in (0, 1) for h in range(32)], (2, 64))
+    assert len(set(some.matched_sets(20, np.random.default_rng(0)))) == 20
+
+
+@pytest.mark.parametrize("n", [3, 200])
+def test_matched_sets_are_uniform_over_all_others(n):
+    """Listed (27 others are at most 2 n) or drawn one by one (they are more)."""
+    some = HeadSet(["L0H0", "L0H2"], (1, 8))
     rng = np.random.default_rng(0)
-    drawn = [some.layer_matched(rng) for _ in range(5600)]
-    pairs = [tuple(h.head for h in d if h.layer == 1) for d in drawn]
-    counts = [pairs.count(pair) for pair in itertools.combinations(range(8), 2)]
-    assert sum(counts) == 5600
+    drawn = [some.matched_sets(n, rng)[0] for _ in range(2700)]
+    counts = [
+        drawn.count(HeadSet([(0, a), (0, b)], (1, 8)))
+        for a, b in itertools.combinations(range(8), 2)
+        if (a, b) != (0, 2)
+    ]
+    assert sum(counts) == 2700
     assert chisquare(counts).pvalue > 0.001
-    single = [next(h.head for h in d if h.layer == 3) for d in drawn]
-    assert chisquare(np.bincount(single, minlength=8)).pvalue > 0.001
 
 
 def language_heads():

@@ -11,7 +11,6 @@ Gate 0 stands for a removed head, as `langheads.prune` checks.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,17 +22,10 @@ from langheads.heads import HeadSet
 from langheads.stats import paired_ratio, permutation_p
 from langheads.text import Documents
 
-logger = logging.getLogger("langheads")
-
 
 def random_heads(removed: HeadSet, n_controls: int, seed: int) -> list[HeadSet]:
-    """Random head sets with as many heads in each layer; none where that leaves no choice."""
-    rng = np.random.default_rng(seed)
-    drawn = [removed.layer_matched(rng) for _ in range(n_controls)]
-    if n_controls and all(count in (0, removed.shape[1]) for count in removed.per_layer()):
-        logger.warning("%s are all heads of their layers, so no random heads stand beside", removed)
-        return []
-    return drawn
+    """Different random head sets with as many heads in each layer; all where there are fewer."""
+    return removed.matched_sets(n_controls, np.random.default_rng(seed))
 
 
 def losses_before_and_after(

@@ -28,6 +28,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.held_out import HeldOut, held_out, losses_by_language
 from langheads.experiments.language_heads import GENERAL, require_heads_of
+from langheads.experiments.matched_heads import controls_by_row
 from langheads.experiments.specificity.summarise import Plan, specificity
 from langheads.heads import LanguageHeads
 from langheads.io.errors import InputError
@@ -61,8 +62,9 @@ def ablate(
         heads: language -> its specific heads; general heads make one more row.
         text: texts, see `read_texts`; documents come from the back of the seeded order.
         baseline: ``zero``, ``mean`` or both.
-        n_controls: random head sets for each distinct number of heads per layer; rows with the same
-            numbers share them. At least 2; 100 or more for a p-value worth quoting.
+        n_controls: different random head sets for each distinct number of heads per layer; rows
+            with the same numbers share them, but for their own heads. Fewer where there are not so
+            many. At least 2; 100 or more for a p-value worth quoting.
         languages: of the text; all by default.
         docs: documents a language; None for all.
         max_tokens: documents are cut here; by default where they were for the scores.
@@ -73,12 +75,13 @@ def ablate(
 
     Returns:
         Dataset over ``baseline, heads_of, text_of`` (and ``control``): ``delta_nats_per_byte``
-        with ``delta_se``, ``control_delta``, ``control_mean``, ``control_se`` (standard error of
-        that mean), ``control_p`` (share of the random sets, the row's own heads left out, that
-        hurt at least as much) of ``n_controls`` such sets, ``perplexity``, ``perplexity_off``,
-        ``nats_per_byte``; per baseline
-        ``diagonal_share``, ``diagonal_p``, ``own_minus_others``, ``own_minus_others_p``; per row
-        ``heads`` and ``n_heads``. A language without specific heads is a row of NaN.
+        with ``delta_se``, ``control_delta`` (NaN beyond the ``n_controls`` sets of a row, none of
+        which is its own), ``control_mean``, ``control_se`` (standard error of that mean),
+        ``control_p`` ((1 + sets that hurt at least as much) / (1 + sets)), ``perplexity``,
+        ``perplexity_off``, ``nats_per_byte``; per baseline ``diagonal_share``, ``diagonal_p``,
+        ``own_minus_others``, ``own_minus_others_p`` and ``null_matrices``, how many stand behind
+        these p; per row ``heads`` and ``n_heads``. A language without specific heads is a row of
+        NaN.
 
     Raises:
         ProvenanceError: heads of another model, or documents that the heads were scored on.
@@ -158,11 +161,7 @@ def _plan(
         )
     if heads.general:
         rows[GENERAL] = heads.general
-    pools = {
-        profile: [row.layer_matched(rng) for _ in range(n_controls)]
-        for profile, row in {row.per_layer(): row for row in rows.values() if row}.items()
-    }
-    return Plan(rows, pools, baselines)
+    return Plan(rows, controls_by_row(rows, n_controls, rng), baselines)
 
 
 def _reference_documents(proof: HeldOut) -> dict[str, Sequence[str]]:

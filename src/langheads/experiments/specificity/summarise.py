@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from langheads import stats
 from langheads.experiments.language_heads import GENERAL
+from langheads.experiments.specificity.diagonal import diagonal_test
 from langheads.heads import HeadSet
 from langheads.io.results import document_counts
 from langheads.text import Documents
@@ -28,6 +29,7 @@ _TESTED = {
     "diagonal_p": ("share_p", "probability"),
     "own_minus_others": ("margin", "nats per byte"),
     "own_minus_others_p": ("margin_p", "probability"),
+    "null_matrices": ("draws", "count"),
 }
 
 
@@ -37,18 +39,18 @@ class Plan:
 
     Attributes:
         rows: language, or `GENERAL`, -> its heads; empty sets give rows of NaN.
-        pools: heads per layer -> random head sets of that profile, the controls of such rows.
+        controls: row -> random head sets beside it, different from it and from each other.
         baselines: names of the baselines.
     """
 
     rows: dict[str, HeadSet]
-    pools: dict[tuple[int, ...], list[HeadSet]]
+    controls: dict[str, list[HeadSet]]
     baselines: list[str]
 
     @property
     def conditions(self) -> list[tuple[str, HeadSet]]:
         """(baseline, heads), each once."""
-        sets = [*filter(None, self.rows.values()), *itertools.chain(*self.pools.values())]
+        sets = [*filter(None, self.rows.values()), *itertools.chain(*self.controls.values())]
         return list(itertools.product(self.baselines, dict.fromkeys(sets)))
 
 
@@ -78,25 +80,32 @@ def specificity(
             [stats.paired_ratio(losses[b][:, 0], losses[b][:, k], sizes[b]) for b in languages]
         )
         perplexities[condition] = [np.exp(losses[b][:, k].sum() / tokens[b]) for b in languages]
-    distinct = {
-        row: [s != off for s in plan.pools[off.per_layer()]] if off else []
-        for row, off in plan.rows.items()
-    }
-    n_controls = len(next(iter(plan.pools.values())))
+    n_controls = [len(plan.controls[row]) for row in rows]
     shape = (len(plan.baselines), len(rows), len(languages))
     delta, delta_se, perplexity_off, control_p = (np.full(shape, np.nan) for _ in range(4))
-    control = np.full((*shape[:2], n_controls, shape[2]), np.nan)
+    control_mean, control_se = np.full(shape, np.nan), np.full(shape, np.nan)
+    control = np.full((*shape[:2], max(n_controls), shape[2]), np.nan)
     tested = [j for j, row in enumerate(rows) if row != GENERAL and plan.rows[row]]
+    # Rows that are the same heads are one choice of heads.
+    same = [list(plan.rows.values()).index(off) for off in plan.rows.values()]
     tests = []
     for i, name in enumerate(plan.baselines):
         for j, (row, off) in enumerate(plan.rows.items()):
             if off:
                 delta[i, j], delta_se[i, j] = changes[name, off].T
                 perplexity_off[i, j] = perplexities[name, off]
-                control[i, j] = [changes[name, s][:, 0] for s in plan.pools[off.per_layer()]]
-                control_p[i, j] = stats.permutation_p(delta[i, j], control[i, j][distinct[row]])
+                beside = control[i, j, : n_controls[j]]
+                beside[:] = [changes[name, s][:, 0] for s in plan.controls[row]]
+                control_p[i, j] = stats.permutation_p(delta[i, j], beside)
+                if n_controls[j]:
+                    control_mean[i, j] = beside.mean(axis=0)
+                    control_se[i, j] = stats.standard_error(beside)
         own = [languages.index(rows[j]) for j in tested]
-        tests.append(stats.diagonal_test(delta[i, tested], own, control[i, tested], rng=rng))
+        tests.append(
+            diagonal_test(
+                delta[i, tested], own, control[i, tested], rng=rng, same=[same[j] for j in tested]
+            )
+        )
     on = {language: of[:, 0].sum() for language, of in losses.items()}
     per_byte = [on[b] / sizes[b].sum() for b in languages]
     perplexity = [np.exp(on[b] / tokens[b]) for b in languages]
@@ -105,10 +114,10 @@ def specificity(
             "delta_nats_per_byte": (_MATRIX, delta, _PER_BYTE),
             "delta_se": (_MATRIX, delta_se, _PER_BYTE),
             "control_delta": (("baseline", "heads_of", "control", "text_of"), control, _PER_BYTE),
-            "control_mean": (_MATRIX, control.mean(axis=2), _PER_BYTE),
-            "control_se": (_MATRIX, control.std(axis=2, ddof=1) / np.sqrt(n_controls), _PER_BYTE),
+            "control_mean": (_MATRIX, control_mean, _PER_BYTE),
+            "control_se": (_MATRIX, control_se, _PER_BYTE),
             "control_p": (_MATRIX, control_p, {"units": "probability"}),
-            "n_controls": ("heads_of", [sum(d) for d in distinct.values()], {"units": "count"}),
+            "n_controls": ("heads_of", n_controls, {"units": "count"}),
             "perplexity_off": (_MATRIX, perplexity_off, _PERPLEXITY),
             "perplexity": ("text_of", perplexity, _PERPLEXITY),
             "nats_per_byte": ("text_of", per_byte, _PER_BYTE),

@@ -92,8 +92,8 @@ def transfer(
         gates_enhance: gates of A's heads, each 1 or above; more than one make a sweep.
         gates_weaken: gates of B's heads, each 1 or below.
         orders: ``A first``, ``A last`` or both; where the fact in A stands.
-        n_controls: random head sets for each distinct number of heads per layer, at every gate.
-            At least 2; they take most of the time.
+        n_controls: different random head sets for each distinct number of heads per layer, at
+            every gate; fewer where there are not so many. At least 2; they take most of the time.
         templates: folder of sentences and words, see `langheads.text.templates`; None for those of
             the embedded model's own training text, and for any other model those of langheads.
         n_occupations: how many of the templates' are used; every ordered pair is a prompt.

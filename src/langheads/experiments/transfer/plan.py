@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.experiments.matched_heads import controls_by_row
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError
@@ -254,19 +255,13 @@ def asked_in(
 def random_sets(
     own: Mapping[str, HeadSet], n_controls: int, rng: np.random.Generator
 ) -> dict[str, list[HeadSet]]:
-    """Language -> random head sets with as many heads in each layer as its own.
+    """Language -> different random head sets with as many heads in each layer as its own.
 
-    Languages with the same numbers have the same sets, each in an order of its own: with one order
+    Languages with the same numbers share their sets, each in an order of its own: with one order
     for all, the k-th set would move (A, B) as far to A as (B, A) to B, and its mean over pairs of
     languages would be 0 whatever it does.
     """
-    profiles = {heads.per_layer(): heads for heads in own.values() if heads}
-    pools = {
-        profile: [heads.layer_matched(rng) for _ in range(n_controls)]
-        for profile, heads in profiles.items()
-    }
     return {
-        language: [pools[heads.per_layer()][i] for i in rng.permutation(n_controls)]
-        for language, heads in own.items()
-        if heads
+        language: [sets[i] for i in rng.permutation(len(sets))]
+        for language, sets in controls_by_row(own, n_controls, rng).items()
     }

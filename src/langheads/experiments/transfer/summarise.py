@@ -11,7 +11,8 @@ The standard error is the deviation of these draws, and intervals are their perc
 draws for every pair of languages, since all tell the same facts. Where occupations do not matter
 at all this errs on the wide side (Owen 2007, the pigeonhole bootstrap). NaN for fewer than 3
 occupations. p = (1 + random sets that move the measure at least as far towards A) / (1 + random
-sets), one-sided, those equal to the chosen heads left out.
+sets), one-sided. Over all pairs, a random set is one for each language whose heads are gated, its
+own or a random one: drawn at random, all different, `NULL_DRAWS` at most.
 
 Degeneration checks have the same arithmetic and no p-value: a model that no longer expects the
 prompt, or that repeats itself, has not changed its mind.
@@ -23,7 +24,8 @@ heads. For each measure M:
 
     M_before, M, M_change    means over prompts; M_change_se, M_change_low and M_change_high
     M_control_change         of every random set; M_control_mean, and M_control_p but for checks
-    M_overall_...            the same over the pairs of languages
+    M_overall_...            the same over the pairs of languages; the k-th set of each language,
+                             from the first again where it has fewer, and null_draws behind p
     attention_before, attention_after    share of 1 [..., layer, head, fact], from the first layer
                              of A's and B's heads on, since a gate moves attention only later
     shared_first_token       prompts without a `first_token_a`: both answers begin alike
@@ -41,6 +43,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
 
+from langheads.experiments.matched_heads import NULL_DRAWS, random_choices
 from langheads.experiments.transfer.plan import ORDERS, Condition, Pair, Plan
 from langheads.io import measures
 from langheads.stats import bootstrap_weights, percentile_interval, permutation_p
@@ -141,7 +144,7 @@ def _gathered(
     shape = next(iter(plan.own.values())).shape
     cells = (len(languages), len(languages), len(plan.orders))
     measured = (len(_UNITS), *cells)
-    n_controls = len(next(iter(plan.random.values())))
+    n_controls = max(map(len, plan.random.values()))
     values = np.full((*measured, 1 + len(plan.settings), len(plan.occupations)), np.nan)
     control = np.full((*measured, len(plan.settings), n_controls), np.nan)
     attention = np.full((*cells, 1 + len(plan.settings), *shape, 2), np.nan)
@@ -163,9 +166,7 @@ def _gathered(
                 # A's fact first.
                 attention[(*at, s)] = run.attention[condition][..., :: 1 - 2 * fact]
             for k, some in enumerate(plan.random[owner] if owner else ()):
-                if some != condition[0]:
-                    moved = found[some, condition[1]] - found[nothing]
-                    control[(*here, s - 1, k)] = _mean(moved)
+                control[(*here, s - 1, k)] = _mean(found[some, condition[1]] - found[nothing])
     return values, control, attention, shared
 
 
@@ -178,10 +179,12 @@ def _measured(
     changes = values[..., 1:, :] - values[..., :1, :]
     change, draws = _mean(changes), _resampled(changes, plan.occupations, plan.seed)
     error, (low, high) = _deviation(draws), percentile_interval(draws, _ALPHA)
-    overall, overall_control = _over_pairs(change, 1), _over_pairs(control, 1)
+    overall = _over_pairs(change, 1)
+    overall_control, null = _over_languages(change, control, plan)
     overall_low, overall_high = percentile_interval(_over_pairs(draws, 2), _ALPHA)
     cell = ("a", "b", "order", "setting")
-    variables: dict[str, Any] = {}
+    draws_behind = np.isfinite(null).any(axis=(0, 1)).sum(axis=-1)
+    variables: dict[str, Any] = {"null_draws": ("setting", draws_behind, {"units": "count"})}
     for m, (name, units) in enumerate(_UNITS.items()):
         unit = {"units": units}
         variables |= {
@@ -202,12 +205,42 @@ def _measured(
             sign, probability = measures.MEASURES[name].better, {"units": "probability"}
             for dims, part, own, sets in (
                 (cell, "", change[m], control[m]),
-                (cell[2:], "_overall", overall[m], overall_control[m]),
+                (cell[2:], "_overall", overall[m], null[m]),
             ):
                 p = permutation_p(sign * own, np.moveaxis(sign * sets, -1, 0))
                 p = np.where(np.isfinite(sets).any(axis=-1), p, np.nan)
                 variables[f"{name}{part}_control_p"] = (dims, p, probability)
     return variables
+
+
+def _over_languages(
+    change: Float[np.ndarray, "measure a b order setting"],
+    control: Float[np.ndarray, "measure a b order setting control"],
+    plan: Plan,
+) -> tuple[
+    Float[np.ndarray, "measure order setting control"],
+    Float[np.ndarray, "measure order setting draw"],
+]:
+    """Means over pairs under the k-th random set of each language, and under draws for p."""
+    every = np.concatenate([change[..., None], control], axis=-1)
+    n_sets = np.array([len(plan.random[language]) for language in plan.own])
+    own = list(plan.own.values())
+    orders, n_controls = change.shape[3], control.shape[-1]
+    kth = np.full((len(change), orders, len(plan.settings), n_controls), np.nan)
+    null = np.full((len(change), orders, len(plan.settings), NULL_DRAWS), np.nan)
+    rng = np.random.default_rng(plan.seed)
+    for s, setting in enumerate(plan.settings):
+        owners = {plan.condition(pair, setting)[0] for pair in plan.pairs}
+        gated = np.array([language in owners for language in plan.own])
+        same = [own.index(of) if yes else -1 for of, yes in zip(own, gated, strict=True)]
+        chosen = random_choices((1 + n_sets * gated).tolist(), NULL_DRAWS, rng, same=same)
+        in_turn = np.arange(n_controls)[:, None] % np.maximum(n_sets, 1) + (n_sets > 0)
+        for into, choices in ((kth, in_turn), (null, chosen)):
+            # The heads of A are enhanced, those of B weakened.
+            pick = choices.T[:, None] if setting.condition == "enhance" else choices.T[None]
+            taken = np.take_along_axis(every[..., s, :], pick[None, :, :, None], axis=-1)
+            into[:, :, s, : len(choices)] = _over_pairs(taken, 1)
+    return kth, null
 
 
 def _mean(values: Float[np.ndarray, "..."], axes: int = 1) -> Float[np.ndarray, "..."]:

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from langheads.stats import percentile_interval
 from langheads.view.figures.canvas import (
     cell_columns,
     cell_rows,
@@ -104,7 +105,7 @@ def _with_controls(at: xr.Dataset) -> xr.Dataset:
     low = high = nothing
     if "control_delta" in at and at.sizes.get("control"):
         sets = at["control_delta"].transpose("control", *nothing.dims).values.astype(float)
-        low, high = (nothing.copy(data=np.quantile(sets, q, axis=0)) for q in (0.05, 0.95))
+        low, high = (nothing.copy(data=of) for of in percentile_interval(sets, 0.1))
     at = at.assign(control_mean=at.get("control_mean", nothing), control_low=low, control_high=high)
     return at.transpose("heads_of", ..., "text_of", missing_dims="ignore")
 

@@ -10,10 +10,12 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from langheads.io.errors import InputError
+from langheads.stats import percentile_interval
 from langheads.view.figures.canvas import finish
 from langheads.view.figures.style import COLOURWAY, GREY, names
 from langheads.view.figures.traces import error_bars
 from langheads.view.figures.transfer import DOES, PARTS, checked, title_of, unit_of
+from langheads.view.table import mean
 
 
 def transfer_sweep(
@@ -93,10 +95,7 @@ def _add_curve(
         return np.append(values[where], 0.0)[sort]
 
     sets = curves["control"].values
-    # Without draws that are the chosen heads themselves.
-    sets = sets[:, np.isfinite(sets).all(axis=0)]
-    sets = sets if sets.size else np.full((len(sets), 1), np.nan)
-    low, high = (line(np.quantile(sets, q, axis=1)) for q in (0.05, 0.95))
+    low, high = map(line, percentile_interval(sets.T, 0.1))
     change, below, above = (line(curves[part].values) for part in ("change", "low", "high"))
     x, say = gate[sort], f"gate %{{x:g}}: %{{y:.3g}} {unit}"
     grey = "rgba(138,138,138,{})"
@@ -114,7 +113,7 @@ def _add_curve(
             },
         ),
         (
-            line(sets.mean(axis=1)),
+            line(np.array([mean(of) for of in sets])),
             "random heads, mean",
             {
                 "mode": "lines",
