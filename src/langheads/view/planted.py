@@ -10,8 +10,9 @@ from langheads.io.files import read_json
 from langheads.view.contents import RunFolder
 from langheads.view.figures.scores import Planted
 from langheads.view.figures.style import names
+from langheads.view.language_verdict import own_and_other
 from langheads.view.table import Table
-from langheads.view.verdict import own_and_other, proves
+from langheads.view.verdict import proves
 
 
 def read_planted(path: Path) -> Planted:

@@ -15,12 +15,18 @@ import xarray as xr
 
 from langheads.heads import LanguageHeads
 from langheads.view.figures.style import LEVEL, names
-from langheads.view.table import NONE, Table, count, isolated, number
+from langheads.view.language_verdict import (
+    CANNOT_TELL,
+    NEEDED,
+    NO_HEADS,
+    language_answers,
+    overlap,
+    reachable,
+)
+from langheads.view.table import isolated, number
 
 # Fewer random head sets than this describe chance badly (the method asks for 100).
 _FEW_CONTROLS = 100
-_NEEDED = ("zero", "mean")
-_CANNOT_TELL = "cannot tell"
 GENERAL = "general"
 """The row of a specificity matrix that belongs to no language."""
 _PROVEN = (
@@ -31,6 +37,11 @@ _NOT_PROVEN = (
     "Not proven: there is no diagonal. Under zero and mean ablation alike, switching off a "
     "language's heads does not hurt that language more than chance would have it."
 )
+_TOGETHER = {
+    "diagonal": "Over all of them together, heads off hurt their own language more than the "
+    "others, and more than random heads would.",
+    "none": "Over all of them together there is no diagonal.",
+}
 _MEANS = (
     "What this means: these heads have high scores for a language, but nothing shows that the "
     "language depends on them more than others do. Do not call them its language heads; other "
@@ -61,31 +72,47 @@ def verdict(ablation: xr.Dataset) -> Verdict:
     """
     baselines = names(ablation, "baseline")
     reasons = _reasons(ablation, baselines)
-    overlap = _overlap(ablation)
-    if overlap > 0:
-        used = "was" if overlap == 1 else "were"
+    scored = overlap(ablation)
+    if scored > 0:
+        used = "was" if scored == 1 else "were"
         return Verdict(
             "open",
             "No verdict: the heads were tried on documents that they were chosen with.",
-            [f"{overlap} of the proof documents {used} used for scoring.", *reasons],
+            [f"{scored} of the proof documents {used} used for scoring.", *reasons],
         )
-    if overlap < 0:
+    if scored < 0:
         reasons.append(
             "The texts are not those that were scored, so it could not be checked whether a proof "
             "document was used for scoring."
         )
-    for name in _NEEDED:
+    for name in NEEDED:
         if name not in baselines:
             needed = "and a verdict needs zero and mean"
             headline = f"No verdict: {name} ablation was not run, {needed}."
             return Verdict("open", headline, reasons)
     found = {_shown(ablation, name) for name in baselines}
-    if found == {"diagonal"}:
-        return Verdict("yes", _PROVEN, reasons)
-    if found == {"none"}:
+    answers = {x: said for x, said in language_answers(ablation).items() if said != NO_HEADS}
+    yes = [language for language, said in answers.items() if said == "yes"]
+    counted = _counted(answers)
+    if found == {"diagonal"} and len(yes) == len(answers):
+        return Verdict("yes", f"{_PROVEN} Language by language: {counted}.", reasons)
+    if found == {"none"} and not yes:
         return Verdict("no", _NOT_PROVEN, [*reasons, _MEANS])
+    if len(found) == 1 and found <= set(_TOGETHER):
+        together = _TOGETHER[found.pop()]
+        return Verdict("open", f"Not the same for all: {counted}. {together}", reasons)
     said = [_shown_words(ablation, name) for name in baselines]
-    return Verdict("open", f"No verdict: {', '.join(said)}.", reasons)
+    return Verdict("open", f"No verdict: {', '.join(said)}. By language: {counted}.", reasons)
+
+
+def _counted(answers: Mapping[str, str]) -> str:
+    """How many languages are shown, which, and what is said of the others."""
+    groups: dict[str, list[str]] = {"yes": []}
+    for language, said in answers.items():
+        groups.setdefault(said, []).append(isolated(language))
+    yes = groups.pop("yes")
+    words = f"{len(yes)} of {len(answers)}" + (f": {', '.join(yes)}" if yes else "")
+    return "; ".join([words, *(f"{said}: {', '.join(of)}" for said, of in groups.items())])
 
 
 def _reasons(ablation: xr.Dataset, baselines: list[str]) -> list[str]:
@@ -95,25 +122,33 @@ def _reasons(ablation: xr.Dataset, baselines: list[str]) -> list[str]:
         "p is the share of random choices of heads, matched layer by layer and in number, that do "
         f"at least as well; below {LEVEL} counts as shown."
     )
-    reasons += [*_share_words(ablation), _language_words(ablation)]
-    controls = ablation.sizes.get("control", 0)
-    if controls < _FEW_CONTROLS:
+    reasons += [*_share_words(ablation), *_same_words(ablation), _language_words(ablation)]
+    beside = _controls(ablation)
+    if min(beside, default=0) < _FEW_CONTROLS:
         reasons.append(
-            f"Only {controls} random head sets a row were drawn; {_FEW_CONTROLS} or more make a "
-            "p-value worth quoting."
+            f"Only {min(beside, default=0):.0f} random head sets stand beside the row that has "
+            f"fewest; {_FEW_CONTROLS} or more make a p-value worth quoting."
         )
     return reasons
 
 
-def _overlap(ablation: xr.Dataset) -> int:
-    """Proof documents that were used for scoring; -1 where that could not be checked."""
-    overlap = ablation.attrs.get("overlap", 0)
-    return int(overlap) if isinstance(overlap, (int, np.integer)) else -1
+def _controls(ablation: xr.Dataset) -> list[float]:
+    """Random head sets beside each row that has heads."""
+    rows = [x for x in names(ablation, "heads_of") if number(ablation, "n_heads", heads_of=x)]
+    if "n_controls" in ablation:
+        return [number(ablation, "n_controls", heads_of=row) for row in rows]
+    return [float(ablation.sizes.get("control", 0)) for _ in rows]
 
 
-def _reachable(controls: int) -> bool:
-    """Whether a p-value from so many random head sets can be below the level."""
-    return 1 / (1 + controls) < LEVEL
+def _same_words(ablation: xr.Dataset) -> Iterator[str]:
+    """Which rows are the same heads."""
+    rows: dict[frozenset[str], list[str]] = {}
+    if "heads" in ablation:
+        for row, off in zip(names(ablation, "heads_of"), ablation["heads"].values, strict=True):
+            rows.setdefault(frozenset(str(off).split()), []).append(isolated(row))
+    for off, of in rows.items():
+        if off and len(of) > 1:
+            yield f"The rows of {', '.join(of)} are the same heads ({' '.join(sorted(off))})."
 
 
 def _shown(ablation: xr.Dataset, baseline: str) -> str:
@@ -124,18 +159,24 @@ def _shown(ablation: xr.Dataset, baseline: str) -> str:
         return "untested"
     if margin > 0 and p < LEVEL:
         return "diagonal"
-    if margin <= 0 or _reachable(ablation.sizes.get("control", 0)):
+    if margin <= 0 or reachable(_draws(ablation, baseline)):
         return "none"
-    return _CANNOT_TELL
+    return CANNOT_TELL
+
+
+def _draws(ablation: xr.Dataset, baseline: str) -> float:
+    """How many matrices of random heads p is from; a file of before says it by its controls."""
+    known = number(ablation, "null_matrices", baseline=baseline)
+    return known if np.isfinite(known) else float(ablation.sizes.get("control", 0))
 
 
 def _shown_words(ablation: xr.Dataset, baseline: str) -> str:
-    controls = ablation.sizes.get("control", 0)
-    least = f"(with {controls} random head sets p is at least {1 / (1 + controls):.2g})"
+    draws = _draws(ablation, baseline)
+    least = f"(with {draws:.0f} draws of random heads p is at least {1 / (1 + draws):.2g})"
     shown = {
         "diagonal": "shows a diagonal",
         "none": "shows none",
-        _CANNOT_TELL: f"cannot tell {least}",
+        CANNOT_TELL: f"cannot tell {least}",
         "untested": "could not be tested",
     }
     return f"{baseline} ablation {shown[_shown(ablation, baseline)]}"
@@ -173,99 +214,12 @@ def _share_words(ablation: xr.Dataset) -> list[str]:
     ]
     if not weak:
         return []
-    return [
-        f"Under {' and '.join(weak)} ablation the share alone does not show it: by chance the own "
-        f"language is hurt most in 1 of {ablation.sizes['text_of']} head sets, one for each "
-        "language."
-    ]
+    return [f"Under {' and '.join(weak)} ablation the share alone does not show it."]
 
 
 def _language_words(ablation: xr.Dataset) -> str:
-    grouped: dict[str, list[str]] = {}
-    for row in language_verdicts(ablation).rows:
-        grouped.setdefault(row[-1], []).append(isolated(row[0]))
-    said = "; ".join(f"{answer}: {', '.join(group)}" for answer, group in grouped.items())
-    return f"Language by language, do these heads carry it? {said or 'none to judge'}."
-
-
-def language_verdicts(ablation: xr.Dataset) -> Table:
-    """Per language: rise of its own text, largest rise of another, and what both baselines say."""
-    baselines = names(ablation, "baseline")
-    header = ["heads of", "heads"]
-    for name in baselines:
-        header += [f"own ΔNLL, {name}", f"largest other ΔNLL, {name}"]
-        header += [f"p, {name}"] if "control_p" in ablation else []
-    rows = []
-    for language in names(ablation, "heads_of"):
-        if language not in names(ablation, "text_of"):
-            continue
-        row = [language, count(number(ablation, "n_heads", heads_of=language))]
-        for name in baselines:
-            row += own_and_other(ablation, name, language)
-            if "control_p" in ablation:
-                p = _own_p(ablation, name, language)
-                row.append(f"{p:.2g}" if np.isfinite(p) else NONE)
-        rows.append([*row, _language_verdict(ablation, language)])
-    return Table(
-        "ΔNLL (rise in loss) when a language's heads are off, in nats per byte; in brackets in "
-        "percent of that text's loss with nothing off. Yes: under zero and mean ablation alike, "
-        "the own language is hurt most, and more than with random heads (p < "
-        f"{LEVEL}, one-sided). No: under neither.",
-        [*header, "carries its language"],
-        rows,
-    )
-
-
-def _own_p(ablation: xr.Dataset, baseline: str, language: str) -> float:
-    at = {"baseline": baseline, "heads_of": language, "text_of": language}
-    return number(ablation, "control_p", **at)
-
-
-def _language_verdict(ablation: xr.Dataset, language: str) -> str:
-    if not number(ablation, "n_heads", heads_of=language):
-        return "no specific heads"
-    if _overlap(ablation) > 0:
-        return f"{_CANNOT_TELL}: proof documents were scored"
-    if not set(_NEEDED) <= set(names(ablation, "baseline")):
-        return f"{_CANNOT_TELL}: needs zero and mean ablation"
-    controls = number(ablation, "n_controls", heads_of=language)
-    if "control_p" not in ablation or not np.isfinite(controls):
-        return f"{_CANNOT_TELL}: the file has no p for it"
-    if not _reachable(int(controls)):
-        return f"{_CANNOT_TELL}: too few random heads"
-    said = set()
-    for name in names(ablation, "baseline"):
-        row = ablation["delta_nats_per_byte"].sel(baseline=name, heads_of=language)
-        own, p = float(row.sel(text_of=language)), _own_p(ablation, name, language)
-        others = row.drop_sel(text_of=language).values
-        if not np.isfinite([own, p]).all() or not np.isfinite(others).any():
-            return f"{_CANNOT_TELL}: nothing to compare with"
-        said.add(bool(own > np.nanmax(others) and p < LEVEL))
-    if len(said) > 1:
-        return f"{_CANNOT_TELL}: baselines disagree"
-    return "yes" if said == {True} else "no"
-
-
-def own_and_other(ablation: xr.Dataset, baseline: str, language: str) -> list[str]:
-    """Rise of the own text, and the largest rise of another with its language, as cells."""
-    if language not in names(ablation, "heads_of") or language not in names(ablation, "text_of"):
-        return [NONE, NONE]
-    row = ablation["delta_nats_per_byte"].sel(baseline=baseline, heads_of=language)
-    others = row.drop_sel(text_of=language)
-
-    def cell(text: str, name: str = "") -> str:
-        rise = float(row.sel(text_of=text))
-        if not np.isfinite(rise):
-            return NONE
-        before = number(ablation, "nats_per_byte", text_of=text)
-        percent = f"{100 * rise / before:+.2f}%" if before > 0 else ""
-        beside = ", ".join(filter(None, (percent.replace("-", "−"), name)))
-        return f"{rise:.4f}".replace("-", "−") + (f" ({beside})" if beside else "")
-
-    if not np.isfinite(others.values).any():
-        return [cell(language), NONE]
-    worst = str(others["text_of"].values[int(np.nanargmax(others.values))])
-    return [cell(language), cell(worst, worst)]
+    said = _counted(language_answers(ablation))
+    return f"Language by language, do these heads carry it? {said}."
 
 
 def proves(ablation: xr.Dataset, heads: LanguageHeads) -> bool:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from langheads.view.verdict import language_verdicts, verdict
+from langheads.view.language_verdict import corrected_p, language_verdicts
+from langheads.view.verdict import verdict
 from tests.unit.view.made_up_run import make_ablation
 
 LANGUAGES = ["en", "zh", "हिन्दी", "العربية"]
@@ -40,10 +41,7 @@ def test_a_share_that_few_languages_make_likely_does_not_undo_the_margin(languag
     assert found.state == "yes"
     weak = "zero and mean" if languages == 2 else "mean"
     said = [reason for reason in found.reasons if "share alone" in reason]
-    assert said == [
-        f"Under {weak} ablation the share alone does not show it: by chance the own language is "
-        f"hurt most in 1 of {languages} head sets, one for each language."
-    ]
+    assert said == [f"Under {weak} ablation the share alone does not show it."]
 
 
 def test_a_share_that_is_shown_too_is_not_excused():
@@ -58,7 +56,7 @@ def test_too_few_random_sets_cannot_tell(controls, state):
     assert ("cannot tell" in found.headline) == (state == "open")
     assert any(f"Only {controls} random head sets" in reason for reason in found.reasons)
     if controls == 10:
-        assert "zero ablation cannot tell (with 10 random head sets p is at least 0.091)" in (
+        assert "zero ablation cannot tell (with 10 draws of random heads p is at least 0.091)" in (
             found.headline
         )
 
@@ -76,6 +74,7 @@ def test_own_below_others_is_no_diagonal_however_few_the_random_sets():
 def test_a_margin_that_chance_reaches_is_no_diagonal():
     ablation = make_ablation(LANGUAGES)
     ablation.own_minus_others_p[:] = 0.05
+    ablation.control_p[:] = 0.05
     assert verdict(ablation).state == "no"
 
 
@@ -162,3 +161,55 @@ def test_a_language_with_few_other_random_sets_cannot_be_judged(n, answer):
 )
 def test_what_a_file_lacks_leaves_its_languages_open(ablation, answer):
     assert set(answers(ablation).values()) == {answer}
+
+
+def test_the_headline_counts_languages_and_names_those_that_are_not_shown():
+    """Together the diagonal is shown, but of 4 languages it is one that makes it."""
+    ablation = make_ablation(LANGUAGES)
+    ablation.control_p[:, 1:4] = 0.4
+    ablation.control_p[:, 0] = 0.01
+    found = verdict(ablation)
+    assert found.state == "open"
+    assert "Proven" not in found.headline
+    assert "1 of 4: en; no: zh, \u2068हिन्दी\u2069, \u2068العربية\u2069" in found.headline
+    assert "1 of 4: en" in next(r for r in found.reasons if r.startswith("Language by"))
+    assert "4 of 4: en, zh" in verdict(make_ablation(LANGUAGES)).headline
+    none = make_ablation(LANGUAGES, diagonal=(0.2, 0.2))
+    none.own_minus_others_p[:] = 0.3
+    assert verdict(none).state == "open"
+    assert "there is no diagonal" in verdict(none).headline
+    assert "4 of 4" in verdict(none).headline
+
+
+def test_p_of_languages_is_corrected_over_them():
+    """By hand: of 4, the smallest is times 4 / 1, the next 4 / 2, ..., none above the next."""
+    ablation = make_ablation(LANGUAGES)
+    for i, p in enumerate((0.03, 0.012, 0.5, 0.021)):
+        ablation.control_p[:, i, i] = p
+    found = corrected_p(ablation, "zero")
+    np.testing.assert_allclose(list(found.values()), [0.04, 0.04, 0.5, 0.04])
+    for p, answer in ((0.0124, "yes"), (0.0126, "no")):
+        for i, own in enumerate((0.2, p, 0.5, 0.2)):
+            ablation.control_p[:, i, i] = own
+        assert answers(ablation)["zh"] == answer
+    # No random set did as well: only more of them could tell.
+    ablation.n_controls[1] = 78
+    assert answers(ablation)["zh"] == "cannot tell: too few random heads for so many languages"
+
+
+def test_rows_that_are_the_same_heads_are_said_to_be():
+    ablation = make_ablation(LANGUAGES)
+    assert not any("same heads" in reason for reason in verdict(ablation).reasons)
+    first = str(ablation.heads[0].item())
+    ablation.heads[1] = " ".join(reversed(first.split()))
+    assert f"The rows of en, zh are the same heads ({first})." in verdict(ablation).reasons
+
+
+def test_the_level_is_reached_by_draws_over_all_rows_and_not_by_the_sets_of_one():
+    ablation = make_ablation(LANGUAGES, controls=7)
+    ablation["null_matrices"] = ("baseline", [999, 999])
+    ablation.own_minus_others_p[:] = 0.001
+    found = verdict(ablation)
+    assert "0 of 4; cannot tell: too few random heads: en, zh" in found.headline
+    assert "Over all of them together, heads off hurt" in found.headline
+    assert any("Only 7 random head sets" in reason for reason in found.reasons)

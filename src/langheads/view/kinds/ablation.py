@@ -8,8 +8,8 @@ import xarray as xr
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures.specificity import specificity_matrix
 from langheads.view.figures.style import LEVEL, names
+from langheads.view.language_verdict import language_verdicts
 from langheads.view.table import NONE, Table, number
-from langheads.view.verdict import language_verdicts
 
 _READ = (
     "How to read it: each row switches off one language's heads, each column is a language's text; "
