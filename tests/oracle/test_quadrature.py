@@ -16,6 +16,7 @@ from langheads.model import head_shape, tokenize_languages
 from langheads.scores.gradient import gate_gradients
 from langheads.scores.quadrature import quadrature
 from langheads.scores.scan import knockout_nll
+from langheads.stats import standard_error
 from langheads.text import Documents
 from tests.oracle.texts import TEXTS
 
@@ -108,6 +109,42 @@ def test_standard_error_is_the_spread_over_draws(zoo, monkeypatch):
     own = same
     flat = quadrature(model, documents, zero)
     assert flat.std(axis=0).max() < 1e-12
+
+
+def test_standard_error_is_the_spread_over_resampled_documents(monkeypatch):
+    """Documents of many lengths: the formula again on documents drawn with replacement."""
+    model = langheads.load("demo")
+    stories = iter(grammar.documents("en", 150, seed=3))
+    texts = ["\n".join(next(stories) for _ in range(1 + i % 4)) for i in range(60)]
+    documents = tokenize_languages(model, {"en": texts})["en"]
+    g, _ = gate_gradients(model, documents)
+    drawn, change = [], []
+
+    def recorded(*args, at, **settings):
+        found = gate_gradients(*args, at=at, **settings)
+        drawn.append(at < 1)
+        change.append(found[0] - g)
+        return found
+
+    monkeypatch.setattr(module, "gate_gradients", recorded)
+    rows = quadrature(model, documents, g)
+    inside, y = np.array(drawn), np.array(change)
+    outside = ~inside
+
+    def estimate(picked):
+        tokens = documents.n_predicted[picked] / documents.n_predicted[picked].mean()
+        t = tokens[:, None, None]
+        i, o = inside[:, picked], outside[:, picked]
+        means = [(where * t * y[:, picked]).sum((0, 1)) / where.sum((0, 1)) for where in (i, o)]
+        return -((t * g[picked]).mean(0) + 0.75 * (means[0] - means[1]))
+
+    np.testing.assert_allclose(rows.mean(axis=0), estimate(np.arange(60)), atol=1e-12)
+    rng = np.random.default_rng(0)
+    spread = np.std([estimate(rng.integers(60, size=60)) for _ in range(600)], axis=0)
+    ratio = (standard_error(rows) / spread).ravel()
+    strongest = np.argsort(-np.abs(rows.mean(axis=0)).ravel())[:6]
+    assert np.abs(np.log(ratio[strongest])).max() < np.log(1.2)
+    assert np.median(ratio) == pytest.approx(1, abs=0.1)
 
 
 def test_estimates_exact_knock_out_in_nats():

@@ -18,7 +18,8 @@ others. With y_ih = g_ih(under the draw) - g_ih(1),
 The second mean takes away what the other drawn heads do to g_h: a randomised experiment with the
 documents as their own controls, without bias where heads interact in pairs, m_h m_k. What is left
 out is an interaction that is curved in gate h. Documents are weighted by predicted tokens, as in
-exact knock-out, so the two can be laid over each other.
+exact knock-out, so the two can be laid over each other: the estimate is nats over tokens, and its
+standard error that of a ratio by linearisation, as `stats.paired_ratio` has it.
 
 No constant is fitted. Nodes and weights: Hildebrand, Introduction to Numerical Analysis, 8.11.
 """
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -87,18 +89,9 @@ def quadrature(
     weighted = gradients * size[:, None, None]
     rng = np.random.default_rng(seed)
     drawn = np.stack([_draw(len(documents), shape, rng) for _ in range(QUADRATURE.repeats)])
-    change = np.stack(
-        [
-            gate_gradients(
-                model,
-                documents,
-                at=np.where(rows, NODE, 1.0),
-                batch_tokens=batch_tokens,
-                progress=progress,
-            )[0]
-            for rows in drawn
-        ]
-    )
+    settings: dict[str, Any] = {"batch_tokens": batch_tokens, "progress": progress}
+    gates = np.where(drawn, NODE, 1.0)
+    change = np.stack([gate_gradients(model, documents, at=at, **settings)[0] for at in gates])
     change = change * size[:, None, None] - weighted
     inside, outside = drawn.sum(axis=(0, 1)), (~drawn).sum(axis=(0, 1))
     mean_inside = np.where(drawn, change, 0).sum(axis=(0, 1)) / inside
@@ -106,7 +99,9 @@ def quadrature(
     # What each document adds to the two means, so that rows spread as the estimate does.
     spread = np.where(drawn, (change - mean_inside) / inside, (mean_outside - change) / outside)
     difference = mean_inside - mean_outside + len(documents) * spread.sum(axis=0)
-    return -(weighted + WEIGHT * difference)
+    rows = -(weighted + WEIGHT * difference)
+    # The mean is per token of documents that are a sample: a long one adds to both.
+    return rows - (size - 1)[:, None, None] * rows.mean(axis=0)
 
 
 def quadrature_pass(of: OfLanguage) -> dict[str, np.ndarray]:
