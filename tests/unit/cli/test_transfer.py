@@ -137,7 +137,7 @@ def test_a_broken_template_is_named_with_its_line(verb, given):
         file.write('\n{"job": 3}')
     code, printed, error, files = verb()
     assert (code, printed, files) == (2, "", [])
-    assert f"{folder / 'zh.jsonl'}, line 7: job must be a text, found 3" in error
+    assert f"{folder / 'zh.jsonl'}, line 7: job is 3, expected a text" in error
 
 
 def test_heads_of_another_model(verb, given):
