@@ -25,7 +25,7 @@ from langheads.heads import HeadSet, LanguageHeads, read_planted
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.files import check_writable, write_text_atomically
 from langheads.io.results import load_result, save
-from langheads.model import DEMO, EMBEDDED, describe, load
+from langheads.model import DEMO, EMBEDDED, load, model_name
 from langheads.scores.exact_knockout import knockout
 from langheads.scores.registry import names
 from langheads.scores.score import score
@@ -210,7 +210,7 @@ def benchmark(
     save(knockout(model, corpus, docs=docs, seed=seed, **same), out / "knockout.nc")
     how = {"docs": deletion_docs, "batch_tokens": batch_tokens}
     save(deletion(model, scores, corpus, **how), out / "deletion.nc")
-    if folder := EMBEDDED.get(describe(model)["model"]):
+    if folder := EMBEDDED.get(model_name(model)):
         write_text_atomically(out / "planted.json", (folder / "planted.json").read_text("utf-8"))
     comparison = compare(out)
     save(comparison, out / "comparison.nc")

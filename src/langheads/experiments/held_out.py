@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from langheads.model import (
     tokenize_languages,
 )
 from langheads.text import Corpus, Documents, reaches_into, read_texts
+
+logger = logging.getLogger("langheads")
 
 Condition = tuple[HeadSet, Float[Tensor, "layer head d_head"] | None]
 """Heads that are off, and what stands in for them; None is 0."""
@@ -87,8 +90,14 @@ def held_out(
     texts = corpus.back(docs)
     overlap = check_held_out(texts, scored, allow_overlap=allow_overlap)
     max_tokens = int(scored.get("max_tokens", 2048)) if max_tokens is None else max_tokens
-    if bos is None and "bos" in scored:
-        bos = bool(scored["bos"])
+    if "bos" in scored:
+        as_scored = bool(scored["bos"])
+        bos = as_scored if bos is None else bos
+        if bos != as_scored:
+            logger.warning(
+                "the heads were scored %s BOS, and these documents are read %s it",
+                *("with" if of else "without" for of in (as_scored, bos)),
+            )
     documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
     some = next(iter(documents.values()))
     settings = {

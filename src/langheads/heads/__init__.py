@@ -5,6 +5,14 @@ bring torch along, so they are imported where they are used.
 """
 
 from langheads.heads.head_set import Head, HeadSet, as_head_set, require_shape
-from langheads.heads.language_heads import LanguageHeads, read_planted
+from langheads.heads.language_heads import LanguageHeads, planted_of, read_planted
 
-__all__ = ["Head", "HeadSet", "LanguageHeads", "as_head_set", "read_planted", "require_shape"]
+__all__ = [
+    "Head",
+    "HeadSet",
+    "LanguageHeads",
+    "as_head_set",
+    "planted_of",
+    "read_planted",
+    "require_shape",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -45,6 +46,8 @@ class _PlantedFile(Record):
     what: ClassVar[str] = "a list of planted heads"
     made: ClassVar[str] = "planted.json of an embedded model"
 
+    model: str = ""
+    weight_hash: str = ""
     planted: dict[str, Heads] = Field(default={})
     decoys: dict[str, Heads] = Field(default={})
 
@@ -63,6 +66,20 @@ def read_planted(path: str | Path, shape: tuple[int, int]) -> dict[str, dict[str
         }
     except InputError as error:
         raise InputError(f"{path} is not {record.what}: {error}") from error
+
+
+def planted_of(path: str | Path, model: Mapping[str, Any]) -> bool:
+    """Whether a planted.json is of the model of a result, as far as it says: by the hash of its
+    weights, or else by name.
+
+    Args:
+        path: of the file.
+        model: provenance of the result.
+    """
+    record = _PlantedFile.load(path)
+    key = "weight_hash" if record.weight_hash else "model"
+    own, other = getattr(record, key), str(model.get(key) or "")
+    return not own or not other or own == other
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import platform
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
     # Reading results, as figures do, does not need torch.
     from langheads.text import Corpus, Documents
 
+logger = logging.getLogger("langheads")
+
+_LATER = ("exact_weight_hash", "config_hash")
+_IDENTITY = (
+    ("revision", "revision"),
+    ("weight_hash", "weights"),
+    ("exact_weight_hash", "exact weights"),
+    ("config_hash", "configuration"),
+    ("tokenizer_hash", "tokenizer"),
+)
 _PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
 
 
@@ -139,7 +150,7 @@ def plain_attrs(dataset: xr.Dataset) -> dict[str, Any]:
 
 
 def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Refuse to combine results of two models.
+    """Refuse to combine results of two models; tell where it cannot be known, or dtypes differ.
 
     Args:
         what: the thing that is refused, for the message.
@@ -147,17 +158,31 @@ def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str,
         found: provenance stored with the thing.
 
     Raises:
-        ProvenanceError: another revision, weights or tokenizer; names both.
+        ProvenanceError: another revision, weights, configuration or tokenizer; names both.
     """
-    for key, label in (
-        ("revision", "revision"),
-        ("weight_hash", "weights"),
-        ("tokenizer_hash", "tokenizer"),
-    ):
+    dtypes = [str(of.get("dtype", "")) for of in (wanted, found)]
+    unknown = []
+    for key, label in _IDENTITY:
         ours, theirs = str(wanted.get(key, "")), str(found.get(key, ""))
-        if ours != theirs:
-            raise ProvenanceError(
-                f"{what} was made with {label} {theirs[:12] or 'unknown'} of model "
-                f"{found.get('model', 'unknown')}, but this is {label} {ours[:12] or 'unknown'} of "
-                f"{wanted.get('model', 'unknown')}; make it again with this model"
-            )
+        if ours == theirs or (key == "exact_weight_hash" and dtypes[0] != dtypes[1]):
+            continue
+        # Results of earlier versions have neither of the first two, and of a model from the Hub
+        # its revision only.
+        of_the_hub = key == "weight_hash" and bool(wanted.get("revision"))
+        if (key in _LATER or of_the_hub) and not (ours and theirs):
+            unknown.append(label)
+            continue
+        raise ProvenanceError(
+            f"{what} was made with {label} {theirs[:12] or 'unknown'} of model "
+            f"{found.get('model', 'unknown')}, but this is {label} {ours[:12] or 'unknown'} of "
+            f"{wanted.get('model', 'unknown')}; make it again with this model"
+        )
+    if unknown:
+        logger.warning(
+            "%s or this is of an earlier version of langheads: whether the %s are the same could "
+            "not be checked",
+            what,
+            " and the ".join(dict.fromkeys(unknown)),
+        )
+    if all(dtypes) and dtypes[0] != dtypes[1]:
+        logger.warning("%s was made in %s, but this is %s", what, dtypes[1], dtypes[0])

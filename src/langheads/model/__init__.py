@@ -3,7 +3,7 @@
 from langheads.model.batches import map_documents, token_budget
 from langheads.model.decoding import decode, decode_rows, end_tokens, reply_text
 from langheads.model.gates import Gates, gated, gates_of_all, mean_z
-from langheads.model.identity import describe
+from langheads.model.identity import describe, model_name
 from langheads.model.loading import DEMO, EMBEDDED, head_shape, heads_of, load
 from langheads.model.nll import document_nll, token_nll
 from langheads.model.replay import captured_block_inputs, starting_at
@@ -36,6 +36,7 @@ __all__ = [
     "load",
     "map_documents",
     "mean_z",
+    "model_name",
     "reply_text",
     "starting_at",
     "steered",

@@ -23,6 +23,7 @@ from langheads.heads import HeadSet
 from langheads.heads.mask import HeadMask
 from langheads.io.errors import InputError, InterventionError
 from langheads.model.hook_z import Z, on_every_hook_z
+from langheads.model.identity import describe
 from langheads.model.loading import head_shape, heads_of
 from langheads.model.state import evaluating
 from langheads.text import length_batches, pad_right
@@ -87,7 +88,8 @@ def gated(
 
     Raises:
         InputError: gates or baseline of another shape than the model's, or a value that is no
-            finite number.
+            finite number; another baseline than a mask was learned with.
+        ProvenanceError: a mask that was learned in another model.
         InterventionError: see `on_every_hook_z`.
 
     Example:
@@ -98,6 +100,8 @@ def gated(
         ...     logits = model(tokens)
     """
     layers, heads = head_shape(model)
+    if isinstance(gates, HeadMask):
+        gates.require_model("the mask", describe(model), (layers, heads), baseline)
     gates = gates_of_all(model, gates, value)
     if baseline is not None and (baseline.ndim != 3 or baseline.shape[:2] != (layers, heads)):
         raise InputError(

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from langheads.experiments.replies.files import is_summary
+from langheads.heads import planted_of
 from langheads.io.errors import InputError
 from langheads.io.files import read_json
 from langheads.io.results import load_result, require_same_model
@@ -48,6 +49,8 @@ def read_run(folder: Path) -> RunFolder:
     sources = run.sources()
     for name, attrs in sources[1:]:
         require_same_model(name, sources[0][1], attrs)
+    if run.planted and sources and not planted_of(folder / "planted.json", sources[0][1]):
+        run.planted, run.reasons["planted.json"] = {}, "of another model"
     return run
 
 

@@ -20,12 +20,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from langheads import stats
-from langheads.heads import HeadSet, read_planted
+from langheads.heads import HeadSet, planted_of, read_planted
 from langheads.io.errors import InputError
 from langheads.io.files import parse_json
 from langheads.io.records import Number, parse
@@ -70,7 +71,7 @@ def compare(run: str | Path) -> xr.Dataset:
     parts = [load_result(path, "scores") for path in halves if all(map(Path.is_file, halves))]
     curves = run / "deletion.nc"
     areas = load_result(curves, "deletion").area if curves.is_file() else None
-    planted = _planted(run / "planted.json", delta.shape[1:])
+    planted = _planted(run / "planted.json", delta.shape[1:], scores.attrs)
 
     names = [KNOCKOUT, *known]
     table = {name: np.full((len(names), len(languages)), np.nan) for name in MEASURES}
@@ -182,10 +183,16 @@ def as_text(comparison: xr.Dataset) -> str:
     )
 
 
-def _planted(path: Path, shape: tuple[int, ...]) -> dict[str, Mapping[str, HeadSet]]:
-    """``planted`` and ``decoys``: language -> heads; empty without a file."""
-    size = (int(shape[0]), int(shape[1]))
-    return dict(read_planted(path, size)) if path.is_file() else {}
+def _planted(
+    path: Path, shape: tuple[int, ...], model: Mapping[str, Any]
+) -> dict[str, Mapping[str, HeadSet]]:
+    """``planted`` and ``decoys``: language -> heads; empty without a file of this model."""
+    if not path.is_file():
+        return {}
+    if not planted_of(path, model):
+        logger.warning("%s is of another model and left out", path.name)
+        return {}
+    return dict(read_planted(path, (int(shape[0]), int(shape[1]))))
 
 
 def _on_planted(

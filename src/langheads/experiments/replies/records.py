@@ -18,7 +18,7 @@ from langheads.experiments.replies.summarise import over_controls, reply_summary
 from langheads.heads import LanguageHeads
 from langheads.heads.mask import HeadMask
 from langheads.io.results import provenance
-from langheads.model import describe, head_shape
+from langheads.model import describe, head_shape, model_name
 from langheads.text import Corpus, Detector, Rules
 from langheads.text.confusion import require_known
 from langheads.text.identify import warn_if_too_few_candidates
@@ -85,7 +85,7 @@ def reply_records(
         rng = np.random.default_rng(int(generation.get("seed", 0)))
         controls = matched_controls(under.touched(head_shape(model)), n_controls, rng)
         summary |= _over_controls(controls, lambda heads: summed(run(under.on(heads))))
-    made = {"model": describe(model)["model"], "gates": gate, "mask": _gates_of(mask)}
+    made = {"model": model_name(model), "gates": gate, "mask": _gates_of(mask)}
     made |= {"shift": _by_name(steer), "baseline": baseline, "detector": detect.name}
     return _records(requests, answered, before, made), summary
 

@@ -20,9 +20,10 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from langheads.heads import HeadSet
+from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError
 from langheads.io.files import write_text_atomically
+from langheads.io.results import require_same_model
 from langheads.view.attention.choice import Heads, choose, score_name, values
 from langheads.view.attention.page import BYTES_A_CELL, MOST_BYTES, attention_page
 from langheads.view.attention.patterns import AttentionData, ShownHead
@@ -143,7 +144,12 @@ def show_attention(
 
     if beside is not None and gates is not None:
         raise InputError("beside and gates were both given; give one")
-    shape = head_shape(model)
+    shape, about = head_shape(model), describe(model)
+    for each in (heads, scores):
+        if isinstance(each, LanguageHeads) and each.provenance:
+            require_same_model("the head set", about, each.provenance)
+        elif isinstance(each, xr.Dataset) and "weight_hash" in each.attrs:
+            require_same_model("the scores file", about, each.attrs)
     chosen, roles = choose(heads, shape, language, top, score)
     if scores is None and isinstance(heads, xr.Dataset):
         scores = heads
@@ -172,7 +178,7 @@ def show_attention(
         for head, role, value in zip(chosen, roles, of, strict=True)
     )
     said = "" if scores is None else score_name(scores, score)
-    about = describe(model) if provenance else {"model": str(model.cfg.model_name)}
+    about = about if provenance else {"model": str(model.cfg.model_name)}
 
     def made(words: bool, last: int | None = None) -> AttentionData:
         contexts = tuple(each.shown(words, window, last) for each in read)
