@@ -108,7 +108,7 @@ def test_replies_that_fell_apart_are_told_by_condition_and_language():
     result.repetition.loc["ar", "own off"] = 0.9
     said = list(KINDS["offtarget"].summary(result, RunFolder()))[1]
     assert said.startswith("Replies fell apart (")
-    assert "): own off in ar; shift in en, zh. There, more replies" in said
+    assert "): own off in ar; steering in en, zh. There, more replies" in said
 
 
 def test_switch_rates_are_counted_with_those_that_are_sound(page):

@@ -160,19 +160,21 @@ def test_random_heads_stand_below_those_they_are_drawn_for():
     result = result.sel(condition=mixed)
     wanted = ["rivals off", "random off", "none", "shift", "random shift", "own off"]
     bars = off_target_bars(result)
-    assert list(bars.data[0].y) == wanted
+    # Files of format 1 call steering a shift.
+    said = ["rivals off", "random off", "none", "steering", "random steering", "own off"]
+    assert list(bars.data[0].y) == said
     right = result.right.sel(language="en", condition=wanted).values
     np.testing.assert_array_equal(bars.data[0].x, right)
     colours = dict(zip(wanted, bars.data[0].marker.color, strict=True))
     assert colours["random shift"] == colours["random off"] != colours["shift"]
     guards = off_target_checks(result)
-    assert list(guards.layout.yaxis.ticktext) == wanted
+    assert list(guards.layout.yaxis.ticktext) == said
     np.testing.assert_array_equal(
         guards.data[0].x, result.repetition.sel(language="en", condition=wanted)
     )
     # Random heads without their twin stay where they are.
     alone = off_target_bars(result.sel(condition=["random shift", "none"]))
-    assert list(alone.data[0].y) == ["random shift", "none"]
+    assert list(alone.data[0].y) == ["random steering", "none"]
     assert set(TWINS) == {name for name in CONDITIONS if name.startswith("random")}
     assert set(TWINS.values()) < set(CONDITIONS)
 

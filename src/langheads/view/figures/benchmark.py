@@ -41,10 +41,9 @@ def score_against_knockout(
         method: a variable of `scores`; hyphens will do.
 
     Returns:
-        A plotly figure of fixed size, all panels on the same axes; each panel's title gives the
-        rank correlation. Where the
-        score is in nats per token, the diagonal is where it tells the truth. Hovering gives
-        standard errors, where the files have them.
+        A plotly figure of fixed size, all panels on the same axes; titles give rank correlations.
+        Where the score is in nats per token, the diagonal is where it tells the truth. Hovering
+        gives standard errors, where the files have them.
 
     Raises:
         InputError: another kind of dataset, no such score, no common language.

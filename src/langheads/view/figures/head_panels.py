@@ -44,9 +44,9 @@ def head_panels(
     The scale ends at the 0.995 quantile of the magnitudes; where that cuts, the last tick says so.
 
     Args:
-        values: what is shown, in `unit`; NaN stays empty.
+        values: what is shown, in `unit`; NaN stays empty. Colour bar and hovering give the unit.
         languages: names of the panels.
-        unit: for the colour bar and hovering.
+        unit: of the values.
         title: ready for plotly.
         errors: standard errors, shown on hovering.
         signed: a diverging scale around 0.
@@ -67,31 +67,31 @@ def head_panels(
     figure, places = facets(
         tick_labels(list(languages), 32), spacing(42, width, columns), spacing(64, height, rows)
     )
-    error = "" if errors is None else " ± %{customdata:.2g} (standard error)"
     for i, (language, at) in enumerate(zip(languages, places, strict=True)):
-        marked = {
-            "planted head": (planted or {}).get(language, ()),
-            "general head": heads.general if heads else (),
-            "specific head": heads.specific.get(language, ()) if heads else (),
-        }
-        figure.add_trace(
-            go.Heatmap(
-                z=values[i],
-                text=_roles((n_layers, n_heads), language, marked),
-                customdata=None if errors is None else errors[i],
-                coloraxis="coloraxis",
-                name=literal(language),
-                hovertemplate=f"<b>L%{{y}}H%{{x}}</b> {literal(language)}<br>%{{z:.4g}} "
-                f"{literal(unit)}{error}%{{text}}<extra></extra>",
-            ),
-            **at,
-        )
+        marked = _marked(language, heads, planted or {})
+        of_language = None if errors is None else errors[i]
+        figure.add_trace(_cells(values[i], of_language, language, marked, unit), **at)
         for label, of in marked.items():
-            size = cell if label == "planted head" else max(4.0, min(10.0, 0.62 * cell))
-            _add_marks(figure, at, label, of, float(size))
+            _add_marks(figure, at, label, of, cell)
     for label in ("specific head", "general head", "planted head"):
         _add_legend_entry(figure, label)
     title_outer(figure, places, "head", "layer")
+    _number_axes(figure, places, n_layers, n_heads, cell)
+    return finish(
+        figure,
+        title,
+        subtitle,
+        panels=(width, height),
+        margins=(126 if subtitle else 104, 110, 46, 48),
+        coloraxis=_colour_axis(values if scale is None else scale, signed, unit, height),
+        legend=legend_above(height),
+    )
+
+
+def _number_axes(
+    figure: go.Figure, places: Sequence[Place], n_layers: int, n_heads: int, cell: int
+) -> None:
+    """Whole numbers along heads and layers, as many as there is room for."""
     step_x = tick_step(n_heads, max(4, cell * n_heads // 30))
     step_y = tick_step(n_layers, max(3, cell * n_layers // 22))
     for at in places:
@@ -99,15 +99,25 @@ def head_panels(
         figure.update_yaxes(dtick=step_y, range=[-0.5, n_layers - 0.5], **at)
     figure.update_xaxes(tick0=0, showgrid=False, zeroline=False)
     figure.update_yaxes(tick0=0, showgrid=False, zeroline=False)
-    shown = values if scale is None else scale
-    return finish(
-        figure,
-        title,
-        subtitle,
-        panels=(width, height),
-        margins=(126 if subtitle else 104, 110, 46, 48),
-        coloraxis=_colour_axis(shown, signed, unit, height),
-        legend=legend_above(height),
+
+
+def _cells(
+    values: Float[np.ndarray, "layer head"],
+    errors: Float[np.ndarray, "layer head"] | None,
+    language: str,
+    marked: Mapping[str, Iterable[Head]],
+    unit: str,
+) -> go.Heatmap:
+    """The panel of a language, without marks."""
+    error = "" if errors is None else " ± %{customdata:.2g} (standard error)"
+    return go.Heatmap(
+        z=values,
+        text=_roles(values.shape, language, marked),
+        customdata=errors,
+        coloraxis="coloraxis",
+        name=literal(language),
+        hovertemplate=f"<b>L%{{y}}H%{{x}}</b> {literal(language)}<br>%{{z:.4g}} "
+        f"{literal(unit)}{error}%{{text}}<extra></extra>",
     )
 
 
@@ -129,8 +139,19 @@ def add_head_marks(
     )
 
 
+def _marked(
+    language: str, heads: LanguageHeads | None, planted: Mapping[str, HeadSet]
+) -> dict[str, Iterable[Head]]:
+    """Role -> heads; those drawn later lie above."""
+    return {
+        "planted head": planted.get(language, ()),
+        "general head": heads.general if heads else (),
+        "specific head": heads.specific.get(language, ()) if heads else (),
+    }
+
+
 def _roles(
-    shape: tuple[int, int], language: str, marked: Mapping[str, Iterable[Head]]
+    shape: tuple[int, ...], language: str, marked: Mapping[str, Iterable[Head]]
 ) -> list[list[str]]:
     """What a head was chosen as, ``[layer, head]``, as lines of hover text."""
     lines = [[""] * shape[1] for _ in range(shape[0])]
@@ -159,11 +180,10 @@ def _markers(label: str, size: float) -> list[dict[str, Any]]:
     return [{"symbol": "circle", "color": "white", "size": size, "line": line}]
 
 
-def _add_marks(
-    figure: go.Figure, at: Place, label: str, heads: Iterable[Head], size: float
-) -> None:
+def _add_marks(figure: go.Figure, at: Place, label: str, heads: Iterable[Head], cell: int) -> None:
     if not (positions := list(heads)):
         return
+    size = float(cell if label == "planted head" else max(4.0, min(10.0, 0.62 * cell)))
     for marker in _markers(label, size):
         look = {"legendgroup": label, "showlegend": False, "cliponaxis": False}
         add_head_marks(figure, at, positions, label, marker=marker, **look)

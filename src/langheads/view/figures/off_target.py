@@ -30,6 +30,7 @@ TWINS = {
     "random shift": "shift",
 }
 """Conditions with random heads -> the one whose numbers of heads they have."""
+_SHOWN = {"shift": "steering", "random shift": "random steering"}
 # What a condition is: nothing, heads that should matter, heads drawn at random. Pale bars keep the
 # intervals in them readable; their frame is in `_FRAMES`.
 _COLOURS = {"none": "rgba(138,138,138,0.45)", "random": "rgba(86,180,233,0.25)"}
@@ -60,7 +61,7 @@ def off_target_bars(result: xr.Dataset) -> go.Figure:
     def bars(language: str) -> ShareBars:
         of = result.sel(language=language, condition=conditions)
         return ShareBars(
-            [literal(name) for name in conditions],
+            [literal(shown(name)) for name in conditions],
             of.right.values,
             of.right_low.values,
             of.right_high.values,
@@ -131,6 +132,11 @@ def rates_of(result: xr.Dataset) -> list[str]:
     return [name for name in _RATES if name in result and np.isfinite(result[name].values).any()]
 
 
+def shown(condition: str) -> str:
+    """A condition in the field's terms; files of format 1 call steering a shift."""
+    return _SHOWN.get(condition, condition)
+
+
 def in_order(result: xr.Dataset) -> list[str]:
     """The conditions as they are drawn: every one followed by its random twin."""
     given = names(result, "condition")
@@ -167,7 +173,7 @@ def _marks(result: xr.Dataset, panels: Mapping[str, str], title: str) -> go.Figu
                     size=8, outline=0, thickness=1.2, width=0,
                     legendgroup=literal(language),
                     showlegend=column == 1,
-                    text=[literal(condition) for condition in conditions],
+                    text=[literal(shown(condition)) for condition in conditions],
                     customdata=np.stack([low, high], axis=1),
                     hovertemplate=f"%{{text}}, {literal(language)}<br>{label} "
                     "%{x:.3f} (%{customdata[0]:.3f} to %{customdata[1]:.3f})<extra></extra>",
@@ -176,7 +182,7 @@ def _marks(result: xr.Dataset, panels: Mapping[str, str], title: str) -> go.Figu
                 col=column,
             )  # fmt: skip
         figure.update_xaxes(title_text=unit[name], rangemode="tozero", nticks=5, row=1, col=column)
-    row_axis(figure, [literal(condition) for condition in conditions], room=0.0)
+    row_axis(figure, [literal(shown(condition)) for condition in conditions], room=0.0)
     for i in rows[1:]:
         line = {"width": 1, "color": "rgba(128,128,128,0.35)"}
         figure.add_hline(y=i - 0.5, line=line, layer="below")
@@ -190,7 +196,7 @@ def _marks(result: xr.Dataset, panels: Mapping[str, str], title: str) -> go.Figu
 
 
 def _hover(at: xr.Dataset, condition: str, language: str) -> str:
-    text = f"<b>{literal(condition)}</b>, {literal(language)}"
+    text = f"<b>{literal(shown(condition))}</b>, {literal(language)}"
     if not np.isfinite(at.right):
         return f"{text}<br>no heads to switch off"
     if "n_heads" in at:

@@ -51,10 +51,9 @@ def transfer_matrix(
 ) -> go.Figure:
     """Fact in A (rows) against fact in B (columns): the change of a measure, beside the controls.
 
-    Upper panel of each gate the chosen heads, lower panel the mean of random head sets matched
-    layer by layer and in number, all on one diverging scale centred at 0. A dot marks a change
-    whose bootstrap interval excludes 0; a triangle one further towards A than random heads with
-    p < 0.05 (one-sided), which needs at least 20 of them.
+    Upper panels: the chosen heads at each gate; lower: the mean of random head sets matched layer
+    by layer and in number; one scale centred at 0. A dot marks a bootstrap interval that excludes
+    0; a triangle one further towards A than random heads, p < 0.05 (one-sided, 20 sets or more).
 
     Args:
         transfer: dataset of kind ``transfer``.
@@ -76,39 +75,35 @@ def transfer_matrix(
     unit, factor = unit_of(transfer, measure)
     values = [factor * at[f"{measure}_{part}"].values for part in ("change", "control_mean")]
     end = reach(*values)
-    languages, settings = names(at, "a"), names(at, "setting")
+    languages, gates = names(at, "a"), _gates(at)
     cell = max(40, min(64, 420 // len(languages)))
     width, height = (size * len(languages) for size in (cell, max(28, min(40, cell))))
     # Panels of few languages are narrower than their titles.
     gap_x, gap_y = max(30, 190 - width), 62
-    plot = (len(settings) * width + (len(settings) - 1) * gap_x, 2 * height + gap_y)
-    gates = _gates(at)
+    plot = (len(gates) * width + (len(gates) - 1) * gap_x, 2 * height + gap_y)
     figure = make_subplots(
-        2,
-        len(settings),
+        2, len(gates), shared_yaxes=True,
         subplot_titles=[*gates, *(f"random heads, {gate}" for gate in gates)],
-        horizontal_spacing=spacing(gap_x, plot[0], len(settings)),
+        horizontal_spacing=spacing(gap_x, plot[0], len(gates)),
         vertical_spacing=gap_y / plot[1],
-        shared_yaxes=True,
-    )
-    if width < 240:
-        figure.update_annotations(font_size=12)
-    decimals = max(0, 2 - int(np.ceil(np.log10(end))))
-    for s in range(len(settings)):
-        _add_setting(figure, s + 1, at.isel(setting=s), measure, [of[s] for of in values], decimals)
+    )  # fmt: skip
+    figure.update_annotations(font_size=12 if width < 240 else 16)
+    for s in range(len(gates)):
+        _add_setting(figure, s + 1, at.isel(setting=s), measure, [of[s] for of in values], end)
     cell_columns(figure, tick_labels(languages), tickangle=0)
     cell_rows(figure, tick_labels(languages))
     # A panel of few languages has no room for it on one line.
     figure.update_xaxes(title_text="B: language of<br>the other fact", row=2)
     figure.update_yaxes(title_text="A: language of<br>the fact to move to", col=1)
-    left, right = 56 + label_width(languages), 126
-    title = f"change in {unit},<br>{_towards(measure)}"
+    left = 56 + label_width(languages)
     return finish(
         figure,
         *title_of(transfer, measure, order),
-        panels=(max(plot[0], 720 - left - right), plot[1]),
-        margins=(132, right, 72, left),
-        coloraxis=colour_axis(-end, end, title, min(plot[1], 320)),
+        panels=(max(plot[0], 594 - left), plot[1]),
+        margins=(132, 126, 72, left),
+        coloraxis=colour_axis(
+            -end, end, f"change in {unit},<br>{_towards(measure)}", min(plot[1], 320)
+        ),
         legend=legend_above(plot[1]),
     )
 
@@ -124,10 +119,11 @@ def _add_setting(
     at: xr.Dataset,
     measure: str,
     values: list[np.ndarray],
-    decimals: int,
+    end: float,
 ) -> None:
     """Both panels of a setting, with a dot and a triangle in the upper corners of cells."""
     hover = _hover(at, measure, *unit_of(at, measure))
+    decimals = max(0, 2 - int(np.ceil(np.log10(end))))
     for row, of in enumerate(values, start=1):
         texts = cell_texts(of, decimals, signed=True)
         figure.add_trace(cells(of, texts, hover, 11), row=row, col=column)

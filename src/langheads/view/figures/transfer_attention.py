@@ -50,6 +50,35 @@ def transfer_attention(
         >>> found = xr.load_dataset("transfer.nc")                     # doctest: +SKIP
         >>> transfer_attention(found, ("hi", "zh"), "enhance 3").show()  # doctest: +SKIP
     """
+    at = _selected(transfer, pair, setting, order)
+    heads, titles = _panels(at, transfer, pair)
+    shown = [at[f"attention_{when}"].values[Head.parse(h)] for when in ("before", "after")
+             for of in heads for h in of]  # fmt: skip
+    end = reach(np.array(shown))
+    figure = make_subplots(
+        1, len(heads), subplot_titles=titles, shared_xaxes="all", horizontal_spacing=0.1
+    )
+    for column, own in enumerate(heads, start=1):
+        _add_heads(figure, column, at, own)
+    figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_xaxes(title_text="share of attention", range=[-0.03 * end, 1.05 * end])
+    height = 24 + 26 * max(map(len, heads))
+    said, of_order = str(at["setting"].values), str(at["order"].values)
+    order_words = {"both": "both orders of the facts"}.get(of_order, of_order)
+    return finish(
+        figure,
+        f"Attention from the answer's position to the two facts, {model_of(transfer)}",
+        f"A {literal(pair[0])}, B {literal(pair[1])}, {said}, {order_words}; mean over prompts",
+        panels=(760 if len(heads) == 2 else 960, height),
+        margins=(124, 24, 52, 76),
+        legend=legend_above(height) | {"yref": "paper"},
+    )
+
+
+def _selected(
+    transfer: xr.Dataset, pair: tuple[str, str], setting: str | None, order: str | None
+) -> xr.Dataset:
+    """What was measured of a pair, under the setting and in the order that are asked for."""
     check_kind(transfer, "transfer", ["attention_before", "attention_after", "heads"])
     where = {
         "a": pair[0],
@@ -65,28 +94,7 @@ def transfer_attention(
             f"pair {', '.join(pair)}, {where['setting']} asked for, but it was not run or has no "
             "heads"
         )
-    heads, titles = _panels(at, transfer, pair)
-    shown = [at[f"attention_{when}"].values[Head.parse(h)] for when in ("before", "after")
-             for of in heads for h in of]  # fmt: skip
-    end = reach(np.array(shown))
-    figure = make_subplots(
-        1, len(heads), subplot_titles=titles, shared_xaxes="all", horizontal_spacing=0.1
-    )
-    for column, own in enumerate(heads, start=1):
-        _add_heads(figure, column, at, own)
-    figure.update_yaxes(autorange="reversed", type="category")
-    figure.update_xaxes(title_text="share of attention", range=[-0.03 * end, 1.05 * end])
-    height = 24 + 26 * max(map(len, heads))
-    order_words = {"both": "both orders of the facts"}.get(where["order"], where["order"])
-    return finish(
-        figure,
-        f"Attention from the answer's position to the two facts, {model_of(transfer)}",
-        f"A {literal(pair[0])}, B {literal(pair[1])}, {where['setting']}, {order_words}; mean over "
-        "prompts",
-        panels=(760 if len(heads) == 2 else 960, height),
-        margins=(124, 24, 52, 76),
-        legend=legend_above(height) | {"yref": "paper"},
-    )
+    return at
 
 
 def _panels(

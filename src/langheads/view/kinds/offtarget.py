@@ -14,6 +14,7 @@ from langheads.view.figures.off_target import (
     off_target_checks,
     off_target_rates,
     rates_of,
+    shown,
 )
 from langheads.view.figures.style import names
 from langheads.view.table import LONG, NONE, Table, isolated, with_interval
@@ -61,7 +62,7 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
                 at = result.sel(language=language, condition=condition)
                 if np.isfinite(at.right):
                     cells = (_against_none(at, name, condition) for name in columns)
-                    rows.append([language, condition, *cells])
+                    rows.append([language, shown(condition), *cells])
         if columns:
             header = ["language", "condition", *columns.values()]
             yield Table(caption, header, rows, folded=len(rows) > LONG)
@@ -83,7 +84,7 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
             continue
         up = int((at.delta_right_low.values > 0).sum())
         down = int((at.delta_right_high.values < 0).sum())
-        found.append(f"{condition}: more in {up}, fewer in {down} of {there.sum()}")
+        found.append(f"{shown(condition)}: more in {up}, fewer in {down} of {there.sum()}")
     if not found:
         return
     yield (
@@ -92,7 +93,9 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
         "What random heads do is what chance does."
     )
     apart = {
-        condition: [isolated(x) for x in names(result, "language") if _fell(result, condition, x)]
+        shown(condition): [
+            isolated(x) for x in names(result, "language") if _fell(result, condition, x)
+        ]
         for condition in names(result, "condition")
     }
     if said := [f"{name} in {', '.join(of)}" for name, of in apart.items() if of]:
