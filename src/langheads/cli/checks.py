@@ -14,7 +14,7 @@ from langheads.io.errors import InputError
 from langheads.io.files import check_writable
 
 if TYPE_CHECKING:
-    from langheads import HeadMask, LanguageHeads
+    from langheads import HeadMask
 
 
 def check(verb: str, values: Mapping[str, Any]) -> None:
@@ -30,11 +30,11 @@ def _call(checked: Callable[..., None], values: Mapping[str, Any]) -> None:
 
 
 def _adapt(heads: Any, language: str, heads_of: str | None = None) -> None:
-    from langheads.experiments import language_heads
-    from langheads.heads import LanguageHeads
+    from langheads.heads import LanguageHeads, as_language_heads
+    from langheads.heads import heads_of as of_language
 
-    if isinstance(heads, LanguageHeads):
-        language_heads.heads_of(heads, heads_of or language)
+    if isinstance(heads, LanguageHeads | Mapping):
+        of_language(as_language_heads(heads), heads_of or language)
 
 
 def _attention(text: str, out: str, beside: str | None = None) -> None:
@@ -64,13 +64,13 @@ def _generate(**given: Any) -> None:
     _call(check_replies, given)
 
 
-def _prune(heads: LanguageHeads, drop: Iterable[str], out: str) -> None:
-    from langheads.experiments.language_heads import heads_of
+def _prune(heads: Any, drop: Iterable[str], out: str) -> None:
     from langheads.experiments.pruning.files import check_folder
+    from langheads.heads import as_language_heads, heads_of
 
     check_folder(Path(out))
     for name in drop:
-        heads_of(heads, name)
+        heads_of(as_language_heads(heads), name)
 
 
 def _run(out: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langheads.cli.signatures import Parameter
@@ -50,7 +50,7 @@ def kind_of(parameter: Parameter) -> Kind | None:
     if types[0] == "int" and "None" in parameter.types and parameter.default is not None:
         return Kind("N|none", parse=_number_or_none)
     if types[0] in _LISTS and (files := [name for name in types if name in _FILES]):
-        return Kind("FILE|HEADS", read=lambda value, _: _file_or_names(value, files))
+        return replace(_HEADS, read=lambda value, _: _file_or_names(value, files))
     if types == ["xr.Dataset"] and parameter.name == "scores":
         return _file("xr.Dataset", "scores")
     return _KINDS[types[0]]
@@ -170,7 +170,16 @@ def _file_or_names(value: str, types: list[str]) -> Any:
     for name in types:
         if value.endswith(_SUFFIX.get(name, ".json")):
             return _load(name, value)
-    return _names("", value)
+    if "=" not in value:
+        return _names("", value)
+    # Heads a language, zh=L0H1,L5H7,en=L1H2: what has no name of its own goes to the one before.
+    found: dict[str, list[str]] = {}
+    for part in _names("", value):
+        language, equals, head = part.rpartition("=")
+        if (equals and language in found) or not (equals or found):
+            raise InputError(f"--heads {value!r:.80}: write heads like zh=L0H1,L5H7,en=L1H2")
+        found.setdefault(language if equals else list(found)[-1], []).append(head)
+    return found
 
 
 def _file(name: str, *expected: str) -> Kind:
@@ -184,8 +193,13 @@ def _repeated(metavar: str, parse: Callable[[str, list[str]], Any]) -> Kind:
 _FILES = ("LanguageHeads", "HeadMask", "HeadClasses", "xr.Dataset")
 _SUFFIX = {"xr.Dataset": ".nc"}
 _LIST = Kind("A,B", parse=_names)
+_HEADS = Kind(
+    "FILE|HEADS",
+    read=lambda value, _: _file_or_names(value, ["LanguageHeads"]),
+    note="Heads like L3H7,L5H0 or zh=L3H7,L5H0.",
+)
 _LISTS = {
-    "HeadSet": Kind("HEADS", parse=_names, note="Heads like L3H7,L5H0."),
+    "HeadSet": _HEADS,
     "Iterable[str]": _LIST,
     "Sequence[str]": _LIST,
     "Sequence[float]": Kind("X,Y", parse=_numbers),

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from langheads.demo.grammar import LANGUAGES
 from langheads.demo.patterns import fill, lexicon_of
+from langheads.io.arguments import asked_languages
 from langheads.io.errors import InputError
 from langheads.text.templates import Template
 
@@ -27,7 +28,8 @@ def demo_templates(languages: Iterable[str] | None = None) -> dict[str, Template
         >>> demo_templates(["de"])["de"].tell("fact", 0, 0)
         'Annas Beruf ist Ärztin.'
     """
-    wanted = list(LANGUAGES if languages is None else dict.fromkeys(languages))
+    asked = asked_languages(languages)
+    wanted = list(LANGUAGES if asked is None else asked)
     if missing := [language for language in wanted if language not in LANGUAGES]:
         raise InputError(
             f"no template for language {', '.join(missing)} of the embedded model; it speaks "

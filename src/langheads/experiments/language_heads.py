@@ -9,41 +9,27 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.heads import Head, HeadSet, LanguageHeads, require_shape
+from langheads.heads import GENERAL as GENERAL
+from langheads.heads import Head, LanguageHeads, as_language_heads
+from langheads.heads import heads_of as heads_of
+from langheads.heads.given import ByLanguage
 from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError
 from langheads.io.results import require_same_model
 from langheads.model import describe, head_shape
 
-GENERAL = "general"
-"""Stands for the general heads where a language could stand."""
 
-
-def require_heads_of(model: TransformerBridge, heads: LanguageHeads) -> None:
-    """Refuse a head set of another model.
+def require_heads_of(model: TransformerBridge, heads: ByLanguage) -> LanguageHeads:
+    """The head set of this model; refuses that of another. Heads by name are made one.
 
     Raises:
+        InputError: what is no head, or one that the model does not have.
         ProvenanceError: another shape, or other weights or tokenizer.
     """
-    require_shape("the head set", heads.shape, head_shape(model))
-    if heads.provenance:
-        require_same_model("the head set", describe(model), heads.provenance)
-
-
-def heads_of(heads: LanguageHeads, name: str) -> HeadSet:
-    """The specific heads of a language, or the general ones.
-
-    Raises:
-        InputError: a name that the head set does not have, or a set without heads.
-    """
-    if name != GENERAL and name not in heads.specific:
-        raise InputError(
-            f"heads of {name} asked for; the head set has {', '.join([*heads.specific, GENERAL])}"
-        )
-    chosen = heads.general if name == GENERAL else heads.specific[name]
-    if not chosen:
-        raise InputError(f"the head set has no heads of {name}, so there is nothing to gate")
-    return chosen
+    of = as_language_heads(heads, head_shape(model), str(model.cfg.model_name))
+    if of.provenance:
+        require_same_model("the head set", describe(model), of.provenance)
+    return of
 
 
 def named_gates(heads: LanguageHeads, values: Mapping[str, float]) -> Float[Tensor, "layer head"]:

@@ -12,7 +12,7 @@ import math
 import operator
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,11 +53,12 @@ class HeadSet(Set[Head]):
     kept. Immutable and hashable.
 
     Args:
-        heads: `Head`, ``(layer, head)`` or ``"L3H7"``, strongest first; repeats are dropped.
+        heads: `Head`, ``(layer, head)`` or ``"L3H7"``, strongest first; repeats are dropped. Or
+            one string of names, ``"L3H7,L5H0"``.
         shape: (layers, heads a layer) of the model.
 
     Raises:
-        InputError: a head that the model does not have.
+        InputError: a head that the model does not have, or what is no head.
 
     Example:
         >>> heads = HeadSet(["L3H7", (1, 0)], shape=(4, 8))
@@ -70,9 +71,7 @@ class HeadSet(Set[Head]):
     def __init__(self, heads: Iterable[Head | tuple[int, int] | str], shape: tuple[int, int]):
         layers, per_layer = (int(n) for n in shape)
         ordered: dict[Head, None] = {}
-        for item in heads:
-            layer, index = Head.parse(item) if isinstance(item, str) else item
-            head = Head(operator.index(layer), operator.index(index))
+        for head in map(_head, _each(heads)):
             if not (0 <= head.layer < layers and 0 <= head.head < per_layer):
                 raise InputError(
                     f"head {head} asked for, but the model has {layers} layers of {per_layer} "
@@ -224,6 +223,32 @@ class HeadSet(Set[Head]):
                 break
         self._tell_few(len(drawn), n)
         return list(drawn)
+
+
+def _each(heads: Any) -> Iterable[Any]:
+    """What a head set is made of; a string is names with commas or spaces between."""
+    if isinstance(heads, str):
+        return re.split(r"[,\s]+", heads.strip())
+    try:
+        # Of a mapping only the keys would be taken, and its values dropped without a word.
+        if not isinstance(heads, Mapping):
+            return iter(heads)
+    except TypeError:
+        pass
+    raise InputError(
+        f"{type(heads).__name__} {heads!r:.60} given for heads; write names like L3H7,L5H0, "
+        "pairs (layer, head), or a HeadSet"
+    )
+
+
+def _head(item: Any) -> Head:
+    if isinstance(item, str):
+        return Head.parse(item)
+    try:
+        layer, index = item
+        return Head(operator.index(layer), operator.index(index))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{item!r:.60} is not a head; write L3H7, or (3, 7)") from error
 
 
 def as_head_set(

@@ -21,6 +21,10 @@ def _cutoffs(text: str) -> str:
     return text
 
 
+GENERAL = "general"
+"""Stands for the general heads where a language could stand."""
+
+
 class _Provenance(TypedDict, total=False):
     seed: int
     docs: int
@@ -118,3 +122,19 @@ class LanguageHeads(Saved):
             record.rule,
             record.provenance,
         )
+
+
+def heads_of(heads: LanguageHeads, name: str) -> HeadSet:
+    """The specific heads of a language, or the general ones.
+
+    Raises:
+        InputError: a name that the head set does not have, or a set without heads.
+    """
+    if name != GENERAL and name not in heads.specific:
+        raise InputError(
+            f"heads of {name} asked for; the head set has {', '.join([*heads.specific, GENERAL])}"
+        )
+    chosen = heads.general if name == GENERAL else heads.specific[name]
+    if not chosen:
+        raise InputError(f"the head set has no heads of {name}, so there is nothing to gate")
+    return chosen

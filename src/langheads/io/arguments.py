@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 from langheads.io.errors import InputError
@@ -37,7 +38,7 @@ def check_seed(seed: Any) -> int:
     return found
 
 
-def check_gate(value: float | int, what: str = "the gate") -> float:
+def check_gate(value: Any, what: str = "the gate") -> float:
     """The number, if gates, which are float32, can hold it.
 
     Args:
@@ -51,9 +52,33 @@ def check_gate(value: float | int, what: str = "the gate") -> float:
         >>> check_gate(3)
         3.0
     """
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{what} is {value!r:.60}; it must be a number") from None
     if not abs(number) <= _MAX_FLOAT32:
         raise InputError(
             f"{what} is {number:g}; it must be a finite number that float32 holds, at most 3.4e38"
         )
     return number
+
+
+def asked_languages(languages: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """The languages asked for, each once; None for all. ``"en,zh"`` is two, and not five letters.
+
+    Raises:
+        InputError: one is empty, or no string.
+    """
+    if languages is None:
+        return None
+    if isinstance(languages, str):
+        languages = [part.strip() for part in languages.split(",")]
+    try:
+        asked: tuple[Any, ...] = tuple(dict.fromkeys(languages))
+    except TypeError:
+        asked = (None,)
+    if not all(isinstance(language, str) for language in asked):
+        raise InputError(f'languages {languages!r:.60} asked for; write ["en", "zh"]')
+    if not all(asked):
+        raise InputError("an empty language name was asked for; write --languages en,zh")
+    return asked

@@ -9,10 +9,12 @@ steering inside a gate m z + a d (see `langheads.model.hook_z`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -20,7 +22,9 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
+from langheads.heads.given import ByLanguage, Named
 from langheads.heads.mask import HeadMask
+from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError, InterventionError
 from langheads.model.hook_z import Z, on_every_hook_z
 from langheads.model.identity import describe
@@ -28,12 +32,19 @@ from langheads.model.loading import head_shape, heads_of
 from langheads.model.state import evaluating
 from langheads.text import length_batches, pad_right
 
-Gates = HeadSet | HeadMask | Iterable[str | tuple[int, int]] | Float[Tensor, "*batch layer head"]
-"""Heads, which get one value, or the gates of all heads."""
+Gates = (
+    Named
+    | ByLanguage
+    | HeadMask
+    | Mapping[str | tuple[int, int], Any]
+    | np.ndarray
+    | Float[Tensor, "*batch layer head"]
+)
+"""Heads, which get one value; a gate a head; or the gates of all heads."""
 
 
 def gates_of_all(
-    model: TransformerBridge, gates: Gates, value: float = 0.0
+    model: TransformerBridge, gates: Gates, value: float = 0.0, language: str | None = None
 ) -> Float[Tensor, "*batch layer head"]:
     """The gates of all heads of a model; arguments as for `gated`.
 
@@ -41,11 +52,17 @@ def gates_of_all(
         InputError: heads or gates of another model, or a gate that is no finite number: every
             logit would be NaN, and every reply one token.
     """
+    layers, heads = head_shape(model)
     if isinstance(gates, HeadMask):
         gates = gates.gates()
+    elif isinstance(gates, np.ndarray):
+        if gates.dtype.kind not in "biuf":
+            raise InputError(f"gates of dtype {gates.dtype}; they must be numbers")
+        gates = torch.from_numpy(gates.astype(np.promote_types(gates.dtype, np.float32)))
+    elif isinstance(gates, Mapping) and all(isinstance(m, Real) for m in gates.values()):
+        gates = _of_heads(gates, (layers, heads))  # type: ignore[arg-type]
     elif not isinstance(gates, Tensor):
-        gates = torch.from_numpy(heads_of(model, gates).gates(value))
-    layers, heads = head_shape(model)
+        gates = torch.from_numpy(heads_of(model, gates, language).gates(value))
     if gates.ndim not in (2, 3) or gates.shape[-2:] != (layers, heads):
         raise InputError(
             f"gates of shape {list(gates.shape)}, expected [{layers}, {heads}] or "
@@ -60,6 +77,18 @@ def gates_of_all(
     return gates
 
 
+def _of_heads(
+    gates: Mapping[str | tuple[int, int], Any], shape: tuple[int, int]
+) -> Float[Tensor, "layer head"]:
+    """The gates of all heads from those of some."""
+    named, of_all = HeadSet(list(gates), shape), torch.ones(shape)
+    if len(named) < len(gates):
+        raise InputError("a head was given two gates, by name and by pair; give it one")
+    for head, value in zip(named, gates.values(), strict=True):
+        of_all[head] = check_gate(value, f"the gate of {head}")
+    return of_all
+
+
 @contextmanager
 def gated(
     model: TransformerBridge,
@@ -67,19 +96,22 @@ def gated(
     value: float = 0.0,
     *,
     baseline: Float[Tensor, "layer head d_head"] | None = None,
+    language: str | None = None,
     first_layer: int = 0,
 ) -> Iterator[TransformerBridge]:
     """Run every forward inside the block under gates.
 
     Args:
         model: the model; its hooks are as before when the block ends, however it ends.
-        gates: heads (a `HeadSet` or names like ``["L3H7"]``), which get `value` while all others
-            get 1; or the gates themselves, ``[layer, head]`` or ``[batch, layer, head]``, the
-            second for a gate of its own for every row of the batch. Gates that require a gradient
-            get one. Or a `HeadMask`, with the baseline that it was learned with.
-        value: the gate of the given heads.
+        gates: heads (a `HeadSet`, names like ``["L3H7"]``, or those of `language`), which get
+            `value` while all others get 1; or head -> its gate, ``{"L3H7": 0.5}``; or the gates
+            themselves, ``[layer, head]`` or ``[batch, layer, head]``, the second for a gate of
+            its own for every row of the batch. Gates that require a gradient get one. Or a
+            `HeadMask`, with the baseline that it was learned with.
+        value: the gate of heads that are given without one.
         baseline: what stands in for a head at gate 0, ``[layer, head, d_head]`` (see `mean_z`);
             None is zero.
+        language: whose heads, where `gates` are heads a language, such as `LanguageHeads`.
         first_layer: the first layer that runs, inside `langheads.model.replay.starting_at`; the
             gates of earlier layers must be 1.
 
@@ -102,7 +134,7 @@ def gated(
     layers, heads = head_shape(model)
     if isinstance(gates, HeadMask):
         gates.require_model("the mask", describe(model), (layers, heads), baseline)
-    gates = gates_of_all(model, gates, value)
+    gates = gates_of_all(model, gates, value, language)
     if baseline is not None and (baseline.ndim != 3 or baseline.shape[:2] != (layers, heads)):
         raise InputError(
             f"baseline of shape {list(baseline.shape)}, expected [{layers}, {heads}, d_head]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -17,7 +17,8 @@ from transformer_lens.model_bridge.sources.transformers.helpers import (
 from transformer_lens.utilities.devices import get_device
 from transformers import AutoConfig, PreTrainedModel
 
-from langheads.heads import HeadSet
+from langheads.heads import HeadSet, one_head_set
+from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError, LangheadsError, ModelError
 from langheads.model.checkpoint import Whole, check_checkpoint, check_hub, check_tokenizer
 from langheads.model.state import evaluating
@@ -166,19 +167,16 @@ def head_shape(model: TransformerBridge) -> tuple[int, int]:
     return layers, heads
 
 
-def heads_of(model: TransformerBridge, heads: HeadSet | Iterable[str | tuple[int, int]]) -> HeadSet:
-    """Heads, or names like ``["L3H7"]``, as a `HeadSet` of this model.
+def heads_of(
+    model: TransformerBridge, heads: Named | ByLanguage, language: str | None = None
+) -> HeadSet:
+    """Heads, or names like ``["L3H7"]``, as a `HeadSet` of this model; see `one_head_set`.
 
     Raises:
-        InputError: a head that the model does not have, or a set of another model.
+        InputError: a head that the model does not have; of several languages none was named.
+        ProvenanceError: a set of heads of a model of another shape.
     """
-    shape = head_shape(model)
-    chosen = heads if isinstance(heads, HeadSet) else HeadSet(heads, shape)
-    if chosen.shape != shape:
-        raise InputError(
-            f"heads of a model of shape {chosen.shape}, but this one has {shape} (layers, heads)"
-        )
-    return chosen
+    return one_head_set(heads, head_shape(model), language=language)
 
 
 def _usable(device: str | torch.device) -> torch.device:

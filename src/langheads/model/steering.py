@@ -13,7 +13,7 @@ m (z + a d): a gate of 0 silences the steering and one of 3 triples it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.heads import HeadSet
+from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError
 from langheads.model.hook_z import Z, on_every_hook_z
 from langheads.model.loading import heads_of
@@ -30,7 +30,7 @@ from langheads.model.loading import heads_of
 @contextmanager
 def steered(
     model: TransformerBridge,
-    heads: HeadSet | Iterable[str | tuple[int, int]],
+    heads: Named | ByLanguage,
     direction: Float[Tensor, "layer head d_head"],
     amount: float = 1.0,
 ) -> Iterator[TransformerBridge]:
@@ -38,7 +38,8 @@ def steered(
 
     Args:
         model: the model; its hooks are as before when the block ends, however it ends.
-        heads: a `HeadSet` or names like ``["L3H7"]``; all others are left alone, bit by bit.
+        heads: a `HeadSet`, names like ``["L3H7"]``, or heads of one language; all others are left
+            alone, bit by bit.
         direction: mean z over language A minus mean z over language B, of all heads; those of
             heads that are not chosen do not matter.
         amount: a, how many times the direction is added; 0 changes nothing, negative goes back.

@@ -35,7 +35,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.heads import HeadSet
+from langheads.heads import HeadSet, every_head
+from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError
 from langheads.model import (
     bos_policy,
@@ -60,7 +61,7 @@ def attribute(
     prompts: str | Path | Sequence[Mapping[str, Any]],
     *,
     measures: str | Iterable[str] | None = None,
-    heads: HeadSet | Iterable[str] | None = None,
+    heads: Named | ByLanguage | None = None,
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
 ) -> xr.Dataset:
@@ -91,7 +92,7 @@ def attribute(
         >>> found.direct.sel(language="en").argmax(("layer", "head"))  # doctest: +SKIP
     """
     shape = head_shape(model)
-    chosen = HeadSet(np.ndindex(shape) if heads is None else heads, shape)
+    chosen = every_head(np.ndindex(shape) if heads is None else heads, shape)
     if not chosen:
         raise InputError("no heads to patch were given; leave heads out to patch all")
     read = read_prompts(prompts)

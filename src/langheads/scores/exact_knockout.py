@@ -34,6 +34,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads import stats
 from langheads.heads import HeadSet
+from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError
 from langheads.io.results import document_counts, provenance
 from langheads.model import describe, head_shape, mean_z, tokenize_languages
@@ -46,7 +47,7 @@ def knockout(
     model: TransformerBridge,
     text: str | Path | Mapping[str, Sequence[str]] | Corpus,
     *,
-    heads: HeadSet | Iterable[str] | None = None,
+    heads: Named | ByLanguage | None = None,
     screen: str | None = None,
     baseline: str | Iterable[str] = ("zero",),
     languages: Iterable[str] | None = None,

@@ -18,7 +18,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.heads import Head, HeadSet
+from langheads.heads import Head, HeadSet, every_head
+from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError
 from langheads.model import (
     captured_block_inputs,
@@ -126,7 +127,7 @@ def check_baselines(baseline: str | Iterable[str]) -> list[str]:
     return baselines
 
 
-def check_heads(heads: HeadSet | Iterable[str] | None, shape: tuple[int, int]) -> HeadSet:
+def check_heads(heads: Named | ByLanguage | None, shape: tuple[int, int]) -> HeadSet:
     """The heads asked for; None is all of the model.
 
     Raises:
@@ -134,7 +135,7 @@ def check_heads(heads: HeadSet | Iterable[str] | None, shape: tuple[int, int]) -
     """
     if heads is None:
         heads = HeadSet([(x, y) for x in range(shape[0]) for y in range(shape[1])], shape)
-    chosen = HeadSet(heads, shape)
+    chosen = every_head(heads, shape)
     if not chosen:
         raise InputError("no heads asked for; give at least one, or leave heads out for all")
     return chosen

@@ -28,6 +28,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads import stats
 from langheads.heads import HeadSet
+from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
 from langheads.model import describe, head_shape, mean_z
@@ -52,7 +53,7 @@ def knockout_task(
     questions: str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions,
     *,
     measure: str | Iterable[str] = tuple(MEASURES),
-    heads: HeadSet | Iterable[str] | None = None,
+    heads: Named | ByLanguage | None = None,
     baseline: str | Iterable[str] = ("zero",),
     languages: Iterable[str] | None = None,
     docs: int | None = 100,

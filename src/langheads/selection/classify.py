@@ -37,7 +37,7 @@ from jaxtyping import Bool, Float
 from langheads import stats
 from langheads.heads import HeadSet
 from langheads.heads.classes import HeadClasses, Interval
-from langheads.io.arguments import MAX_RESAMPLES, check_seed
+from langheads.io.arguments import MAX_RESAMPLES, asked_languages, check_seed
 from langheads.io.errors import InputError
 from langheads.io.results import plain_attrs
 
@@ -141,7 +141,7 @@ def _pair(knockout: xr.Dataset, languages: Iterable[str]) -> tuple[str, str]:
     kind = str(knockout.attrs.get("kind", "something else"))
     if kind not in ("knockout", "knockout-task"):
         raise InputError(f"expected a result of knockout, found {kind}")
-    pair = tuple(languages)
+    pair = asked_languages(languages) or ()
     present = [str(name) for name in knockout.language.values]
     if len(set(pair)) != 2 or len(pair) != 2 or not set(pair) <= set(present):
         raise InputError(

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from langheads.io.arguments import check_seed
+from langheads.io.arguments import asked_languages, check_seed
 from langheads.io.errors import InputError
-from langheads.text.readers import asked_languages, read_folder, read_hub
+from langheads.text.readers import DataSet, given_texts, read_folder, read_hub
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ class Corpus:
 
 
 def read_texts(
-    source: str | Path | Mapping[str, Sequence[str]] | Corpus,
+    source: str | Path | Mapping[str, Sequence[str] | DataSet] | DataSet | Corpus,
     *,
-    languages: Iterable[str] | None = None,
+    languages: str | Iterable[str] | None = None,
     seed: int = 0,
 ) -> Corpus:
     """Read documents a language.
@@ -95,7 +95,8 @@ def read_texts(
             document a line) or ``<language>.parquet`` (column ``text``); ``hf:REPO[:CONFIG]``
             (a data set on the Hugging Face Hub: without CONFIG the languages are its
             configurations; ``{language}`` in CONFIG stands for the language; otherwise the data
-            set needs a column ``language``); a mapping language -> documents; or a `Corpus`.
+            set needs a column ``language``); a mapping language -> documents; a `Dataset` or
+            `DatasetDict`, see `given_texts`; or a `Corpus`.
         languages: which languages, in which order; all by default (``hf:`` with ``{language}``
             needs them).
         seed: fixes the order of documents.
@@ -114,8 +115,8 @@ def read_texts(
     found: Mapping[str, Sequence[str]]
     if isinstance(source, Corpus):
         found, name = source.texts, source.source
-    elif isinstance(source, Mapping):
-        found, name = source, "texts given in Python"
+    elif not isinstance(source, str | Path):
+        found, name = given_texts(source), "texts given in Python"
     elif not str(source):
         raise InputError("no texts given; texts are a folder of <language>.jsonl, or hf:REPO")
     elif str(source).startswith("hf:"):

@@ -16,11 +16,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from langheads.io.arguments import check_seed
+from langheads.io.arguments import asked_languages, check_seed
 from langheads.io.errors import InputError
 from langheads.io.files import json_lines
 from langheads.io.records import Id, Record, Text, expected
-from langheads.text.readers import asked_languages
 
 QA_TEMPLATE = "{context}\nQ: {question}\nA:"
 """How a question is put; a space joins the answer, also in languages that write without."""
@@ -112,7 +111,7 @@ class Questions:
 def read_questions(
     source: str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions,
     *,
-    languages: Iterable[str] | None = None,
+    languages: str | Iterable[str] | None = None,
     seed: int = 0,
 ) -> Questions:
     """Read aligned questions a language.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from langheads.io.errors import InputError
 from langheads.io.files import TEXT_SUFFIXES, json_lines, text_lines
@@ -18,18 +18,6 @@ _HUB_DOCUMENTS = 20_000
 # keeps a parquet copy, CONFIG/SPLIT/0000.parquet, in this revision.
 _PARQUET_COPY = "refs/convert/parquet"
 _SCRIPT = "Dataset scripts are no longer supported"
-
-
-def asked_languages(languages: Iterable[str] | None) -> tuple[str, ...] | None:
-    """The languages asked for, each once; None for all.
-
-    Raises:
-        InputError: one is empty.
-    """
-    asked = None if languages is None else tuple(dict.fromkeys(languages))
-    if asked is not None and not all(asked):
-        raise InputError("an empty language name was asked for; write --languages en,zh")
-    return asked
 
 
 def read_folder(folder: Path, wanted: tuple[str, ...] | None) -> dict[str, Sequence[str]]:
@@ -60,6 +48,62 @@ def read_folder(folder: Path, wanted: tuple[str, ...] | None) -> dict[str, Seque
             found = ", ".join(files)
             raise InputError(f"no file for language {language} in {folder}; found {found}")
     return {language: _read_file(files[language]) for language in wanted or files}
+
+
+@runtime_checkable
+class DataSet(Protocol):
+    """A `Dataset` or `DatasetDict` of the library datasets, or what looks like one."""
+
+    @property
+    def column_names(self) -> Any:
+        """Names of its columns; of a `DatasetDict`, those of each part."""
+
+    def __getitem__(self, key: Any) -> Any: ...
+
+
+_SPLITS = {"train", "validation", "valid", "dev", "test"}
+
+
+def given_texts(source: Any) -> dict[str, Sequence[str]]:
+    """Language -> documents of what Python holds: a mapping, or a data set of `datasets`.
+
+    Args:
+        source: language -> documents, one string being one document; a `Dataset` with columns
+            ``text`` and ``language``; a `DatasetDict` whose keys are languages, or splits of such
+            data sets.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(source, DataSet) and not isinstance(source, Mapping):
+        found: dict[str, list[str]] = {}
+        of = _texts_in(source, "the data set", "language")
+        for language, text in zip(of, _texts_in(source, "the data set"), strict=True):
+            found.setdefault(language, []).append(text)
+        return dict(found)
+    if not isinstance(source, Mapping):
+        raise InputError(
+            f"texts of type {type(source).__name__} given; give a folder, hf:REPO, a mapping "
+            "language -> documents, or a data set with columns text and language"
+        )
+    if isinstance(source, DataSet) and source and set(source) <= _SPLITS:
+        splits = [given_texts(split) for split in source.values()]
+        names = dict.fromkeys(itertools.chain(*splits))
+        return {x: [text for split in splits for text in split.get(x, ())] for x in names}
+    return {str(x): _texts_in(of, f"language {x}") for x, of in source.items()}
+
+
+def _texts_in(documents: Any, where: str, column: str = "text") -> list[str]:
+    if columns := getattr(documents, "column_names", None):
+        if column not in columns:
+            raise InputError(f"{where} has no column {column}; found {', '.join(columns)}")
+        documents = documents[column]
+    if isinstance(documents, str):
+        return [documents]
+    if not isinstance(documents, Iterable):
+        raise InputError(f"{where}: {documents!r:.60} is no list of documents")
+    found: list[str] = parse(list[Text], list(documents), where)
+    return found
 
 
 class _Document(Record):

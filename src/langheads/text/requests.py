@@ -27,12 +27,14 @@ class Request(Record):
     id: Id
 
 
-def read_requests(source: str | Path | Sequence[Mapping[str, Any]]) -> tuple[Request, ...]:
+def read_requests(
+    source: str | Path | Sequence[Mapping[str, Any] | Request],
+) -> tuple[Request, ...]:
     """Read prompts for generation.
 
     Args:
         source: a file with a line ``{"prompt"}`` a prompt, where wanted with ``"language"`` and
-            ``"id"``; or a list of such mappings. Other keys are left alone.
+            ``"id"``; or a list of such mappings, or of requests. Other keys are left alone.
 
     Raises:
         InputError: no such file, not UTF-8 or JSON, a line without a prompt, or with an id or
@@ -44,7 +46,8 @@ def read_requests(source: str | Path | Sequence[Mapping[str, Any]]) -> tuple[Req
     """
     found: dict[str, Request] = {}
     for number, (where, record) in enumerate(records(source), start=1):
-        request = Request.parse(record, where, id=number)
+        known = isinstance(record, Request)
+        request = record if known else Request.parse(record, where, id=number)
         if request.id in found:
             raise InputError(f"{where}: id {request.id} was given before; ids must differ")
         found[request.id] = request

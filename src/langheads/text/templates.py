@@ -21,6 +21,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from langheads.io.arguments import asked_languages
 from langheads.io.errors import InputError
 from langheads.io.files import json_lines
 from langheads.io.records import Text, parse
@@ -103,7 +104,8 @@ def read_templates(
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; templates are a folder of <language>.jsonl")
     files = {path.stem: path for path in sorted(folder.glob("*.jsonl"))}
-    wanted = list(files) if languages is None else list(dict.fromkeys(languages))
+    asked = asked_languages(languages)
+    wanted = list(files if asked is None else asked)
     missing = [language for language in wanted if language not in files]
     if missing or not wanted:
         raise InputError(

@@ -30,6 +30,7 @@ from langheads.experiments.pruning.files import (
 )
 from langheads.experiments.pruning.losses import losses_before_and_after, random_heads
 from langheads.heads import HeadSet, LanguageHeads
+from langheads.heads.given import ByLanguage
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
 from langheads.model import describe, load
@@ -41,7 +42,7 @@ logger = logging.getLogger("langheads")
 
 def prune(
     model: TransformerBridge,
-    heads: LanguageHeads,
+    heads: ByLanguage,
     *,
     drop: str | Iterable[str],
     out: str | Path,
@@ -91,7 +92,8 @@ def prune(
     """
     out = Path(out)
     names = [drop] if isinstance(drop, str) else list(dict.fromkeys(drop))
-    removed = _removed(model, heads, names, out, n_controls)
+    heads = require_heads_of(model, heads)
+    removed = _removed(heads, names, out, n_controls)
     proof = None
     if text is not None:
         proof = held_out(
@@ -150,16 +152,13 @@ def _made_from(
     return made_from if proof is None else made_from | {"overlap": proof.overlap}
 
 
-def _removed(
-    model: TransformerBridge, heads: LanguageHeads, names: list[str], out: Path, n_controls: int
-) -> HeadSet:
+def _removed(heads: LanguageHeads, names: list[str], out: Path, n_controls: int) -> HeadSet:
     """The heads of these names; refuses what cannot be removed or written."""
     if not names:
         raise InputError(
             f"no language to drop; the head set has {', '.join([*heads.specific, GENERAL])}"
         )
     check_folder(out)
-    require_heads_of(model, heads)
     removed = HeadSet([head for name in names for head in heads_of(heads, name)], heads.shape)
     if len(removed) == heads.shape[0] * heads.shape[1]:
         raise InputError(

@@ -9,7 +9,7 @@ likely. Attention is eager, as TransformerLens runs it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,10 +58,11 @@ class Reply:
 
 def generate(
     model: TransformerBridge,
-    prompts: Sequence[str],
+    prompts: str | Sequence[str],
     *,
     gates: Gates | None = None,
     value: float = 0.0,
+    language: str | None = None,
     baseline: Float[Tensor, "layer head d_head"] | None = None,
     max_new_tokens: int = 40,
     temperature: float = 0.0,
@@ -77,9 +78,9 @@ def generate(
 
     Args:
         model: the model.
-        prompts: texts.
-        gates, value, baseline: see `langheads.gated`; ``[prompt, layer, head]`` gives every
-            prompt gates of its own, None leaves the model alone.
+        prompts: texts; one string is one prompt.
+        gates, value, language, baseline: see `langheads.gated`; ``[prompt, layer, head]`` gives
+            every prompt gates of its own, None leaves the model alone.
         max_new_tokens: length limit of a reply.
         temperature: 0 is greedy; from 1e-4 to 1e4, a sample of softmax(logits / temperature).
         seed: of the samples; prompt n draws from a stream of its own, whatever its batch.
@@ -104,8 +105,9 @@ def generate(
     """
     _check_sampling(max_new_tokens, temperature)
     seed = check_seed(seed)
+    prompts = as_prompts(prompts)
     rows = prompt_tokens(model, prompts, max_new_tokens=max_new_tokens, chat=chat, bos=bos)
-    under = None if gates is None else gates_of_all(model, gates, value)
+    under = None if gates is None else gates_of_all(model, gates, value, language)
     if under is not None and under.ndim == 3 and len(under) != len(prompts):
         raise InputError(f"gates for {len(under)} prompts, but {len(prompts)} prompts were given")
     with tqdm(total=len(rows), unit="prompt", desc="generate") as bar:
@@ -124,6 +126,21 @@ def _check_sampling(max_new_tokens: int, temperature: float) -> None:
             f"{max_new_tokens} new tokens at temperature {temperature} asked for; at least 1 "
             f"token, and a temperature of 0 (greedy) or from {_COLDEST:g} to {_HOTTEST:g}"
         )
+
+
+def as_prompts(prompts: str | Sequence[str]) -> list[str]:
+    """Prompts; one string is one.
+
+    Raises:
+        InputError: something that is no string.
+    """
+    if isinstance(prompts, str):
+        return [prompts]
+    found = list(prompts) if isinstance(prompts, Iterable) else [prompts]
+    for number, each in enumerate(found, start=1):
+        if not isinstance(each, str):
+            raise InputError(f"prompt {number} is {each!r:.60}, which is no string")
+    return found
 
 
 def prompt_tokens(

@@ -8,10 +8,12 @@ from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.replies.files import Replies
 from langheads.experiments.replies.plan import check_steering
 from langheads.experiments.replies.records import reply_provenance, reply_records
-from langheads.heads import LanguageHeads
+from langheads.heads import LanguageHeads, as_language_heads
+from langheads.heads.given import ByLanguage
 from langheads.heads.mask import HeadMask
 from langheads.io.errors import InputError
 from langheads.text import Corpus, Rules
@@ -24,7 +26,7 @@ def generate_replies(
     model: TransformerBridge,
     prompts: str | Path,
     *,
-    heads: LanguageHeads | None = None,
+    heads: ByLanguage | None = None,
     gate: Mapping[str, float] | None = None,
     steer: Mapping[str, float] | None = None,
     mask: HeadMask | None = None,
@@ -82,6 +84,8 @@ def generate_replies(
     Raises:
         LangheadsError: see `check_replies`, `reply_records` and `langheads.generate`.
     """
+    if heads is not None:
+        heads = require_heads_of(model, heads)
     requests = read_requests(prompts)
     detect = _detector(detector, candidates=candidates, model_path=detector_model)
     settings: dict[str, Any] = {
@@ -114,7 +118,7 @@ def check_replies(
     detector: str,
     baseline: str,
     docs: int,
-    heads: LanguageHeads | None = None,
+    heads: ByLanguage | None = None,
     gate: Mapping[str, float] | None = None,
     steer: Mapping[str, float] | None = None,
     text: Corpus | None = None,
@@ -129,6 +133,8 @@ def check_replies(
     """
     if docs < 1:
         raise InputError(f"{docs} documents asked for; at least 1 a language is needed (--docs)")
+    if heads is not None:
+        heads = as_language_heads(heads)
     requests = read_requests(prompts)
     detect = _detector(detector, candidates=candidates, model_path=detector_model)
     check_steering(heads, gate or {}, _pairs(steer, heads), baseline, text)

@@ -44,10 +44,12 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.language_heads import require_heads_of
+from langheads.experiments.replies.experiment import as_prompts
 from langheads.experiments.replies.judge import answer
 from langheads.experiments.replies.off_target_summary import Run, summary
 from langheads.experiments.replies.plan import Intervention, mean_z_by_language
 from langheads.heads import HeadSet, LanguageHeads
+from langheads.heads.given import ByLanguage
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
@@ -82,7 +84,7 @@ _RANDOM = {
 
 def off_target(
     model: TransformerBridge,
-    heads: LanguageHeads,
+    heads: ByLanguage,
     prompts: Mapping[str, Sequence[str]],
     detect: Detector,
     *,
@@ -123,10 +125,12 @@ def off_target(
         LangheadsError: no prompts, unknown names, steering without texts, another model's heads.
     """
     rules, seed = rules or Rules(), check_seed(seed)
+    prompts = {language: as_prompts(of) for language, of in prompts.items()}
     chosen = _conditions(conditions)
     _check_numbers(prompts, n_controls, n_resamples)
     needed = list(dict.fromkeys([*prompts, suspect]))
-    _check_languages(model, heads, needed, detect, rules)
+    heads = require_heads_of(model, heads)
+    _check_languages(heads, needed, detect, rules)
     means = _means(model, needed, texts, bos) if set(_STEERED) & set(chosen) else {}
     how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "chat": chat}
     settings: dict[str, Any] = {"batch_tokens": batch_tokens, "bos": bos}
@@ -173,7 +177,6 @@ def _check_numbers(prompts: Mapping[str, Sequence[str]], n_controls: int, n_resa
 
 
 def _check_languages(
-    model: TransformerBridge,
     heads: LanguageHeads,
     needed: Sequence[str],
     detect: Detector,
@@ -182,7 +185,6 @@ def _check_languages(
     """Refuse languages that the detector or the head set does not know."""
     require_known(needed, detect)
     warn_if_too_few_candidates(detect, rules.min_confidence)
-    require_heads_of(model, heads)
     if missing := sorted(set(needed) - set(heads.specific)):
         raise InputError(
             f"heads of {', '.join(missing)} are needed; the head set has "

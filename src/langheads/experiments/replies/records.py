@@ -22,7 +22,7 @@ from langheads.model import describe, head_shape, model_name
 from langheads.text import Corpus, Detector, Rules
 from langheads.text.confusion import require_known
 from langheads.text.identify import warn_if_too_few_candidates
-from langheads.text.requests import Request
+from langheads.text.requests import Request, read_requests
 
 Steer = Mapping[tuple[str, str], float]
 _Run = Callable[..., Answered]
@@ -30,7 +30,7 @@ _Run = Callable[..., Answered]
 
 def reply_records(
     model: TransformerBridge,
-    requests: Sequence[Request],
+    requests: Sequence[Request | Mapping[str, Any]],
     detect: Detector,
     *,
     heads: LanguageHeads | None = None,
@@ -66,6 +66,7 @@ def reply_records(
         ProvenanceError: a head set or mask of another model.
     """
     gate, steer, rules = dict(gate or {}), dict(steer or {}), rules or Rules()
+    requests = read_requests(requests)
     wanted = [request.language for request in requests]
     check_steering(heads, gate, steer, baseline, corpus)
     require_known(wanted, detect)

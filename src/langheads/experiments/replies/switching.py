@@ -15,7 +15,7 @@ are tried, as many others of the same layers, drawn at random, are tried with th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,11 @@ from jaxtyping import Float
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.experiments.replies.experiment import as_prompts
 from langheads.experiments.replies.judge import Answered, answer, reply_nll
 from langheads.experiments.replies.plan import Intervention
-from langheads.heads import Head, HeadSet
+from langheads.heads import Head, HeadSet, every_head
+from langheads.heads.given import ByLanguage, Named
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
 from langheads.io.measures import TEXT_CHECKS, units
@@ -50,7 +52,7 @@ def switch_rates(
     prompts: Mapping[str, Sequence[str]],
     detect: Detector,
     *,
-    heads: HeadSet | Iterable[str | tuple[int, int]] | None = None,
+    heads: Named | ByLanguage | None = None,
     controls: bool = True,
     max_new_tokens: int = 40,
     min_confidence: float = 0.3,
@@ -91,6 +93,7 @@ def switch_rates(
     Cost: heads x prompts replies, and two forwards of each.
     """
     seed = check_seed(seed)
+    prompts = {language: as_prompts(of) for language, of in prompts.items()}
     _check_prompts(prompts, detect, min_confidence)
     chosen, tried = _chosen_and_tried(model, heads, controls, seed)
     how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "chat": chat}
@@ -116,20 +119,15 @@ def _check_prompts(
 
 def _chosen_and_tried(
     model: TransformerBridge,
-    heads: HeadSet | Iterable[str | tuple[int, int]] | None,
+    heads: Named | ByLanguage | None,
     controls: bool,
     seed: int,
 ) -> tuple[HeadSet, HeadSet]:
     """The heads asked for, and these with the ones drawn beside."""
     shape = head_shape(model)
-    if heads is None:
-        heads = np.ndindex(shape)
-    chosen = heads if isinstance(heads, HeadSet) else HeadSet(heads, shape)
-    if not chosen or chosen.shape != shape:
-        raise InputError(
-            f"{len(chosen)} heads of a model of shape {chosen.shape} asked for; give some of this "
-            f"one's, {shape} (layers, heads)"
-        )
+    chosen = every_head(np.ndindex(shape) if heads is None else heads, shape)
+    if not chosen:
+        raise InputError("no heads asked for; give at least one, or leave heads out for all")
     tried = chosen
     if controls and len(chosen) < shape[0] * shape[1]:
         for others in chosen.other_sets(1, np.random.default_rng(seed)):

@@ -14,7 +14,7 @@ there; the loss on validation questions is recorded and chooses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from langheads.experiments import language_heads
 from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.softmask.contexts import ContextSplit, split_by_context
 from langheads.experiments.softmask.training import train_gates
-from langheads.heads import HeadSet, LanguageHeads
+from langheads.heads import LanguageHeads
+from langheads.heads.given import ByLanguage, Named
 from langheads.heads.mask import HeadMask, baseline_digest
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
@@ -39,7 +40,7 @@ from langheads.text.questions import check_template
 
 def adapt(
     model: TransformerBridge,
-    heads: LanguageHeads | HeadSet | Iterable[str],
+    heads: Named | ByLanguage,
     questions: str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions,
     *,
     language: str,
@@ -110,9 +111,8 @@ def adapt(
         )
     check_template(template)
     token_budget(model, batch_tokens)
-    if isinstance(heads, LanguageHeads):
-        require_heads_of(model, heads)
-        heads = language_heads.heads_of(heads, heads_of or language)
+    if isinstance(heads, LanguageHeads | Mapping):
+        heads = language_heads.heads_of(require_heads_of(model, heads), heads_of or language)
     chosen = check_heads(heads, head_shape(model))
     everything = read_questions(questions, languages=[language], seed=seed)
     asked, tokens = tokenize_answers(

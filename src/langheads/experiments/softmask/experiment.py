@@ -11,7 +11,7 @@ gates do on any heads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from langheads.experiments.softmask.adapt import adapt
 from langheads.experiments.softmask.evaluation import Gates, Source, ask, plan_questions
 from langheads.experiments.softmask.summarise import summary, training_losses, versus_random
 from langheads.heads import HeadSet
+from langheads.heads.given import Named
 from langheads.heads.mask import HeadMask
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
@@ -120,7 +121,7 @@ def check_controls(n_controls: int | None, with_mask: bool) -> int:
 
 def compare_masks(
     model: TransformerBridge,
-    heads: HeadMask | HeadSet | Iterable[str],
+    heads: HeadMask | Named,
     questions: Source,
     *,
     language: str,

@@ -31,6 +31,7 @@ from langheads.experiments.language_heads import GENERAL, require_heads_of
 from langheads.experiments.matched_heads import controls_by_row
 from langheads.experiments.specificity.summarise import Plan, specificity
 from langheads.heads import LanguageHeads
+from langheads.heads.given import ByLanguage
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
 from langheads.model import describe, mean_z, tokenize_languages
@@ -42,7 +43,7 @@ logger = logging.getLogger("langheads")
 
 def ablate(
     model: TransformerBridge,
-    heads: LanguageHeads,
+    heads: ByLanguage,
     text: str | Path | Mapping[str, Sequence[str]] | Corpus,
     *,
     baseline: str | Iterable[str] = BASELINES,
@@ -91,7 +92,7 @@ def ablate(
     block that a head is off in.
     """
     baselines = _checked(baseline, n_controls, docs)
-    require_heads_of(model, heads)
+    heads = require_heads_of(model, heads)
     proof = held_out(
         model, heads.provenance, text, languages=languages, docs=docs, max_tokens=max_tokens,
         seed=seed, bos=bos, allow_overlap=allow_overlap,
@@ -149,7 +150,7 @@ def _plan(
     rows = {lang: heads.specific[lang] for lang in corpus.languages if lang in heads.specific}
     if not rows:
         raise InputError(
-            f"the head set is for {', '.join(heads.specific)}, the texts are in "
+            f"the head set is for {', '.join(heads.specific) or 'no language'}, the texts are in "
             f"{', '.join(corpus.languages)}; no language is in both"
         )
     if GENERAL in rows:

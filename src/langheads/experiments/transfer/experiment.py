@@ -53,6 +53,7 @@ from langheads.experiments.transfer.run import (
 )
 from langheads.experiments.transfer.summarise import Run, summary
 from langheads.heads import LanguageHeads
+from langheads.heads.given import ByLanguage
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
 from langheads.model import bos_policy, describe
@@ -62,7 +63,7 @@ from langheads.text.knowledge_conflict import occupation_pairs
 
 def transfer(
     model: TransformerBridge,
-    heads: LanguageHeads,
+    heads: ByLanguage,
     *,
     languages: Iterable[str] | None = None,
     pairs: Iterable[Pair] | None = None,
@@ -123,7 +124,7 @@ def transfer(
     settings = settings_of(gates_enhance, gates_weaken)
     orders = list(dict.fromkeys(orders))
     check_sizes(n_controls, n_occupations, limit, max_new_tokens, orders)
-    require_heads_of(model, heads)
+    heads = require_heads_of(model, heads)
     known, source = known_templates(model, templates)
     chosen = language_pairs(heads, known, languages, pairs, query, source)
     own = own_heads(heads, chosen)

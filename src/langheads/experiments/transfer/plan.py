@@ -15,7 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.matched_heads import controls_by_row
 from langheads.heads import HeadSet, LanguageHeads
-from langheads.io.arguments import check_gate
+from langheads.io.arguments import asked_languages, check_gate
 from langheads.io.errors import InputError
 from langheads.model import EMBEDDED, check_tokens
 from langheads.text.knowledge_conflict import ConflictTokens, conflict_tokens, knowledge_conflicts
@@ -189,7 +189,7 @@ def language_pairs(
             language paired with itself, fewer than two languages, no heads in any of them.
     """
     given = None if pairs is None else list(dict.fromkeys(pairs))
-    asked = None if languages is None else list(dict.fromkeys(languages))
+    asked = asked_languages(languages)
     named = [*(asked or ()), *itertools.chain(*(given or ()))]
     for language in [query, *named]:
         if language not in known:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
-from langheads.heads import Head, HeadSet, LanguageHeads, as_head_set, require_shape
+from langheads.heads import (
+    Head,
+    HeadSet,
+    LanguageHeads,
+    as_head_set,
+    as_language_heads,
+    require_shape,
+)
+from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError
 
-Heads = HeadSet | LanguageHeads | xr.Dataset | Iterable[str | tuple[int, int]]
+Heads = Named | ByLanguage | xr.Dataset
 logger = logging.getLogger("langheads")
 
 _MOST_HEADS = 16
@@ -30,15 +38,15 @@ def choose(
         ranked = [Head(*divmod(i, shape[1])) for i in order if np.isfinite(values.flat[i])]
         chosen = HeadSet(ranked[:top], shape)
         roles = {head: [of] for head in chosen}
-    elif isinstance(heads, LanguageHeads):
-        require_shape("the head set", heads.shape, shape)
-        if language is not None and language not in heads.specific:
+    elif isinstance(heads, LanguageHeads | Mapping):
+        specific = as_language_heads(heads, shape).specific  # type: ignore[arg-type]
+        if language is not None and language not in specific:
             raise InputError(
-                f"language {language} asked for; the head set has {', '.join(heads.specific)}"
+                f"language {language} asked for; the head set has {', '.join(specific)}"
             )
-        wanted = [language] if language is not None else list(heads.specific)
+        wanted = [language] if language is not None else list(specific)
         for name in wanted:
-            for head in heads.specific[name]:
+            for head in specific[name]:
                 roles.setdefault(head, []).append(name)
         chosen = HeadSet(roles, shape)
     else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import html
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from langheads.heads import HeadSet, LanguageHeads
+from langheads.heads import HeadSet, LanguageHeads, one_head_set
+from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError
 from langheads.io.files import write_text_atomically
 from langheads.io.results import require_same_model
@@ -84,7 +85,7 @@ def show_attention(
     scores: xr.Dataset | None = None,
     score: str = "lahis",
     beside: str | None = None,
-    gates: HeadSet | Iterable[str | tuple[int, int]] | None = None,
+    gates: Named | ByLanguage | None = None,
     gate: float = 0.0,
     labels: Sequence[str] | None = None,
     spans: Spans | None = None,
@@ -109,7 +110,8 @@ def show_attention(
         scores: gives every head its score; by default `heads` where those are scores.
         score: a variable of the scores ``[language, layer, head]``.
         beside: a second text, shown beside the first, e.g. the same in another language.
-        gates: heads to be gated; the same text is shown again under these gates, beside the first.
+        gates: heads, or those of one language, to be gated; the same text is shown again under
+            these gates, beside the first.
         gate: their gate, see `gated`.
         labels: names of the texts.
         spans: what to point out, such as answer and facts: label -> part of a text, or characters
@@ -153,7 +155,7 @@ def show_attention(
     chosen, roles = choose(heads, shape, language, top, score)
     if scores is None and isinstance(heads, xr.Dataset):
         scores = heads
-    under = None if gates is None else HeadSet(gates, shape)
+    under = None if gates is None else one_head_set(gates, shape)
     texts = [
         text,
         *([beside] if beside is not None else []),
