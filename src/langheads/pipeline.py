@@ -234,17 +234,24 @@ def demo(out: str | Path, *, docs: int = 48, n_controls: int = 25) -> tuple[Path
         most = _DEMO_TEXTS * 3 // 4
         raise InputError(f"{docs} documents asked for; the demo takes 2 to {most} a language")
     texts = out / "text"
+    files = {out / "planted.json": (DEMO / "planted.json").read_text("utf-8")}
     for language in grammar.LANGUAGES:
         lines = [
             json.dumps({"text": document}, ensure_ascii=False)
             for document in grammar.documents(language, _DEMO_TEXTS)
         ]
-        write_text_atomically(texts / f"{language}.jsonl", "\n".join(lines) + "\n")
-    write_text_atomically(out / "planted.json", (DEMO / "planted.json").read_text())
+        files[texts / f"{language}.jsonl"] = "\n".join(lines) + "\n"
+    for path, content in files.items():
+        if path.exists() and (not path.is_file() or path.read_bytes() != content.encode()):
+            raise InputError(f"{path} is there and is not the demo's; name another folder")
+    for path, content in files.items():
+        write_text_atomically(path, content)
     page = run(
         load("demo", device="cpu"),
         texts,
         out,
+        # A user's own texts beside them are none of the demo's.
+        languages=sorted(grammar.LANGUAGES),
         docs=docs,
         proof_docs=max(1, docs // 3),
         n_controls=n_controls,

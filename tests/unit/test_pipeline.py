@@ -151,3 +151,15 @@ def test_lahis_ranks_the_planted_heads_first(tmp_path):
         # General heads matter for every language, so they may stand between; never many.
         assert {tuple(head) for head in heads} <= set(ranked[:6])
     assert sum(precision.values()) / 7 >= 0.5, precision
+
+
+@pytest.mark.parametrize("name", ["text/de.jsonl", "planted.json"])
+def test_demo_leaves_files_that_are_not_its_own(tmp_path, name):
+    """They were overwritten."""
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text('{"text": "mein Text"}\n', "utf-8")
+    with pytest.raises(InputError, match=f"{name} is there and is not the demo's"):
+        pipeline.demo(tmp_path)
+    assert mine.read_text("utf-8") == '{"text": "mein Text"}\n'
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [mine.name]

@@ -27,7 +27,7 @@ from langheads.model import (
     starting_at,
     tokenize_languages,
 )
-from langheads.text import Corpus, Documents, reaches_into, read_texts
+from langheads.text import Corpus, Documents, reaches_into, read_texts, seen_before
 
 logger = logging.getLogger("langheads")
 
@@ -121,15 +121,18 @@ def check_held_out(
     Raises:
         ProvenanceError: some were, and that is not allowed.
     """
-    if "scored_up_to" not in scored:
+    # Scores of before there were marks say only how far into the order they reached.
+    name = "scored" if "scored" in scored else "scored_up_to"
+    if name not in scored:
         return -1
-    told = parse_json(scored["scored_up_to"], "scored_up_to")
-    cutoffs = parse(dict[str, str], told, "scored_up_to")
-    overlap = sum(
-        reaches_into(texts, int(scored["seed"]), cutoffs[language])
-        for language, texts in proof.items()
-        if language in cutoffs
-    )
+    of_scores = parse(dict[str, str], parse_json(scored[name], name), name)
+    overlap = 0
+    for language in of_scores.keys() & proof.keys():
+        texts, told = proof[language], of_scores[language]
+        exact = name == "scored"
+        overlap += (
+            seen_before(texts, told) if exact else reaches_into(texts, int(scored["seed"]), told)
+        )
     if overlap > 0 and not allow_overlap:
         raise ProvenanceError(
             f"{overlap} of the documents asked for were used to score these heads, or may have "

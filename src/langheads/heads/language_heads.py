@@ -16,7 +16,7 @@ from langheads.io.files import parse_json
 from langheads.io.records import Heads, Record, Saved, Shape, holds, parse
 
 
-def _cutoffs(text: str) -> str:
+def _by_language(text: str) -> str:
     parse(dict[str, str], parse_json(text, "scored_up_to"), "scored_up_to")
     return text
 
@@ -30,7 +30,8 @@ class _Provenance(TypedDict, total=False):
     docs: int
     max_tokens: int
     bos: int | bool
-    scored_up_to: Annotated[str, AfterValidator(_cutoffs)]
+    scored_up_to: Annotated[str, AfterValidator(_by_language)]
+    scored: Annotated[str, AfterValidator(_by_language)]
 
 
 class _HeadsFile(Record):

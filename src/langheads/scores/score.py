@@ -108,6 +108,7 @@ def score(
             max_tokens=some.max_tokens,
             bos=some.bos,
             scored_up_to=json.dumps(corpus.cutoffs(docs)),
+            scored=json.dumps(corpus.marks(docs)),
             seconds=json.dumps({k: round(v, 3) for k, v in measured.seconds.items()}),
             forward_equivalents=json.dumps({of.name: of.cost for of in methods}),
         ),

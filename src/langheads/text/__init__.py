@@ -9,7 +9,7 @@ from langheads.text.confusion import (
     switch_rate,
     word_list,
 )
-from langheads.text.corpus import Corpus, reaches_into, read_texts
+from langheads.text.corpus import Corpus, reaches_into, read_texts, seen_before
 from langheads.text.degeneration import (
     degeneration_checks,
     prompt_copy_share,
@@ -41,6 +41,7 @@ __all__ = [
     "read_texts",
     "repetition_share",
     "right_language",
+    "seen_before",
     "switch_rate",
     "tokenize",
     "word_list",

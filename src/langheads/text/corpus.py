@@ -1,7 +1,8 @@
 """Texts of several languages, in an order fixed by seed and content, with a held-out end.
 
 Documents of a language are sorted by SHA-256 of (seed, text), whatever the order of lines in the
-file; exact duplicates count once. Scores take documents from the `front` of that order and proofs
+file; texts that are the same but for case, white space and Unicode's compatibility forms (NFKC)
+count once. Scores take documents from the `front` of that order and proofs
 from the `back`, so a proof never uses scored text as long as the two do not meet, which `ablate`
 checks.
 """
@@ -9,6 +10,8 @@ checks.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +20,10 @@ from pathlib import Path
 from langheads.io.arguments import asked_languages, check_seed
 from langheads.io.errors import InputError
 from langheads.text.readers import DataSet, given_texts, read_folder, read_hub
+
+# Hexadecimal digits of a document's digest: that two of a thousand documents and a thousand others
+# agree by chance has a probability of 1e-6.
+_MARK = 10
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,17 @@ class Corpus:
         """Language -> sort key of its last document in `front`; what `reaches_into` compares."""
         return {
             language: _key(texts[-1], self.seed) for language, texts in self.front(docs).items()
+        }
+
+    def marks(self, docs: int | None) -> dict[str, str]:
+        """Language -> digests of the documents in `front`, by text and by key, one after the other.
+
+        What `seen_before` compares: a document is the same one in another case or spelling, and
+        after a corpus has been added to.
+        """
+        return {
+            language: "".join(itertools.chain(*map(_marks, texts)))
+            for language, texts in self.front(docs).items()
         }
 
     def with_seed(self, seed: int) -> Corpus:
@@ -139,6 +157,23 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def seen_before(texts: Iterable[str], marks: str) -> int:
+    """How many of these documents are among those of `Corpus.marks`."""
+    known = {marks[i : i + _MARK] for i in range(0, len(marks), _MARK)}
+    return sum(not known.isdisjoint(_marks(text)) for text in texts)
+
+
+def _marks(text: str) -> list[str]:
+    key = getattr(text, "key", None)
+    of_key = [] if key is None else [_digest(f"key\0{key}")[:_MARK]]
+    return [_digest(normalised(text))[:_MARK], *of_key]
+
+
+def normalised(text: str) -> str:
+    """The text without what does not make it another: case, white space, compatibility forms."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
 def reaches_into(texts: Iterable[str], seed: int, cutoff: str) -> int:
     """How many of these documents stand before the cutoff of another sample of that seed.
 
@@ -154,4 +189,8 @@ def _key(text: str, seed: int) -> str:
 
 def _ordered(texts: Iterable[str], seed: int) -> tuple[str, ...]:
     unique = dict.fromkeys(text for text in texts if text.strip())
-    return tuple(sorted(unique, key=lambda text: _key(text, seed)))
+    ordered = sorted(unique, key=lambda text: _key(text, seed))
+    first: dict[str, str] = {}
+    for text in ordered:
+        first.setdefault(normalised(text), text)
+    return tuple(first.values())

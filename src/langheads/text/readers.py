@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from langheads.io.errors import InputError
 from langheads.io.files import TEXT_SUFFIXES, json_lines, text_lines
-from langheads.io.records import Record, Text, parse
+from langheads.io.records import Id, Record, Text, parse
 
 # A corpus on the Hub can be far larger than any sample taken of it; this many documents a
 # language are read, in the order of the data set, before sampling.
@@ -107,7 +107,22 @@ def _texts_in(documents: Any, where: str, column: str = "text") -> list[str]:
 
 
 class _Document(Record):
+    null_is_absent = True
+
     text: Text
+    id: Id | None = None
+
+
+class Keyed(str):
+    """A document that has a key, by which it is known again whatever its text has become."""
+
+    key: str
+
+    def __new__(cls, text: str, key: str) -> Keyed:
+        """The text, with its key."""
+        keyed = super().__new__(cls, text)
+        keyed.key = key
+        return keyed
 
 
 def _read_file(path: Path) -> list[str]:
@@ -124,7 +139,7 @@ def _read_file(path: Path) -> list[str]:
         return texts
     if path.suffix == ".txt":
         return [line for _, line in text_lines(path)]
-    return [document.text for _, document in _Document.lines(path)]
+    return [of.text if of.id is None else Keyed(of.text, of.id) for _, of in _Document.lines(path)]
 
 
 def records(source: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:

@@ -30,7 +30,12 @@ def provenance_tables(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[
     Returns:
         What a reader needs first, all other settings, and the hashes behind the short ones.
     """
-    found = [(name, {k: plain(v) for k, v in attrs.items()}) for name, attrs in sources if attrs]
+    found = [
+        # Digests of every scored document are for machines.
+        (name, {k: plain(v) for k, v in attrs.items() if k != "scored"})
+        for name, attrs in sources
+        if attrs
+    ]
     keys = dict.fromkeys(key for _, attrs in found for key in attrs)
     header = ["setting", "value", "files"]
     first = [key for key in _FIRST if key in keys]

@@ -12,6 +12,7 @@ import xarray as xr
 from safetensors.torch import load_file, save_file
 
 import langheads
+from langheads.experiments.held_out import check_held_out
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, ProvenanceError
 from langheads.model import describe
@@ -305,3 +306,15 @@ def test_one_language_has_no_diagonal(tiny, heads, texts):
     for name in ("diagonal_share", "diagonal_p", "own_minus_others", "own_minus_others_p"):
         assert proof[name].isnull().all()
     assert proof.delta_nats_per_byte.sel(heads_of="en").notnull().all()
+
+
+def test_scored_documents_are_known_again_in_other_case_and_space(tiny, texts):
+    """A trailing space or a changed case made them new."""
+    scores = langheads.score(tiny, texts, method="lahis", docs=4)
+    scored = read_texts(texts, seed=0).front(4)
+    again = {x: [f"  {text.upper()} " for text in of] for x, of in scored.items()}
+    with pytest.raises(ProvenanceError, match="12 of the documents asked for were used to score"):
+        check_held_out(again, scores.attrs, allow_overlap=False)
+    assert check_held_out(again, scores.attrs, allow_overlap=True) == 12
+    back = read_texts(texts, seed=0).back(8)
+    assert check_held_out(back, scores.attrs, allow_overlap=False) == 0
