@@ -19,7 +19,7 @@ from langheads.cli.checks import check
 from langheads.cli.signatures import Function, Parameter, plain, read_function
 from langheads.cli.tell import lines_about, path_of, table_of
 from langheads.cli.values import LIMITS, kind_of, shown_default
-from langheads.io.files import check_writable
+from langheads.io.files import check_suffix, check_writable
 from langheads.io.schemas import files_in_words
 
 VERBS = {
@@ -53,6 +53,11 @@ _WRITTEN = {
     "AttentionView": "For the report attention.json, or a page .html.",
 }
 """Type of a result -> what --out is."""
+_SUFFIX = {
+    "xr.Dataset": ".nc",
+    **dict.fromkeys(("LanguageHeads", "HeadClasses", "HeadMask"), ".json"),
+    "Replies": ".jsonl",
+}
 _DEFAULT_OUT = {"compare": "comparison.nc", "report": "report.html"}
 """Where a verb writes to by itself, in the folder that it reads."""
 
@@ -189,6 +194,9 @@ def _check_out(function: Function, out: str, inputs: list[str], default_out: str
         ]
     if function.returns in _WRITTEN or default_out is not None:
         check_writable(out, *inputs)
+        named = Path(default_out).suffix if default_out else _SUFFIX.get(function.returns)
+        if named:
+            check_suffix(out, named)
     if function.returns == "Replies":
         check_writable(Path(out).with_suffix(".summary.json"), *inputs)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from langheads.io.errors import InputError
+
+logger = logging.getLogger("langheads")
 
 TEXT_SUFFIXES = (".jsonl", ".txt", ".parquet")
 """Files of a folder of texts or questions."""
@@ -129,6 +132,38 @@ def parse_json(text: str, where: object, *, lines: bool = False) -> Any:
     except ValueError as error:
         # Python reads no whole number of more than some thousand digits.
         raise InputError(f"{where}: JSON with a number of too many digits") from error
+
+
+_BEGINNINGS = {".nc": b"\x89HDF", ".json": b"{", ".jsonl": b"{", ".html": b"<"}
+_OTHER_KINDS = {
+    *_BEGINNINGS, *TEXT_SUFFIXES, ".csv", ".tsv", ".md", ".npy", ".npz", ".pdf", ".pkl", ".png",
+    ".pt", ".py", ".safetensors", ".svg", ".xlsx", ".yaml", ".zip",
+}  # fmt: skip
+
+
+def check_suffix(path: str | Path, own: str) -> None:
+    """Refuse a name that says of a file what it is not; warn of one of another kind in its place.
+
+    Args:
+        path: the file that is to be written.
+        own: the suffix of what will be in it, ``.nc``, ``.json``, ``.jsonl`` or ``.html``.
+
+    Raises:
+        InputError: the suffix is that of another kind of file.
+
+    Example:
+        >>> check_suffix("scores.csv", ".nc")
+        Traceback (most recent call last):
+        langheads.io.errors.InputError: cannot write scores.csv: what is written is .nc; name it so
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in _OTHER_KINDS and suffix != own:
+        raise InputError(f"cannot write {path}: what is written is {own}; name it so")
+    with suppress(OSError), open(path, "rb") as file:
+        before = file.read(64).lstrip()
+        if before and not before.startswith(_BEGINNINGS[own]):
+            logger.warning("%s is there already and is no %s file; it is replaced", path, own)
 
 
 def check_writable(path: str | Path, *inputs: str | Path | None) -> None:

@@ -18,7 +18,7 @@ import xarray as xr
 from xarray.backends import H5NetCDFStore
 
 from langheads.io.errors import InputError, ProvenanceError
-from langheads.io.files import atomic_path
+from langheads.io.files import atomic_path, check_suffix
 from langheads.io.schemas import SCHEMAS, check_layout
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def provenance(
 
 
 def document_counts(documents: Mapping[str, Documents], dim: str) -> dict[str, Any]:
-    """Variables ``docs``, ``skipped``, ``tokens`` (predicted) and ``bytes`` a language.
+    """Variables ``docs``, ``skipped`` (too short), ``cut`` (too long), ``tokens`` (predicted) and
+    ``bytes`` a language.
 
     Args:
         documents: language -> its documents.
@@ -78,6 +79,7 @@ def document_counts(documents: Mapping[str, Documents], dim: str) -> dict[str, A
     counts = {
         "docs": [len(d) for d in documents.values()],
         "skipped": [d.skipped for d in documents.values()],
+        "cut": [d.cut for d in documents.values()],
         "tokens": [int(d.n_predicted.sum()) for d in documents.values()],
         "bytes": [int(d.n_bytes.sum()) for d in documents.values()],
     }
@@ -91,8 +93,10 @@ def save(dataset: xr.Dataset, path: str | Path) -> Path:
     """Write a result as netCDF (HDF5), atomically; returns the path.
 
     Raises:
-        InputError: the folder cannot be written to, or the disk is full.
+        InputError: the folder cannot be written to, the disk is full, or the path has the suffix
+            of another kind of file.
     """
+    check_suffix(path, ".nc")
     # HDF5 crashes the process when a disk is full on closing, so the file is made in memory.
     content = io.BytesIO()
     with h5netcdf.File(content, "w") as file:

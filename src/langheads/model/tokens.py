@@ -34,6 +34,7 @@ def tokenize_languages(
     """
     tokenizer, bos = tokenizer_of(model), bos_policy(model, bos)
     limit = min(max_tokens, context_length(model) or max_tokens)
+    cut = {}
     documents = {}
     for language, of in texts.items():
         documents[language] = tokenize(tokenizer, language, of, max_tokens=limit, bos=bos)
@@ -46,6 +47,12 @@ def tokenize_languages(
                 skipped,
                 len(of),
             )
+        if documents[language].cut:
+            cut[language] = f"{language} {documents[language].cut} of {len(of)}"
+    if cut:
+        # What a model cannot read was asked for all the same; a limit below is what was asked for.
+        by = f"{limit} tokens" + (", the model's context" if limit < max_tokens else "")
+        logger.warning("documents cut at %s: %s", by, ", ".join(cut.values()))
     return documents
 
 

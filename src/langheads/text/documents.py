@@ -29,6 +29,7 @@ class Documents:
         tokens: a tensor ``[pos]`` a document, special tokens included.
         n_bytes: ``[doc]`` UTF-8 bytes of the text whose tokens are predicted.
         skipped: documents left out because they have fewer than 2 tokens.
+        cut: documents of which the end is left out, as they have more than `max_tokens`.
         bos: whether each begins with the tokenizer's BOS.
         max_tokens: where they were cut.
     """
@@ -39,6 +40,7 @@ class Documents:
     skipped: int
     bos: bool
     max_tokens: int
+    cut: int = 0
 
     @classmethod
     def of_rows(cls, language: str, rows: Iterable[Sequence[int] | Tensor]) -> Documents:
@@ -93,12 +95,13 @@ def tokenize(
         verbose=False,
     )
     room = max_tokens - len(prefix)
-    tokens, n_bytes, skipped = [], [], 0
+    tokens, n_bytes, skipped, cut = [], [], 0, 0
     for index, text in enumerate(texts):
         ids = prefix + encoded["input_ids"][index][:room]
         if len(ids) < 2:
             skipped += 1
             continue
+        cut += len(encoded["input_ids"][index]) > room
         first = 0 if bos else 1  # the first token of the text that is predicted
         if with_offsets:
             offsets = encoded["offset_mapping"][index][:room]
@@ -117,7 +120,7 @@ def tokenize(
             "so nothing in them is predicted"
         )
     return Documents(
-        language, tuple(tokens), np.array(n_bytes, dtype=np.int64), skipped, bos, max_tokens
+        language, tuple(tokens), np.array(n_bytes, dtype=np.int64), skipped, bos, max_tokens, cut
     )
 
 

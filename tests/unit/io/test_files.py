@@ -4,6 +4,7 @@ import os
 import stat
 
 import pytest
+import xarray as xr
 
 from langheads.io.errors import InputError
 from langheads.io.files import (
@@ -13,6 +14,7 @@ from langheads.io.files import (
     read_json,
     write_text_atomically,
 )
+from langheads.io.results import save
 from langheads.text import read_questions, read_texts
 from langheads.text.prompts import read_prompts
 from langheads.text.requests import read_requests
@@ -185,3 +187,21 @@ def test_json_that_python_cannot_read(tmp_path, text, message):
             read(path)
     with pytest.raises(InputError, match=rf"en\.jsonl: {message}"):
         read_json(path)
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "scores.json", "scores.TXT", "scores.parquet"])
+def test_a_suffix_that_lies_is_refused_and_nothing_is_written(tmp_path, name):
+    """`--out scores.csv` got netCDF."""
+    with pytest.raises(InputError, match=r"what is written is \.nc"):
+        save(xr.Dataset({"a": 1}), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_another_kind_is_not_replaced_without_a_word(tmp_path, caplog):
+    path = tmp_path / "scores.nc"
+    save(xr.Dataset({"a": 1}), path)
+    save(xr.Dataset({"a": 2}), path)
+    assert caplog.text == ""
+    path.write_text("my notes")
+    save(xr.Dataset({"a": 2}), path)
+    assert "is there already and is no .nc file; it is replaced" in caplog.text

@@ -19,6 +19,7 @@ _LAYERS = (
 _COUNTS = {
     "documents": "docs",
     "left out (too short)": "skipped",
+    "cut (too long)": "cut",
     "predicted tokens": "tokens",
     "bytes": "bytes",
 }
