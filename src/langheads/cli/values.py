@@ -47,6 +47,8 @@ def kind_of(parameter: Parameter) -> Kind | None:
         return None
     if {"int", "str"} <= set(types):
         return Kind("N|auto", parse=_auto)
+    if {"int", "float"} <= set(types):
+        return Kind("SHARE|N", parse=_share_or_number)
     if types[0] == "int" and "None" in parameter.types and parameter.default is not None:
         return Kind("N|none", parse=_number_or_none)
     if types[0] in _LISTS and (files := [name for name in types if name in _FILES]):
@@ -98,6 +100,13 @@ def _auto(option: str, value: str) -> int | str:
         return int(value)
     except ValueError:
         raise InputError(f"{option} {value!r}: allowed are auto or a number > 0") from None
+
+
+def _share_or_number(option: str, value: str) -> int | float:
+    try:
+        return int(value) if value.strip().isdecimal() else float(value)
+    except ValueError:
+        raise InputError(f"{option} {value!r}: write a share like 0.1, or a number") from None
 
 
 def _number_or_none(option: str, value: str) -> int | None:

@@ -20,7 +20,9 @@ the gain over full forwards is (L B + U) / ((L + 1) B / 2 + U).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,13 @@ from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError
 from langheads.io.results import document_counts, provenance
 from langheads.model import describe, head_shape, mean_z, tokenize_languages
+from langheads.scores.sampled_knockout import (
+    draw,
+    estimate,
+    first_order,
+    forwards,
+    sample_sizes,
+)
 from langheads.scores.scan import check_baselines, check_heads, knockout_nll
 from langheads.scores.screen import check_screen, screened
 from langheads.text import Corpus, Documents, read_texts
@@ -49,6 +58,7 @@ def knockout(
     *,
     heads: Named | ByLanguage | None = None,
     screen: str | None = None,
+    sample: int | float | None = None,
     baseline: str | Iterable[str] = ("zero",),
     languages: Iterable[str] | None = None,
     docs: int | None = 100,
@@ -66,6 +76,9 @@ def knockout(
         screen: ``taylor:0.1`` knocks out only the tenth of all heads that this gradient score
             ranks highest, taken in each language on the same documents: every head that is in
             any language's tenth. Any method of `score` but ``lahis-sequential``.
+        sample: run only some documents of each language, a share (0.1) or a number (32), and
+            estimate the effect on all from their gradients, with an interval: see
+            `langheads.scores.sampled_knockout`. All are run by default.
         baseline: ``zero``, ``mean`` (mean z over the same documents, all languages with equal
             weight) or both.
         languages: all by default.
@@ -81,10 +94,14 @@ def knockout(
         ``nats_per_byte`` a language; for every document ``rise`` ``[baseline, language, doc,
         layer, head]`` (nats, NaN where a language has fewer documents), ``doc_bytes`` and
         ``doc_tokens``. Provenance in ``attrs``, with the heads that the screen left out.
+        With `sample`: ``rise`` is NaN for documents that were not run; ``<name>_low`` and
+        ``<name>_high``, 95% for what all documents would give; ``sampled`` ``[language, doc]``,
+        0 not run, 1 drawn at random, 2 taken for its size; ``attrs["forwards"]``, the cost in
+        forwards of every document.
 
     Raises:
         InputError: an unknown baseline, a head that the model does not have, both `heads` and
-            `screen`, unusable texts.
+            `screen`, a sample of too few documents, unusable texts.
 
     Example:
         >>> effect = knockout(model, "texts/", docs=100)  # doctest: +SKIP
@@ -100,6 +117,7 @@ def knockout(
     corpus = read_texts(text, languages=languages, seed=seed)
     texts = corpus.front(docs)
     documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
+    sizes = None if sample is None else sample_sizes(sample, documents)
     if rule is not None:
         chosen = screened(model, documents, *rule, seed=seed, batch_tokens=batch_tokens)
     reference: dict[str, Tensor | None] = dict.fromkeys(baselines)
@@ -107,8 +125,19 @@ def knockout(
         means = [mean_z(model, of_language.tokens) for of_language in documents.values()]
         reference["mean"] = torch.stack(means).mean(dim=0)
     started = time.perf_counter()
-    variables = _deltas(model, documents, chosen, reference, batch_tokens)
+    how = (model, chosen, list(reference.values()), batch_tokens)
+
+    def measure(number: int, of: Documents, bar: tqdm) -> _Measured:
+        if sizes is None:
+            return _scan(*how, of, bar)
+        rng = np.random.default_rng([seed, number])
+        return _sample(*how, of, bar, count=sizes[of.language], rng=rng)
+
+    variables = _deltas(measure, documents, chosen, len(baselines), sizes)
     some = next(iter(documents.values()))
+    cost: dict[str, Any] = {}
+    if sizes is not None:
+        cost = {"sample": sample, "forwards": forwards(documents, sizes, chosen, len(baselines))}
     return xr.Dataset(
         variables | document_counts(documents, "language"),
         coords={
@@ -126,47 +155,113 @@ def knockout(
             max_tokens=some.max_tokens,
             bos=some.bos,
             **({} if rule is None else {"screen": screen, "screened_out": str(everyone - chosen)}),
+            **cost,
         ),
     )
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """One language: rises ``[baseline, doc, heads]``, NLL ``[doc]``, and effects a unit of size.
+
+    Documents that were not run have rise NaN and `sampled` 0.
+    """
+
+    rise: Float[np.ndarray, "baseline doc heads"]
+    nll: Float[np.ndarray, " doc"]
+    effects: Sequence[Callable[[Int[np.ndarray, " doc"]], tuple[np.ndarray, ...]]]
+    sampled: Int[np.ndarray, " doc"]
+
+
 def _deltas(
-    model: TransformerBridge,
+    measure: Callable[[int, Documents, tqdm], _Measured],
     documents: Mapping[str, Documents],
     heads: HeadSet,
-    reference: Mapping[str, Float[Tensor, "layer head d_head"] | None],
-    batch_tokens: int | str,
+    baselines: int,
+    sizes: Mapping[str, int] | None,
 ) -> dict[str, Any]:
     """Variables of the result: delta NLL a unit and of every document, baseline by baseline."""
     units = {"delta_nats_per_byte": "nats per byte", "delta_nats_per_token": "nats per token"}
-    full = (len(reference), len(documents), *heads.shape)
-    values = {key: np.full(full, np.nan) for name in units for key in (name, f"{name}_se")}
+    ends = ("", "_se") if sizes is None else ("", "_se", "_low", "_high")
+    full = (baselines, len(documents), *heads.shape)
+    values = {name: {end: np.full(full, np.nan) for end in ends} for name in units}
     nats_per_byte = np.zeros(len(documents))
     most = max(map(len, documents.values()))
     delta_nll = np.full((*full[:2], most, *heads.shape), np.nan, np.float32)
-    total = len(reference) * len(heads) * sum(map(len, documents.values()))
+    sampled = np.zeros((len(documents), most), np.int8)
+    run = sum(map(len, documents.values()) if sizes is None else sizes.values())
     at = tuple(np.array(list(heads)).T)
-    with tqdm(total=total, unit="doc", desc="knockout") as bar:
-        settings: dict[str, Any] = {"batch_tokens": batch_tokens, "progress": bar}
+    with tqdm(total=baselines * len(heads) * run, unit="doc", desc="knockout") as bar:
         for j, (language, of) in enumerate(documents.items()):
             bar.set_postfix_str(language)
-            for i, baseline in enumerate(reference.values()):
-                found = knockout_nll(model, of, heads, baseline=baseline, **settings)
-                on, off = found[:, 0], found[:, 1:]
-                delta_nll[(i, j, slice(len(on)), *at)] = (off - on[:, None]).T
-                nats_per_byte[j] = on.sum() / of.n_bytes.sum()
+            found = measure(j, of, bar)
+            nats_per_byte[j] = found.nll.sum() / of.n_bytes.sum()
+            sampled[j, : len(of)] = found.sampled
+            for i, (rise, effect) in enumerate(zip(found.rise, found.effects, strict=True)):
+                delta_nll[(i, j, slice(len(of)), *at)] = rise.T
                 for name, size in zip(units, (of.n_bytes, of.n_predicted), strict=True):
-                    delta, error = stats.paired_ratio(on, off, size)
-                    values[name][(i, j, *at)], values[f"{name}_se"][(i, j, *at)] = delta, error
+                    for end, value in zip(ends, effect(size), strict=True):
+                        values[name][end][(i, j, *at)] = value
     sign = {"sign": "positive: the document is less probable without it"}
     over = ("baseline", "language", "layer", "head")
+    flag = {"units": "0 not run, 1 drawn at random, 2 taken for its size"}
     return {
-        **{key: (over, v, {"units": units[key.removesuffix("_se")]}) for key, v in values.items()},
+        **{
+            f"{name}{end}": (over, of_end, {"units": units[name]})
+            for name, of_name in values.items()
+            for end, of_end in of_name.items()
+        },
         "nats_per_byte": ("language", nats_per_byte, {"units": "nats per byte"}),
         "rise": (("baseline", "language", "doc", *over[2:]), delta_nll, {"units": "nats"} | sign),
         "doc_bytes": _padded([of.n_bytes for of in documents.values()], "bytes"),
         "doc_tokens": _padded([of.n_predicted for of in documents.values()], "tokens"),
+        **({} if sizes is None else {"sampled": (("language", "doc"), sampled, flag)}),
     }
+
+
+def _scan(
+    model: TransformerBridge,
+    heads: HeadSet,
+    reference: Sequence[Float[Tensor, "layer head d_head"] | None],
+    batch_tokens: int | str,
+    documents: Documents,
+    bar: tqdm,
+) -> _Measured:
+    """All documents, with every head off alone."""
+    found = [
+        knockout_nll(
+            model, documents, heads, baseline=baseline, batch_tokens=batch_tokens, progress=bar
+        )
+        for baseline in reference
+    ]
+    rise = np.stack([of[:, 1:] - of[:, :1] for of in found])
+    before = np.zeros(len(documents))
+    effects = [partial(stats.paired_ratio, before, of) for of in rise]
+    return _Measured(rise, found[0][:, 0], effects, np.ones(len(documents), np.int8))
+
+
+def _sample(
+    model: TransformerBridge,
+    heads: HeadSet,
+    reference: Sequence[Float[Tensor, "layer head d_head"] | None],
+    batch_tokens: int | str,
+    documents: Documents,
+    bar: tqdm,
+    *,
+    count: int,
+    rng: np.random.Generator,
+) -> _Measured:
+    """Some documents with every head off alone, and the effect on all of them, estimated."""
+    x, nll = first_order(model, documents, heads, reference, batch_tokens=batch_tokens)
+    # One draw for all baselines.
+    drawn = draw(np.concatenate(x, axis=1), count, rng)
+    run = documents.only(drawn.run.tolist())
+    rise = np.full_like(x, np.nan)
+    rise[:, drawn.run] = _scan(model, heads, reference, batch_tokens, run, bar).rise
+    effects = [estimate(of, x_of, drawn).per for of, x_of in zip(rise, x, strict=True)]
+    sampled = np.zeros(len(documents), np.int8)
+    sampled[drawn.random], sampled[drawn.certain] = 1, 2
+    return _Measured(rise, nll, effects, sampled)
 
 
 def _padded(

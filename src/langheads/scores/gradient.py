@@ -39,6 +39,7 @@ def gate_gradients(
     documents: Documents,
     *,
     at: Gradients | None = None,
+    baseline: Float[Tensor, "layer head d_head"] | None = None,
     batch_tokens: int | str = "auto",
     progress: tqdm | None = None,
 ) -> tuple[Gradients, Float[np.ndarray, " doc"]]:
@@ -51,6 +52,7 @@ def gate_gradients(
         model: the model.
         documents: of one language.
         at: the gates, a row a document; 1 everywhere by default.
+        baseline: what a gate below 1 mixes in, see `gated`; None is zero.
         batch_tokens: tokens a batch, see `map_documents`.
         progress: updated by documents done.
 
@@ -72,7 +74,7 @@ def gate_gradients(
         given: Float[Tensor, "batch layer head"],
     ) -> Tensor:
         gates = given.to(tokens.device).requires_grad_()
-        with torch.enable_grad(), gated(model, gates):
+        with torch.enable_grad(), gated(model, gates, baseline=baseline):
             nll = document_nll(model, tokens, lengths)
             mean_nll = nll / (lengths.to(nll.device) - 1)
             (gradient,) = torch.autograd.grad(mean_nll.sum(), gates)

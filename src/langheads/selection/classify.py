@@ -141,6 +141,11 @@ def _pair(knockout: xr.Dataset, languages: Iterable[str]) -> tuple[str, str]:
     kind = str(knockout.attrs.get("kind", "something else"))
     if kind not in ("knockout", "knockout-task"):
         raise InputError(f"expected a result of knockout, found {kind}")
+    if "sample" in knockout.attrs:
+        raise InputError(
+            "this knockout ran only a sample of the documents, and classes need the rise of every "
+            "one; make it again without sample"
+        )
     pair = asked_languages(languages) or ()
     present = [str(name) for name in knockout.language.values]
     if len(set(pair)) != 2 or len(pair) != 2 or not set(pair) <= set(present):

@@ -101,6 +101,18 @@ def test_screen_on_the_command_line(verb, tiny_folder, texts_folder, out):
     assert len(found.attrs["screened_out"].split()) == 10
 
 
+@pytest.mark.parametrize(("sample", "run"), [("11", 11), ("0.9", 11)])
+def test_sample_on_the_command_line(verb, tiny_folder, texts_folder, out, sample, run):
+    code, _, error = verb(
+        "knockout", tiny_folder, "--text", texts_folder, "--out", out / "k.nc", "--device", "cpu",
+        "--languages", "en", "--heads", "L0H1", "--sample", sample,
+    )  # fmt: skip
+    assert code == 0, error
+    found = langheads.load_result(out / "k.nc", "knockout")
+    assert (found.sampled > 0).sum() == run
+    assert found.attrs["sample"] == float(sample)
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
@@ -113,6 +125,10 @@ def test_screen_on_the_command_line(verb, tiny_folder, texts_folder, out):
         ("knockout-task", ["--questions", "q", "--screen", "x"], "No such option: --screen"),
         ("knockout", ["--text", "TEXT", "--screen", "x"],
          "screen 'x' asked for; allowed is METHOD:SHARE"),
+        ("knockout", ["--text", "TEXT", "--sample", "x"],
+         "--sample 'x': write a share like 0.1, or a number"),
+        ("knockout", ["--text", "TEXT", "--sample", "4"],
+         "sample 4 asked for, which draws 3 of the 12 documents of language"),
         *(("knockout-task", ["--questions", *given], message) for given, message in (
             (["no"], "no folder no; questions are a folder of <language>.jsonl"),
             (["QA", "--languages", "fr"], "no questions for language fr in"),

@@ -110,6 +110,11 @@ def _scores_and_knockout(run: Path) -> tuple[xr.Dataset, xr.Dataset]:
     scores = load_result(run / "scores.nc", "scores")
     exact = load_result(run / "knockout.nc", "knockout")
     require_same_model("knockout.nc", scores.attrs, exact.attrs)
+    if "sample" in exact.attrs:
+        raise InputError(
+            f"{run / 'knockout.nc'} ran only a sample of the documents, and scores are held to "
+            "exact knock-out of all; make it again without sample"
+        )
     if "zero" not in exact.baseline.values:
         raise InputError(f"{run / 'knockout.nc'} has no zero baseline, which scores estimate")
     same = ("text_hash", "docs", "seed", "max_tokens")

@@ -46,7 +46,8 @@ def score_against_knockout(
         gives standard errors, where the files have them.
 
     Raises:
-        InputError: another kind of dataset, no such score, no common language.
+        InputError: another kind of dataset, a sampled knock-out, no such score, no common
+            language.
 
     Example:
         >>> score_against_knockout(scores, knockout, "quadrature").show()  # doctest: +SKIP
@@ -54,6 +55,8 @@ def score_against_knockout(
     method = method.replace("-", "_")
     check_kind(scores, "scores", [method])
     check_kind(knockout, "knockout", ["delta_nats_per_token"])
+    if "sample" in knockout.attrs:
+        raise InputError("this knockout ran only a sample of the documents; give one of all")
     languages = [x for x in names(scores, "language") if x in names(knockout, "language")]
     if not languages:
         raise InputError("scores and knock-outs have no language in common")

@@ -81,9 +81,11 @@ def effect_map(
         return result[name].sel(where).transpose(*_DIMS).values
 
     values, error = of_heads(variable), f"{variable}_se"
-    units = str(effect.attrs.get("units", "unit unknown"))
+    units, title = str(effect.attrs.get("units", "unit unknown")), TITLES[kind][variable]
+    if "sample" in result.attrs:
+        title = title.replace("Exact", "Estimated")
     figure = head_panels(
-        *(values, names(result, "language"), units, TITLES[kind][variable]),
+        *(values, names(result, "language"), units, title),
         errors=of_heads(error) if error in result else None,
         signed=bool((effect.values < 0).any()),
         # Maps of one quantity under two baselines can be compared by colour.

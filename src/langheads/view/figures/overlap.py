@@ -103,6 +103,8 @@ def _values(
     kind = result.attrs.get("kind")
     if kind == "knockout" and method is None and _KNOCKOUT in result:
         found, said = result[_KNOCKOUT].isel(baseline=0), "Exact knock-out, nats per byte"
+        if "sample" in result.attrs:
+            said = said.replace("Exact", "Sampled")
     elif kind == "scores":
         name = (method or "lahis").replace("-", "_")
         if name not in LABELS or name not in result:

@@ -63,9 +63,15 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
 
 def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
     """The worst heads, and how well the best of the scores foretells them."""
-    yield from strongest_words(
-        result, "Exact knock-out: the head that each language loses most without"
-    )
+    how = "Exact knock-out"
+    if "sample" in result.attrs:
+        how = "Knock-out on a sample of the documents"
+        yield (
+            f"The effects of heads are estimates: {int((result.sampled > 0).sum())} of "
+            f"{int(result.docs.sum())} documents were run without each head, the others stand in "
+            "by their gradients."
+        )
+    yield from strongest_words(result, f"{how}: the head that each language loses most without")
     for name, scores in run.of("scores").items():
         every = _correlations(scores, result)
         found = {method: row for method, row in every.items() if np.isfinite(row).any()}
@@ -80,6 +86,9 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
 
 
 def _common(scores: xr.Dataset, exact: xr.Dataset) -> list[str]:
+    """Languages of both; none where the effects are estimates, which scores are not held to."""
+    if "sample" in exact.attrs:
+        return []
     return [x for x in names(exact, "language") if x in names(scores, "language")]
 
 
