@@ -26,7 +26,7 @@ from pathlib import Path
 
 import langheads
 from langheads.demo import grammar
-from langheads.experiments.controls import ALL, LANGUAGE
+from langheads.experiments.softmask.experiment import ALL, LANGUAGE
 from langheads.model import DEMO
 
 QUESTIONS = 300  # of the demo's grammar, a language
@@ -67,7 +67,7 @@ def main(
             own[language],
             {language: grammar.question_answering(language, QUESTIONS)} if qa is None else qa,
             language=language,
-            controls=CONTROLS,
+            n_controls=CONTROLS,
             train=int(train),
             epochs=EPOCHS,
             learning_rate=LEARNING_RATE,

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import langheads
 from langheads.demo import grammar
-from langheads.experiments.comparison import as_text
-from langheads.score_benchmark import benchmark
+from langheads.experiments.benchmark.compare import as_text
 
 DOCS, DELETION_DOCS, SEED, MAX_TOKENS = 72, 12, 0, 256
 
@@ -32,7 +31,7 @@ text = arguments.text or {
     for language in grammar.LANGUAGES
 }
 out = arguments.out or Path("results") / f"compare-{Path(arguments.model).name}"
-comparison = benchmark(
+comparison = langheads.benchmark(
     langheads.load(arguments.model),
     text,
     out,

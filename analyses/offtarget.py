@@ -18,13 +18,13 @@ Number to expect: demo, change in the share of right replies, mean over six lang
         random heads         -0.06 [-0.11, -0.01]    +0.71 [+0.66, +0.78]
         own heads off        -0.10 [-0.15, -0.05]    +0.04 [+0.01, +0.06]
         random heads         -0.01 [-0.04, +0.02]    +0.06 [+0.04, +0.08]
-        shift from English   +0.44 [+0.36, +0.52]    +0.89 [+0.80, +0.98]
+        steering from English+0.44 [+0.36, +0.52]    +0.89 [+0.80, +0.98]
         random heads         +0.01 [-0.02, +0.03]    +0.03 [+0.02, +0.05]
 
     Language by language the gain of English heads off is shown for de, es and ru; not for zh, hi
     and ar; and in hi random heads like the rivals' gain more (+0.24 [+0.11, +0.40]) than the
     rivals' (+0.07 [-0.03, +0.17]), as they are most of two layers. Replies keep their form under
-    the shift (repetition at most .03, empty .05 in ru) but are less likely to the untouched model.
+    steering (repetition at most .03, empty .05 in ru) but are less likely to the untouched model.
 
     python analyses/offtarget.py
     python analyses/offtarget.py MODEL heads.json 'hf:csebuetnlp/xlsum:{language}' es,vi,hi,ja,th
@@ -43,17 +43,17 @@ from transformer_lens.model_bridge import TransformerBridge
 import langheads
 from langheads import off_target
 from langheads.demo import grammar
-from langheads.errors import InputError
 from langheads.experiments.held_out import check_held_out
+from langheads.io.errors import InputError
 from langheads.model import DEMO
 from langheads.stats import bootstrap_interval
 from langheads.text import Rules, detector
 
 PROMPTS = 40  # a language
-TEXTS = 60  # documents a language, for the means of the shift
+TEXTS = 60  # documents a language, for the means of steering
 SCORED = 48  # of them, for the demo's general heads
-AMOUNT = 1.0  # of the shift
-DRAWS = 3  # random head sets
+AMOUNT = 1.0  # of the steering
+N_CONTROLS = 3  # random head sets
 NEW_TOKENS = 20
 ARTICLE_CHARACTERS = 1500
 SUSPECT = "en"
@@ -145,8 +145,8 @@ def real(model: str, heads: str, source: str, languages: str) -> dict:
         },
         "texts": corpus.front(TEXTS),
         "rules": Rules(),
-        # Not restricted to these languages: of a few, one always has more than `sure`, so a reply
-        # in a third language or in none would count as one of them.
+        # Not restricted to these languages: of a few, one always has more than `min_confidence`, so
+        # a reply in a third language or in none would count as one of them.
         "detect": detector(),
     }
 
@@ -181,7 +181,7 @@ def main(arguments: list[str]) -> None:
         **run,
         suspect=SUSPECT,
         amount=AMOUNT,
-        draws=DRAWS,
+        n_controls=N_CONTROLS,
         max_new_tokens=NEW_TOKENS,
     )
     OUT.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ import sys
 from pathlib import Path
 
 import langheads
-from langheads.experiments.transfer_summary import GUARDS, MEASURES
+from langheads.experiments.transfer.summarise import CHECKS, MEASURES
 from langheads.model import DEMO
 
 OCCUPATIONS = 10
@@ -59,9 +59,9 @@ def main(model: str = "demo", heads: str | None = None, templates: str | None = 
         planted() if heads is None else langheads.LanguageHeads.load(heads),
         gates_enhance=ENHANCE,
         gates_weaken=WEAKEN,
-        controls=CONTROLS,
+        n_controls=CONTROLS,
         templates=templates,
-        jobs=OCCUPATIONS,
+        n_occupations=OCCUPATIONS,
         limit=LIMIT,
         seed=SEED,
     )
@@ -71,7 +71,7 @@ def main(model: str = "demo", heads: str | None = None, templates: str | None = 
         for order in found.order.values:
             at = found.sel(setting=setting, order=order)
             print(f"{setting}, order {order}")
-            for name in (*MEASURES, *GUARDS):
+            for name in (*MEASURES, *CHECKS):
                 change, low, high = (
                     at[f"{name}_overall_{part}"].item() for part in ("change", "low", "high")
                 )

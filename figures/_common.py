@@ -15,10 +15,10 @@ import plotly.graph_objects as go
 import plotly.io as pio
 import xarray as xr
 
-from langheads.errors import LangheadsError
 from langheads.heads import LanguageHeads
-from langheads.results import load_result
-from langheads.view.style import COLOURWAY, LIGHT, literal
+from langheads.io.errors import LangheadsError
+from langheads.io.results import load_result
+from langheads.view.figures.style import COLOURWAY, LIGHT, literal
 
 HERE = Path(__file__).parent
 PUBLISHED = {"color": "rgba(0,0,0,0)", "line": {"color": COLOURWAY[1], "width": 2}}

@@ -9,8 +9,8 @@ thresholds are not public and its counts not at hand, so none are drawn. Reads c
 import _common
 import plotly.graph_objects as go
 
-from langheads.classes import HeadClasses
-from langheads.view.style import COLOURWAY, literal
+from langheads.heads.classes import HeadClasses
+from langheads.view.figures.style import COLOURWAY, literal
 
 verb = "langheads classify knockout.nc --languages A,B --out classes.json"
 classes = _common.loaded(HeadClasses, "classes.json", verb)

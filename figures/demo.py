@@ -9,8 +9,8 @@ demo-attention.png beside them is a screenshot of the report.
 
 import _common
 
-from langheads.files import read_json
-from langheads.results import load_result
+from langheads.io.files import read_json
+from langheads.io.results import load_result
 from langheads.view import (
     head_map,
     language_overlap,

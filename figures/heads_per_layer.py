@@ -9,7 +9,7 @@ are drawn beside ours. Reads heads.json.
 import _common
 import plotly.graph_objects as go
 
-from langheads.view.style import COLOURWAY, literal
+from langheads.view.figures.style import COLOURWAY, literal
 
 heads = _common.heads()
 sets = {**heads.specific, "general": heads.general}

@@ -10,7 +10,7 @@ F1 57.4 to 71.7, 50.2 to 80.3, 70.2 to 85.6, 81.5 to 81.5, 59.0 to 69.1. Reads o
 import _common
 import numpy as np
 
-from langheads.view.style import literal, names
+from langheads.view.figures.style import literal, names
 
 PUBLISHED = {
     "es": (0.67, 1.00, 57.4, 71.7),

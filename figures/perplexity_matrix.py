@@ -12,7 +12,7 @@ import _common
 import numpy as np
 import plotly.graph_objects as go
 
-from langheads.view.style import label_width, literal, names, reach, tick_labels
+from langheads.view.figures.style import label_width, literal, names, reach, tick_labels
 
 verb = "langheads ablate MODEL --heads heads.json --text TEXT --out ablation.nc"
 proof = _common.result("ablation.nc", "ablation", verb)

@@ -10,7 +10,7 @@ import _common
 import plotly.graph_objects as go
 
 from langheads.view import transfer_matrix
-from langheads.view.style import COLOURWAY, literal, names
+from langheads.view.figures.style import COLOURWAY, literal, names
 
 verb = "langheads transfer MODEL --heads heads.json --out transfer.nc"
 found = _common.result("transfer.nc", "transfer", verb)

@@ -9,7 +9,7 @@ with mask 61.1, with a mask on random heads 56.2; Llama-3.2-3B 33.0 and 36.8; Mi
 
 import _common
 
-from langheads.view.style import literal, names
+from langheads.view.figures.style import literal, names
 
 PUBLISHED = (
     ("Aya-23-8B", 55.3, "untouched"),
@@ -20,7 +20,7 @@ PUBLISHED = (
     ("Mistral-7B", 22.5, "untouched"),
     ("Mistral-7B", 29.0, "mask"),
 )
-verb = "langheads evaluate-qa MODEL --qa QA --language L --mask mask.json --out qa.nc"
+verb = "langheads evaluate-qa MODEL --questions QA --language L --gates mask.json --out qa.nc"
 found = _common.result("qa.nc", "qa", verb)
 rows = []
 for condition in names(found, "condition"):

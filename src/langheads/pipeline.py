@@ -1,4 +1,9 @@
-"""The main chain in one call: score, select, ablate, report into one folder; and the demo."""
+"""Whole chains in one call, each into one folder.
+
+`run`        score, select, prove on held-out documents, report
+`benchmark`  scores, exact knock-out and deletion of the same texts, compared
+`demo`       `run` on the embedded model with planted heads, offline
+"""
 
 from __future__ import annotations
 
@@ -13,20 +18,24 @@ import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.demo import grammar
-from langheads.errors import InputError, LangheadsError
-from langheads.experiments import ablate
-from langheads.files import check_writable, read_json, write_text_atomically
-from langheads.heads import HeadSet, LanguageHeads
-from langheads.model import DEMO, load
-from langheads.results import load_result, save
-from langheads.scores import score
-from langheads.selection import select
+from langheads.experiments.benchmark.compare import compare
+from langheads.experiments.benchmark.deletion import deletion
+from langheads.experiments.specificity.experiment import ablate
+from langheads.heads import HeadSet, LanguageHeads, read_planted
+from langheads.io.errors import InputError, LangheadsError
+from langheads.io.files import check_writable, write_text_atomically
+from langheads.io.results import load_result, save
+from langheads.model import DEMO, EMBEDDED, load, model_name
+from langheads.scores.exact_knockout import knockout
+from langheads.scores.registry import names
+from langheads.scores.score import score
+from langheads.selection.count import select
 from langheads.text import Corpus, read_texts
 from langheads.view import report, show_attention
 
 # 48 heads: a share of 2% would be less than one head, and the upper 4% two heads, of which the
 # general ones take a place; so the demo lists the upper tenth and keeps two a language.
-_DEMO_SELECTION = {"quantile": 0.9, "share": 0.05}
+_DEMO_QUANTILE, _DEMO_SHARE = 0.9, 0.05
 _DEMO_TEXTS = 240
 # A text that can be taken in at a glance, and small enough for matrices.
 _SHOWN_TOKENS = 60
@@ -42,12 +51,14 @@ def run(
     languages: Iterable[str] | None = None,
     docs: int = 1000,
     proof_docs: int = 100,
-    controls: int = 100,
+    n_controls: int = 100,
+    quantile: float = 0.96,
+    general_at: int = 4,
+    share: float = 0.02,
     max_tokens: int = 2048,
     seed: int = 0,
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
-    selection: Mapping[str, Any] | None = None,
 ) -> Path:
     """Score, select, prove on held-out documents and report.
 
@@ -60,12 +71,14 @@ def run(
         languages: all by default.
         docs: documents a language for scoring, from the front of the seeded order.
         proof_docs: documents a language for the proof, from its back.
-        controls: random head sets, see `ablate`.
+        n_controls: random head sets, see `ablate`.
+        quantile: heads above this quantile of their language's scores are on its list, 0 to 1.
+        general_at: a head on at least so many lists is general.
+        share: at most this share of all heads, and at least one head, is kept a language.
         max_tokens: documents are cut here.
         seed: order of documents and random heads.
         bos: prepend BOS; by default as the tokenizer does.
         batch_tokens: tokens a batch, padding included.
-        selection: parameters of `select`.
 
     Returns:
         Path of the report.
@@ -78,6 +91,21 @@ def run(
         check_writable(out / name)
     methods = [method] if isinstance(method, str) else list(method)
     corpus = read_texts(text, languages=languages, seed=seed)
+    docs = _left_for_scores(corpus, docs, proof_docs)
+    same: dict[str, Any] = {"max_tokens": max_tokens, "seed": seed, "bos": bos}
+    same |= {"batch_tokens": batch_tokens}
+    scores = score(model, corpus, method=methods, docs=docs, **same)
+    save(scores, out / "scores.nc")
+    heads = select(scores, score=methods[0], quantile=quantile, general_at=general_at, share=share)
+    heads.save(out / "heads.json")
+    proof = ablate(model, heads, corpus, docs=proof_docs, n_controls=n_controls, **same)
+    save(proof, out / "ablation.nc")
+    _show(model, heads, scores, corpus, methods[0], bos, out / "attention.json")
+    return report(out, out / "report.html")
+
+
+def _left_for_scores(corpus: Corpus, docs: int, proof_docs: int) -> int:
+    """How many of the documents asked for can be scored, so that enough are left to prove on."""
     shortest = min(corpus.texts, key=lambda language: len(corpus.texts[language]))
     left = len(corpus.texts[shortest]) - proof_docs
     if left < 1:
@@ -89,23 +117,7 @@ def run(
         logger.warning(
             "scoring %d documents a language, so that %d are left for the proof", left, proof_docs
         )
-        docs = left
-    same = {"max_tokens": max_tokens, "seed": seed, "bos": bos, "batch_tokens": batch_tokens}
-    scores = score(model, corpus, method=methods, docs=docs, **same)  # type: ignore[arg-type]
-    save(scores, out / "scores.nc")
-    heads = select(scores, score=methods[0], **dict(selection or {}))
-    heads.save(out / "heads.json")
-    proof = ablate(
-        model,
-        heads,
-        corpus,
-        docs=proof_docs,
-        controls=controls,
-        **same,  # type: ignore[arg-type]
-    )
-    save(proof, out / "ablation.nc")
-    _show(model, heads, scores, corpus, methods[0], bos, out / "attention.json")
-    return report(out, out / "report.html")
+    return min(docs, left)
 
 
 def _show(
@@ -120,15 +132,13 @@ def _show(
     """Attention of the strongest heads of two languages over a held-out text of each."""
     with_heads = [language for language, chosen in heads.specific.items() if chosen]
     pair = list(dict.fromkeys((with_heads[0], with_heads[-1])))
-    last = corpus.back(1)
-    texts = [last[language][0] for language in pair]
+    texts = [corpus.back(1)[language][0] for language in pair]
+    strongest = {language: heads.specific[language].top(2) for language in pair}
     try:
         view = show_attention(
             model,
             texts[0],
-            replace(
-                heads, specific={language: heads.specific[language].top(2) for language in pair}
-            ),
+            replace(heads, specific=strongest),
             scores=scores,
             score=score_name,
             beside=texts[1] if len(texts) > 1 else None,
@@ -145,16 +155,78 @@ def _show(
     view.save(path)
 
 
-def demo(out: str | Path, *, docs: int = 48, controls: int = 25) -> tuple[Path, str]:
+def benchmark(
+    model: TransformerBridge,
+    text: str | Path | Mapping[str, Sequence[str]] | Corpus,
+    out: str | Path,
+    *,
+    method: str | Iterable[str] | None = None,
+    languages: Iterable[str] | None = None,
+    docs: int = 100,
+    deletion_docs: int = 16,
+    max_tokens: int = 2048,
+    seed: int = 0,
+    batch_tokens: int | str = "auto",
+) -> xr.Dataset:
+    """Hold scores to exact knock-out of the same documents: make what `compare` reads, compare.
+
+    Args:
+        model: the model; an embedded one brings its list of planted heads.
+        text: texts, see `read_texts`.
+        out: folder for what `compare` reads, and ``comparison.nc``.
+        method: scores to compare; all by default.
+        languages: all by default.
+        docs: documents a language for scores and knock-outs, from the front of the seeded order.
+        deletion_docs: documents a language for the deletion curves, from its back.
+        max_tokens: documents are cut here.
+        seed: order of documents, draws of scores.
+        batch_tokens: tokens a batch, padding included.
+
+    Returns:
+        What `compare` returns.
+
+    Raises:
+        LangheadsError: see `score`, `knockout`, `deletion`; what was finished by then is kept.
+    """
+    out = Path(out)
+    corpus = read_texts(text, languages=languages, seed=seed)
+    # Before hours of knock-outs rather than after them.
+    few = [x for x, texts in corpus.texts.items() if len(texts) < docs + deletion_docs]
+    if few or len(corpus.languages) < 2:
+        raise InputError(
+            f"{docs} documents for scores and {deletion_docs} for deletion asked for; "
+            + (f"language {', '.join(few)} has fewer" if few else "at least 2 languages are needed")
+        )
+    same: dict[str, Any] = {"max_tokens": max_tokens, "batch_tokens": batch_tokens}
+    methods = [method] if isinstance(method, str) else list(method or names())
+    scores = score(model, corpus, method=methods, docs=docs, seed=seed, **same)
+    save(scores, out / "scores.nc")
+    front = corpus.front(docs)
+    for number in (1, 2):
+        half = {language: texts[number - 1 :: 2] for language, texts in front.items()}
+        # Draws of their own, or chance would look reliable.
+        how = same | {"seed": seed + number, "gradients": False, "docs": None}
+        save(score(model, half, method=methods, **how), out / "halves" / f"scores-{number}.nc")
+    save(knockout(model, corpus, docs=docs, seed=seed, **same), out / "knockout.nc")
+    how = {"docs": deletion_docs, "batch_tokens": batch_tokens}
+    save(deletion(model, scores, corpus, **how), out / "deletion.nc")
+    if folder := EMBEDDED.get(model_name(model)):
+        write_text_atomically(out / "planted.json", (folder / "planted.json").read_text("utf-8"))
+    comparison = compare(out)
+    save(comparison, out / "comparison.nc")
+    return comparison
+
+
+def demo(out: str | Path, *, docs: int = 48, n_controls: int = 25) -> tuple[Path, str]:
     """The main chain on the embedded model with planted heads, offline.
 
     Args:
         out: folder; texts, results, planted heads and report go there.
         docs: documents a language for scoring; a third as many for the proof.
-        controls: random head sets.
+        n_controls: random head sets.
 
     Returns:
-        Path of the report, and a table as text: per language the planted heads found and the rise
+        Path of the report, and a table as text: per language the planted heads found and the change
         in NLL per byte with the selected heads off, for its own text and the other languages'.
     """
     out = Path(out)
@@ -162,37 +234,45 @@ def demo(out: str | Path, *, docs: int = 48, controls: int = 25) -> tuple[Path, 
         most = _DEMO_TEXTS * 3 // 4
         raise InputError(f"{docs} documents asked for; the demo takes 2 to {most} a language")
     texts = out / "text"
+    files = {out / "planted.json": (DEMO / "planted.json").read_text("utf-8")}
     for language in grammar.LANGUAGES:
         lines = [
             json.dumps({"text": document}, ensure_ascii=False)
             for document in grammar.documents(language, _DEMO_TEXTS)
         ]
-        write_text_atomically(texts / f"{language}.jsonl", "\n".join(lines) + "\n")
-    write_text_atomically(out / "planted.json", (DEMO / "planted.json").read_text())
+        files[texts / f"{language}.jsonl"] = "\n".join(lines) + "\n"
+    for path, content in files.items():
+        if path.exists() and (not path.is_file() or path.read_bytes() != content.encode()):
+            raise InputError(f"{path} is there and is not the demo's; name another folder")
+    for path, content in files.items():
+        write_text_atomically(path, content)
     page = run(
         load("demo", device="cpu"),
         texts,
         out,
+        # A user's own texts beside them are none of the demo's.
+        languages=sorted(grammar.LANGUAGES),
         docs=docs,
         proof_docs=max(1, docs // 3),
-        controls=controls,
-        selection=_DEMO_SELECTION,
+        n_controls=n_controls,
+        quantile=_DEMO_QUANTILE,
+        share=_DEMO_SHARE,
     )
     return page, _table(out)
 
 
 def _table(run_folder: Path) -> str:
     """Planted heads found and what switching the selected heads off does, a row a language."""
-    planted = read_json(run_folder / "planted.json")["planted"]
     proof = load_result(run_folder / "ablation.nc", "ablation")
     shape = (proof.attrs["layers"], proof.attrs["heads"])
+    planted = read_planted(run_folder / "planted.json", shape)["planted"]
     percent = 100 * proof.delta_nats_per_byte.sel(baseline="zero") / proof.nats_per_byte
     lines = [
         "rise in NLL per byte with the selected heads off, in % of the NLL with nothing off",
         "language  selected (* planted)        planted found  own text  other languages",
     ]
     for language in map(str, proof.text_of.values):
-        there = HeadSet(map(tuple, planted[language]), shape)
+        there = planted[language]
         chosen = HeadSet(str(proof.heads.sel(heads_of=language).item()).split(), shape)
         row = percent.sel(heads_of=language)
         others = row.drop_sel(text_of=language)

@@ -1,19 +1,13 @@
-"""Statistics: ratios with standard errors, a permutation test of a diagonal, rankings of heads.
+"""Statistics: standard errors, permutation tests, bootstrap intervals, rankings of heads.
 
-Rise in NLL per byte over paired documents i (the same document with heads on and off):
+Change in NLL per byte over paired documents i (the same document with heads on and off):
 
     delta = sum_i (off_i - on_i) / sum_i bytes_i
     se    = sqrt(n / (n - 1) * sum_i (off_i - on_i - delta bytes_i)^2) / sum_i bytes_i
 
 the standard error of a ratio estimator by linearisation (Cochran, Sampling Techniques, 6.3).
 
-Diagonal of a specificity matrix D[heads of A off, text of B]:
-
-    share  = share of rows A in which B = A has the largest rise
-    margin = mean_A (D[A, A] - mean_{B != A} D[A, B])
-
-Null: each row's heads are replaced by a random head set of the same number of heads in each layer.
-p = (1 + #{null statistic >= observed}) / (1 + null matrices), one-sided (Phipson and Smyth 2010).
+All p-values are (1 + #{null >= observed}) / (1 + #null), one-sided (Phipson and Smyth 2010).
 
 Rankings of heads by a score, ties in the order of the heads:
 
@@ -25,17 +19,36 @@ Rankings of heads by a score, ties in the order of the heads:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from scipy import stats as scipy_stats
+
+# Sums of the same numbers in another order differ by so much.
+_ROUNDING = 1e-12
+
+
+def standard_error(
+    rows: Float[np.ndarray, "*rows"], axis: int = 0
+) -> Float[np.ndarray, "*conditions"]:
+    """Standard error of the mean along an axis; NaN for fewer than 2 rows.
+
+    Example:
+        >>> float(standard_error(np.array([1.0, 2.0, 3.0])))
+        0.5773502691896258
+    """
+    count = rows.shape[axis]
+    if count < 2:
+        return np.full_like(np.asarray(rows.mean(axis=axis)), np.nan)
+    return np.asarray(rows.std(axis=axis, ddof=1) / np.sqrt(count))
 
 
 def paired_ratio(
     on: Float[np.ndarray, " doc"],
     off: Float[np.ndarray, " doc *conditions"],
-    size: Int[np.ndarray, " doc"],
+    size: Num[np.ndarray, " doc"],
 ) -> tuple[Float[np.ndarray, "*conditions"], Float[np.ndarray, "*conditions"]]:
     """Rise per unit of size and its standard error over paired documents.
 
@@ -55,77 +68,27 @@ def paired_ratio(
     if count < 2:
         return rise, np.full_like(rise, np.nan)
     squares = ((rises - rise * sizes) ** 2).sum(axis=0)
-    return rise, np.asarray(np.sqrt(count / (count - 1) * squares) / total)
+    return rise, np.asarray(np.sqrt(count / (count - 1) * squares) / abs(total))
 
 
-def diagonal(
-    matrix: Float[np.ndarray, "heads_of text_of"], own: Sequence[int]
-) -> tuple[float, float]:
-    """(share, margin) of a specificity matrix.
-
-    Args:
-        matrix: rows heads of A off, columns text of B; nats per byte.
-        own: column of each row's own language.
-
-    Returns:
-        share of rows whose own language has the strictly largest rise, 0 to 1; and the mean
-        margin of own over others, in the matrix's unit.
-
-    Example:
-        >>> diagonal(np.array([[0.3, 0.1], [0.4, 0.2]]), own=[0, 1])
-        (0.5, 0.0)
-    """
-    rows = np.arange(len(matrix))
-    others = matrix.astype(float)
-    others[rows, own] = np.nan
-    ahead = matrix[rows, own] > np.nanmax(others, axis=1)
-    margin = matrix[rows, own] - np.nanmean(others, axis=1)
-    return float(ahead.mean()), float(margin.mean())
+def p_value(beyond: int | np.ndarray, count: int | np.ndarray) -> Any:
+    """p = (1 + beyond) / (1 + count), one-sided: `beyond` of `count` under the null reach it."""
+    return (1 + beyond) / (1 + count)
 
 
-def at_least(
-    observed: Float[np.ndarray, " text_of"], controls: Float[np.ndarray, "control text_of"]
-) -> Float[np.ndarray, " text_of"]:
-    """p = (1 + #{controls >= observed}) / (1 + controls), one-sided, column by column.
+def permutation_p(
+    observed: Float[np.ndarray, "*conditions"], null: Float[np.ndarray, " _ *conditions"]
+) -> Float[np.ndarray, "*conditions"]:
+    """One-sided p-value of each condition under values of the null, such as random heads.
+
+    Values of the null that are not finite are left out; NaN where nothing was observed.
 
     Example:
-        >>> at_least(np.array([2.0]), np.array([[1.0], [2.0], [0.0]]))
+        >>> permutation_p(np.array([2.0]), np.array([[1.0], [2.0], [0.0]]))
         array([0.5])
     """
-    return (1 + (controls >= observed - 1e-12).sum(axis=0)) / (1 + len(controls))
-
-
-def diagonal_test(
-    matrix: Float[np.ndarray, "heads_of text_of"],
-    own: Sequence[int],
-    controls: Float[np.ndarray, "heads_of control text_of"],
-    *,
-    rng: np.random.Generator,
-) -> dict[str, float]:
-    """The diagonal's share and margin, each with its p-value under random heads.
-
-    As many null matrices are made as there are controls, so no p is below 1 / (1 + controls).
-
-    Args:
-        matrix: rows heads of A off, columns text of B.
-        own: column of each row's own language.
-        controls: for each row, the rises under random layer-matched head sets. Rows may have the
-            same sets: each row takes its own in an order of its own.
-        rng: source of these orders.
-
-    Returns:
-        ``share``, ``share_p``, ``margin``, ``margin_p``; NaN where the text is in one language
-        only, since there is nothing to compare with.
-    """
-    if matrix.shape[1] < 2:
-        return dict.fromkeys(("share", "share_p", "margin", "margin_p"), float("nan"))
-    share, margin = diagonal(matrix, own)
-    draws = controls.shape[1]
-    shuffled = [row[rng.permutation(draws)] for row in controls]
-    null = np.array([diagonal(np.array(rows), own) for rows in zip(*shuffled, strict=True)])
-    beyond = (null >= np.array([share, margin]) - 1e-12).sum(axis=0)
-    p = (1 + beyond) / (1 + draws)
-    return {"share": share, "share_p": float(p[0]), "margin": margin, "margin_p": float(p[1])}
+    p = p_value((null >= observed - _ROUNDING).sum(axis=0), np.isfinite(null).sum(axis=0))
+    return np.where(np.isfinite(observed), p, np.nan)
 
 
 def rank_correlation(a: Float[np.ndarray, "*heads"], b: Float[np.ndarray, "*heads"]) -> float:
@@ -204,35 +167,59 @@ def average_precision(
 
 def bootstrap_interval(
     rows: Float[np.ndarray, " doc *conditions"],
-    statistic: Callable[..., np.ndarray] = np.mean,
     *,
-    resamples: int = 1000,
-    level: float = 0.95,
+    n_resamples: int = 1000,
+    alpha: float = 0.05,
     seed: int = 0,
 ) -> tuple[Float[np.ndarray, "*conditions"], Float[np.ndarray, "*conditions"]]:
-    """Percentile interval over documents drawn with replacement (`scipy.stats.bootstrap`).
+    """Percentile interval of a mean over documents, by `scipy.stats.bootstrap`.
 
     Args:
         rows: one row a document.
-        statistic: takes ``axis``, see scipy.
-        resamples: how many.
-        level: of confidence.
-        seed: of the resampling.
+        n_resamples: how often the documents are drawn with replacement.
+        alpha: the interval covers 1 - alpha.
+        seed: of the draws.
 
     Returns:
-        lower and upper end, in the statistic's unit.
+        lower and upper end, in the unit of `rows`.
     """
     found = scipy_stats.bootstrap(
         (rows,),
-        statistic,
-        n_resamples=resamples,
-        confidence_level=level,
+        np.mean,
+        n_resamples=n_resamples,
+        confidence_level=1 - alpha,
         method="percentile",
         axis=0,
         vectorized=True,
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return np.asarray(found.low), np.asarray(found.high)
+
+
+def bootstrap_weights(
+    n: int, n_resamples: int, rng: np.random.Generator
+) -> Int[np.ndarray, "resample example"]:
+    """How often each of n examples is drawn when n are drawn with replacement, a row a resample.
+
+    For ratios, and for draws along two dimensions, whose weights multiply; a product with them
+    takes all resamples at once.
+    """
+    return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
+
+
+def percentile_interval(
+    draws: Float[np.ndarray, " draw *conditions"], alpha: float = 0.05
+) -> tuple[Float[np.ndarray, "*conditions"], Float[np.ndarray, "*conditions"]]:
+    """The ends that alpha of the draws lie outside of, half of them on each side.
+
+    Draws that are NaN are left out; NaN where all are.
+    """
+    flat = draws.reshape(len(draws), -1)
+    ends = np.full((2, flat.shape[1]), np.nan)
+    valued = ~np.isnan(flat).all(axis=0)
+    ends[:, valued] = np.nanquantile(flat[:, valued], [alpha / 2, 1 - alpha / 2], axis=0)
+    low, high = ends.reshape(2, *draws.shape[1:])
+    return low, high
 
 
 def _falling(score: Float[np.ndarray, "*heads"]) -> Int[np.ndarray, " _"]:

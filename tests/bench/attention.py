@@ -15,9 +15,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from langheads.view import attention_page as pages
-from langheads.view.attention import AttentionView
-from langheads.view.patterns import AttentionData, AttentionPatterns, ShownHead
+from langheads.view.attention import page as pages
+from langheads.view.attention.patterns import AttentionData, AttentionPatterns, ShownHead
+from langheads.view.attention.show import AttentionView
 from tests.browser.chromium import Chromium
 
 # From the event until the browser has painted: two frames, since the first may be under way.

@@ -15,8 +15,8 @@ import torch
 from langheads.demo import grammar
 from langheads.heads import Head, HeadSet
 from langheads.model import document_nll, gated, head_shape, load, map_documents, tokenize_languages
-from langheads.model.attention import fused_attention
-from langheads.scores import knockout_nll
+from langheads.model.fused_attention import fused_attention
+from langheads.scores.scan import knockout_nll
 from langheads.text import read_texts
 
 DOCS, MAX_TOKENS, REPEATS = 64, 256, 3

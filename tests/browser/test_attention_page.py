@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from langheads.view import report
-from langheads.view.attention import AttentionView
-from langheads.view.patterns import AttentionData, AttentionPatterns, ShownHead, Span
+from langheads.view.attention.patterns import AttentionData, AttentionPatterns, ShownHead, Span
+from langheads.view.attention.show import AttentionView
 from tests.browser.chromium import BROWSER, Chromium
 from tests.unit.view.made_up_run import PROVENANCE, write_run
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from langheads.results import save
+from langheads.io.results import save
 from langheads.view import report
 from langheads.view.folder import read_run
 from langheads.view.kinds import KINDS
@@ -72,7 +72,7 @@ def opened(browser, page, **settings):
 def test_the_folder_holds_every_kind(full):
     run = read_run(full.parent)
     assert set(run.results) == set(KINDS)
-    assert run.left_out == []
+    assert run.reasons == {}
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -130,7 +130,7 @@ def test_hovering_over_a_mask_and_a_pruned_language_gives_value_and_interval(bro
     # Random heads are drawn below the removed ones; the language that was dropped comes first.
     said = hovered(browser, "#pruned-1", 1, 0)
     assert LANGUAGES[1] in said
-    assert "rise +0.3000 (+0.2900 to +0.3100) nats per byte" in said
+    assert "ΔNLL +0.3000 (+0.2900 to +0.3100) nats per byte" in said
     assert "random heads +0.0200 (+0.0050 to +0.0600), p = 0.048" in said
 
 
@@ -236,7 +236,11 @@ def test_two_hundred_hostile_names_stay_text(browser, tmp_path):
     # Everything that replies bring.
     records, document = make_replies(names[10:14], each=2)
     for i, record in enumerate(records):
-        record |= {"id": names[20 + i], "prompt": names[30 + i], **made_reply(names[40 + i], "", 1)}
+        record |= {
+            "id": names[20 + i],
+            "prompt": names[30 + i],
+            **made_reply(names[40 + i], "", True),
+        }
         record["untouched"] = made_reply(names[50 + i], names[60 + i][:40], False)
     document["provenance"] |= {"shift": {names[70]: 1.0}, "heads": {names[71]: names[72]}}
     document["provenance"] |= {"model": " ".join(names)}

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from langheads.view import report
-from langheads.view.attention import AttentionView
-from langheads.view.patterns import AttentionData, AttentionPatterns, ShownHead, Span
+from langheads.view.attention.patterns import AttentionData, AttentionPatterns, ShownHead, Span
+from langheads.view.attention.show import AttentionView
 from tests.browser.chromium import BROWSER, Chromium
 from tests.unit.figure_scripts import DRAWN, run_scripts
 from tests.unit.test_paper_figures import write_made_up_run

@@ -38,11 +38,9 @@ def command_line() -> None:
 
 
 def verbs_of_the_command_line() -> list[str]:
-    import typer
+    from langheads.cli import VERBS
 
-    from langheads.cli import app
-
-    return sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    return sorted(VERBS)
 
 
 def load_model(model: str) -> Any:
@@ -59,7 +57,7 @@ def deletion_curves(model: Any, scores: Path, text: Path, out: Path, **settings:
 
 
 def benchmark_of_scores(model: Any, text: Path, out: Path, **settings: Any) -> None:
-    from langheads.score_benchmark import benchmark
+    from langheads.pipeline import benchmark
 
     benchmark(model, str(text), out, **settings)
 
@@ -246,7 +244,10 @@ def _demo(folder: Path) -> Material:
         prompts=prompts,
         choices=choices,
         pair=("es", "hi"),
-        transfer=("--languages", "es,zh", "--jobs", "3", "--limit", "3", "--enhance", "3,8"),
+        transfer=(
+            *("--languages", "es,zh", "--n-occupations", "3", "--limit", "3"),
+            *("--gates-enhance", "3,8"),
+        ),
         selection=("--quantile", "0.9", "--share", "0.05", "--general-at", "3"),
         tokens=60,
     )
@@ -279,7 +280,7 @@ def _tiny(name: str, folder: Path) -> Material:
         prompts={"en": ["the cat", "a stone", "it rains"], "zh": ["猫在", "石头"]},
         choices=[choice | {"corrupt": "Le chat est"}, choice | {"prompt": "A dog is"}, other],
         pair=("hi", "en"),
-        transfer=("--templates", "wordings", "--languages", "en,zh", "--jobs", "3"),
+        transfer=("--templates", "wordings", "--languages", "en,zh", "--n-occupations", "3"),
         selection=("--quantile", "0.5", "--share", "0.2", "--general-at", "3"),
         tokens=80,
     )
@@ -351,22 +352,22 @@ def _measure(steps: Steps, made: Material) -> None:
          "--baseline", "zero,mean", "--languages", two)  # fmt: skip
     verb(steps, "knockout-screen", "knockout", *read, "--out", "more/knockout-screen.nc",
          "--docs", 3, "--screen", "lahis:0.2", "--languages", two)  # fmt: skip
-    verb(steps, "knockout-qa", "knockout", made.model, *cpu, "--qa", "qa", "--docs", 3,
+    verb(steps, "knockout-qa", "knockout-task", made.model, *cpu, "--questions", "qa", "--docs", 3,
          "--out", "run/knockout-task.nc", "--max-new-tokens", 3,
          "--heads", "L0H0,L0H1,L0H2,L0H3,L1H0,L1H2")  # fmt: skip
-    verb(steps, "knockout-qa-mean", "knockout", made.model, *cpu, "--qa", "qa", "--docs", 3,
-         "--out", "more/knockout-task.nc", "--max-new-tokens", 2, "--measure",
+    verb(steps, "knockout-qa-mean", "knockout-task", made.model, *cpu, "--questions", "qa",
+         "--docs", 3, "--out", "more/knockout-task.nc", "--max-new-tokens", 2, "--measure",
          "answer-logprob,substring", "--baseline", "mean", "--heads", "L0H1,L1H2",
          "--template", r"{question} {context}\n")  # fmt: skip
     verb(steps, "select", "select", "run/scores.nc", "--out", "run/heads.json", *made.selection)
     verb(steps, "select-contrast", "select", "run/scores.nc", "--out", "more/contrast.json",
-         "--rule", "contrast", "--times", "1.2", "--level", "0.3", "--permutations", 99,
+         "--rule", "contrast", "--min-ratio", "1.2", "--alpha", "0.3", "--permutations", 99,
          "--seed", 1)  # fmt: skip
     verb(steps, "classify", "classify", "run/knockout.nc", "--languages", two,
-         "--out", "run/classes.json", "--bootstraps", 200)  # fmt: skip
+         "--out", "run/classes.json", "--n-resamples", 200)  # fmt: skip
     verb(steps, "classify-qa", "classify", "run/knockout-task.nc", "--languages",
-         ",".join(made.questions), "--out", "more/classes.json", "--bootstraps", 200,
-         "--level", "0.3", "--seed", 2)  # fmt: skip
+         ",".join(made.questions), "--out", "more/classes.json", "--n-resamples", 200,
+         "--alpha", "0.3", "--seed", 2)  # fmt: skip
     verb(steps, "attribute", "attribute", made.model, *cpu, "--prompts", "choices.jsonl",
          "--out", "run/attribution.nc")  # fmt: skip
     verb(steps, "attribute-some", "attribute", made.model, *cpu, "--prompts", "choices.jsonl",
@@ -379,7 +380,7 @@ def _prove(steps: Steps, name: str, made: Material) -> None:
     languages = ",".join(made.languages)
     given = (made.model, *cpu, "--heads", "run/heads.json")
     verb(steps, "ablate", "ablate", *given, "--text", "texts", "--out", "run/ablation.nc",
-         "--controls", 4, "--docs", 3, "--languages", languages)  # fmt: skip
+         "--n-controls", 4, "--docs", 3, "--languages", languages)  # fmt: skip
     model = load_model(made.model)
     step(steps, "deletion", "deletion", lambda: deletion_curves(
         model, Path("run/scores.nc"), Path("texts"), Path("run/deletion.nc"),
@@ -393,14 +394,14 @@ def _prove(steps: Steps, name: str, made: Material) -> None:
         ))  # fmt: skip
     verb(steps, "prune", "prune", *given, "--drop", ",".join(made.languages[1:3]),
          "--out", "run/pruned", "--text", "texts", "--languages", languages, "--docs", 3,
-         "--controls", 3)  # fmt: skip
+         "--n-controls", 3)  # fmt: skip
     verb(steps, "prune-only", "prune", *given, "--drop", made.languages[1],
          "--out", "more/pruned")  # fmt: skip
     verb(steps, "transfer", "transfer", *given, *made.transfer, "--out", "run/transfer.nc",
-         "--controls", 2, "--max-new-tokens", 3)  # fmt: skip
+         "--n-controls", 2, "--max-new-tokens", 3)  # fmt: skip
     verb(steps, "transfer-some", "transfer", *given, *made.transfer, "--out", "more/transfer.nc",
-         "--controls", 2, "--max-new-tokens", 2, "--weaken", "0,0.5", "--order", "first",
-         "--no-attention", "--seed", 3, "--limit", 2)  # fmt: skip
+         "--n-controls", 2, "--max-new-tokens", 2, "--gates-weaken", "0,0.5",
+         "--orders", "A first", "--no-attention", "--seed", 3, "--limit", 2)  # fmt: skip
 
 
 def _reply(steps: Steps, made: Material) -> None:
@@ -408,19 +409,19 @@ def _reply(steps: Steps, made: Material) -> None:
              "run/heads.json", "--max-new-tokens", 8, "--min-words", 1)  # fmt: skip
     a, b = made.prompts
     verb(steps, "generate", "generate", *given, "--out", "run/replies.jsonl",
-         "--gate", f"{a}=0", "--gate", "general=0.5", "--controls", 2)  # fmt: skip
+         "--gate", f"{a}=0", "--gate", "general=0.5", "--n-controls", 2)  # fmt: skip
     verb(steps, "generate-shift", "generate", *given, "--out", "more/shift.jsonl",
-         "--text", "texts", "--docs", 5, "--shift", f"{a}-{b}=2.5", "--gate",
-         f"{made.languages[-1]}=0", "--baseline", "mean", "--controls", 1)  # fmt: skip
+         "--text", "texts", "--docs", 5, "--steer", f"{a}-{b}=2.5", "--gate",
+         f"{made.languages[-1]}=0", "--baseline", "mean", "--n-controls", 1)  # fmt: skip
     verb(steps, "generate-temperature", "generate", *given, "--out", "more/temperature.jsonl",
          "--gate", f"{b}=2", "--temperature", "0.8", "--seed", 5, "--no-compare",
-         "--no-cache")  # fmt: skip
+         "--no-use-cache")  # fmt: skip
     candidates = list(made.languages)
     model = load_model(made.model)
     texts = {language: of[:4] for language, of in made.texts.items() if language in candidates}
     step(steps, "off-target", "off_target", lambda: off_target_replies(
         model, Path("run/heads.json"), made.prompts, candidates, Path("run/offtarget.nc"),
-        suspect="en", draws=2, texts=texts, amount=1.0, max_new_tokens=6, resamples=200,
+        suspect="en", n_controls=2, texts=texts, amount=1.0, max_new_tokens=6, n_resamples=200,
     ))  # fmt: skip
     step(steps, "switch-rates", "switch_rates", lambda: rates_of_switching(
         model, made.prompts, candidates, Path("run/switch-rate.nc"), max_new_tokens=4,
@@ -433,20 +434,21 @@ def _learn(steps: Steps, made: Material) -> None:
     cpu = ("--device", "cpu")
     train = ("--train", 12 if made.model == "demo" else 4, "--epochs", 2, "--batch-size", 2,
              "--learning-rate", "0.5")  # fmt: skip
-    verb(steps, "adapt", "adapt", made.model, *cpu, "--heads", "run/heads.json", "--qa", "qa",
-         "--language", own, "--out", "run/mask.json", *train)  # fmt: skip
-    ask = (made.model, *cpu, "--qa", "qa", "--max-new-tokens", 3, "--bootstraps", 50)
-    mask = ("--mask", "run/mask.json")
-    verb(steps, "evaluate-qa", "evaluate-qa", *ask, *mask, "--language", own, "--controls", 1,
+    verb(steps, "adapt", "adapt", made.model, *cpu, "--heads", "run/heads.json",
+         "--questions", "qa", "--language", own, "--out", "run/mask.json", *train)  # fmt: skip
+    ask = (made.model, *cpu, "--questions", "qa", "--max-new-tokens", 3, "--n-resamples", 50)
+    mask = ("--gates", "run/mask.json")
+    verb(steps, "evaluate-qa", "evaluate-qa", *ask, *mask, "--language", own, "--n-controls", 1,
          "--out", "run/qa.nc")  # fmt: skip
     verb(steps, "evaluate-qa-moved", "evaluate-qa", *ask, *mask, "--language", other,
-         "--controls", 2, "--out", "more/moved.nc")  # fmt: skip
+         "--n-controls", 2, "--out", "more/moved.nc")  # fmt: skip
     verb(steps, "evaluate-qa-alone", "evaluate-qa", *ask, *mask, "--language", own,
-         "--controls", 0, "--out", "more/alone.nc")  # fmt: skip
+         "--n-controls", 0, "--out", "more/alone.nc")  # fmt: skip
     verb(steps, "evaluate-qa-untouched", "evaluate-qa", *ask, "--language", other,
          "--docs", 3, "--out", "more/untouched.nc")  # fmt: skip
     verb(steps, "generate-mask", "generate", made.model, *cpu, "--prompts", "prompts.jsonl",
-         *mask, "--out", "more/mask.jsonl", "--max-new-tokens", 6, "--controls", 1)  # fmt: skip
+         "--mask", "run/mask.json", "--out", "more/mask.jsonl", "--max-new-tokens", 6,
+         "--n-controls", 1)  # fmt: skip
 
 
 def _look(steps: Steps, name: str, made: Material) -> None:
@@ -457,17 +459,17 @@ def _look(steps: Steps, name: str, made: Material) -> None:
          ",".join(made.languages[:2]), "--heads", "run/heads.json", "--scores", "run/scores.nc",
          "--max-tokens", 24, "--out", "run/attention.json")  # fmt: skip
     verb(steps, "attention-gates", "attention", *shown, "--heads", "L0H1,L1H2", "--gates", "L0H0",
-         "--gate", "0.5", "--window", "1:6", "--tokens", "--max-tokens", 12,
+         "--gate", "0.5", "--window", "1:6", "--no-pool-words", "--max-tokens", 12,
          "--out", "more/attention.html")  # fmt: skip
     verb(steps, "attention-top", "attention", *shown, "--heads", "run/scores.nc", "--language",
-         made.languages[0], "--top", 3, "--max-tokens", 12, "--span", f"part={first[:3]}",
+         made.languages[0], "--top", 3, "--max-tokens", 12, "--spans", f"part={first[:3]}",
          "--out", "more/attention.json")  # fmt: skip
     if name == "demo":
         step(steps, "logit-lens", "analyses/logit_lens.py", _logit_lens)
-        verb(steps, "demo", "demo", "--out", "chain", "--docs", 2, "--controls", 2)
+        verb(steps, "demo", "demo", "--out", "chain", "--docs", 2, "--n-controls", 2)
     else:
         verb(steps, "run", "run", made.model, *cpu, "--text", "texts", "--out", "chain",
-             "--docs", 6, "--proof-docs", 3, "--controls", 3, "--method", "taylor,lahis",
+             "--docs", 6, "--proof-docs", 3, "--n-controls", 3, "--method", "taylor,lahis",
              *made.selection)  # fmt: skip
     verb(steps, "report", "report", "run")
     if name != "cohere":  # for time
@@ -502,7 +504,7 @@ def _refuse(steps: Steps, made: Material) -> None:
         "language": ["score", *read, "--languages", "en,xx"],
         "overlap": ["ablate", *read, "--heads", "run/heads.json", "--docs", 12],
         "held": ["select", "run/ablation.nc", "--out", "more/no.json"],
-        "both": ["knockout", *read, "--qa", "qa"],
+        "both": ["knockout", *read, "--questions", "qa"],
         "folder": ["report", "nowhere"],
     }.items():
         verb(steps, f"refused-{name}", *arguments, refused=True)

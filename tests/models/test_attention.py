@@ -1,10 +1,13 @@
 """Fused attention: used where it is equal to eager attention, and put back afterwards."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from langheads.model import head_shape
-from langheads.model.attention import fused_attention
+from langheads.model import document_nll, head_shape, map_documents
+from langheads.model.fused_attention import fused_attention
+from tests.models.test_losses import documents_of
 from tests.models.zoo import NAMES, pad, tokens_of
 
 # Gemma-2's soft cap and GPT-2's wrapper keep it eager; BLOOM has no fused kernel of its own.
@@ -53,3 +56,51 @@ def test_a_hook_that_fails_at_first_use_does_not_cost_the_kernel(zoo):
         pass
     with fused_attention(model) as fused:
         assert fused
+
+
+@pytest.mark.parametrize("point", ["hook_pattern", "hook_rot_q", "q.hook_out"])
+def test_a_hook_inside_attention_is_heard_after_the_kernel_was_trusted(zoo, point):
+    model = zoo.fresh("llama-gqa")
+    documents = documents_of(model)
+
+    def losses():
+        return map_documents(model, documents, partial(document_nll, model)).detach()
+
+    without = losses()
+    model.add_hook(f"blocks.1.attn.{point}", lambda value, hook: 0.5 * value)
+    # By another route: one document after the other, and no word of langheads but the sum.
+    expected = []
+    with torch.no_grad():
+        for tokens in documents.tokens:
+            each = torch.log_softmax(model(tokens[None])[0, :-1].float(), dim=-1)
+            expected.append(-each[torch.arange(len(each)), tokens[1:]].sum())
+    with fused_attention(model) as fused:
+        assert not fused
+    torch.testing.assert_close(losses(), torch.stack(expected), rtol=1e-4, atol=1e-4)
+    assert (losses() - without).abs().max() > 1e-3
+    model.reset_hooks()
+    with fused_attention(model) as fused:
+        assert fused
+    assert torch.equal(losses(), without)
+
+
+def test_a_hook_on_z_leaves_the_kernel(zoo):
+    model = zoo.fresh("llama-gqa")
+    model.add_hook("blocks.1.attn.hook_z", lambda value, hook: 0.5 * value)
+    with fused_attention(model) as fused:
+        assert fused
+
+
+@pytest.mark.parametrize("scale", ["loss", "gradient"])
+def test_a_kernel_that_differs_is_not_trusted(zoo, monkeypatch, scale):
+    model = zoo.fresh("llama-gqa")
+    kernel = torch.nn.functional.scaled_dot_product_attention
+
+    def differs(query, key, value, *args, **kwargs):
+        out = kernel(query, key, value, *args, **kwargs)
+        # Values 1% off, or values as they should be with half of the gradient.
+        return 1.01 * out if scale == "loss" else 0.5 * out + 0.5 * out.detach()
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", differs)
+    with fused_attention(model) as fused:
+        assert not fused

@@ -5,11 +5,11 @@ import torch
 
 from hooks.grad_activation import grad_activation
 from hooks.patching import patch
-from langheads.errors import InputError
 from langheads.heads import Head, HeadSet
+from langheads.io.errors import InputError
 from langheads.model import gated, head_shape
-from langheads.model.attention import fused_attention
-from langheads.model.readout import PARTS, readout
+from langheads.model.fused_attention import fused_attention
+from langheads.model.logit_attribution import PARTS, readout
 from langheads.scores.attribution import _gradient
 from langheads.scores.patching import logit_difference, patched_differences
 from tests.models.zoo import NAMES, TEXTS, hugging_face, pad, projection, tokens_of, w_o
@@ -130,7 +130,7 @@ def test_gradient_is_a_finite_difference_of_the_gate_and_the_bare_hook(zoo, name
     tokens, real = pad(documents)
     answer, wrong = answers(tokens)
     lengths, shape = real.sum(dim=1), head_shape(model)
-    found = _gradient(model, torch.arange(2), tokens, lengths, answer, wrong)
+    found = _gradient(model, tokens, lengths, torch.stack([torch.arange(2), answer, wrong], dim=1))
     step, heads = 1e-2, list(everyone(model))
     # Every head with its gate a step up and a step down, in one batch.
     gates = torch.ones(2, len(heads), 2, *shape, dtype=torch.float64)

@@ -6,10 +6,10 @@ from einops import repeat
 
 from hooks.gate import logits_under_gate
 from hooks.mean_baseline import mean_z as mean_z_of_one_head
-from langheads.errors import InputError
-from langheads.experiments.generation import generate
+from langheads.experiments.replies.experiment import generate
 from langheads.heads import HeadSet
-from langheads.masks import HeadMask
+from langheads.heads.mask import HeadMask
+from langheads.io.errors import InputError
 from langheads.model import gated, head_shape, mean_z
 from tests.models.zoo import HEADS, NAMES, TEXTS, hugging_face, pad, projection, tokens_of, w_o
 

@@ -5,9 +5,9 @@ import torch
 
 import langheads
 from hooks.scale import write
-from langheads.errors import NonFiniteError
-from langheads.experiments.generation import generate, prompt_tokens
-from langheads.model import gated, head_shape, mean_z, shifted
+from langheads.experiments.replies.experiment import generate, prompt_tokens
+from langheads.io.errors import NonFiniteError
+from langheads.model import gated, head_shape, mean_z, steered
 from tests.models.zoo import EOS, HEADS, NAMES, TEXTS, hugging_face, w_o
 
 NEW = 8
@@ -107,7 +107,7 @@ def test_mean_baseline_reaches_the_replies(zoo):
 def test_a_shift_goes_around_it(zoo):
     model = zoo.bridge("gemma2")
     direction = torch.randn(*head_shape(model), 12)
-    with shifted(model, ["L1H2"], direction, 4.0):
+    with steered(model, ["L1H2"], direction, 4.0):
         found = generate(model, TEXTS, max_new_tokens=NEW, bos=True)
         without_cache = generate(model, TEXTS, max_new_tokens=NEW, bos=True, use_cache=False)
     assert found == without_cache

@@ -6,7 +6,7 @@ import torch
 
 from hooks.lahis import gate_gradient
 from langheads.model import document_nll, head_shape, map_documents
-from langheads.scores import gate_gradients
+from langheads.scores.gradient import gate_gradients
 from langheads.text import Documents
 from tests.models.zoo import NAMES, TEXTS, hugging_face, pad, tokens_of, w_o
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from langheads.errors import ModelError
+from langheads.io.errors import ModelError
 from langheads.model import head_shape, load
 from tests.models.zoo import NAMES
 

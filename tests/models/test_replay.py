@@ -4,7 +4,7 @@ import pytest
 import torch
 from einops import repeat
 
-from langheads.errors import InputError, InterventionError
+from langheads.io.errors import InputError, InterventionError
 from langheads.model import captured_block_inputs, document_nll, gated, head_shape, starting_at
 from tests.models.zoo import NAMES, pad, tokens_of
 

@@ -3,11 +3,23 @@
 import pytest
 import torch
 
-from langheads.errors import InputError, InterventionError, NonFiniteError
-from langheads.model import document_nll, gated, head_shape, map_documents, mean_z
-from langheads.scores import gate_gradients, lahis_sequential
+from langheads.heads import HeadSet
+from langheads.io.errors import InputError, InterventionError, NonFiniteError
+from langheads.model import (
+    captured_block_inputs,
+    decode,
+    document_nll,
+    gated,
+    head_shape,
+    map_documents,
+    mean_z,
+    starting_at,
+)
+from langheads.model.attention_patterns import head_patterns
+from langheads.model.logit_attribution import readout
+from langheads.scores.gradient import gate_gradients, lahis_sequential
 from tests.models.test_losses import documents_of
-from tests.models.zoo import NAMES, pad, tokens_of
+from tests.models.zoo import NAMES, hugging_face, pad, tokens_of
 
 
 def state(model):
@@ -171,8 +183,6 @@ def test_gates_of_another_shape_are_refused(zoo, gates):
 
 
 def test_heads_of_another_model_are_refused(zoo):
-    from langheads.heads import HeadSet
-
     model = zoo.bridge("llama-gqa")
     with (
         pytest.raises(InputError, match=r"\(2, 4\), but this one has \(3, 4\)"),
@@ -201,3 +211,43 @@ def test_a_baseline_of_another_width_is_an_error(zoo, d_head):
         gated(model, ["L0H1"], baseline=torch.zeros(3, 4, d_head)),
     ):
         model(tokens)
+
+
+def test_dropout_is_off_in_every_measurement_and_the_mode_is_put_back(zoo):
+    """GPT-2 with its dropout of 0.1, left in training mode as after training."""
+    network = hugging_face("gpt2")
+    assert network.config.attn_pdrop == network.config.resid_pdrop == 0.1
+    model, reference = zoo.fresh("gpt2"), zoo.bridge("gpt2")
+    documents, (tokens, real) = documents_of(model), pad(tokens_of(model))
+    lengths, heads = real.sum(dim=1), HeadSet(["L0H1", "L1H2"], (2, 4))
+    row = torch.full((len(tokens),), 5)
+
+    def replayed(of):
+        with torch.no_grad():
+            with captured_block_inputs(of) as inputs:
+                of(tokens)
+            with starting_at(of, inputs, 1):
+                return of(tokens)
+
+    measure = {
+        "loss": lambda of: document_nll(of, tokens, lengths).detach(),
+        "losses": lambda of: map_documents(
+            of, documents, lambda t, n: document_nll(of, t, n).detach()
+        ),
+        "gradient": lambda of: torch.from_numpy(gate_gradients(of, documents)[0]),
+        "mean": lambda of: mean_z(of, documents.tokens),
+        "patterns": lambda of: torch.from_numpy(head_patterns(of, tokens[0], heads)),
+        "direct": lambda of: readout(of, tokens, lengths, row, row + 1).difference,
+        "reply": lambda of: torch.cat(decode(of, documents.tokens, max_new_tokens=5)),
+        "replay": replayed,
+    }
+    expected = {name: of(reference) for name, of in measure.items()}
+    model.train()
+    modes = [m.training for m in model.original_model.modules()]
+    assert sum(modes) > 10
+    for name, of in measure.items():
+        torch.testing.assert_close(
+            of(model), expected[name], msg=lambda said, n=name: f"{n}: {said}"
+        )
+        assert [m.training for m in model.original_model.modules()] == modes
+        assert all(m.training for m in model.modules())

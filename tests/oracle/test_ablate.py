@@ -6,7 +6,7 @@ import torch
 
 from hooks.ablate import ablate as bare_rise
 from hooks.mean_baseline import mean_z
-from langheads.experiments import ablate
+from langheads.experiments.specificity.experiment import ablate
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.model import head_shape
 from langheads.text import read_texts
@@ -31,7 +31,7 @@ def proof(model):
         HeadSet(GENERAL, SHAPE),
         model="tiny",
     )
-    return ablate(model, heads, TEXTS, docs=3, controls=2, seed=0, batch_tokens=500)
+    return ablate(model, heads, TEXTS, docs=3, n_controls=2, seed=0, batch_tokens=500)
 
 
 @pytest.fixture(scope="module")

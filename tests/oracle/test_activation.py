@@ -7,7 +7,8 @@ from scipy.stats import entropy
 
 from hooks.output_norm import gradient_activation, output_norm
 from langheads.model import head_shape, tokenize_languages
-from langheads.scores import activation, score
+from langheads.scores import activation
+from langheads.scores.score import score
 from tests.models.zoo import NAMES, TEXTS, hugging_face, projection, tokens_of, w_o
 from tests.oracle.texts import TEXTS as BY_LANGUAGE
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from hooks.attention_pattern import attention_pattern, pooled
-from langheads.errors import InputError
 from langheads.heads import HeadSet
+from langheads.io.errors import InputError
 from langheads.model import gated, head_shape
-from langheads.model.attention import fused_attention
-from langheads.model.patterns import head_patterns
+from langheads.model.attention_patterns import head_patterns
+from langheads.model.fused_attention import fused_attention
 from langheads.view import show_attention
 from tests.models.zoo import TEXTS, hugging_face, tokens_of
 

@@ -11,10 +11,10 @@ from hooks.dla import dla
 from hooks.grad_activation import grad_activation
 from hooks.patching import patch
 from langheads import attribute, load_result, save
-from langheads.errors import InputError, InterventionError
+from langheads.io.errors import InputError, InterventionError
 from langheads.model import head_shape
-from langheads.model.readout import last_positions, readout
-from langheads.scores.attribution import _ratio
+from langheads.model.logit_attribution import last_positions, readout
+from langheads.scores.attribution_dataset import _ratio
 from langheads.text.prompts import choice, read_prompts
 from tests.models.zoo import TEXTS, tokens_of
 
@@ -274,7 +274,11 @@ def test_prompts_that_agree_have_no_share(zoo):
         ({}, {"heads": []}, "no heads to patch"),
         ({}, {"heads": ["L9H0"]}, "head L9H0 asked for, but the model has 3 layers of 4"),
         ({"wrong": " xy"}, {}, "prompt 1: .* no token in which they differ"),
-        ({"prompt": "a" * 300}, {}, "prompt 1: 302 tokens, but the model reads 256"),
+        (
+            {"prompt": "a" * 300},
+            {},
+            "prompt 1 has 302 tokens, more than the model's context of 256",
+        ),
         ({"answer": "\u00e9", "wrong": "\u00e8", "corrupt": "B", "clean": "C"}, {}, None),
     ],
 )

@@ -6,8 +6,8 @@ import torch
 
 from hooks.lahis import gate_gradient
 from langheads.model import gated, head_shape
-from langheads.scores import gate_gradients
-from langheads.scores.gradient import SCORES
+from langheads.scores.formulas import LAHIS, LAHIS_PAPER, TAYLOR
+from langheads.scores.gradient import gate_gradients
 from langheads.text import Documents
 from tests.models.zoo import NAMES, hugging_face, pad, projection, tokens_of, w_o
 
@@ -95,7 +95,7 @@ def test_heads_and_bias_add_up_to_the_attention_output(zoo, name):
 
 def test_gradients_of_a_bfloat16_model_are_summed_in_float32(zoo, monkeypatch):
     # Eager attention in the library too, so that only the sum differs.
-    monkeypatch.setattr("langheads.model.attention._equal_to_eager", lambda model: False)
+    monkeypatch.setattr("langheads.model.fused_attention._equal_to_eager", lambda model: False)
     model = zoo.fresh("llama-gqa", torch.bfloat16)
     tokens = tokens_of(model, [TEXT * 8])[0]
     layers, heads = head_shape(model)
@@ -129,12 +129,12 @@ def test_gradients_of_a_bfloat16_model_are_summed_in_float32(zoo, monkeypatch):
     assert gradients[0, layers - 1, 1] == pytest.approx(bare, rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["lahis", "lahis-paper", "taylor"])
-def test_a_thousand_equal_documents_do_not_stop_the_sum(method):
+@pytest.mark.parametrize("formula", [LAHIS, LAHIS_PAPER, TAYLOR])
+def test_a_thousand_equal_documents_do_not_stop_the_sum(formula):
     one = torch.ones(1000, dtype=torch.bfloat16)
     total = torch.zeros((), dtype=torch.bfloat16)
     for value in one:
         total = total + value
     assert total == 256
     gradients = -one.double().numpy().reshape(1000, 1, 1)
-    assert SCORES[method].values(gradients).item() == 1.0
+    assert formula.values(gradients).item() == 1.0

@@ -9,7 +9,7 @@ from hooks.knockout_answer import knockout_answer
 from langheads.heads import HeadSet
 from langheads.model import head_shape, mean_z
 from langheads.scores.answers import greedy_replies, tokenize_answers
-from langheads.scores.tasks import knockout_task
+from langheads.scores.task_knockout import knockout_task
 from langheads.text import QA_TEMPLATE, read_questions
 from langheads.text.answers import f1
 from tests.models.test_generation import by_hugging_face

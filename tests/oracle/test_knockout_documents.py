@@ -8,10 +8,10 @@ import torch
 
 from hooks.knockout import knock_out, total_nll
 from hooks.taylor import taylor
-from langheads.errors import InputError
 from langheads.heads import Head, HeadSet
-from langheads.scores import score
-from langheads.scores.exact import knockout
+from langheads.io.errors import InputError
+from langheads.scores.exact_knockout import knockout
+from langheads.scores.score import score
 from tests.models.zoo import TEXTS
 
 # Different numbers of documents, which pads the variable.

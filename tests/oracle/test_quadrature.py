@@ -10,10 +10,13 @@ from scipy.stats import spearmanr
 import langheads
 from hooks.quadrature import estimated_rise, gradient_at
 from langheads.demo import grammar
-from langheads.errors import InputError
 from langheads.heads import HeadSet
+from langheads.io.errors import InputError
 from langheads.model import head_shape, tokenize_languages
-from langheads.scores import gate_gradients, knockout_nll, quadrature
+from langheads.scores.gradient import gate_gradients
+from langheads.scores.quadrature import quadrature
+from langheads.scores.scan import knockout_nll
+from langheads.stats import standard_error
 from langheads.text import Documents
 from tests.oracle.texts import TEXTS
 
@@ -108,6 +111,42 @@ def test_standard_error_is_the_spread_over_draws(zoo, monkeypatch):
     assert flat.std(axis=0).max() < 1e-12
 
 
+def test_standard_error_is_the_spread_over_resampled_documents(monkeypatch):
+    """Documents of many lengths: the formula again on documents drawn with replacement."""
+    model = langheads.load("demo")
+    stories = iter(grammar.documents("en", 150, seed=3))
+    texts = ["\n".join(next(stories) for _ in range(1 + i % 4)) for i in range(60)]
+    documents = tokenize_languages(model, {"en": texts})["en"]
+    g, _ = gate_gradients(model, documents)
+    drawn, change = [], []
+
+    def recorded(*args, at, **settings):
+        found = gate_gradients(*args, at=at, **settings)
+        drawn.append(at < 1)
+        change.append(found[0] - g)
+        return found
+
+    monkeypatch.setattr(module, "gate_gradients", recorded)
+    rows = quadrature(model, documents, g)
+    inside, y = np.array(drawn), np.array(change)
+    outside = ~inside
+
+    def estimate(picked):
+        tokens = documents.n_predicted[picked] / documents.n_predicted[picked].mean()
+        t = tokens[:, None, None]
+        i, o = inside[:, picked], outside[:, picked]
+        means = [(where * t * y[:, picked]).sum((0, 1)) / where.sum((0, 1)) for where in (i, o)]
+        return -((t * g[picked]).mean(0) + 0.75 * (means[0] - means[1]))
+
+    np.testing.assert_allclose(rows.mean(axis=0), estimate(np.arange(60)), atol=1e-12)
+    rng = np.random.default_rng(0)
+    spread = np.std([estimate(rng.integers(60, size=60)) for _ in range(600)], axis=0)
+    ratio = (standard_error(rows) / spread).ravel()
+    strongest = np.argsort(-np.abs(rows.mean(axis=0)).ravel())[:6]
+    assert np.abs(np.log(ratio[strongest])).max() < np.log(1.2)
+    assert np.median(ratio) == pytest.approx(1, abs=0.1)
+
+
 def test_estimates_exact_knock_out_in_nats():
     """On the demo: one number for another, better than first order and than LAHIS."""
     model = langheads.load("demo")
@@ -117,7 +156,8 @@ def test_estimates_exact_knock_out_in_nats():
     for documents in tokenize_languages(model, texts).values():
         g, _ = gate_gradients(model, documents)
         estimate = quadrature(model, documents, g).mean(axis=0).ravel()
-        on, off = knockout_nll(model, documents, everyone)
+        found = knockout_nll(model, documents, everyone)
+        on, off = found[:, 0], found[:, 1:]
         exact = (off - on[:, None]).sum(axis=0) / documents.n_predicted.sum()
         first_order = -g.mean(axis=0).ravel()
         lahis = (np.abs(g).mean(axis=0) * (g < 0).mean(axis=0)).ravel()

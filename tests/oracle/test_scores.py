@@ -8,8 +8,9 @@ from hooks.lahis import gate_gradient, lahis, lahis_paper
 from hooks.lahis_sequential import lahis_sequential as bare_sequential
 from hooks.taylor import taylor
 from langheads.model import head_shape
-from langheads.scores import lahis_sequential, score
-from langheads.scores.gradient import SCORES
+from langheads.scores.formulas import LAHIS
+from langheads.scores.gradient import lahis_sequential
+from langheads.scores.score import score
 from langheads.text import Documents, read_texts
 from tests.models.zoo import hugging_face, tokens_of, w_o
 from tests.oracle.texts import TEXTS
@@ -241,7 +242,7 @@ def test_standard_error_of_lahis_is_that_of_the_jackknife():
     # Heads that never help, always do, and do now and then; skewed, as gradients are.
     centre = np.linspace(-4, 4, 12).reshape(3, 4)
     g = (rng.gamma(2.0, 1.0, size=(200, 3, 4)) - 2) * 0.7 + centre
-    library = SCORES["lahis"].standard_error(g)
+    library = LAHIS.standard_error(g)
     expected = jackknife(
         lambda sample: weighted_lahis(sample, np.full(len(sample), 1 / len(sample))), g
     )
@@ -250,4 +251,4 @@ def test_standard_error_of_lahis_is_that_of_the_jackknife():
     assert (g < 0).all(axis=0).any()
     assert (library[never] == 0).all()
     np.testing.assert_allclose(library[~never], expected[~never], rtol=0.1)
-    assert np.isnan(SCORES["lahis"].standard_error(g[:1])).all()
+    assert np.isnan(LAHIS.standard_error(g[:1])).all()

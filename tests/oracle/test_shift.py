@@ -7,9 +7,9 @@ import torch
 
 from hooks.mean_baseline import mean_z as mean_z_of_one_head
 from hooks.shift import logits_under_shift
-from langheads.errors import InputError, InterventionError
 from langheads.heads import HeadSet
-from langheads.model import gated, head_shape, mean_z, shifted
+from langheads.io.errors import InputError, InterventionError
+from langheads.model import gated, head_shape, mean_z, steered
 from tests.models.zoo import NAMES, hugging_face, pad, projection, tokens_of, w_o
 
 
@@ -27,7 +27,7 @@ def test_equals_the_bare_hook_and_a_bias_after_w_o(zoo, name):
     layer, head = head_shape(model)[0] - 1, 2
     with torch.no_grad():
         untouched = model(tokens)[real]
-        with shifted(model, [(layer, head)], direction, 2.5):
+        with steered(model, [(layer, head)], direction, 2.5):
             library = model(tokens)[real]
     own = mean_z_of_one_head(model, documents[:2], layer, head)
     own = own - mean_z_of_one_head(model, documents[2:], layer, head)
@@ -57,7 +57,7 @@ def test_with_a_gate_on_the_same_head_the_order_counts(zoo, exact_softmax):
             return model(tokens)[real]
 
     def both(amount, gate):
-        return shifted(model, head, direction, amount), gated(model, head, gate)
+        return steered(model, head, direction, amount), gated(model, head, gate)
 
     shift, gate = both(2.0, 3.0)
     gate_in_shift = logits(shift, gate)
@@ -80,15 +80,15 @@ def test_in_float64_several_heads_and_back_again(zoo, exact_softmax):
     heads = HeadSet(["L0H1", "L2H3"], head_shape(model))
     with torch.no_grad():
         untouched = model(tokens)[real]
-        with shifted(model, heads, direction, 0.0):
+        with steered(model, heads, direction, 0.0):
             assert torch.equal(model(tokens)[real], untouched)
-        with shifted(model, heads, direction, 1.5), shifted(model, heads, direction, -1.5):
+        with steered(model, heads, direction, 1.5), steered(model, heads, direction, -1.5):
             torch.testing.assert_close(model(tokens)[real], untouched, rtol=0, atol=1e-11)
-        with shifted(model, heads, direction, 1.5):
+        with steered(model, heads, direction, 1.5):
             both = model(tokens)[real]
         with (
-            shifted(model, ["L0H1"], direction, 1.5),
-            shifted(model, ["L2H3"], 3 * direction, 0.5),
+            steered(model, ["L0H1"], direction, 1.5),
+            steered(model, ["L2H3"], 3 * direction, 0.5),
         ):
             torch.testing.assert_close(model(tokens)[real], both, rtol=0, atol=1e-11)
     assert (both - untouched).abs().max() > 1e-3
@@ -102,7 +102,7 @@ def test_a_shift_by_what_is_missing_is_the_mean_baseline(zoo):
     with torch.no_grad():
         with gated(model, ["L1H0"], 0.0, baseline=mean):
             expected = model(tokens)
-        with gated(model, ["L1H0"], 0.0), shifted(model, ["L1H0"], mean):
+        with gated(model, ["L1H0"], 0.0), steered(model, ["L1H0"], mean):
             torch.testing.assert_close(model(tokens), expected, rtol=0, atol=1e-6)
 
 
@@ -110,14 +110,14 @@ def test_a_shift_by_what_is_missing_is_the_mean_baseline(zoo):
     ("heads", "shape", "message"),
     [
         (["L9H0"], (3, 4, 8), "head L9H0 asked for"),
-        ([], (3, 4, 8), "no heads to shift"),
+        ([], (3, 4, 8), "no heads to steer"),
         (["L0H0"], (2, 4, 8), r"direction of shape \[2, 4, 8\], expected \[3, 4, d_head\]"),
         (HeadSet(["L0H0"], (5, 5)), (3, 4, 8), r"heads of a model of shape \(5, 5\)"),
     ],
 )
 def test_what_does_not_fit_is_refused(zoo, heads, shape, message):
     model = zoo.bridge("llama-gqa")
-    with pytest.raises(InputError, match=message), shifted(model, heads, torch.ones(shape)):
+    with pytest.raises(InputError, match=message), steered(model, heads, torch.ones(shape)):
         pass
 
 
@@ -126,17 +126,17 @@ def test_a_shift_that_does_not_fire_is_told(zoo):
     direction = torch.ones(3, 4, 8)
     with (
         pytest.raises(InterventionError, match="did not fire"),
-        shifted(model, ["L0H0"], direction),
+        steered(model, ["L0H0"], direction),
     ):
         pass
     with (
-        pytest.raises(InterventionError, match=r"layer 0 is .* the direction expects"),
-        shifted(model, ["L0H0"], torch.ones(3, 4, 1)),
+        pytest.raises(InterventionError, match=r"layer 0 is .* directions expect"),
+        steered(model, ["L0H0"], torch.ones(3, 4, 1)),
     ):
         model(torch.tensor([[1, 2]]))
     with (
         pytest.raises(InterventionError, match="stopped after layer 1 of 3"),
-        shifted(model, ["L0H0"], direction),
+        steered(model, ["L0H0"], direction),
     ):
         model(torch.tensor([[1, 2]]), stop_at_layer=2)
     assert not any(hook.fwd_hooks for hook in model.hook_dict.values())
@@ -149,9 +149,9 @@ def test_a_shift_that_is_no_number_is_refused(zoo, value, amount):
     direction[1, 2] = value
     with (
         pytest.raises(InputError, match="values that are NaN or infinite"),
-        shifted(model, ["L1H2"], direction, amount),
+        steered(model, ["L1H2"], direction, amount),
     ):
         pass
     # Heads that are not chosen do not matter.
-    with shifted(model, ["L0H0"], direction, 1.0):
+    with steered(model, ["L0H0"], direction, 1.0):
         model(model.to_tokens("ab"))

@@ -6,7 +6,7 @@ import torch
 
 import langheads
 from hooks.soft_mask import learn_gate, loss_and_gradient
-from langheads.experiments import training
+from langheads.experiments.softmask import training
 from langheads.heads import HeadSet
 from langheads.model import head_shape, mean_z
 from langheads.scores.answers import tokenize_answers
@@ -118,7 +118,9 @@ def test_a_mask_is_scaled_slices_of_w_o(zoo):
         model, ["L1H2", "L0H3"], QUESTIONS, language="hi", train=2, epochs=3, learning_rate=0.3,
         validation=0.0, batch_size=1, bos=True,
     )  # fmt: skip
-    found = langheads.evaluate_qa(model, QUESTIONS, language="hi", gates=mask, bos=True)
+    found = langheads.evaluate_qa(
+        model, QUESTIONS, language="hi", gates=mask, n_controls=0, bos=True
+    )
     asked = {question.id: question for question in read_questions(QUESTIONS).examples["hi"]}
 
     def scores(question):

@@ -12,16 +12,16 @@ from hooks.attention_pattern import attention_pattern
 from hooks.knockout_answer import log_prob
 from hooks.transfer import scale_all
 from hooks.transfer import transfer as first_token_change
-from langheads.experiments import transfer
-from langheads.experiments.transfer_plan import random_sets
+from langheads.experiments.transfer.experiment import transfer
+from langheads.experiments.transfer.plan import random_sets
 from langheads.heads import HeadSet, LanguageHeads
-from langheads.text.facts import conflicts, job_pairs
-from langheads.text.wordings import read_wordings
+from langheads.text.knowledge_conflict import knowledge_conflicts, occupation_pairs
+from langheads.text.templates import read_templates
 from tests.models.zoo import hugging_face, w_o
 
 # Single letters stand in what a random model writes; two occupations begin with the same letter.
 JOBS = ["e", "tq", "tz", "u"]
-WORDINGS = {
+SENTENCES = {
     "en": {"fact": "{name} is {job}.", "query": "So {name} is ", "answer": "{job}", "space": " "},
     "hi": {"fact": "{name} {job} है।", "query": "{name} ", "answer": "{job}", "space": " "},
     "zh": {"fact": "{name}是{job}。", "query": "{name}是", "answer": "{job}", "space": ""},
@@ -35,7 +35,7 @@ NEW = 10
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("templates")
-    for language, sentences in WORDINGS.items():
+    for language, sentences in SENTENCES.items():
         records = [
             sentences,
             {"filler": FILLER[language]},
@@ -56,7 +56,7 @@ def heads():
 
 
 def run(model, heads, folder, **settings):
-    arguments = {"templates": folder, "jobs": 4, "bos": True, "controls": 2}
+    arguments = {"templates": folder, "n_occupations": 4, "bos": True, "n_controls": 2}
     return transfer(model, heads, **(arguments | {"max_new_tokens": NEW} | settings))
 
 
@@ -72,7 +72,7 @@ def written(model, prompt, fwd_hooks):
     return model.tokenizer.decode(new, skip_special_tokens=True), new
 
 
-def guards(model, prompt, text, new, fwd_hooks):
+def checks(model, prompt, text, new, fwd_hooks):
     """Repetition, copied prompt, empty, NLL of the prompt."""
     grams = [tuple(new[i : i + 4]) for i in range(len(new) - 3)] or [tuple(new)]
     known = prompt[0].tolist()
@@ -88,11 +88,11 @@ def guards(model, prompt, text, new, fwd_hooks):
 
 
 def by_hand(model, folder, first, second, heads, gate):
-    """Measures and guards of every prompt, from the first fact's side, ``[prompt, measure]``."""
+    """Measures and checks of every prompt, from the first fact's side, ``[prompt, measure]``."""
     rows, changes = [], []
-    wordings = read_wordings(folder)
+    templates = read_templates(folder)
     hooks = scale_all(heads, gate)
-    for conflict in conflicts(wordings, first, second, "en", job_pairs(4)):
+    for conflict in knowledge_conflicts(templates, first, second, "en", occupation_pairs(4)):
         prompt = model.to_tokens(conflict.prompt, prepend_bos=True)
         answers = [model.to_tokens(text, prepend_bos=False) for text in conflict.answers]
         with torch.no_grad():
@@ -109,7 +109,7 @@ def by_hand(model, folder, first, second, heads, gate):
                 at[1] < at[0],
                 np.nan if one == other else float(logits[one] > logits[other]),
                 a - b,
-                *guards(model, prompt, text, new, hooks),
+                *checks(model, prompt, text, new, hooks),
             ]
         )
     return np.array(rows), np.array(changes)
@@ -117,7 +117,7 @@ def by_hand(model, folder, first, second, heads, gate):
 
 def deviation_over_occupations(change: np.ndarray) -> float:
     """Of the mean over prompts under all 256 ways to draw 4 occupations of 4."""
-    of = dict(zip(job_pairs(4), change, strict=True))
+    of = dict(zip(occupation_pairs(4), change, strict=True))
     means = []
     for drawn in itertools.product(range(4), repeat=4):
         prompts = [of[a, b] for a in drawn for b in drawn if a != b]
@@ -127,13 +127,13 @@ def deviation_over_occupations(change: np.ndarray) -> float:
 
 
 MEASURES = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
-GUARDS = ("repetition", "prompt_copy", "empty", "prompt_nll")
+CHECKS = ("repetition", "prompt_copy", "empty", "prompt_nll")
 
 
 def test_equals_the_bare_hooks_in_float64(zoo, exact_softmax, heads, folder):
     model = zoo.bridge("llama-gqa", torch.float64)
     found = run(model, heads, folder, pairs=[("en", "hi")], gates_enhance=(1.0, 3.0))
-    single = [i for i, pair in enumerate(job_pairs(4)) if set(pair) == {0, 3}]
+    single = [i for i, pair in enumerate(occupation_pairs(4)) if set(pair) == {0, 3}]
     moved = set()
     for order, text in (("A first", ("en", "hi")), ("A last", ("hi", "en"))):
         here = found.sel(a="en", b="hi", order=order)
@@ -156,7 +156,7 @@ def test_equals_the_bare_hooks_in_float64(zoo, exact_softmax, heads, folder):
             # An answer of one token is its first token.
             np.testing.assert_allclose(change[single, 3], first[single], rtol=1e-6, atol=1e-9)
             error = [deviation_over_occupations(column) for column in change.T]
-            for m, name in enumerate([*MEASURES, *GUARDS]):
+            for m, name in enumerate([*MEASURES, *CHECKS]):
                 at = here.sel(setting=setting)
                 for part, expected in (
                     ("_before", np.nanmean(before[:, m])),
@@ -182,10 +182,10 @@ def test_equals_the_bare_hooks_in_float64(zoo, exact_softmax, heads, folder):
 def test_attention_is_the_sum_of_the_pattern(zoo, exact_softmax, heads, folder):
     model = zoo.bridge("llama-gqa", torch.float64)
     found = run(model, heads, folder, pairs=[("hi", "en")], max_new_tokens=1)
-    wordings = read_wordings(folder)
+    templates = read_templates(folder)
     hi = [tuple(head) for head in heads.specific["hi"]]
     for order, text in (("A first", ("hi", "en")), ("A last", ("en", "hi"))):
-        made = conflicts(wordings, *text, "en", job_pairs(4))
+        made = knowledge_conflicts(templates, *text, "en", occupation_pairs(4))
         for name, gate, fwd in (("before", 1.0, []), ("after", 3.0, scale_all(hi, 3.0))):
             masses = []
             for conflict in made:
@@ -229,7 +229,9 @@ def test_weakening_equals_weights_with_the_slice_zeroed(zoo, folder, name):
 
     def differences():
         values = []
-        for conflict in conflicts(read_wordings(folder), "zh", "en", "en", job_pairs(4)):
+        for conflict in knowledge_conflicts(
+            read_templates(folder), "zh", "en", "en", occupation_pairs(4)
+        ):
             total = []
             start = model.to_tokens(conflict.prompt, prepend_bos=True).shape[1]
             for answer in conflict.answers:
@@ -252,7 +254,7 @@ def test_weakening_equals_weights_with_the_slice_zeroed(zoo, folder, name):
 def test_random_sets_are_measured_as_the_chosen_one(zoo, heads, folder):
     """Each control is a run of its own with that set as A's heads."""
     model = zoo.bridge("llama-gqa")
-    settings = {"orders": ["A first"], "max_new_tokens": 3, "gates_weaken": (), "controls": 3}
+    settings = {"orders": ["A first"], "max_new_tokens": 3, "gates_weaken": (), "n_controls": 3}
     found = run(model, heads, folder, pairs=[("hi", "en")], **settings)
     rng = np.random.default_rng(0)
     pool = random_sets({x: heads.specific[x] for x in found.a.values}, 3, rng)["hi"]
@@ -261,10 +263,9 @@ def test_random_sets_are_measured_as_the_chosen_one(zoo, heads, folder):
         changed = LanguageHeads(heads.specific | {"hi": some}, heads.general, "tiny")
         alone = run(model, changed, folder, pairs=[("hi", "en")], **settings)
         alone = alone.sel(a="hi", b="en", order="A first", setting="enhance 3")
-        for name in (*MEASURES, *GUARDS):
-            expected = np.nan if some == heads.specific["hi"] else alone[f"{name}_change"].item()
+        for name in (*MEASURES, *CHECKS):
             assert here[f"{name}_control_change"].values[k] == pytest.approx(
-                expected, rel=1e-4, nan_ok=True
+                alone[f"{name}_change"].item(), rel=1e-4, nan_ok=True
             )
     sets = here.logprob_difference_control_change.values
     beyond = (sets >= here.logprob_difference_change.item()).sum()

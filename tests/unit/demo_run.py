@@ -7,7 +7,7 @@ from pathlib import Path
 
 import langheads
 from langheads.demo import grammar
-from langheads.files import write_text_atomically
+from langheads.io.files import write_text_atomically
 from langheads.model import DEMO
 from langheads.text import Rules, detector
 
@@ -27,7 +27,7 @@ def write_demo_run(folder):
     langheads.classify(exact, ["zh", "hi"]).save(folder / "classes.json")
     # A gate of 3 moves none of these few answers.
     moved = langheads.transfer(
-        model, heads, languages=TRANSFER, jobs=3, limit=3, controls=2, max_new_tokens=3,
+        model, heads, languages=TRANSFER, n_occupations=3, limit=3, n_controls=2, max_new_tokens=3,
         gates_enhance=[8.0],
     )  # fmt: skip
     questions = {"es": grammar.question_answering("es", 24)}
@@ -40,11 +40,11 @@ def write_demo_run(folder):
     for name, dataset in {
         "scores": scores,
         "knockout": exact,
-        "ablation": langheads.ablate(model, heads, texts, docs=4, controls=4),
+        "ablation": langheads.ablate(model, heads, texts, docs=4, n_controls=4),
         "transfer": moved,
         "offtarget": _off_target(model, heads, texts),
         "qa": langheads.compare_masks(
-            model, mask, questions, language="es", controls=2, max_new_tokens=4
+            model, mask, questions, language="es", n_controls=2, max_new_tokens=4
         ),
     }.items():
         langheads.save(dataset, folder / f"{name}.nc")
@@ -64,7 +64,7 @@ def _off_target(model, heads, texts):
         for language in ("es", "hi")
     }
     return langheads.off_target(
-        model, heads, prompts, detector(candidates=grammar.LANGUAGES), suspect="en", draws=2,
+        model, heads, prompts, detector(candidates=grammar.LANGUAGES), suspect="en", n_controls=2,
         texts={language: of[:4] for language, of in texts.items()}, rules=Rules(min_words=1),
         amount=1.0, max_new_tokens=10,
     )  # fmt: skip

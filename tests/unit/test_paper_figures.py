@@ -8,7 +8,7 @@ import sys
 import pytest
 import xarray as xr
 
-from langheads.results import save
+from langheads.io.results import save
 from tests.browser.chromium import BROWSER
 from tests.unit.figure_scripts import (
     FIGURES,

@@ -9,10 +9,10 @@ import xarray as xr
 import langheads
 from langheads import pipeline
 from langheads.demo import grammar
-from langheads.errors import InputError, InterventionError
 from langheads.heads import Head
+from langheads.io.errors import InputError, InterventionError
 from langheads.model import DEMO
-from langheads.view.patterns import AttentionData
+from langheads.view.attention.patterns import AttentionData
 
 SMALL = {"docs": 4, "seed": 2, "max_tokens": 60, "languages": ["zh", "en"]}
 CHOICE = {"quantile": 0.7, "general_at": 3, "share": 0.2}
@@ -26,8 +26,8 @@ def without_time(dataset):
 
 def test_a_run_is_its_steps(tiny, texts, tmp_path):
     page = pipeline.run(
-        tiny, texts, tmp_path / "run", method=["taylor", "lahis"], proof_docs=3, controls=3,
-        selection=CHOICE, **SMALL,
+        tiny, texts, tmp_path / "run", method=["taylor", "lahis"], proof_docs=3, n_controls=3,
+        **CHOICE, **SMALL,
     )  # fmt: skip
     assert page == tmp_path / "run" / "report.html"
     assert sorted(os.listdir(page.parent)) == [
@@ -35,7 +35,7 @@ def test_a_run_is_its_steps(tiny, texts, tmp_path):
     ]  # fmt: skip
     scores = langheads.score(tiny, texts, method=["taylor", "lahis"], **SMALL)
     heads = langheads.select(scores, score="taylor", **CHOICE)
-    proof = langheads.ablate(tiny, heads, texts, controls=3, **SMALL | {"docs": 3})
+    proof = langheads.ablate(tiny, heads, texts, n_controls=3, **SMALL | {"docs": 3})
     written = langheads.load_result(page.parent / "scores.nc", "scores")
     xr.testing.assert_equal(written, scores)
     read = langheads.LanguageHeads.load(page.parent / "heads.json")
@@ -62,7 +62,7 @@ def test_a_picture_that_cannot_be_made_loses_no_run(tiny, texts, tmp_path, monke
 
     monkeypatch.setattr(pipeline, "show_attention", show_attention)
     (tmp_path / "attention.json").write_text("of an earlier run")
-    pipeline.run(tiny, texts, tmp_path, proof_docs=3, controls=2, selection=CHOICE, **SMALL)
+    pipeline.run(tiny, texts, tmp_path, proof_docs=3, n_controls=2, **CHOICE, **SMALL)
     assert "no picture of attention: no pattern" in caplog.text
     assert sorted(os.listdir(tmp_path)) == ["ablation.nc", "heads.json", "report.html", "scores.nc"]
 
@@ -73,9 +73,7 @@ def test_what_was_finished_is_kept(tiny, texts, tmp_path):
     assert os.listdir(tmp_path) == []
     # Every listed head is general, so nothing is left to prove.
     with pytest.raises(InputError, match="no language has specific heads"):
-        pipeline.run(
-            tiny, texts, tmp_path, proof_docs=3, selection=CHOICE | {"general_at": 1}, **SMALL
-        )
+        pipeline.run(tiny, texts, tmp_path, proof_docs=3, **CHOICE | {"general_at": 1}, **SMALL)
     assert sorted(os.listdir(tmp_path)) == ["heads.json", "scores.nc"]
 
 
@@ -103,7 +101,7 @@ def test_the_demo_says_how_many_documents_it_takes(tmp_path, docs):
 
 def test_scoring_leaves_documents_for_the_proof(tiny, texts, tmp_path, caplog):
     pipeline.run(
-        tiny, texts, tmp_path, proof_docs=5, controls=2, selection=CHOICE, **SMALL | {"docs": 1000}
+        tiny, texts, tmp_path, proof_docs=5, n_controls=2, **CHOICE, **SMALL | {"docs": 1000}
     )
     assert "scoring 7 documents a language, so that 5 are left for the proof" in caplog.text
     assert langheads.load_result(tmp_path / "scores.nc").attrs["docs"] == 7
@@ -113,7 +111,7 @@ def test_scoring_leaves_documents_for_the_proof(tiny, texts, tmp_path, caplog):
 
 
 def test_the_demo_ends_with_a_page_and_a_table_that_its_results_bear_out(tmp_path):
-    page, table = pipeline.demo(tmp_path / "demo", docs=12, controls=3)
+    page, table = pipeline.demo(tmp_path / "demo", docs=12, n_controls=3)
     assert "<html" in page.read_text("utf-8")[:500]
     planted = json.loads((DEMO / "planted.json").read_text("utf-8"))["planted"]
     chosen = json.loads((page.parent / "heads.json").read_text("utf-8"))["specific"]
@@ -153,3 +151,15 @@ def test_lahis_ranks_the_planted_heads_first(tmp_path):
         # General heads matter for every language, so they may stand between; never many.
         assert {tuple(head) for head in heads} <= set(ranked[:6])
     assert sum(precision.values()) / 7 >= 0.5, precision
+
+
+@pytest.mark.parametrize("name", ["text/de.jsonl", "planted.json"])
+def test_demo_leaves_files_that_are_not_its_own(tmp_path, name):
+    """They were overwritten."""
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text('{"text": "mein Text"}\n', "utf-8")
+    with pytest.raises(InputError, match=f"{name} is there and is not the demo's"):
+        pipeline.demo(tmp_path)
+    assert mine.read_text("utf-8") == '{"text": "mein Text"}\n'
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [mine.name]

@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import kstest, spearmanr
+from scipy.stats import kstest, sem, spearmanr
 
 from langheads import stats
-from langheads.stats import diagonal, diagonal_test, paired_ratio
+from langheads.experiments.specificity.diagonal import diagonal, diagonal_test
+from langheads.stats import paired_ratio
 
 
 def test_ratio_by_hand():
@@ -112,6 +113,7 @@ def test_p_of_one_row_is_counted_by_hand():
         "share_p": pytest.approx(5 / 10),
         "margin": 0.5,
         "margin_p": pytest.approx(4 / 10),
+        "draws": 9,
     }
 
 
@@ -132,7 +134,7 @@ def test_rows_draw_apart_from_the_same_sets():
 
 def test_one_language_has_nothing_to_compare_with():
     found = diagonal_test(np.array([[0.3]]), [0], np.zeros((1, 5, 1)), rng=np.random.default_rng(0))
-    assert list(found) == ["share", "share_p", "margin", "margin_p"]
+    assert list(found) == ["share", "share_p", "margin", "margin_p", "draws"]
     assert all(math.isnan(value) for value in found.values())
 
 
@@ -204,6 +206,33 @@ def test_bootstrap_interval_covers_as_often_as_it_says():
     covered = 0
     for i in range(200):
         rows = rng.normal(size=(40, 2))
-        low, high = stats.bootstrap_interval(rows, resamples=200, seed=i)
+        low, high = stats.bootstrap_interval(rows, n_resamples=200, seed=i)
         covered += int(((low < 0) & (high > 0)).sum())
     assert 0.88 < covered / 400 < 0.98
+
+
+def test_permutation_p_is_counted_by_hand():
+    observed = np.array([[1.0, np.nan], [0.3, 2.0]])
+    null = np.array([[[1.0, 1.0], [np.nan, 1.0]], [[0.5, 1.0], [0.1 + 0.2, 3.0]]])
+    # One of two reaches 1; one that is not NaN, equal but for rounding, reaches 0.3; one of two, 2.
+    expected = [[2 / 3, np.nan], [1.0, 2 / 3]]
+    np.testing.assert_array_equal(stats.permutation_p(observed, null), expected)
+    assert stats.permutation_p(np.array([1.0]), np.empty((0, 1))).item() == 1.0
+
+
+def test_standard_error_is_that_of_scipy():
+    rows = np.random.default_rng(0).normal(size=(9, 2, 3))
+    np.testing.assert_allclose(stats.standard_error(rows), sem(rows, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(stats.standard_error(rows, axis=2), sem(rows, axis=2), rtol=1e-12)
+    assert np.isnan(stats.standard_error(rows[:1])).all()
+
+
+def test_weighted_bootstrap_spreads_as_the_standard_error():
+    rows = np.random.default_rng(0).normal(size=60)
+    weights = stats.bootstrap_weights(60, 4000, np.random.default_rng(1))
+    assert (weights.sum(axis=1) == 60).all()
+    means = weights @ rows / 60
+    assert means.std() == pytest.approx(stats.standard_error(rows).item(), rel=0.06)
+    low, high = stats.percentile_interval(np.stack([means, np.full(4000, np.nan)], axis=1), 0.1)
+    np.testing.assert_array_equal([low[0], high[0]], np.quantile(means, [0.05, 0.95]))
+    assert np.isnan([low[1], high[1]]).all()

@@ -12,35 +12,10 @@ import sys
 
 import typer
 
-from langheads.cli import (
-    adapt,
-    attention,
-    attribute,
-    classify,
-    compare,
-    generate,
-    measure,
-    prove,
-    prune,
-    transfer,
-)
-from langheads.cli.app import app
-from langheads.errors import LangheadsError
+from langheads.cli.app import VERBS, make_app
+from langheads.io.errors import LangheadsError
 
-__all__ = [
-    "adapt",
-    "app",
-    "attention",
-    "attribute",
-    "classify",
-    "compare",
-    "generate",
-    "main",
-    "measure",
-    "prove",
-    "prune",
-    "transfer",
-]
+__all__ = ["VERBS", "main", "make_app"]
 
 # typer brings its own copy of click in some versions and uses the real one in others; the base of
 # its public exceptions is the same class name in both.
@@ -65,7 +40,7 @@ def main() -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         # Some versions of typer turn Ctrl-C into a returned exit code.
-        if app(arguments or ["--help"], prog_name="langheads", standalone_mode=False) == 130:
+        if make_app()(arguments or ["--help"], prog_name="langheads", standalone_mode=False) == 130:
             raise KeyboardInterrupt
     except (LangheadsError, _UsageError) as error:
         if debug:

@@ -1,22 +1,216 @@
-"""The application that all verbs register with."""
+"""The verbs, each made from one Python function: its signature gives the options, its docstring
+their help.
+
+By itself the command line adds only what follows from types: MODEL and the options of `load` where
+a function takes a model, files where it takes what is in them, ``--out`` where it gives a result.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(
-    name="langheads",
-    help="Find the attention heads that carry a language, and prove whether they do.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+from langheads.cli.checks import check
+from langheads.cli.signatures import Function, Parameter, plain, read_function
+from langheads.cli.tell import lines_about, path_of, table_of
+from langheads.cli.values import LIMITS, kind_of, shown_default
+from langheads.io.files import check_suffix, check_writable
+from langheads.io.schemas import files_in_words
+
+VERBS = {
+    "score": "score",
+    "knockout": "knockout",
+    "knockout-task": "knockout_task",
+    "select": "select",
+    "classify": "classify",
+    "ablate": "ablate",
+    "attribute": "attribute",
+    "attention": "show_attention",
+    "generate": "generate_replies",
+    "transfer": "transfer",
+    "adapt": "adapt",
+    "evaluate-qa": "evaluate_qa",
+    "prune": "prune",
+    "compare": "compare",
+    "report": "report",
+    "run": "run",
+    "demo": "pipeline.demo",
+}
+"""Verb -> the public function that it is."""
+_MODEL = "TransformerBridge"
+_RESULTS = (".nc", ".json", ".jsonl")
+_WRITTEN = {
+    "xr.Dataset": "Result, e.g. {verb}.nc.",
+    "LanguageHeads": "Head set, e.g. heads.json.",
+    "HeadClasses": "Classes, e.g. classes.json.",
+    "HeadMask": "Learned gates, e.g. mask.json.",
+    "Replies": "Replies, e.g. replies.jsonl; OUT.summary.json stands beside it.",
+    "AttentionView": "For the report attention.json, or a page .html.",
+}
+"""Type of a result -> what --out is."""
+_SUFFIX = {
+    "xr.Dataset": ".nc",
+    **dict.fromkeys(("LanguageHeads", "HeadClasses", "HeadMask"), ".json"),
+    "Replies": ".jsonl",
+}
+_DEFAULT_OUT = {"compare": "comparison.nc", "report": "report.html"}
+"""Where a verb writes to by itself, in the folder that it reads."""
 
 
-@app.callback()
+def make_app() -> typer.Typer:
+    """All verbs; read anew each time, as scores can be registered in the meantime."""
+    app = typer.Typer(
+        name="langheads",
+        help="Find the attention heads that carry a language, and prove whether they do.",
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_options)
+    for verb, name in VERBS.items():
+        function = read_function(name)
+        first_line, text = function.text.partition("\n")[0], plain(function.text)
+        more = files_in_words() if verb == "report" else None
+        command = app.command(verb, help=text, short_help=first_line, epilog=more)
+        command(_command(verb, function))
+    return app
+
+
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
-    """Find the attention heads that carry a language, and prove whether they do."""
+    """What may stand before a verb; `main` has taken it out by then."""
+
+
+def _command(verb: str, function: Function) -> Callable[..., None]:
+    """What typer makes a command of."""
+
+    def command(**given: Any) -> None:
+        _carry_out(verb, function, {k: v for k, v in given.items() if v not in (None, [])})
+
+    parameters = list(_parameters(verb, function))
+    # typer reads the signature and the annotations of what it is given.
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def _parameters(verb: str, function: Function) -> Iterator[inspect.Parameter]:
+    """What typer asks for: the function's first argument, what must be given, what may be."""
+    first, *others = function.parameters
+    loading = read_function("load").parameters if _MODEL in first.types else ()
+    options = [p for p in others if kind_of(p) is not None]
+    if first.name == "out":
+        options.insert(0, first)
+    else:
+        yield _argument(loading[0] if loading else first)
+    if "out" not in (p.name for p in function.parameters):
+        default = _DEFAULT_OUT.get(verb)
+        told = _WRITTEN[function.returns].format(verb=verb)
+        if default:
+            told = f"By default {first.name.upper()}/{default}."
+        options.append(Parameter("out", ("str", "Path"), not default, None, told))
+    yield from map(_option, sorted(options, key=lambda p: not p.required))
+    yield from map(_option, loading[1:])
+
+
+def _argument(parameter: Parameter) -> inspect.Parameter:
+    kind = Annotated[str, typer.Argument(help=parameter.help, show_default=False)]
+    return inspect.Parameter(
+        parameter.name, inspect.Parameter.KEYWORD_ONLY, default=inspect.Parameter.empty,
+        annotation=kind,
+    )  # fmt: skip
+
+
+def _option(parameter: Parameter) -> inspect.Parameter:
+    kind = kind_of(parameter)
+    assert kind is not None
+    name = _flag(parameter.name)
+    if kind.shell is bool and parameter.default is not False:
+        name += f"/--no-{name[2:]}"
+    low, high = LIMITS.get(parameter.name, (None, None)) if kind.shell is int else (None, None)
+    option = typer.Option(
+        name,
+        help=f"{parameter.help} {kind.note}".strip(),
+        metavar=kind.metavar,
+        min=low,
+        max=high,
+    )
+    default = inspect.Parameter.empty if parameter.required else shown_default(parameter.default)
+    annotation: Any = kind.shell if parameter.required else kind.shell | None
+    return inspect.Parameter(
+        parameter.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[annotation, option],
+    )
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _carry_out(verb: str, function: Function, given: Mapping[str, Any]) -> None:
+    """Read what was given, refuse what cannot work, load the model, call, save and tell."""
+    first = function.parameters[0]
+    values, files = {}, {}
+    for parameter in function.parameters:
+        kind, name = kind_of(parameter), parameter.name
+        if kind is None or name not in given or _MODEL in parameter.types:
+            continue
+        values[name] = given[name] if kind.parse is None else kind.parse(_flag(name), given[name])
+        if kind.read is not None and name != "out":
+            files[name] = kind.read
+    default_out = _DEFAULT_OUT.get(verb)
+    out = given.get("out")
+    if out is None and default_out is not None:
+        out = str(Path(given[first.name]) / default_out)
+    _check_out(function, str(out), [given[name] for name in files], default_out)
+    for name, read in files.items():
+        values[name] = read(values[name], values)
+    check(verb, values | {"out": out})
+    if _MODEL in first.types:
+        import langheads
+
+        asked = {p.name: given[p.name] for p in read_function("load").parameters if p.name in given}
+        values[first.name] = langheads.load(**asked)
+    module, _, name = f"langheads.{function.name}".rpartition(".")
+    result = getattr(import_module(module), name)(**values)
+    _save_and_tell(function, result, str(out))
+
+
+def _check_out(function: Function, out: str, inputs: list[str], default_out: str | None) -> None:
+    """Refuse a file that cannot be written, or that is read."""
+    if function.parameters[0].name == "run" and Path(inputs[0]).is_dir():
+        inputs = [
+            str(path)
+            for path in Path(inputs[0]).iterdir()
+            if path.suffix in _RESULTS and path.name != default_out
+        ]
+    if function.returns in _WRITTEN or default_out is not None:
+        check_writable(out, *inputs)
+        named = Path(default_out).suffix if default_out else _SUFFIX.get(function.returns)
+        if named:
+            check_suffix(out, named)
+    if function.returns == "Replies":
+        check_writable(Path(out).with_suffix(".summary.json"), *inputs)
+
+
+def _save_and_tell(function: Function, result: Any, out: str) -> None:
+    """Save a result that its function has not saved; say what it is and where."""
+    if function.returns == "xr.Dataset":
+        from langheads import save
+
+        save(result, out)
+    elif function.returns in _WRITTEN:
+        result.save(out)
+    for line in lines_about(result):
+        typer.echo(line.rstrip(), err=True)
+    if (table := table_of(result)) is not None:
+        typer.echo(table)
+    typer.echo(path_of(result) or out)

@@ -1,9 +1,11 @@
-"""What every proof by ablation shares: losses with heads off, on documents that were not scored."""
+"""What proofs by ablation share: documents that were not scored, and losses with heads off."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,26 +15,170 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import ProvenanceError
 from langheads.heads import HeadSet
+from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.files import parse_json
+from langheads.io.records import parse
 from langheads.model import (
     captured_block_inputs,
     document_nll,
     gated,
     map_documents,
     starting_at,
+    tokenize_languages,
 )
-from langheads.text import Documents, reaches_into
+from langheads.text import Corpus, Documents, reaches_into, read_texts, seen_before
+
+logger = logging.getLogger("langheads")
+
+Condition = tuple[HeadSet, Float[Tensor, "layer head d_head"] | None]
+"""Heads that are off, and what stands in for them; None is 0."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Documents to prove on.
+
+    Attributes:
+        corpus: where they are from.
+        texts: language -> those at the back of its order.
+        documents: language -> their tokens.
+        overlap: how many of them were scored; -1 where the scores cannot say.
+        settings: ``docs``, ``max_tokens`` and ``bos``, for the provenance of a result.
+    """
+
+    corpus: Corpus
+    texts: Mapping[str, Sequence[str]]
+    documents: dict[str, Documents]
+    overlap: int
+    settings: dict[str, int | bool]
+
+
+def held_out(
+    model: TransformerBridge,
+    scored: Mapping[str, Any],
+    text: str | Path | Mapping[str, Sequence[str]] | Corpus,
+    *,
+    languages: Iterable[str] | None = None,
+    docs: int | None = None,
+    max_tokens: int | None = None,
+    seed: int | None = None,
+    bos: bool | None = None,
+    allow_overlap: bool = False,
+) -> HeldOut:
+    """Documents from the back of the order that scoring took from the front, read as it did.
+
+    Args:
+        model: gives the tokenizer.
+        scored: provenance of the scores, or of the heads made from them.
+        text: texts, see `read_texts`.
+        languages: of the text; all by default.
+        docs: documents a language; None for all.
+        max_tokens: documents are cut here; by default where they were for the scores.
+        seed: order of documents; by default that of the scores.
+        bos: prepend BOS; by default as for the scores.
+        allow_overlap: take scored documents all the same; `HeldOut.overlap` counts them.
+
+    Raises:
+        InputError: fewer than 1 document, unreadable texts.
+        ProvenanceError: documents that were scored.
+    """
+    if docs is not None and docs < 1:
+        raise InputError(f"{docs} documents asked for; at least 1 is needed")
+    seed = int(scored.get("seed", 0)) if seed is None else seed
+    corpus = read_texts(text, languages=languages, seed=seed)
+    texts = corpus.back(docs)
+    overlap = check_held_out(texts, scored, allow_overlap=allow_overlap)
+    max_tokens = int(scored.get("max_tokens", 2048)) if max_tokens is None else max_tokens
+    if "bos" in scored:
+        as_scored = bool(scored["bos"])
+        bos = as_scored if bos is None else bos
+        if bos != as_scored:
+            logger.warning(
+                "the heads were scored %s BOS, and these documents are read %s it",
+                *("with" if of else "without" for of in (as_scored, bos)),
+            )
+    documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
+    some = next(iter(documents.values()))
+    settings = {
+        "docs": max(map(len, texts.values())),
+        "max_tokens": some.max_tokens,
+        "bos": some.bos,
+    }
+    return HeldOut(corpus, texts, documents, overlap, settings)
+
+
+def check_held_out(
+    proof: Mapping[str, Sequence[str]], scored: Mapping[str, Any], *, allow_overlap: bool
+) -> int:
+    """How many proof documents were scored, or may have been; -1 where the scores cannot say.
+
+    Args:
+        proof: language -> documents.
+        scored: provenance of the scores or of the heads made from them.
+        allow_overlap: do not refuse them.
+
+    Raises:
+        ProvenanceError: some were, and that is not allowed.
+    """
+    # Scores of before there were marks say only how far into the order they reached.
+    name = "scored" if "scored" in scored else "scored_up_to"
+    if name not in scored:
+        return -1
+    of_scores = parse(dict[str, str], parse_json(scored[name], name), name)
+    overlap = 0
+    for language in of_scores.keys() & proof.keys():
+        texts, told = proof[language], of_scores[language]
+        exact = name == "scored"
+        overlap += (
+            seen_before(texts, told) if exact else reaches_into(texts, int(scored["seed"]), told)
+        )
+    if overlap > 0 and not allow_overlap:
+        raise ProvenanceError(
+            f"{overlap} of the documents asked for were used to score these heads, or may have "
+            f"been ({scored.get('docs')} a language were); ask for fewer --docs, give "
+            "more or other texts, or pass --allow-overlap"
+        )
+    return overlap
+
+
+def losses_by_language(
+    model: TransformerBridge,
+    documents: Mapping[str, Documents],
+    conditions: Sequence[Condition],
+    batch_tokens: int | str,
+    *,
+    desc: str,
+) -> dict[str, Float[np.ndarray, "doc condition"]]:
+    """Language -> summed NLL of every document, nats: nothing off, then each condition.
+
+    Args:
+        model: the model.
+        documents: language -> documents.
+        conditions: heads that are off, with what stands in for them.
+        batch_tokens: tokens a batch, padding included.
+        desc: of the progress bar.
+    """
+    total = (len(conditions) or 1) * sum(map(len, documents.values()))
+    losses = {}
+    with tqdm(total=total, unit="doc", desc=desc) as bar:
+        for language, of_language in documents.items():
+            bar.set_postfix_str(language)
+            losses[language] = losses_with_heads_off(
+                model, of_language, conditions, batch_tokens, bar
+            )
+            bar.update(0 if conditions else len(of_language))
+    return losses
 
 
 def losses_with_heads_off(
     model: TransformerBridge,
     documents: Documents,
-    conditions: Sequence[tuple[HeadSet, Float[Tensor, "layer head d_head"] | None]],
+    conditions: Sequence[Condition],
     batch_tokens: int | str,
     bar: tqdm,
 ) -> Float[np.ndarray, "doc condition"]:
-    """Summed NLL of every document, nats: nothing off, then each condition (heads, baseline).
+    """Summed NLL of every document of one language, see `losses_by_language`.
 
     Blocks below a condition's first head are not run again, see `langheads.model.replay`.
     """
@@ -52,33 +198,3 @@ def losses_with_heads_off(
         return torch.stack(losses, dim=1)
 
     return map_documents(model, documents, measure, batch_tokens=batch_tokens).double().numpy()
-
-
-def check_held_out(
-    proof: Mapping[str, Sequence[str]], scored: Mapping[str, Any], *, allow_overlap: bool
-) -> int:
-    """How many proof documents were scored, or may have been; -1 where the scores cannot say.
-
-    Args:
-        proof: language -> documents.
-        scored: provenance of the scores or of the heads made from them.
-        allow_overlap: do not refuse them.
-
-    Raises:
-        ProvenanceError: some were, and that is not allowed.
-    """
-    if "scored_up_to" not in scored:
-        return -1
-    cutoffs = json.loads(scored["scored_up_to"])
-    overlap = sum(
-        reaches_into(texts, int(scored["seed"]), cutoffs[language])
-        for language, texts in proof.items()
-        if language in cutoffs
-    )
-    if overlap > 0 and not allow_overlap:
-        raise ProvenanceError(
-            f"{overlap} of the documents asked for were used to score these heads, or may have "
-            f"been ({scored.get('docs')} a language were); ask for fewer --docs, give "
-            "more or other texts, or pass --allow-overlap"
-        )
-    return overlap

@@ -1,29 +1,47 @@
 """The only floor that knows hook names, flags and TransformerLens."""
 
 from langheads.model.batches import map_documents, token_budget
-from langheads.model.decoding import decode, end_tokens
-from langheads.model.gates import gated, mean_z
-from langheads.model.loading import DEMO, EMBEDDED, describe, head_shape, load
-from langheads.model.loss import document_nll
+from langheads.model.decoding import decode, decode_rows, end_tokens, reply_text
+from langheads.model.gates import Gates, gated, gates_of_all, mean_z
+from langheads.model.identity import describe, model_name
+from langheads.model.loading import DEMO, EMBEDDED, head_shape, heads_of, load
+from langheads.model.nll import document_nll, token_nll
 from langheads.model.replay import captured_block_inputs, starting_at
-from langheads.model.shift import shifted
-from langheads.model.tokens import tokenize_languages
+from langheads.model.steering import steered
+from langheads.model.tokens import (
+    bos_policy,
+    check_tokens,
+    context_length,
+    tokenize_languages,
+    tokenizer_of,
+)
 
 __all__ = [
     "DEMO",
     "EMBEDDED",
+    "Gates",
+    "bos_policy",
     "captured_block_inputs",
+    "check_tokens",
+    "context_length",
     "decode",
+    "decode_rows",
     "describe",
     "document_nll",
     "end_tokens",
     "gated",
+    "gates_of_all",
     "head_shape",
+    "heads_of",
     "load",
     "map_documents",
     "mean_z",
-    "shifted",
+    "model_name",
+    "reply_text",
     "starting_at",
+    "steered",
     "token_budget",
+    "token_nll",
     "tokenize_languages",
+    "tokenizer_of",
 ]

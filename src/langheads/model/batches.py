@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
@@ -13,12 +14,73 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError, NonFiniteError, OutOfMemoryError
-from langheads.model.attention import fused_attention
-from langheads.model.loss import frozen
+from langheads.io.errors import InputError, NonFiniteError, OutOfMemoryError
+from langheads.model.fused_attention import fused_attention
+from langheads.model.state import frozen
 from langheads.text import Documents, length_batches, pad_right
 
 logger = logging.getLogger("langheads")
+Row = TypeVar("Row")
+
+
+class Batches:
+    """Batches of like length, smaller for good once memory has run out.
+
+    Attributes:
+        tokens: budget of a batch, padding included.
+
+    Example:
+        >>> Batches(12).map([3, 9, 4], lambda batch: [f"{i} of {batch}" for i in batch])
+        ['0 of [2, 0]', '1 of [1]', '2 of [2, 0]']
+    """
+
+    def __init__(self, tokens: int):
+        self.tokens = tokens
+
+    def map(
+        self,
+        lengths: Sequence[int],
+        work: Callable[[list[int]], Iterable[Row]],
+        *,
+        alone: Callable[[int], str] | None = None,
+        progress: tqdm | None = None,
+    ) -> list[Row]:
+        """Do the work batch by batch; one that does not fit is halved, which the log says.
+
+        Args:
+            lengths: tokens of each row.
+            work: indices of a batch -> what comes of each row.
+            alone: index -> what did not fit and what to do about it, where memory runs out on one
+                row (`OutOfMemoryError`); by default the error is passed on.
+            progress: updated by the number of rows done.
+
+        Returns:
+            What came of each row, in the order of `lengths`.
+        """
+        queue = length_batches(lengths, self.tokens)
+        rows: dict[int, Row] = {}
+        while queue:
+            batch, found = queue.pop(0), None
+            try:
+                found = work(batch)
+            except Exception as error:
+                if not out_of_memory(error) or (len(batch) == 1 and alone is None):
+                    raise
+                if len(batch) == 1 and alone is not None:
+                    raise OutOfMemoryError(f"out of memory on {alone(batch[0])}") from error
+            if found is None:
+                # Outside the except block: the traceback holds on to the batch's memory.
+                clear_device_cache(garbage_collection=True)
+                self.tokens = max(lengths[batch[0]], lengths[batch[0]] * len(batch) // 2)
+                logger.warning("out of memory: going on with %d tokens a batch", self.tokens)
+                left = [i for group in (batch, *queue) for i in group]
+                groups = length_batches([lengths[i] for i in left], self.tokens)
+                queue = [[left[i] for i in group] for group in groups]
+                continue
+            rows |= zip(batch, found, strict=True)
+            if progress is not None:
+                progress.update(len(batch))
+        return [rows[i] for i in range(len(lengths))]
 
 
 def map_documents(
@@ -32,9 +94,6 @@ def map_documents(
 ) -> Float[Tensor, "doc ..."]:
     """Apply `measure` to every document, in batches of like length.
 
-    A batch that does not fit in memory is halved, said once on the log, and all later ones keep
-    the smaller budget.
-
     Args:
         model: the model; its parameters do not collect gradients meanwhile.
         documents: of one language.
@@ -42,8 +101,7 @@ def map_documents(
             device.
         given: something for every document, handed to `measure` as a third argument
             ``[batch, ...]``.
-        batch_tokens: tokens a batch, padding included; ``auto`` is 1,024 on a CPU and 16,384
-            elsewhere.
+        batch_tokens: see `token_budget`; halved when memory runs out.
         progress: updated by the number of documents done.
 
     Returns:
@@ -53,50 +111,29 @@ def map_documents(
         NonFiniteError: a row is NaN or infinite; names the language and the document.
         OutOfMemoryError: one document alone does not fit.
     """
-    budget = token_budget(model, batch_tokens)
     lengths = [len(tokens) for tokens in documents.tokens]
-    queue = length_batches(lengths, budget)
-    rows: list[Tensor | None] = [None] * len(documents)
+
+    def measured(batch: list[int]) -> Tensor:
+        tokens = pad_right([documents.tokens[i] for i in batch]).to(model.cfg.device)
+        sizes = torch.tensor([lengths[i] for i in batch])
+        rows = measure(tokens, sizes, *(() if given is None else (given[batch],))).cpu()
+        finite = rows.isfinite().reshape(len(batch), -1).all(dim=1)
+        if not finite.all():
+            raise NonFiniteError(
+                f"loss or gradient of document {batch[int((~finite).nonzero()[0])]} of language "
+                f"{documents.language} is NaN or infinite; check the weights, or use a wider dtype"
+            )
+        return rows
+
+    def alone(index: int) -> str:
+        return (
+            f"one document of {lengths[index]} tokens ({documents.language}); lower --max-tokens "
+            "or use a smaller dtype"
+        )
+
+    batches = Batches(token_budget(model, batch_tokens))
     with frozen(model), fused_attention(model):
-        while queue:
-            indices = queue.pop(0)
-            batch = pad_right([documents.tokens[i] for i in indices]).to(model.cfg.device)
-            try:
-                rows_given = () if given is None else (given[indices],)
-                sizes = torch.tensor([lengths[i] for i in indices])
-                result = measure(batch, sizes, *rows_given).cpu()
-            except Exception as error:
-                if not out_of_memory(error):
-                    raise
-                if len(indices) == 1:
-                    raise OutOfMemoryError(
-                        f"out of memory on one document of {lengths[indices[0]]} tokens "
-                        f"({documents.language}); lower --max-tokens or use a smaller dtype"
-                    ) from error
-                result = None
-            if result is None:
-                # Outside the except block: the traceback holds on to the batch's memory.
-                clear_device_cache(garbage_collection=True)
-                budget = max(lengths[indices[0]], batch.numel() // 2)
-                logger.warning("out of memory: going on with %d tokens a batch", budget)
-                left = [i for group in (indices, *queue) for i in group]
-                queue = [
-                    [left[i] for i in group]
-                    for group in length_batches([lengths[i] for i in left], budget)
-                ]
-                continue
-            finite = result.isfinite().reshape(len(indices), -1).all(dim=1)
-            if not finite.all():
-                bad = indices[int((~finite).nonzero()[0])]
-                raise NonFiniteError(
-                    f"loss or gradient of document {bad} of language {documents.language} is NaN "
-                    "or infinite; check the weights, or use a wider dtype"
-                )
-            for row, index in enumerate(indices):
-                rows[index] = result[row]
-            if progress is not None:
-                progress.update(len(indices))
-    return torch.stack([row for row in rows if row is not None])
+        return torch.stack(batches.map(lengths, measured, alone=alone, progress=progress))
 
 
 def token_budget(model: TransformerBridge, batch_tokens: int | str) -> int:
@@ -109,8 +146,8 @@ def token_budget(model: TransformerBridge, batch_tokens: int | str) -> int:
 
 
 @contextmanager
-def told_out_of_memory(what: str) -> Iterator[None]:
-    """Tell running out of memory in one line, where there is nothing to halve."""
+def out_of_memory_named(what: str) -> Iterator[None]:
+    """Say in one line on what memory ran out, where there is nothing to halve."""
     try:
         yield
     except Exception as error:

@@ -9,19 +9,82 @@ no part; only its end-of-sequence tokens are kept.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GenerationConfig, LogitsProcessor
 
-from langheads.errors import NonFiniteError
+from langheads.io.errors import NonFiniteError
+from langheads.model.batches import Batches, token_budget
+from langheads.model.gates import gated
+from langheads.model.state import evaluating
 
 # The value does not matter: padding is masked, and what follows the end is cut off.
 _PADDING = 0
+
+
+def decode_rows(
+    model: TransformerBridge,
+    rows: Sequence[Int[Tensor, " _"]],
+    *,
+    max_new_tokens: int,
+    gates: Float[Tensor, "*gates layer head"] | None = None,
+    gates_of: Sequence[int] | None = None,
+    baseline: Float[Tensor, "layer head d_head"] | None = None,
+    seeds: Sequence[int] | None = None,
+    batch_tokens: int | str = "auto",
+    progress: tqdm | None = None,
+    **settings: Any,
+) -> list[Int[Tensor, " _"]]:
+    """Continue many token rows, each under its own gates, in batches of like length.
+
+    Args:
+        model: the model, under other interventions or not.
+        rows: ``[pos]`` a row, special tokens included.
+        max_new_tokens: at least 1.
+        gates: ``[layer, head]`` for all rows, or ``[gates, layer, head]``; None for none.
+        gates_of: the number of each row's gates; by default row n has gates n.
+        baseline: what stands in for a head at gate 0, see `gated`.
+        seeds: one a row, see `decode`.
+        batch_tokens: tokens a batch, padding and new tokens included; halved when memory runs out.
+        progress: updated by the number of rows done.
+        settings: see `decode`.
+
+    Returns:
+        New tokens ``[new]`` of each row, on the CPU.
+
+    Raises:
+        OutOfMemoryError: one row alone does not fit.
+        NonFiniteError, InterventionError: see `decode` and `gated`.
+    """
+
+    def work(batch: list[int]) -> list[Int[Tensor, " _"]]:
+        own = gates
+        if gates is not None and gates.ndim == 3:
+            own = gates[batch if gates_of is None else [gates_of[i] for i in batch]]
+        with nullcontext() if own is None else gated(model, own, baseline=baseline):
+            return decode(
+                model,
+                [rows[i] for i in batch],
+                max_new_tokens=max_new_tokens,
+                seeds=[] if seeds is None else [seeds[i] for i in batch],
+                **settings,
+            )
+
+    def alone(index: int) -> str:
+        return (
+            f"one prompt of {len(rows[index])} tokens and {max_new_tokens} new ones; ask for fewer "
+            "or use a smaller dtype"
+        )
+
+    lengths = [len(row) + max_new_tokens for row in rows]
+    batches = Batches(token_budget(model, batch_tokens))
+    return batches.map(lengths, work, alone=alone, progress=progress)
 
 
 @torch.no_grad()
@@ -67,7 +130,7 @@ def decode(
         real[i, width - len(row) :] = 1
     ends = end_tokens(model)
     network: Any = model.original_model
-    with _blank_generation_config(network):
+    with evaluating(model), _blank_generation_config(network):
         grown = network.generate(
             tokens.to(device),
             attention_mask=real.to(device),
@@ -84,6 +147,14 @@ def decode(
             ],
         )
     return [_until_end(row, ends) for row in grown[:, width:].cpu()]
+
+
+def reply_text(model: TransformerBridge, tokens: Int[Tensor, " new"]) -> str:
+    """New tokens as text, without special ones."""
+    text = model.tokenizer.decode(
+        tokens.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return str(text)
 
 
 def end_tokens(model: TransformerBridge) -> list[int]:

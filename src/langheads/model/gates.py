@@ -2,54 +2,91 @@
 
     z'[l,h] = m[l,h] z[l,h] + (1 - m[l,h]) baseline[l,h]
 
-z[l,h] is the output of head h of layer l before W_O (``blocks.{l}.attn.hook_z``). m = 1 leaves
-the head untouched, bit by bit; m = 0 puts the baseline (0: zero ablation; the mean of z: mean
-ablation) in its place; m = 3 strengthens it. Cut here and nowhere later: after
-W_O a slice of the attention output is a set of residual coordinates, not a head. Interventions on z
-are in the order in which they are opened: a gate inside a shift gives m (z + a d), a shift inside a
-gate m z + a d.
+m = 1 leaves the head untouched, bit by bit; m = 0 puts the baseline (0: zero ablation; the mean of
+z: mean ablation) in its place; m = 3 strengthens it. A gate inside steering gives m (z + a d),
+steering inside a gate m z + a d (see `langheads.model.hook_z`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from numbers import Real
+from typing import Any
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError, InterventionError
 from langheads.heads import HeadSet
-from langheads.model.loading import head_shape
-from langheads.text import pad_right
+from langheads.heads.given import ByLanguage, Named
+from langheads.heads.mask import HeadMask
+from langheads.io.arguments import check_gate
+from langheads.io.errors import InputError, InterventionError
+from langheads.model.hook_z import Z, on_every_hook_z
+from langheads.model.identity import describe
+from langheads.model.loading import head_shape, heads_of
+from langheads.model.state import evaluating
+from langheads.text import length_batches, pad_right
+
+Gates = (
+    Named
+    | ByLanguage
+    | HeadMask
+    | Mapping[str | tuple[int, int], Any]
+    | np.ndarray
+    | Float[Tensor, "*batch layer head"]
+)
+"""Heads, which get one value; a gate a head; or the gates of all heads."""
 
 
-@runtime_checkable
-class Mask(Protocol):
-    """What has gates of its own, as `langheads.HeadMask` does; a `HeadSet` needs a value."""
-
-    def gates(self) -> Float[Tensor, "layer head"]:
-        """The gates of all heads."""
-
-
-Gates = HeadSet | Mask | Iterable[str | tuple[int, int]] | Float[Tensor, "*batch layer head"]
-
-
-def check_finite(gates: Float[Tensor, "*batch layer head"]) -> None:
-    """Refuse gates that are no numbers: every logit would be NaN, and every reply one token.
+def gates_of_all(
+    model: TransformerBridge, gates: Gates, value: float = 0.0, language: str | None = None
+) -> Float[Tensor, "*batch layer head"]:
+    """The gates of all heads of a model; arguments as for `gated`.
 
     Raises:
-        InputError: which head, and its gate.
+        InputError: heads or gates of another model, or a gate that is no finite number: every
+            logit would be NaN, and every reply one token.
     """
-    if not bool(torch.isfinite(gates).all()):
-        *_, layer, head = torch.isfinite(gates).logical_not().nonzero()[0].tolist()
-        values = gates[..., layer, head].flatten()
-        value = values[~torch.isfinite(values)][0].item()
-        raise InputError(f"the gate of L{layer}H{head} is {value}; gates must be finite numbers")
+    layers, heads = head_shape(model)
+    if isinstance(gates, HeadMask):
+        gates = gates.gates()
+    elif isinstance(gates, np.ndarray):
+        if gates.dtype.kind not in "biuf":
+            raise InputError(f"gates of dtype {gates.dtype}; they must be numbers")
+        gates = torch.from_numpy(gates.astype(np.promote_types(gates.dtype, np.float32)))
+    elif isinstance(gates, Mapping) and all(isinstance(m, Real) for m in gates.values()):
+        gates = _of_heads(gates, (layers, heads))  # type: ignore[arg-type]
+    elif not isinstance(gates, Tensor):
+        gates = torch.from_numpy(heads_of(model, gates, language).gates(value))
+    if gates.ndim not in (2, 3) or gates.shape[-2:] != (layers, heads):
+        raise InputError(
+            f"gates of shape {list(gates.shape)}, expected [{layers}, {heads}] or "
+            f"[batch, {layers}, {heads}]"
+        )
+    finite = torch.isfinite(gates)
+    if not bool(finite.all()):
+        at = tuple(finite.logical_not().nonzero()[0].tolist())
+        raise InputError(
+            f"the gate of L{at[-2]}H{at[-1]} is {gates[at].item()}; gates must be finite numbers"
+        )
+    return gates
+
+
+def _of_heads(
+    gates: Mapping[str | tuple[int, int], Any], shape: tuple[int, int]
+) -> Float[Tensor, "layer head"]:
+    """The gates of all heads from those of some."""
+    named, of_all = HeadSet(list(gates), shape), torch.ones(shape)
+    if len(named) < len(gates):
+        raise InputError("a head was given two gates, by name and by pair; give it one")
+    for head, value in zip(named, gates.values(), strict=True):
+        of_all[head] = check_gate(value, f"the gate of {head}")
+    return of_all
 
 
 @contextmanager
@@ -59,19 +96,22 @@ def gated(
     value: float = 0.0,
     *,
     baseline: Float[Tensor, "layer head d_head"] | None = None,
+    language: str | None = None,
     first_layer: int = 0,
 ) -> Iterator[TransformerBridge]:
     """Run every forward inside the block under gates.
 
     Args:
         model: the model; its hooks are as before when the block ends, however it ends.
-        gates: heads (a `HeadSet` or names like ``["L3H7"]``), which get `value` while all others
-            get 1; or the gates themselves, ``[layer, head]`` or ``[batch, layer, head]``, the
-            second for a gate of its own for every row of the batch. Gates that require a gradient
-            get one. Or a `HeadMask`, with the baseline that it was learned with.
-        value: the gate of the given heads.
+        gates: heads (a `HeadSet`, names like ``["L3H7"]``, or those of `language`), which get
+            `value` while all others get 1; or head -> its gate, ``{"L3H7": 0.5}``; or the gates
+            themselves, ``[layer, head]`` or ``[batch, layer, head]``, the second for a gate of
+            its own for every row of the batch. Gates that require a gradient get one. Or a
+            `HeadMask`, with the baseline that it was learned with.
+        value: the gate of heads that are given without one.
         baseline: what stands in for a head at gate 0, ``[layer, head, d_head]`` (see `mean_z`);
             None is zero.
+        language: whose heads, where `gates` are heads a language, such as `LanguageHeads`.
         first_layer: the first layer that runs, inside `langheads.model.replay.starting_at`; the
             gates of earlier layers must be 1.
 
@@ -80,9 +120,9 @@ def gated(
 
     Raises:
         InputError: gates or baseline of another shape than the model's, or a value that is no
-            finite number.
-        InterventionError: a layer's hook did not fire exactly once a forward, saw z of another
-            shape, or no forward ran in the block.
+            finite number; another baseline than a mask was learned with.
+        ProvenanceError: a mask that was learned in another model.
+        InterventionError: see `on_every_hook_z`.
 
     Example:
         >>> from langheads import load, gated
@@ -92,22 +132,9 @@ def gated(
         ...     logits = model(tokens)
     """
     layers, heads = head_shape(model)
-    if isinstance(gates, Mask) and not isinstance(gates, HeadSet):
-        gates = gates.gates()
-    if not isinstance(gates, Tensor):
-        chosen = gates if isinstance(gates, HeadSet) else HeadSet(gates, (layers, heads))
-        if chosen.shape != (layers, heads):
-            raise InputError(
-                f"heads of a model of shape {chosen.shape}, but this one has {(layers, heads)} "
-                "(layers, heads)"
-            )
-        gates = torch.from_numpy(chosen.gates(value))
-    if gates.ndim not in (2, 3) or gates.shape[-2:] != (layers, heads):
-        raise InputError(
-            f"gates of shape {list(gates.shape)}, expected [{layers}, {heads}] or "
-            f"[batch, {layers}, {heads}]"
-        )
-    check_finite(gates)
+    if isinstance(gates, HeadMask):
+        gates.require_model("the mask", describe(model), (layers, heads), baseline)
+    gates = gates_of_all(model, gates, value, language)
     if baseline is not None and (baseline.ndim != 3 or baseline.shape[:2] != (layers, heads)):
         raise InputError(
             f"baseline of shape {list(baseline.shape)}, expected [{layers}, {heads}, d_head]"
@@ -118,60 +145,31 @@ def gated(
         raise InputError(
             f"gates of layers before first_layer {first_layer} must be 1: they do not run"
         )
-    running = layers - first_layer
-    fired = 0
+    of_layer = rearrange(gates, "... layer head -> layer ... 1 head 1")
+    # Untouched layers are left alone: bit-equal, and nothing to compute.
+    idle = [not gates.requires_grad and bool((m == 1).all()) for m in of_layer]
 
-    def apply(layer: int) -> Any:
-        m = rearrange(gates[..., layer, :], "... head -> ... 1 head 1")
-        # Untouched layers are left alone: bit-equal, and nothing to compute.
-        idle = not gates.requires_grad and bool((m == 1).all())
+    def change(layer: int, z: Z) -> Z | None:
+        if baseline is not None and baseline.shape[2] != z.shape[3]:
+            # One number a head would be broadcast without a word.
+            raise InterventionError(
+                f"hook_z of layer {layer} is {list(z.shape)}, but the baseline is "
+                f"{list(baseline.shape)}, [layer, head, d_head]"
+            )
+        if idle[layer]:
+            return None
+        # Gates stay in float32 or wider whatever the model's dtype, so their gradient is summed
+        # over positions in float32 and not in bfloat16.
+        wide = torch.promote_types(z.dtype, torch.float32)
+        gate = of_layer[layer].to(z.device, wide)
+        changed = gate * z
+        if baseline is not None:
+            changed = changed + (1 - gate) * baseline[layer].to(z.device, wide)
+        return changed.to(z.dtype)
 
-        def hook_fn(z: Tensor, hook: Any) -> Tensor | None:
-            nonlocal fired
-            expected = first_layer + fired % running
-            if layer != expected:
-                raise InterventionError(
-                    f"hook_z of layer {layer} fired where layer {expected} was due; gates need "
-                    "every layer to run once a forward"
-                )
-            if z.ndim != 4 or z.shape[2] != heads or (m.ndim == 4 and m.shape[0] != z.shape[0]):
-                batch = m.shape[0] if m.ndim == 4 else "batch"
-                raise InterventionError(
-                    f"hook_z of layer {layer} is {list(z.shape)}, gates expect "
-                    f"[{batch}, pos, {heads}, d_head]"
-                )
-            if baseline is not None and baseline.shape[2] != z.shape[3]:
-                # One number a head would be broadcast without a word.
-                raise InterventionError(
-                    f"hook_z of layer {layer} is {list(z.shape)}, but the baseline is "
-                    f"{list(baseline.shape)}, [layer, head, d_head]"
-                )
-            fired += 1
-            if idle:
-                return None
-            # Gates stay in float32 or wider whatever the model's dtype, so their gradient is
-            # summed over positions in float32 and not in bfloat16.
-            wide = torch.promote_types(z.dtype, torch.float32)
-            gate = m.to(z.device, wide)
-            gated_z = gate * z
-            if baseline is not None:
-                gated_z = gated_z + (1 - gate) * baseline[layer].to(z.device, wide)
-            return gated_z.to(z.dtype)
-
-        return hook_fn
-
-    hooks = [(f"blocks.{layer}.attn.hook_z", apply(layer)) for layer in range(first_layer, layers)]
-    with model.hooks(fwd_hooks=hooks):
+    batch = len(gates) if gates.ndim == 3 else None
+    with on_every_hook_z(model, change, what="gates", batch=batch, first_layer=first_layer):
         yield model
-    if fired == 0:
-        raise InterventionError(
-            "gates were set, but hook_z did not fire: no forward of the model ran under them"
-        )
-    if fired % running:
-        last = first_layer + fired % running - 1
-        raise InterventionError(
-            f"the last forward under gates stopped after layer {last} of {layers}"
-        )
 
 
 @torch.no_grad()
@@ -191,8 +189,6 @@ def mean_z(
     Returns:
         ``[layer, head, d_head]``, float32 or wider, on the CPU; summed in float64.
     """
-    from langheads.text import length_batches
-
     layers, _ = head_shape(model)
     sums: list[Tensor | None] = [None] * layers
     for indices in length_batches([len(t) for t in tokens], batch_tokens):
@@ -207,7 +203,7 @@ def mean_z(
             sums[layer] = total if previous is None else previous + total
 
         names = [(f"blocks.{layer}.attn.hook_z", collect) for layer in range(layers)]
-        with model.hooks(fwd_hooks=names):
+        with evaluating(model), model.hooks(fwd_hooks=names):
             model(batch, return_type=None)
     if any(total is None for total in sums):
         raise InterventionError("hook_z did not fire in every layer, so there is no mean of z")

@@ -1,33 +1,37 @@
-"""Loading a model as a TransformerLens `TransformerBridge`, and what it is, for provenance."""
+"""Loading a model as a TransformerLens `TransformerBridge`."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.sources._hf_format import determine_architecture_from_hf_config
+from transformer_lens.model_bridge.sources.transformers.helpers import (
+    get_hf_model_class_for_architecture,
+)
+from transformer_lens.utilities.devices import get_device
+from transformers import AutoConfig, PreTrainedModel
 
-from langheads.errors import InputError, ModelError
+from langheads.heads import HeadSet, one_head_set
+from langheads.heads.given import ByLanguage, Named
+from langheads.io.errors import InputError, LangheadsError, ModelError
+from langheads.model.checkpoint import Whole, check_checkpoint, check_hub, check_tokenizer
+from langheads.model.state import evaluating
 
 _DATA = Path(str(resources.files("langheads"))) / "demo"
 EMBEDDED = {"demo": _DATA / "model", "demo-hard": _DATA / "hard_model"}
 """The embedded models, made by ``analyses/train_demo_model.py``."""
 DEMO = EMBEDDED["demo"]
-_DTYPES = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+_DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
 
 
 def load(
-    model: str | Path,
+    model: str | Path | TransformerBridge | PreTrainedModel,
     *,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
@@ -40,19 +44,22 @@ def load(
     Args:
         model: a Hugging Face id, a local folder, or an embedded model: ``demo`` (planted language
             heads), ``demo-hard`` (harder to read).
-        dtype: ``float32``, ``float64``, ``bfloat16``, ``float16``; by default float32 on a CPU
-            and the checkpoint's own dtype elsewhere.
+        dtype: ``float32`` (the default on a CPU), ``float64``, ``bfloat16``, ``float16``; elsewhere
+            by default the checkpoint's own.
         device: where to put it; by default TransformerLens' choice (CUDA, MPS, CPU).
         device_map: Hugging Face's placement over several devices, instead of `device`.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run code that the repository brings along. Off unless asked for.
 
     Returns:
-        A `TransformerBridge` in evaluation mode, weights as in the checkpoint.
+        A `TransformerBridge` in evaluation mode, weights as in the checkpoint. Given a model of
+        transformers, that model wrapped, with the tokenizer of where it was loaded from; given a
+        bridge, that bridge.
 
     Raises:
-        ModelError: no such model, a gated one without a token, an architecture that
-            TransformerLens does not know, or one without heads at ``hook_z``.
+        ModelError: no such model, a gated one without a token, weights that are missing, left
+            over or pickled, another model's tokenizer, an architecture that TransformerLens does
+            not know, or one without heads at ``hook_z``.
         InputError: an unknown dtype or device.
 
     Example:
@@ -60,58 +67,83 @@ def load(
         >>> head_shape(model)
         (4, 12)
     """
+    if not isinstance(model, str | Path):
+        if (dtype, device, device_map, revision) != (None, None, None, None):
+            raise InputError("a model that is loaded is taken as it is: dtype, device and revision")
+        return _wrapped(model)
     name = str(EMBEDDED.get(str(model), model))
     if dtype is not None and not isinstance(dtype, torch.dtype) and dtype not in _DTYPES:
         raise InputError(f"dtype {dtype!r} asked for; allowed are {', '.join(_DTYPES)}")
     if device is not None and device_map is not None:
         raise InputError("device and device_map were both given; give one")
-    try:
-        where = None if device is None else torch.device(device)
-    except RuntimeError as error:
-        raise InputError(
-            f"device {device!r} asked for; allowed are cpu, cuda, cuda:1 and so on, mps"
-        ) from error
-    try:
-        if where is not None:
-            torch.empty(0, device=where)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device} cannot be used here: {_first_line(error)}") from error
+    where = None if device is None else _usable(device)
+    _check_local(name)
+    check_checkpoint(name, revision)
     config = _config(name, revision, trust_remote_code)
-    if not _has_safetensors(name, revision):
-        raise ModelError(
-            f"no *.safetensors in {name}; pickled weights are not read, save the model again with "
-            "save_pretrained"
-        )
+    check_hub(name, revision)
     if dtype is None:
-        on_cpu = str(where or _default_device()) == "cpu" and device_map is None
+        on_cpu = str(where or get_device()) == "cpu" and device_map is None
         dtype = torch.float32 if on_cpu else (getattr(config, "dtype", None) or torch.float32)
-    try:
-        bridge = TransformerBridge.boot_transformers(
-            name,
-            dtype=dtype if isinstance(dtype, torch.dtype) else _DTYPES[dtype],
-            device=where,
-            device_map=device_map,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
+    with _told_in_one_line(str(model), where):
+        return _checked(
+            TransformerBridge.boot_transformers(
+                name,
+                dtype=dtype if isinstance(dtype, torch.dtype) else _DTYPES[dtype],
+                device=where,
+                device_map=device_map,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                model_class=Whole(
+                    get_hf_model_class_for_architecture(
+                        determine_architecture_from_hf_config(config)
+                    )
+                ),
+            )
         )
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        ImportError,
-        NotImplementedError,
-        SafetensorError,
-    ) as error:
-        if isinstance(error, RuntimeError) and "out of memory" in str(error):
-            raise ModelError(
-                f"{model} does not fit in memory on {where or 'the default device'}; try "
-                "--dtype bfloat16 or a device_map"
-            ) from error
-        raise ModelError(f"cannot load model {model}: {_first_line(error)}") from error
+
+
+def _wrapped(model: Any) -> TransformerBridge:
+    """A bridge as it is, a model of transformers in a bridge."""
+    if isinstance(model, TransformerBridge):
+        return model
+    if not isinstance(model, PreTrainedModel):
+        raise InputError(
+            f"{type(model).__name__} given as a model; allowed are a folder, a Hugging Face id, "
+            "demo, a TransformerBridge, or a model of transformers"
+        )
+    name = str(model.config._name_or_path or "")
+    if not name:
+        raise InputError(
+            "a model of transformers that was not loaded from anywhere has no tokenizer; save it "
+            "and its tokenizer in a folder and load that"
+        )
+    with _told_in_one_line(name, None):
+        return _checked(
+            TransformerBridge.boot_transformers(name, hf_model=model, dtype=model.dtype)
+        )
+
+
+def _checked(bridge: TransformerBridge) -> TransformerBridge:
     head_shape(bridge)
     _probe(bridge)
+    check_tokenizer(bridge)
     return bridge
+
+
+@contextmanager
+def _told_in_one_line(model: str, where: torch.device | None) -> Iterator[None]:
+    """Whatever TransformerLens and transformers raise over a checkpoint, as a `ModelError`."""
+    try:
+        yield
+    except LangheadsError:
+        raise
+    except Exception as error:
+        if isinstance(error, RuntimeError) and "out of memory" in str(error):
+            told = (
+                f"does not fit in memory on {where or 'the default device'}; try --dtype bfloat16"
+            )
+            raise ModelError(f"{model} {told} or a device_map") from error
+        raise ModelError(f"cannot load model {model}: {_first_line(error)}") from error
 
 
 def head_shape(model: TransformerBridge) -> tuple[int, int]:
@@ -120,6 +152,8 @@ def head_shape(model: TransformerBridge) -> tuple[int, int]:
     Raises:
         ModelError: a layer has no attention heads there (Mamba, hybrids, encoder-decoders).
     """
+    if not isinstance(model, TransformerBridge):
+        raise InputError(f"{type(model).__name__} given as a model; langheads.load it first")
     layers, heads = int(model.cfg.n_layers), int(model.cfg.n_heads or 0)
     hooks = model.hook_dict
     without = [layer for layer in range(layers) if f"blocks.{layer}.attn.hook_z" not in hooks]
@@ -133,37 +167,46 @@ def head_shape(model: TransformerBridge) -> tuple[int, int]:
     return layers, heads
 
 
-def describe(model: TransformerBridge) -> dict[str, str]:
-    """Name, revision or weight hash, tokenizer hash, dtype and device, for provenance.
+def heads_of(
+    model: TransformerBridge, heads: Named | ByLanguage, language: str | None = None
+) -> HeadSet:
+    """Heads, or names like ``["L3H7"]``, as a `HeadSet` of this model; see `one_head_set`.
 
-    A model from the Hub is identified by its commit; any other by SHA-256 over its weights, rounded
-    to bfloat16, which reads them all once.
+    Raises:
+        InputError: a head that the model does not have; of several languages none was named.
+        ProvenanceError: a set of heads of a model of another shape.
     """
-    config = model.original_model.config
-    name = str(getattr(config, "_name_or_path", "") or model.cfg.model_name)
-    revision = str(getattr(config, "_commit_hash", None) or "")
-    return {
-        "model": {str(folder): short for short, folder in EMBEDDED.items()}.get(name, name),
-        "revision": revision,
-        "weight_hash": "" if revision else _weight_hash(model),
-        "tokenizer_hash": _tokenizer_hash(model.tokenizer),
-        "dtype": str(model.cfg.dtype).removeprefix("torch."),
-        "device": str(model.cfg.device),
-    }
+    return one_head_set(heads, head_shape(model), language=language)
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(
+            f"device {device!r} asked for; allowed are cpu, cuda, cuda:1 and so on, mps"
+        ) from error
+    try:
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device} cannot be used here: {_first_line(error)}") from error
+    return where
+
+
+def _check_local(name: str) -> None:
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_local and not Path(name).is_dir():
+        raise ModelError(f"no model folder {name}; give a folder, a Hugging Face id, or demo")
 
 
 def _config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
     """The model's configuration, read first so that a wrong name costs no download."""
-    from transformers import AutoConfig
-
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_local and not Path(name).is_dir():
-        raise ModelError(f"no model folder {name}; give a folder, a Hugging Face id, or demo")
     try:
         return AutoConfig.from_pretrained(
             name, revision=revision, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
+        # A configuration with values of the wrong type raises what it happens to meet.
         text = str(error)
         if "gated repo" in text or "restricted" in text:
             raise ModelError(
@@ -179,33 +222,16 @@ def _config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
         ) from error
 
 
-def _has_safetensors(name: str, revision: str | None) -> bool:
-    """False where only pickled weights are to be had."""
-    if Path(name).is_dir():
-        return any(Path(name).glob("*.safetensors"))
-    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, has_file
-
-    try:
-        return any(
-            has_file(name, file, revision=revision)
-            for file in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
-        )
-    except Exception:
-        # The Hub's client raises many kinds when it cannot be asked; loading then says why.
-        return True
-
-
 def _probe(model: TransformerBridge) -> None:
     """One forward of two texts of two tokens: every hook_z must fire once, with the same number of
     heads, and no token may see a later one."""
     layers, heads = head_shape(model)
     seen: list[tuple[int, tuple[int, ...]]] = []
-
-    def record(layer: int) -> Any:
-        return lambda z, hook: seen.append((layer, tuple(z.shape)))
-
-    hooks = [(f"blocks.{layer}.attn.hook_z", record(layer)) for layer in range(layers)]
-    with torch.no_grad(), model.hooks(fwd_hooks=hooks):
+    hooks = [
+        (f"blocks.{at}.attn.hook_z", lambda z, hook, at=at: seen.append((at, tuple(z.shape))))
+        for at in range(layers)
+    ]
+    with torch.no_grad(), evaluating(model), model.hooks(fwd_hooks=hooks):
         logits = model(torch.tensor([[0, 1], [0, 2]], device=model.cfg.device))
     kind = model.cfg.architecture or type(model.original_model).__name__
     if [layer for layer, _ in seen] != list(range(layers)):
@@ -224,35 +250,6 @@ def _probe(model: TransformerBridge) -> None:
         raise ModelError(
             f"{kind} lets a token see later ones; langheads needs a causal language model"
         )
-
-
-def _weight_hash(model: TransformerBridge) -> str:
-    """SHA-256 over the weights as bfloat16, so that it does not depend on the dtype they were
-    loaded in."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.original_model.state_dict().items()):
-        digest.update(name.encode())
-        flat = tensor.detach().to("cpu", torch.bfloat16).contiguous().flatten()
-        digest.update(flat.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _tokenizer_hash(tokenizer: Any) -> str:
-    """Of vocabulary, merges and normalisation; not of truncation and padding, which are settings
-    of the last call."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        spelled = "" if tokenizer is None else repr(sorted(tokenizer.get_vocab().items()))
-    else:
-        state = json.loads(backend.to_str())
-        spelled = json.dumps({k: v for k, v in state.items() if k not in ("truncation", "padding")})
-    return hashlib.sha256(spelled.encode()).hexdigest()
-
-
-def _default_device() -> torch.device:
-    from transformer_lens.utilities.devices import get_device
-
-    return torch.device(get_device())
 
 
 def _first_line(error: BaseException) -> str:

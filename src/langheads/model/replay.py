@@ -22,8 +22,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InterventionError
+from langheads.io.errors import InterventionError
 from langheads.model.loading import head_shape
+from langheads.model.state import evaluating
 
 
 @dataclass
@@ -67,7 +68,8 @@ def captured_block_inputs(model: TransformerBridge) -> Iterator[BlockInputs]:
             block: torch.nn.Module = model.blocks[layer]
             handles.append(block.register_forward_pre_hook(before, with_kwargs=True))
             handles.append(block.register_forward_hook(after))
-        yield captured
+        with evaluating(model):
+            yield captured
     finally:
         for handle in handles:
             handle.remove()
@@ -101,7 +103,8 @@ def starting_at(
             output = residual if extras is None else (residual, *[None] * extras)
             # Through __dict__: a bridge component passes attributes on to the module it wraps.
             block.__dict__["forward"] = lambda *args, _output=output, **kwargs: _output
-        yield
+        with evaluating(model):
+            yield
     finally:
         for block in skipped:
             block.__dict__.pop("forward", None)

@@ -1,13 +1,14 @@
-"""The model's own tokens of texts, with its BOS policy and context length."""
+"""The model's own tokens of texts, with its BOS policy, vocabulary and context length."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text import Documents, tokenize
 
 logger = logging.getLogger("langheads")
@@ -31,29 +32,77 @@ def tokenize_languages(
     Raises:
         InputError: see `tokenize`; the model has no tokenizer, or one of another vocabulary.
     """
-    if model.tokenizer is None:
-        raise InputError("the model has no tokenizer; load it from a folder that has one")
-    if bos is None:
-        bos = bool(model.cfg.tokenizer_prepends_bos)
-    limit = min(max_tokens, int(model.cfg.n_ctx or max_tokens))
+    tokenizer, bos = tokenizer_of(model), bos_policy(model, bos)
+    limit = min(max_tokens, context_length(model) or max_tokens)
+    cut = {}
     documents = {}
-    for language, of_language in texts.items():
-        documents[language] = tokenize(
-            model.tokenizer, language, of_language, max_tokens=limit, bos=bos
-        )
+    for language, of in texts.items():
+        documents[language] = tokenize(tokenizer, language, of, max_tokens=limit, bos=bos)
         highest = max(int(tokens.max()) for tokens in documents[language].tokens)
-        if highest >= model.cfg.d_vocab:
-            # TransformerLens gives a tokenizer without BOS one that the model never learned.
-            raise InputError(
-                f"token {model.tokenizer.convert_ids_to_tokens(highest)} of language {language} "
-                f"has number {highest}, but the model has {model.cfg.d_vocab} tokens; use --no-bos "
-                "if its tokenizer has no BOS, or the tokenizer of this model"
-            )
+        check_tokens(model, [highest], f"language {language}")
         if skipped := documents[language].skipped:
             logger.warning(
                 "language %s: %d of %d documents skipped, fewer than 2 tokens",
                 language,
                 skipped,
-                len(of_language),
+                len(of),
             )
+        if documents[language].cut:
+            cut[language] = f"{language} {documents[language].cut} of {len(of)}"
+    if cut:
+        # What a model cannot read was asked for all the same; a limit below is what was asked for.
+        by = f"{limit} tokens" + (", the model's context" if limit < max_tokens else "")
+        logger.warning("documents cut at %s: %s", by, ", ".join(cut.values()))
     return documents
+
+
+def tokenizer_of(model: TransformerBridge) -> Any:
+    """The model's tokenizer; `InputError` where it has none."""
+    if model.tokenizer is None:
+        raise InputError("the model has no tokenizer; load it from a folder that has one")
+    return model.tokenizer
+
+
+def bos_policy(model: TransformerBridge, bos: bool | None) -> bool:
+    """Whether to prepend BOS; None does what the model's tokenizer does by itself."""
+    tokenizer_of(model)
+    return bool(model.cfg.tokenizer_prepends_bos if bos is None else bos)
+
+
+def context_length(model: TransformerBridge) -> int | None:
+    """How many tokens the model can read; None for any number."""
+    return int(model.cfg.n_ctx or 0) or None
+
+
+def check_tokens(
+    model: TransformerBridge, tokens: Sequence[int], where: str, *, new: int = 0
+) -> None:
+    """Refuse tokens that the model does not have, or more than it can read.
+
+    Args:
+        model: gives vocabulary and context length.
+        tokens: of one text, special ones included.
+        where: the text, for errors.
+        new: room needed for new tokens.
+
+    Raises:
+        InputError: which token or how many, and what the model has.
+    """
+    if (highest := max(tokens)) >= model.cfg.d_vocab:
+        # TransformerLens gives a tokenizer without BOS one that the model never learned.
+        raise InputError(
+            f"token {model.tokenizer.convert_ids_to_tokens(highest)} of {where} has number "
+            f"{highest}, but the model has {model.cfg.d_vocab} tokens; use --no-bos if its "
+            "tokenizer has no BOS, or the tokenizer of this model"
+        )
+    context = context_length(model)
+    if context is not None and len(tokens) + new > context:
+        much, less = (
+            (f"with {new} new ones more", "shorten it or ask for fewer new tokens")
+            if new
+            else ("more", "shorten it")
+        )
+        raise InputError(
+            f"{where} has {len(tokens)} tokens, {much} than the model's context of {context}; "
+            f"{less}"
+        )

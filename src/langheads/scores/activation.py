@@ -27,15 +27,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import ModelError
+from langheads.io.errors import ModelError
 from langheads.model import document_nll, head_shape, map_documents
+from langheads.scores.registry import OfLanguage
 from langheads.text import Documents
-
-UNITS = {
-    "output-norm": "norm of the residual stream",
-    "grad-act": "nats per token",
-    "entropy": "nats",
-}
 
 
 def output_norms(
@@ -157,6 +152,21 @@ def activation_entropy(
     logs = np.log(share, out=np.zeros_like(share), where=share > 0)
     missing = np.log(len(stacked)) + (share * logs).sum(axis=0)
     return dict(zip(norms, share * missing, strict=True))
+
+
+def norms_pass(of: OfLanguage) -> dict[str, np.ndarray]:
+    """See `output_norms`."""
+    return {"norms": output_norms(of.model, of.documents, **of.settings)}
+
+
+def grad_act_pass(of: OfLanguage) -> dict[str, np.ndarray]:
+    """See `gradient_activations`."""
+    return {"grad-act": gradient_activations(of.model, of.documents, **of.settings)}
+
+
+def entropy_score(languages: Mapping[str, OfLanguage]) -> dict[str, np.ndarray]:
+    """See `activation_entropy`."""
+    return activation_entropy({x: of.rows["norms"].mean(axis=0) for x, of in languages.items()})
 
 
 def _at_hook_z(layers: int, function: Any) -> list[tuple[str, Any]]:

@@ -4,7 +4,7 @@ For a prompt x with its right answer y_1 .. y_n (tokens), with one head's gate a
 
     log p(y | x) = sum_k log softmax(logits)[y_k]        nats, exact
 
-by the block replay of `langheads.scores.exact`, heads side by side; and the model's own greedy
+by the block replay of `scores.exact_knockout`, heads side by side; and the model's own greedy
 continuation of x. Prompt and answer are tokenised as one text. Where a tokenizer merges the end of
 the prompt with the beginning of the answer, the merged token counts to the answer.
 """
@@ -12,22 +12,20 @@ the prompt with the beginning of the answer, the merged token counts to the answ
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError
 from langheads.heads import HeadSet
-from langheads.model import decode, gated, map_documents, tokenize_languages
-from langheads.scores.scan import heads_off
+from langheads.io.errors import InputError
+from langheads.model import context_length, decode_rows, reply_text, tokenize_languages
+from langheads.model.fused_attention import fused_attention
+from langheads.scores.scan import knockout_nll
 from langheads.text import Documents, Questions
 
 logger = logging.getLogger("langheads")
@@ -73,7 +71,7 @@ def tokenize_answers(
     Raises:
         InputError: no example is short enough; see also `tokenize_languages`.
     """
-    context = int(model.cfg.n_ctx or 0) or max_tokens + max_new_tokens + 1
+    context = context_length(model) or max_tokens + max_new_tokens + 1
     tokens = {}
     fits = np.ones(len(questions.ids), dtype=bool)
     for language, examples in questions.examples.items():
@@ -102,11 +100,9 @@ def tokenize_answers(
         logger.warning("%d of %d questions left out, too long", left_out, len(fits))
     answers = {}
     for language, (prompts, texts) in tokens.items():
-        pairs = [(prompts.tokens[i], texts.tokens[i]) for i in kept]
+        starts = [_shared(prompts.tokens[i], texts.tokens[i]) for i in kept]
         answers[language] = Answers(
-            _documents(prompts, [prompt for prompt, _ in pairs]),
-            _documents(texts, [text for _, text in pairs]),
-            np.array([_shared(*pair) for pair in pairs]),
+            prompts.only(kept.tolist()), texts.only(kept.tolist()), np.array(starts)
         )
     return questions.only(map(int, kept)), answers
 
@@ -133,62 +129,16 @@ def answer_logprob(
     Returns:
         ``[1 + heads, example]``, nothing off first.
     """
-    # The first column says where the answer begins, so that it stays with its row in any batch.
-    packed = _packed(answers.texts, answers.starts)
-
-    @torch.no_grad()
-    def measure(rows: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
-        starts, tokens = rows[:, 0], rows[:, 1:]
-
-        def loss(copies: int) -> Float[Tensor, " rows"]:
-            return answer_nll(
-                model,
-                repeat(tokens, "batch pos -> (copy batch) pos", copy=copies),
-                repeat(starts, "batch -> (copy batch)", copy=copies),
-                repeat(lengths - 1, "batch -> (copy batch)", copy=copies),
-            )
-
-        return heads_off(
-            model,
-            loss,
-            heads,
-            batch_shape=(len(tokens), tokens.shape[1]),
-            baseline=baseline,
-            batch_tokens=batch_tokens,
-            progress=progress,
-        )
-
-    nll = map_documents(model, packed, measure, batch_tokens=batch_tokens)
-    return -nll.double().numpy().T
-
-
-def answer_nll(
-    model: TransformerBridge,
-    tokens: Int[Tensor, "batch pos"],
-    starts: Int[Tensor, " batch"],
-    lengths: Int[Tensor, " batch"],
-) -> Float[Tensor, " batch"]:
-    """Summed NLL of each row's tokens from its start to its end, in nats.
-
-    Args:
-        model: the model, under gates or not.
-        tokens: right-padded.
-        starts: the first token that counts, at least 1.
-        lengths: tokens of each row, padding not counted.
-
-    Memory: logits ``[batch, pos, vocab]``, and a float32 copy of the counted ones.
-    """
-    logits = model(tokens, return_type="logits")[:, :-1]
-    position = torch.arange(1, tokens.shape[1], device=logits.device)
-    counted = (position >= starts.to(logits.device)[:, None]) & (
-        position < lengths.to(logits.device)[:, None]
+    nll = knockout_nll(
+        model,
+        answers.texts,
+        heads,
+        starts=answers.starts,
+        baseline=baseline,
+        batch_tokens=batch_tokens,
+        progress=progress,
     )
-    wide = torch.promote_types(logits.dtype, torch.float32)
-    losses = torch.zeros(counted.shape, dtype=wide, device=logits.device)
-    losses[counted] = F.cross_entropy(
-        logits[counted].to(wide), tokens[:, 1:].to(logits.device)[counted], reduction="none"
-    )
-    return losses.sum(dim=1)
+    return -nll.T
 
 
 def greedy_replies(
@@ -203,8 +153,8 @@ def greedy_replies(
 ) -> list[list[str]]:
     """What the model writes after every prompt, up to EOS, the end of the line or the limit.
 
-    The heads of a layer run side by side, every row of a batch under gates of its own; a batch
-    holds prompts of like length.
+    Heads run side by side, every row of a batch under gates of its own; a batch holds prompts of
+    like length.
 
     Args:
         model: the model.
@@ -212,54 +162,28 @@ def greedy_replies(
         heads: which heads to knock out, one at a time.
         max_new_tokens: longest reply.
         baseline: what stands in for a head; None is zero.
-        batch_tokens: prompt tokens a batch, padding included.
+        batch_tokens: tokens a batch, padding and reply included.
         progress: updated by examples times heads done.
 
     Returns:
         ``[1 + heads][example]``, nothing off first.
     """
 
-    def replies(together: Sequence[HeadSet]) -> list[list[str]]:
-        gates = torch.stack([torch.from_numpy(h.gates(0.0)) for h in together])
-        count = len(answers.prompts)
-        # The first column says which gates the row is under.
-        packed = _packed(
-            answers.prompts, np.repeat(np.arange(len(together)), count), copies=len(together)
+    off = [HeadSet([], heads.shape), *(HeadSet([head], heads.shape) for head in heads)]
+    prompts = answers.prompts.tokens
+    with fused_attention(model):
+        written = decode_rows(
+            model,
+            prompts * len(off),
+            gates=torch.from_numpy(np.stack([each.gates(0.0) for each in off])),
+            gates_of=[number for number in range(len(off)) for _ in prompts],
+            baseline=baseline,
+            max_new_tokens=max_new_tokens,
+            batch_tokens=batch_tokens,
+            progress=progress,
         )
-
-        def measure(rows: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
-            with gated(model, gates[rows[:, 0].cpu()], baseline=baseline):
-                written = decode(
-                    model,
-                    [row[1:n].cpu() for row, n in zip(rows, lengths.tolist(), strict=True)],
-                    max_new_tokens=max_new_tokens,
-                )
-            # -1 is no token; float64 holds every token number exactly.
-            padded = torch.full((len(rows), max_new_tokens), -1.0, dtype=torch.float64)
-            for line, tokens in zip(padded, written, strict=True):
-                line[: len(tokens)] = tokens
-            return padded
-
-        found = map_documents(
-            model, packed, measure, batch_tokens=batch_tokens, progress=progress
-        ).long()
-        lines = [_line(model, tokens[tokens >= 0]) for tokens in found]
-        return [lines[k * count : (k + 1) * count] for k in range(len(together))]
-
-    none = HeadSet([], heads.shape)
-    ordered: dict[HeadSet, list[str]] = {none: replies([none])[0]}
-    for layer in range(heads.shape[0]):
-        alone = [HeadSet([head], heads.shape) for head in heads if head.layer == layer]
-        if alone:
-            ordered |= dict(zip(alone, replies(alone), strict=True))
-    return [ordered[none], *(ordered[HeadSet([head], heads.shape)] for head in heads)]
-
-
-def _line(model: TransformerBridge, tokens: Int[Tensor, " new"]) -> str:
-    text = model.tokenizer.decode(
-        tokens.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    return str(text).split("\n", 1)[0].strip()
+    lines = [reply_text(model, tokens).split("\n", 1)[0].strip() for tokens in written]
+    return [lines[i : i + len(prompts)] for i in range(0, len(lines), len(prompts))]
 
 
 def _shared(prompt: Int[Tensor, " _"], text: Int[Tensor, " _"]) -> int:
@@ -267,26 +191,3 @@ def _shared(prompt: Int[Tensor, " _"], text: Int[Tensor, " _"]) -> int:
     width = min(len(prompt), len(text) - 1)
     differ = (prompt[:width] != text[:width]).nonzero()
     return max(1, int(differ[0]) if len(differ) else width)
-
-
-def _documents(like: Documents, tokens: Sequence[Int[Tensor, " _"]]) -> Documents:
-    """Documents with other tokens; their bytes are not counted."""
-    return Documents(
-        like.language,
-        tuple(tokens),
-        np.zeros(len(tokens), dtype=np.int64),
-        0,
-        like.bos,
-        like.max_tokens,
-    )
-
-
-def _packed(documents: Documents, column: Int[np.ndarray, " _"], copies: int = 1) -> Documents:
-    """Documents, so many times over, with one number in front of each."""
-    return _documents(
-        documents,
-        [
-            torch.cat([torch.tensor([int(number)]), tokens])
-            for number, tokens in zip(column, documents.tokens * copies, strict=True)
-        ],
-    )

@@ -17,38 +17,43 @@ attention's bias), makes `[batch, pos, head, d_model]` of all layers, reads the 
 is shorter than its batch, takes no account of a norm after the attention (Gemma-3) or of a final
 soft cap (Gemma-2), and refuses OLMo-2.
 
-Standard errors are over prompts. That of `patching`, a ratio of sums over prompts (a mean of
-ratios would be ruled by the prompt whose clean and corrupt runs hardly differ), is by
-linearisation (Cochran, Sampling Techniques, 6.3).
+Means over prompts and their standard errors: `scores.attribution_dataset`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError
-from langheads.heads import Head, HeadSet
-from langheads.model import describe, gated, head_shape, map_documents, token_budget
-from langheads.model.readout import PARTS, readout, require_linear_readout
-from langheads.results import provenance
+from langheads.heads import HeadSet, every_head
+from langheads.heads.given import ByLanguage, Named
+from langheads.io.errors import InputError
+from langheads.model import (
+    bos_policy,
+    check_tokens,
+    gated,
+    head_shape,
+    map_documents,
+    token_budget,
+    tokenizer_of,
+)
+from langheads.model.logit_attribution import readout, require_linear_readout
+from langheads.scores.attribution_dataset import attribution_dataset
 from langheads.scores.patching import logit_difference, patched_differences
-from langheads.text import Corpus, Documents, pad_right
+from langheads.text import Documents, pad_right
 from langheads.text.prompts import Choice, Prompt, choice, read_prompts
 
 MEASURES = ("direct", "gradient", "patching")
-_UNITS = {"direct": "logit", "gradient": "logit", "patching": "share"}
-
-PerPrompt = Float[np.ndarray, "prompt layer head"]
 
 
 def attribute(
@@ -56,7 +61,7 @@ def attribute(
     prompts: str | Path | Sequence[Mapping[str, Any]],
     *,
     measures: str | Iterable[str] | None = None,
-    heads: HeadSet | Iterable[str] | None = None,
+    heads: Named | ByLanguage | None = None,
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
 ) -> xr.Dataset:
@@ -73,13 +78,7 @@ def attribute(
         batch_tokens: tokens a forward, padding included; halved when memory runs out.
 
     Returns:
-        Dataset over ``language, layer, head``: each measure and its standard error
-        ``<measure>_se``, and ``<measure>_of_prompt`` over ``prompt, layer, head``; ``direct`` and
-        ``gradient`` in logits, ``patching`` a share, NaN for heads and prompts that were not
-        patched and where clean and corrupt run have the same D. For each prompt ``logit_diff``
-        (D) and what D is a sum of, ``part[prompt, part_of]``; ``clean_diff``, ``corrupt_diff``,
-        ``language_of``, ``answer_token``, ``wrong_token`` and ``read``, the text that was read. Per
-        language ``prompts``.
+        Dataset of kind ``attribution``, see `langheads.scores.attribution_dataset`.
 
     Raises:
         InputError: an unknown measure or head, unusable prompts, ``direct`` of a model whose
@@ -93,71 +92,33 @@ def attribute(
         >>> found.direct.sel(language="en").argmax(("layer", "head"))  # doctest: +SKIP
     """
     shape = head_shape(model)
-    everyone = [Head(layer, head) for layer in range(shape[0]) for head in range(shape[1])]
-    chosen = HeadSet(everyone if heads is None else heads, shape)
+    chosen = every_head(np.ndindex(shape) if heads is None else heads, shape)
     if not chosen:
         raise InputError("no heads to patch were given; leave heads out to patch all")
     read = read_prompts(prompts)
     wanted = _measures(measures, any(prompt.corrupt is not None for prompt in read))
     if "direct" in wanted:
         require_linear_readout(model)
-    if bos is None:
-        bos = bool(getattr(model.cfg, "tokenizer_prepends_bos", False))
-    plain = [_choice(model, prompt.prompt, prompt, bos) for prompt in read]
+    bos = bos_policy(model, bos)
+    plain = {i: _choice(model, prompt.prompt, prompt, bos) for i, prompt in enumerate(read)}
     pairs = {i: _pair(model, p, bos) for i, p in enumerate(read) if p.corrupt is not None}
-
-    per_prompt = {name: np.full((len(read), *shape), np.nan) for name in wanted}
-    parts = np.full((len(read), len(PARTS)), np.nan)
-    found = {
-        key: np.full(len(read), np.nan) for key in ("logit_diff", "clean_diff", "corrupt_diff")
+    clean = {i: torch.tensor(pair[0].tokens) for i, pair in pairs.items()}
+    patching = partial(_patching, model, clean, chosen, token_budget(model, batch_tokens))
+    asked: dict[str, tuple[Mapping[int, Choice], _Measure]] = {
+        "direct": (plain, partial(_direct, model)),
+        "gradient": (plain, partial(_gradient, model)),
+        "patching": ({i: pair[1] for i, pair in pairs.items()}, patching),
     }
-    total = len(read) * len([name for name in wanted if name != "patching"])
-    total += len(pairs) * ("patching" in wanted)
-    with tqdm(total=total, unit="prompt", desc="attribute") as bar:
-
-        def rows(which: Sequence[int], choices: Sequence[Choice], measure: _Measure) -> np.ndarray:
-            return _by_index(
-                model, read, which, choices, measure, bos=bos, batch=batch_tokens, bar=bar
-            )
-
-        every = range(len(read))
-        if "direct" in wanted:
-            values = rows(every, plain, lambda *a: _direct(model, *a))
-            found["logit_diff"], parts = values[:, 0], values[:, 1 : 1 + len(PARTS)]
-            per_prompt["direct"] = values[:, 1 + len(PARTS) :].reshape(-1, *shape)
-        if "gradient" in wanted:
-            values = rows(every, plain, lambda *a: _gradient(model, *a))
-            found["logit_diff"] = values[:, 0]
-            per_prompt["gradient"] = values[:, 1:].reshape(-1, *shape)
-        if "patching" in wanted:
-            which = list(pairs)
-            clean = [pairs[i][0] for i in which]
-            budget = token_budget(model, batch_tokens)
-
-            def patch(
-                index: Tensor, tokens: Tensor, lengths: Tensor, a: Tensor, w: Tensor
-            ) -> Tensor:
-                of_batch = [torch.tensor(clean[i].tokens) for i in index.tolist()]
-                return patched_differences(
-                    model,
-                    (pad_right(of_batch).to(tokens.device), torch.tensor(list(map(len, of_batch)))),
-                    (tokens, lengths),
-                    a,
-                    w,
-                    chosen,
-                    budget=budget,
-                )
-
-            values = rows(which, [pairs[i][1] for i in which], patch)
-            found["clean_diff"][which], found["corrupt_diff"][which] = values[:, 0], values[:, 1]
-            layer, head = np.array(list(chosen)).T
-            rise = np.full((len(which), *shape), np.nan)
-            rise[:, layer, head] = values[:, 2:] - values[:, 1:2]
-            per_prompt["patching"][which] = rise
-    return _dataset(model, read, plain, per_prompt, parts, found, source=prompts, bos=bos)
+    columns, steps = {}, sum(len(asked[name][0]) for name in wanted)
+    with tqdm(total=steps, unit="prompt", desc="attribute") as bar:
+        for name in wanted:
+            columns[name] = _rows(model, read, *asked[name], batch_tokens, bar)
+    choices = [plain[i] for i in range(len(read))]
+    return attribution_dataset(model, read, choices, columns, chosen, source=prompts, bos=bos)
 
 
-_Measure = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+_Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Tokens ``[batch, pos]``, lengths, and number, answer and wrong token of each prompt -> rows."""
 
 
 def _measures(measures: str | Iterable[str] | None, any_pair: bool) -> list[str]:
@@ -170,25 +131,14 @@ def _measures(measures: str | Iterable[str] | None, any_pair: bool) -> list[str]
         )
     if "patching" in wanted and not any_pair:
         raise InputError("patching asked for, but no prompt has a corrupt to patch into")
-    return wanted
+    return [name for name in MEASURES if name in wanted]
 
 
 def _choice(model: TransformerBridge, text: str, prompt: Prompt, bos: bool) -> Choice:
     """As `choice`, within what the model can read."""
-    if model.tokenizer is None:
-        raise InputError("the model has no tokenizer; load it from a folder that has one")
-    if bos and model.tokenizer.bos_token_id is None:
-        raise InputError("BOS asked for, but the tokenizer has no BOS token; use --no-bos")
-    found = choice(model.tokenizer, text, prompt, bos=bos)
-    if model.cfg.n_ctx and len(found.tokens) > model.cfg.n_ctx:
-        raise InputError(
-            f"{prompt.where}: {len(found.tokens)} tokens, but the model reads {model.cfg.n_ctx}"
-        )
-    if (highest := max(*found.tokens, found.answer, found.wrong)) >= model.cfg.d_vocab:
-        raise InputError(
-            f"{prompt.where}: token number {highest}, but the model has {model.cfg.d_vocab} "
-            "tokens; use --no-bos if its tokenizer has no BOS, or the tokenizer of this model"
-        )
+    found = choice(tokenizer_of(model), text, prompt, bos=bos)
+    check_tokens(model, found.tokens, prompt.where)
+    check_tokens(model, found[1:], prompt.where)
     return found
 
 
@@ -208,55 +158,33 @@ def _pair(model: TransformerBridge, prompt: Prompt, bos: bool) -> tuple[Choice, 
     return clean, corrupt
 
 
-def _by_index(
+def _rows(
     model: TransformerBridge,
     read: Sequence[Prompt],
-    which: Sequence[int],
-    choices: Sequence[Choice],
+    choices: Mapping[int, Choice],
     measure: _Measure,
-    *,
-    bos: bool,
-    batch: int | str,
+    batch_tokens: int | str,
     bar: tqdm,
 ) -> Float[np.ndarray, "prompt columns"]:
-    """A row a prompt, in batches of like length; `measure` is also told which prompts it has."""
-
-    def of_batch(tokens: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
-        # The number of each prompt rides behind its tokens and gets off here.
-        lengths = lengths - 1
-        index = tokens[torch.arange(len(tokens)), lengths].cpu()
-        position = torch.arange(tokens.shape[1] - 1, device=tokens.device)
-        beyond = position >= lengths.to(tokens.device)[:, None]
-        answer, wrong = (
-            torch.tensor([getattr(choices[i], name) for i in index.tolist()])
-            for name in ("answer", "wrong")
-        )
-        return measure(index, tokens[:, :-1].masked_fill(beyond, 0), lengths, answer, wrong)
-
-    numbered = Documents(
-        language=", ".join(dict.fromkeys(read[i].language for i in which)),
-        tokens=tuple(torch.tensor([*c.tokens, i]) for i, c in enumerate(choices)),
-        n_bytes=np.array([len(read[i].prompt.encode()) for i in which], dtype=np.int64),
-        skipped=0,
-        bos=bos,
-        max_tokens=max(len(c.tokens) for c in choices),
+    """A row a prompt, in batches of like length; NaN for prompts without a choice."""
+    languages = ", ".join(dict.fromkeys(read[i].language for i in choices))
+    documents = Documents.of_rows(languages, [of.tokens for of in choices.values()])
+    given = torch.tensor([(i, of.answer, of.wrong) for i, of in choices.items()])
+    found = map_documents(
+        model, documents, measure, given=given, batch_tokens=batch_tokens, progress=bar
     )
-    return (
-        map_documents(model, numbered, of_batch, batch_tokens=batch, progress=bar).double().numpy()
-    )
+    rows = np.full((len(read), found.shape[1]), np.nan)
+    rows[list(choices)] = found.double().numpy()
+    return rows
 
 
-def _direct(
-    model: TransformerBridge, index: Tensor, tokens: Tensor, lengths: Tensor, a: Tensor, w: Tensor
-) -> Tensor:
+def _direct(model: TransformerBridge, tokens: Tensor, lengths: Tensor, given: Tensor) -> Tensor:
     """D, its parts, and what each head adds to it: ``[batch, 1 + part + layer head]``."""
-    found = readout(model, tokens, lengths, a, w)
+    found = readout(model, tokens, lengths, given[:, 1], given[:, 2])
     return torch.cat([found.difference[:, None], found.parts, found.heads.flatten(1)], dim=1)
 
 
-def _gradient(
-    model: TransformerBridge, index: Tensor, tokens: Tensor, lengths: Tensor, a: Tensor, w: Tensor
-) -> Tensor:
+def _gradient(model: TransformerBridge, tokens: Tensor, lengths: Tensor, given: Tensor) -> Tensor:
     """D and its gradient at each prompt's own gates: ``[batch, 1 + layer head]``."""
     gates = torch.ones(
         len(tokens),
@@ -265,105 +193,23 @@ def _gradient(
         device=tokens.device,
     ).requires_grad_()
     with torch.enable_grad(), gated(model, gates):
-        difference = logit_difference(model, tokens, lengths, a, w)
+        difference = logit_difference(model, tokens, lengths, given[:, 1], given[:, 2])
         (gradient,) = torch.autograd.grad(difference.sum(), gates)
     own = difference.detach()[:, None].to(gradient.device)
     return torch.cat([own, gradient.flatten(start_dim=1)], dim=1)
 
 
-def _mean(values: PerPrompt) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over prompts and its standard error; NaN for one prompt."""
-    if len(values) < 2:
-        return values.mean(axis=0), np.full(values.shape[1:], np.nan)
-    return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
-
-
-def _same(gap: Float[np.ndarray, " prompt"], size: Float[np.ndarray, " prompt"]) -> np.ndarray:
-    """Whether clean and corrupt run have the same D, but for rounding."""
-    return np.abs(gap) <= 1e-6 * size
-
-
-def _ratio(
-    rise: PerPrompt, gap: Float[np.ndarray, " prompt"], size: Float[np.ndarray, " prompt"]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of rises over sum of gaps and its standard error; NaN where there is no gap."""
-    nothing = np.full(rise.shape[1:], np.nan)
-    if _same(gap.sum(keepdims=True), size.sum(keepdims=True)).all():
-        return nothing, nothing
-    share = rise.sum(axis=0) / gap.sum()
-    if len(gap) < 2:
-        return share, nothing
-    count = len(gap)
-    squares = ((rise - share * gap[:, None, None]) ** 2).sum(axis=0)
-    return share, np.sqrt(count / (count - 1) * squares) / abs(gap.sum())
-
-
-def _dataset(
+def _patching(
     model: TransformerBridge,
-    read: Sequence[Prompt],
-    plain: Sequence[Choice],
-    per_prompt: dict[str, PerPrompt],
-    parts: Float[np.ndarray, "prompt part"],
-    found: dict[str, Float[np.ndarray, " prompt"]],
-    *,
-    source: str | Path | Sequence[Mapping[str, Any]],
-    bos: bool,
-) -> xr.Dataset:
-    languages = list(dict.fromkeys(prompt.language for prompt in read))
-    of = {lang: [i for i, p in enumerate(read) if p.language == lang] for lang in languages}
-    gap = found["clean_diff"] - found["corrupt_diff"]
-    size = np.abs(found["clean_diff"]) + np.abs(found["corrupt_diff"])
-    variables: dict[str, Any] = {}
-    for name, values in per_prompt.items():
-        unit = {"units": _UNITS[name]}
-        pairs = [_mean(values[of[language]]) for language in languages]
-        if name == "patching":
-            paired = {lang: [i for i in of[lang] if np.isfinite(gap[i])] for lang in languages}
-            pairs = [_ratio(values[i], gap[i], size[i]) for i in paired.values()]
-            usable = np.where(_same(gap, size), np.nan, gap)
-            values = values / usable[:, None, None]
-        for suffix, stack in zip(("", "_se"), zip(*pairs, strict=True), strict=True):
-            variables[name + suffix] = (("language", "layer", "head"), np.stack(stack), unit)
-        variables[f"{name}_of_prompt"] = (
-            ("prompt", "layer", "head"),
-            values.astype(np.float32),
-            unit,
-        )
-    logit = {"units": "logit"}
-    for key, values in found.items():
-        if key == "logit_diff" or "patching" in per_prompt:
-            variables[key] = ("prompt", values, logit)
-    if "direct" in per_prompt:
-        variables["part"] = (("prompt", "part_of"), parts, logit)
-    decoded = {
-        "language_of": [prompt.language for prompt in read],
-        "answer_token": [model.tokenizer.decode([c.answer]) for c in plain],
-        "wrong_token": [model.tokenizer.decode([c.wrong]) for c in plain],
-        "read": [model.tokenizer.decode(c.tokens) for c in plain],
-    }
-    for key, words in decoded.items():
-        variables[key] = ("prompt", np.array(words, dtype=object), {"units": "text"})
-    counts = np.array([len(of[language]) for language in languages], dtype=np.int64)
-    layers, heads = head_shape(model)
-    corpus = Corpus(
-        {lang: tuple(read[i].record() for i in of[lang]) for lang in languages},
-        str(source) if isinstance(source, str | Path) else "prompts given in Python",
-        0,
-    )
-    return xr.Dataset(
-        variables | {"prompts": ("language", counts, {"units": "count"})},
-        coords={
-            "language": languages,
-            "layer": np.arange(layers),
-            "head": np.arange(heads),
-            "part_of": list(PARTS),
-        },
-        attrs=provenance(
-            "attribution",
-            describe(model),
-            corpus,
-            prompts=len(read),
-            bos=bos,
-            patched_position="last" if "patching" in per_prompt else "",
-        ),
-    )
+    clean: Mapping[int, Tensor],
+    heads: HeadSet,
+    budget: int,
+    tokens: Tensor,
+    lengths: Tensor,
+    given: Tensor,
+) -> Tensor:
+    """D of both runs and of each head patched from the clean run into the corrupt one, `tokens`."""
+    texts = [clean[i] for i in given[:, 0].tolist()]
+    taken_from = pad_right(texts).to(tokens.device), torch.tensor([len(t) for t in texts])
+    put_into, (answer, wrong) = (tokens, lengths), given[:, 1:].T
+    return patched_differences(model, taken_from, put_into, answer, wrong, heads, budget=budget)

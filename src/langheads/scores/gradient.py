@@ -1,28 +1,18 @@
-"""Gradient scores of heads: LAHIS (arXiv 2511.07498) as code and as paper, and first-order Taylor.
+"""Gradients of every document's loss with respect to gates, and the sequential LAHIS score.
 
 With g_i = d NLL_i / d m, the gradient of document i's mean NLL (nats per predicted token) with
-respect to the gates m, at m = 1:
+respect to the gates m, at m = 1. What scores make of g: `scores.formulas`.
 
-    lahis            mean_i(|g_i m|) * mean_i[g_i m < 0]
-    lahis-paper      mean_i(|g_i m| * [g_i < 0])
-    taylor           -mean_i(g_i m)          first-order rise in NLL when the head is removed
-    lahis-sequential as lahis, times 1000, but AdamW steps m after every document
-
-`lahis` is the formula of the authors' released code with the gate held at 1; `lahis-paper` the
-one in the paper's text (section 3.2), which puts the indicator inside the mean.
-`lahis-sequential` is what their script really does: AdamW (learning rate 1e-2, default betas,
-weight decay 1e-2) moves m after each document, so the score depends on their order. It is kept
-for comparison. Departure: their script adds up in bfloat16, where a sum of ones stops at 256;
-here gates and gradients are float32 or wider and means are float64, whatever the model's dtype.
-
-Standard errors are over documents, from each score's influence function (delta method).
+`lahis-sequential` is what the script of the LAHIS authors (arXiv 2511.07498) really does: AdamW
+(learning rate 1e-2, default betas, weight decay 1e-2) moves m after each document, so the score
+depends on their order. It is kept for comparison. Departure: their script adds up in bfloat16,
+where a sum of ones stops at 256; here gates and gradients are float32 or wider and means are
+float64, whatever the model's dtype.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -32,62 +22,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import NonFiniteError
+from langheads.io.errors import NonFiniteError
 from langheads.model import document_nll, gated, head_shape, map_documents
-from langheads.model.attention import fused_attention
-from langheads.model.batches import told_out_of_memory
-from langheads.model.loss import frozen
+from langheads.model.batches import out_of_memory_named
+from langheads.model.fused_attention import fused_attention
+from langheads.model.state import frozen
+from langheads.scores.registry import OfLanguage
 from langheads.text import Documents
 
 Gradients = Float[np.ndarray, "doc layer head"]
 HeadMap = Float[np.ndarray, "layer head"]
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score that is a product of means over documents, ``prod_k mean_i f_k(g_i)``.
-
-    Attributes:
-        units: of the values.
-        features: the functions f_k, each ``[doc, layer, head]`` -> ``[doc, layer, head]``.
-    """
-
-    units: str
-    features: tuple[Callable[[Gradients], Gradients], ...]
-
-    def values(self, gradients: Gradients) -> HeadMap:
-        """The score, ``[layer, head]``."""
-        return math.prod(f(gradients).mean(axis=0) for f in self.features)
-
-    def influence(self, gradients: Gradients) -> Gradients:
-        """Each document's influence on the value, ``[doc, layer, head]``, by the product rule."""
-        parts = [f(gradients) for f in self.features]
-        means = [part.mean(axis=0) for part in parts]
-        return sum(
-            (part - mean) * math.prod(means[:k] + means[k + 1 :], start=np.ones_like(mean))
-            for k, (part, mean) in enumerate(zip(parts, means, strict=True))
-        )
-
-    def standard_error(self, gradients: Gradients) -> HeadMap:
-        """Standard error over documents, ``[layer, head]``; NaN for a single document."""
-        count = len(gradients)
-        if count < 2:
-            return np.full(gradients.shape[1:], np.nan)
-        return self.influence(gradients).std(axis=0, ddof=1) / np.sqrt(count)
-
-
-def _helpful(g: Gradients) -> Gradients:
-    return (g < 0).astype(float)
-
-
-SCORES: dict[str, Score] = {
-    "lahis": Score("nats per token", (np.abs, _helpful)),
-    "lahis-paper": Score("nats per token", (lambda g: np.abs(g) * _helpful(g),)),
-    "taylor": Score("nats per token", (np.negative,)),
-}
-SEQUENTIAL = "lahis-sequential"
-SEQUENTIAL_UNITS = "1e-3 nats per token"
-METHODS = ("lahis", "lahis-paper", SEQUENTIAL, "taylor")
 
 
 def gate_gradients(
@@ -95,6 +39,7 @@ def gate_gradients(
     documents: Documents,
     *,
     at: Gradients | None = None,
+    baseline: Float[Tensor, "layer head d_head"] | None = None,
     batch_tokens: int | str = "auto",
     progress: tqdm | None = None,
 ) -> tuple[Gradients, Float[np.ndarray, " doc"]]:
@@ -107,6 +52,7 @@ def gate_gradients(
         model: the model.
         documents: of one language.
         at: the gates, a row a document; 1 everywhere by default.
+        baseline: what a gate below 1 mixes in, see `gated`; None is zero.
         batch_tokens: tokens a batch, see `map_documents`.
         progress: updated by documents done.
 
@@ -128,7 +74,7 @@ def gate_gradients(
         given: Float[Tensor, "batch layer head"],
     ) -> Tensor:
         gates = given.to(tokens.device).requires_grad_()
-        with torch.enable_grad(), gated(model, gates):
+        with torch.enable_grad(), gated(model, gates, baseline=baseline):
             nll = document_nll(model, tokens, lengths)
             mean_nll = nll / (lengths.to(nll.device) - 1)
             (gradient,) = torch.autograd.grad(mean_nll.sum(), gates)
@@ -173,7 +119,7 @@ def lahis_sequential(
     size = torch.zeros_like(gates, dtype=torch.float64, requires_grad=False)
     helpful = torch.zeros_like(size)
     with (
-        told_out_of_memory(f"one document of {documents.language}"),
+        out_of_memory_named(f"one document of {documents.language}"),
         frozen(model),
         fused_attention(model),
         torch.enable_grad(),
@@ -196,6 +142,23 @@ def lahis_sequential(
                 progress.update(1)
     count = len(documents)
     return (1000 * (size / count) * (helpful / count)).cpu().numpy()
+
+
+def gradient_pass(of: OfLanguage) -> dict[str, np.ndarray]:
+    """``gradient`` and ``nll`` of every document, see `gate_gradients`."""
+    gradient, nll = gate_gradients(of.model, of.documents, **of.settings)
+    return {"gradient": gradient, "nll": nll}
+
+
+def sequential_pass(of: OfLanguage) -> dict[str, np.ndarray]:
+    """See `lahis_sequential`; it has no row a document."""
+    progress = of.settings.get("progress")
+    return {"sequential": lahis_sequential(of.model, of.documents, progress=progress)}
+
+
+def sequential_score(languages: Mapping[str, OfLanguage]) -> dict[str, HeadMap]:
+    """What the pass gave; it has no standard error, since documents depend on each other."""
+    return {language: of.rows["sequential"] for language, of in languages.items()}
 
 
 def _gate_dtype(model: TransformerBridge) -> torch.dtype:

@@ -28,10 +28,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InterventionError
 from langheads.heads import HeadSet
+from langheads.io.errors import InterventionError
 from langheads.model import captured_block_inputs, head_shape, starting_at
-from langheads.model.readout import last, last_positions, widened
+from langheads.model.logit_attribution import last, last_positions, widened
 
 
 def logit_difference(

@@ -18,7 +18,8 @@ others. With y_ih = g_ih(under the draw) - g_ih(1),
 The second mean takes away what the other drawn heads do to g_h: a randomised experiment with the
 documents as their own controls, without bias where heads interact in pairs, m_h m_k. What is left
 out is an interaction that is curved in gate h. Documents are weighted by predicted tokens, as in
-exact knock-out, so the two can be laid over each other.
+exact knock-out, so the two can be laid over each other: the estimate is nats over tokens, and its
+standard error that of a ratio by linearisation, as `stats.paired_ratio` has it.
 
 No constant is fitted. Nodes and weights: Hildebrand, Introduction to Numerical Analysis, 8.11.
 """
@@ -27,20 +28,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.model import head_shape
 from langheads.scores.gradient import gate_gradients
+from langheads.scores.registry import QUADRATURE, OfLanguage
 from langheads.text import Documents
 
 logger = logging.getLogger("langheads")
 NODE, WEIGHT = 1 / 3, 3 / 4
-PASSES = 3
+_NOISY = (
+    "quadrature on %d documents of %s: each of the %d heads of a layer is drawn in few of them, "
+    "so the estimate is noisy"
+)
 
 
 def quadrature(
@@ -61,7 +67,7 @@ def quadrature(
         gradients: `gate_gradients` of the same documents.
         seed: of the draw; give languages different ones.
         batch_tokens: tokens a batch, see `map_documents`.
-        progress: updated by documents done, `PASSES` times each.
+        progress: updated by documents done, three times each.
 
     Returns:
         ``[doc, layer, head]`` in nats per token: the mean over documents is the score, its standard
@@ -78,29 +84,14 @@ def quadrature(
             f"has {len(documents)}"
         )
     if len(documents) < 2 * shape[1]:
-        logger.warning(
-            "quadrature on %d documents of %s: each of the %d heads of a layer is drawn in few of "
-            "them, so the estimate is noisy",
-            len(documents),
-            documents.language,
-            shape[1],
-        )
+        logger.warning(_NOISY, len(documents), documents.language, shape[1])
     size = documents.n_predicted / documents.n_predicted.mean()
     weighted = gradients * size[:, None, None]
     rng = np.random.default_rng(seed)
-    drawn = np.stack([_draw(len(documents), shape, rng) for _ in range(PASSES)])
-    change = np.stack(
-        [
-            gate_gradients(
-                model,
-                documents,
-                at=np.where(rows, NODE, 1.0),
-                batch_tokens=batch_tokens,
-                progress=progress,
-            )[0]
-            for rows in drawn
-        ]
-    )
+    drawn = np.stack([_draw(len(documents), shape, rng) for _ in range(QUADRATURE.repeats)])
+    settings: dict[str, Any] = {"batch_tokens": batch_tokens, "progress": progress}
+    gates = np.where(drawn, NODE, 1.0)
+    change = np.stack([gate_gradients(model, documents, at=at, **settings)[0] for at in gates])
     change = change * size[:, None, None] - weighted
     inside, outside = drawn.sum(axis=(0, 1)), (~drawn).sum(axis=(0, 1))
     mean_inside = np.where(drawn, change, 0).sum(axis=(0, 1)) / inside
@@ -108,7 +99,17 @@ def quadrature(
     # What each document adds to the two means, so that rows spread as the estimate does.
     spread = np.where(drawn, (change - mean_inside) / inside, (mean_outside - change) / outside)
     difference = mean_inside - mean_outside + len(documents) * spread.sum(axis=0)
-    return -(weighted + WEIGHT * difference)
+    rows = -(weighted + WEIGHT * difference)
+    # The mean is per token of documents that are a sample: a long one adds to both.
+    return rows - (size - 1)[:, None, None] * rows.mean(axis=0)
+
+
+def quadrature_pass(of: OfLanguage) -> dict[str, np.ndarray]:
+    """See `quadrature`."""
+    gradients = of.rows["gradient"]
+    return {
+        "quadrature": quadrature(of.model, of.documents, gradients, seed=of.seed, **of.settings)
+    }
 
 
 def _draw(

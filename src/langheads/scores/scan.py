@@ -1,104 +1,115 @@
-"""The scan that exact knock-outs share: one loss of a batch, with every head off alone."""
+"""The scan that exact knock-outs share: every document's loss, with every head off alone.
+
+A head of layer l changes nothing before layer l, so the residual stream is captured once a batch
+and only blocks l .. L-1 run again (`langheads.model.replay`); the heads of a layer run side by side
+as rows of one batch, as many as the token budget allows, each row with its own gates.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 
+import numpy as np
 import torch
-from accelerate.utils.memory import clear_device_cache
 from einops import rearrange, repeat
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError
-from langheads.heads import Head, HeadSet
-from langheads.model import captured_block_inputs, gated, starting_at, token_budget
-from langheads.model.batches import out_of_memory
-from langheads.model.replay import BlockInputs
+from langheads.heads import Head, HeadSet, every_head
+from langheads.heads.given import ByLanguage, Named
+from langheads.io.errors import InputError
+from langheads.model import (
+    captured_block_inputs,
+    document_nll,
+    gated,
+    map_documents,
+    starting_at,
+    token_budget,
+)
+from langheads.model.batches import Batches
+from langheads.text import Documents
 
 BASELINES = ("zero", "mean")
-logger = logging.getLogger("langheads")
 
 
-def heads_off(
+def knockout_nll(
     model: TransformerBridge,
-    loss: Callable[[int], Float[Tensor, " rows"]],
+    documents: Documents,
     heads: HeadSet,
     *,
-    batch_shape: tuple[int, int],
+    starts: Int[np.ndarray, " doc"] | None = None,
     baseline: Float[Tensor, "layer head d_head"] | None = None,
     batch_tokens: int | str = "auto",
     progress: tqdm | None = None,
-) -> Float[Tensor, "batch conditions"]:
-    """A loss of every row of one batch, with nothing off and with each head off alone.
+) -> Float[np.ndarray, "doc conditions"]:
+    """Summed NLL of every document, with nothing off and with each head off alone.
 
     Args:
         model: the model.
-        loss: runs one forward of the batch, so many copies of it one after another, and gives
-            each row's loss.
+        documents: of one language.
         heads: which heads to knock out, one at a time.
-        batch_shape: rows and positions of one copy.
-        baseline: what stands in for a head; None is zero.
+        starts: the first token of each document that counts; by default all but the first do.
+        baseline: what stands in for a head, ``[layer, head, d_head]``; None is zero.
         batch_tokens: tokens a forward, which says how many heads run side by side.
-        progress: updated by rows times heads done.
+        progress: updated by documents times heads done.
 
     Returns:
-        ``[batch, 1 + heads]``, nothing off first.
+        ``[doc, 1 + heads]``, nothing off first, nats.
 
     Memory: layers x ``[batch, pos, d_model]`` beside a forward's own.
     """
-    rows, width = batch_shape
-    side_by_side = max(1, token_budget(model, batch_tokens) // (rows * width))
-    with captured_block_inputs(model) as inputs:
-        columns: dict[Head | None, Tensor] = {None: loss(1)}
-    for layer in range(heads.shape[0]):
-        left = [head for head in heads if head.layer == layer]
-        while left:
-            together = left[:side_by_side]
-            try:
-                found = _together(model, loss, together, inputs, rows, baseline, heads.shape)
-            except Exception as error:
-                if len(together) == 1 or not out_of_memory(error):
-                    raise
-                found = None
-            if found is None:
-                # Outside the except block: the traceback holds on to the memory.
-                clear_device_cache(garbage_collection=True)
-                side_by_side = max(1, len(together) // 2)
-                logger.warning("out of memory: going on with %d heads at once", side_by_side)
-                continue
-            columns |= dict(zip(together, found, strict=True))
-            left = left[len(together) :]
-            if progress is not None:
-                progress.update(len(together) * rows)
-    return torch.stack([columns[None], *(columns[h] for h in heads)], dim=1)
+    off = partial(
+        _nll_with_heads_off,
+        model,
+        heads,
+        baseline=baseline,
+        budget=token_budget(model, batch_tokens),
+        progress=progress,
+    )
+    given = None if starts is None else torch.from_numpy(starts)
+    nll = map_documents(model, documents, off, given=given, batch_tokens=batch_tokens)
+    return nll.double().numpy()
 
 
-def _together(
+@torch.no_grad()
+def _nll_with_heads_off(
     model: TransformerBridge,
-    loss: Callable[[int], Float[Tensor, " rows"]],
-    together: list[Head],
-    inputs: BlockInputs,
-    rows: int,
+    heads: HeadSet,
+    *batch: Int[Tensor, "batch ..."],
     baseline: Float[Tensor, "layer head d_head"] | None,
-    shape: tuple[int, int],
-) -> Float[Tensor, "copy batch"]:
-    """Heads of one layer, each in a copy of the batch of its own."""
-    copies, layer = len(together), together[0].layer
-    gates = torch.stack([torch.from_numpy(HeadSet([h], shape).gates(0.0)) for h in together])
-    with (
-        starting_at(model, inputs, layer, copies=copies),
-        gated(
-            model,
-            repeat(gates, "copy l h -> (copy batch) l h", batch=rows),
-            baseline=baseline,
-            first_layer=layer,
-        ),
-    ):
-        return rearrange(loss(copies), "(copy batch) -> copy batch", copy=copies)
+    budget: int,
+    progress: tqdm | None,
+) -> Float[Tensor, "batch conditions"]:
+    """One batch, given as `document_nll` takes it."""
+
+    def nll(copies: int) -> Float[Tensor, "copy batch"]:
+        many = [repeat(of, "batch ... -> (copy batch) ...", copy=copies) for of in batch]
+        return rearrange(document_nll(model, *many), "(copy batch) -> copy batch", copy=copies)
+
+    rows, size = len(batch[0]), batch[0].numel()
+    with captured_block_inputs(model) as inputs:
+        columns: dict[Head | None, Tensor] = {None: nll(1)[0]}
+    batches = Batches(budget)
+    for layer in range(heads.shape[0]):
+        of_layer = [head for head in heads if head.layer == layer]
+
+        def off(some: list[int], layer: int = layer, of_layer: list[Head] = of_layer) -> Tensor:
+            gates = np.stack([HeadSet([of_layer[i]], heads.shape).gates(0.0) for i in some])
+            each = repeat(torch.from_numpy(gates), "copy l h -> (copy batch) l h", batch=rows)
+            with (
+                starting_at(model, inputs, layer, copies=len(some)),
+                gated(model, each, baseline=baseline, first_layer=layer),
+            ):
+                found = nll(len(some))
+            if progress is not None:
+                progress.update(found.numel())
+            return found
+
+        columns |= zip(of_layer, batches.map([size] * len(of_layer), off), strict=True)
+    return torch.stack([columns[None], *(columns[head] for head in heads)], dim=1)
 
 
 def check_baselines(baseline: str | Iterable[str]) -> list[str]:
@@ -116,7 +127,7 @@ def check_baselines(baseline: str | Iterable[str]) -> list[str]:
     return baselines
 
 
-def check_heads(heads: HeadSet | Iterable[str] | None, shape: tuple[int, int]) -> HeadSet:
+def check_heads(heads: Named | ByLanguage | None, shape: tuple[int, int]) -> HeadSet:
     """The heads asked for; None is all of the model.
 
     Raises:
@@ -124,7 +135,7 @@ def check_heads(heads: HeadSet | Iterable[str] | None, shape: tuple[int, int]) -
     """
     if heads is None:
         heads = HeadSet([(x, y) for x in range(shape[0]) for y in range(shape[1])], shape)
-    chosen = HeadSet(heads, shape)
+    chosen = every_head(heads, shape)
     if not chosen:
         raise InputError("no heads asked for; give at least one, or leave heads out for all")
     return chosen

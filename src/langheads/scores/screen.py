@@ -12,18 +12,15 @@ import logging
 import math
 from collections.abc import Mapping
 
-import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.errors import InputError
-from langheads.heads import HeadSet
+from langheads.heads import Head, HeadSet
+from langheads.io.errors import InputError
 from langheads.model import head_shape
-from langheads.scores.gradient import SEQUENTIAL
-from langheads.scores.methods import METHODS, measure_scores
+from langheads.scores.registry import SCORES
+from langheads.scores.score import measure_scores
 from langheads.text import Documents
 
-# The sequential score depends on the order of documents, so it ranks that too.
-SCREENS = tuple(name for name in METHODS if name != SEQUENTIAL)
 logger = logging.getLogger("langheads")
 
 
@@ -42,10 +39,12 @@ def check_screen(screen: str) -> tuple[str, float]:
         number = float(share)
     except ValueError:
         number = math.nan
-    if method not in SCREENS or not 0 < number <= 1:
+    # One that depends on the order of documents ranks that, too.
+    allowed = [name for name, of in SCORES.items() if not of.ordered]
+    if method not in allowed or not 0 < number <= 1:
         raise InputError(
             f"screen {screen!r} asked for; allowed is METHOD:SHARE, METHOD one of "
-            f"{', '.join(SCREENS)}, 0 < SHARE <= 1, such as taylor:0.1"
+            f"{', '.join(allowed)}, 0 < SHARE <= 1, such as taylor:0.1"
         )
     return method, number
 
@@ -64,7 +63,7 @@ def screened(
     Args:
         model: the model.
         documents: language -> its documents.
-        method: one of `SCREENS`, see `langheads.score`.
+        method: one that `check_screen` allows.
         share: of all heads that each language takes.
         seed: of methods that draw.
         batch_tokens: tokens a batch, padding included.
@@ -72,11 +71,11 @@ def screened(
     shape = head_shape(model)
     # Rounded first: 10 * 0.3 is a little above 3.
     count = max(1, math.ceil(round(share * shape[0] * shape[1], 9)))
-    passed: list[tuple[int, int]] = []
-    found = measure_scores(model, documents, [method], seed=seed, batch_tokens=batch_tokens)
-    for values in found.maps[method].values():
-        order = np.argsort(-values, axis=None, kind="stable")[:count]
-        passed += [divmod(int(index), shape[1]) for index in order]
+    passed: list[Head] = []
+    score = SCORES[method]
+    measured = measure_scores(model, documents, [score], seed=seed, batch_tokens=batch_tokens)
+    for values in measured.maps(score)[""]:
+        passed += HeadSet.ranked(values, count)
     # In the model's order: ranks of different languages cannot be compared.
     heads = HeadSet(sorted(passed), shape)
     logger.warning(

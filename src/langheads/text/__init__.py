@@ -9,9 +9,13 @@ from langheads.text.confusion import (
     switch_rate,
     word_list,
 )
-from langheads.text.corpus import Corpus, reaches_into, read_texts
-from langheads.text.documents import Documents, length_batches, pad_right, tokenize
-from langheads.text.guards import prompt_copy_share, repetition_share
+from langheads.text.corpus import Corpus, reaches_into, read_texts, seen_before
+from langheads.text.degeneration import (
+    degeneration_checks,
+    prompt_copy_share,
+    repetition_share,
+)
+from langheads.text.documents import Documents, bos_prefix, length_batches, pad_right, tokenize
 from langheads.text.identify import Detector, detector
 from langheads.text.questions import QA_TEMPLATE, Question, Questions, read_questions
 
@@ -24,6 +28,8 @@ __all__ = [
     "Question",
     "Questions",
     "Rules",
+    "bos_prefix",
+    "degeneration_checks",
     "detector",
     "language_confusion",
     "length_batches",
@@ -35,6 +41,7 @@ __all__ = [
     "read_texts",
     "repetition_share",
     "right_language",
+    "seen_before",
     "switch_rate",
     "tokenize",
     "word_list",

@@ -35,9 +35,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text.identify import Detector
 
 WPR_LANGUAGES = ("ar", "hi", "ja", "ko", "ru", "zh")
@@ -73,7 +72,7 @@ class Rules:
 
     Attributes:
         min_words: lines of fewer words are left out.
-        sure: the detector must be surer than this.
+        min_confidence: the detector must be surer than this.
         lines: ``newline`` ends lines at ``\\n`` only; ``any`` at whatever Python calls a line end;
             ``none`` takes the reply as one line.
         empty: replies without a counted line are left out (``skip``) or count as wrong
@@ -87,7 +86,7 @@ class Rules:
     """
 
     min_words: int = 5
-    sure: float = 0.3
+    min_confidence: float = 0.3
     lines: str = "newline"
     empty: str = "skip"
     cut_at: str | None = "\nQ:"
@@ -106,10 +105,10 @@ class Rules:
                 raise InputError(
                     f"{name} {getattr(self, name)!r} asked for; allowed are {', '.join(allowed)}"
                 )
-        if not (0 <= self.sure <= 1 and self.min_words >= 0):
+        if not (0 <= self.min_confidence <= 1 and self.min_words >= 0):
             raise InputError(
-                f"sure {self.sure} and min_words {self.min_words} asked for; sure is a share from "
-                "0 to 1, min_words a number from 0"
+                f"min_confidence {self.min_confidence} and min_words {self.min_words} asked for; "
+                "min_confidence is a share from 0 to 1, min_words a number from 0"
             )
 
 
@@ -164,12 +163,18 @@ def language_confusion(
         0.5
     """
     rules = rules or Rules()
-    if language not in detect.languages:
+    require_known([language], detect)
+    return pass_rates([judge(text, language, detect, rules) for text in texts], language, rules)
+
+
+def require_known(wanted: Iterable[str | None], detect: Detector) -> None:
+    """Refuse a wanted language that the detector cannot answer with: nothing could be right."""
+    unknown = [w for w in dict.fromkeys(wanted) if w is not None and w not in detect.languages]
+    if unknown:
         raise InputError(
-            f"language {language} is wanted, but the detector answers with "
+            f"language {', '.join(unknown)} is wanted, but the detector answers with "
             f"{', '.join(detect.languages)} only"
         )
-    return pass_rates([judge(text, language, detect, rules) for text in texts], language, rules)
 
 
 def pass_rates(judged: Sequence[Judged], language: str, rules: Rules) -> Confusion:
@@ -177,17 +182,18 @@ def pass_rates(judged: Sequence[Judged], language: str, rules: Rules) -> Confusi
     counted = [reply for reply in judged if counts(reply, rules)]
     passed = [reply for reply in counted if passes(reply)]
     lpr = len(passed) / len(counted) if counted else None
-    wpr = None
-    if passed and language in rules.wpr_languages:
+    wpr, lcpr = None, lpr if language in rules.wpr_languages else None
+    if lpr and language in rules.wpr_languages:
         wpr = 1 - sum(reply.english for reply in passed) / len(passed)
+        lcpr = 2 * lpr * wpr / (lpr + wpr)
     shares = [1 - reply.wrong / reply.lines if reply.lines else 0.0 for reply in counted]
     return Confusion(
-        lpr=lpr,
-        wpr=wpr,
-        lcpr=_harmonic(lpr, wpr) if language in rules.wpr_languages else None,
-        line_accuracy=sum(shares) / len(shares) if shares else None,
-        counted=len(counted),
-        skipped=len(judged) - sum(reply.lines > 0 for reply in judged),
+        lpr,
+        wpr,
+        lcpr,
+        sum(shares) / len(shares) if shares else None,
+        len(counted),
+        sum(reply.lines == 0 for reply in judged),
     )
 
 
@@ -207,16 +213,13 @@ def mean_confusion(by_language: Mapping[str, Confusion]) -> Confusion:
     LCPR is the mean of the languages' LCPR, not that of mean LPR and mean WPR.
     """
 
-    def mean(name: str) -> float | None:
+    rates: dict[str, float | None] = {}
+    for name in ("lpr", "wpr", "lcpr", "line_accuracy"):
         values = [getattr(found, name) for found in by_language.values()]
         values = [value for value in values if value is not None]
-        return sum(values) / len(values) if values else None
-
+        rates[name] = sum(values) / len(values) if values else None
     return Confusion(
-        lpr=mean("lpr"),
-        wpr=mean("wpr"),
-        lcpr=mean("lcpr"),
-        line_accuracy=mean("line_accuracy"),
+        **rates,
         counted=sum(found.counted for found in by_language.values()),
         skipped=sum(found.skipped for found in by_language.values()),
     )
@@ -236,15 +239,9 @@ def judge(text: str, language: str, detect: Detector, rules: Rules) -> Judged:
     }[rules.lines]()
     kept = [(line, words(line, language, rules.segment)) for line in lines]
     kept = [(line, found) for line, found in kept if len(found) >= max(1, rules.min_words)]
-    wrong = 0
-    for line, _ in kept:
-        found, share = detect(line)
-        wrong += found != language or not share > rules.sure
-    return Judged(
-        lines=len(kept),
-        wrong=wrong,
-        english=any(rules.english(word.strip()) for _, found in kept for word in found),
-    )
+    right = [right_language(line, language, detect, rules.min_confidence) for line, _ in kept]
+    english = any(rules.english(word.strip()) for _, found in kept for word in found)
+    return Judged(len(kept), right.count(False), english)
 
 
 def words(line: str, language: str, segment: str = "pairs") -> list[str]:
@@ -268,7 +265,7 @@ def words(line: str, language: str, segment: str = "pairs") -> list[str]:
 def _segmenter(language: str) -> Callable[[str], Iterable[str]]:
     package = {"zh": "jieba", "ja": "fugashi"}[language]
     try:
-        module: Any = import_module(package)
+        module = import_module(package)
     except ImportError as error:
         raise InputError(
             f"segment reference needs {package} for {language}; pip install "
@@ -280,17 +277,10 @@ def _segmenter(language: str) -> Callable[[str], Iterable[str]]:
     return lambda line: tagger.parse(line).split()
 
 
-def _harmonic(a: float | None, b: float | None) -> float | None:
-    """0 where the first is 0, whatever the second is."""
-    if a == 0:
-        return 0.0
-    return None if a is None or b is None else 2 * a * b / (a + b)
-
-
-def right_language(text: str, language: str, detect: Detector, sure: float = 0.3) -> bool:
+def right_language(text: str, language: str, detect: Detector, min_confidence: float = 0.3) -> bool:
     """Whether the reply as a whole is in the wanted language; an empty one is not."""
     found, share = detect(text)
-    return bool(text.strip()) and found == language and share > sure
+    return bool(text.strip()) and found == language and share > min_confidence
 
 
 def switch_rate(before: Sequence[bool], after: Sequence[bool]) -> float:

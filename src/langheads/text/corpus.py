@@ -1,7 +1,8 @@
 """Texts of several languages, in an order fixed by seed and content, with a held-out end.
 
 Documents of a language are sorted by SHA-256 of (seed, text), whatever the order of lines in the
-file; exact duplicates count once. Scores take documents from the `front` of that order and proofs
+file; texts that are the same but for case, white space and Unicode's compatibility forms (NFKC)
+count once. Scores take documents from the `front` of that order and proofs
 from the `back`, so a proof never uses scored text as long as the two do not meet, which `ablate`
 checks.
 """
@@ -9,14 +10,20 @@ checks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from langheads.arguments import check_seed
-from langheads.errors import InputError
-from langheads.text.readers import read_folder, read_hub
+from langheads.io.arguments import asked_languages, check_seed
+from langheads.io.errors import InputError
+from langheads.text.readers import DataSet, given_texts, read_folder, read_hub
+
+# Hexadecimal digits of a document's digest: that two of a thousand documents and a thousand others
+# agree by chance has a probability of 1e-6.
+_MARK = 10
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,7 @@ class Corpus:
         Raises:
             InputError: fewer than 1 asked for.
         """
-        _check_docs(docs)
-        return {language: texts[:docs] for language, texts in self.texts.items()}
+        return self._cut(docs, lambda texts: texts[:docs])
 
     def back(self, docs: int | None) -> dict[str, tuple[str, ...]]:
         """The last `docs` documents a language (None: all); what proofs are made of.
@@ -61,16 +67,30 @@ class Corpus:
         Raises:
             InputError: fewer than 1 asked for.
         """
-        _check_docs(docs)
-        return {
-            language: texts if docs is None else texts[max(0, len(texts) - docs) :]
-            for language, texts in self.texts.items()
-        }
+        return self._cut(docs, lambda texts: texts[-docs if docs else None :])
+
+    def _cut(
+        self, docs: int | None, cut: Callable[[tuple[str, ...]], tuple[str, ...]]
+    ) -> dict[str, tuple[str, ...]]:
+        if docs is not None and docs < 1:
+            raise InputError(f"{docs} documents asked for; at least 1 is needed")
+        return {language: cut(texts) for language, texts in self.texts.items()}
 
     def cutoffs(self, docs: int | None) -> dict[str, str]:
         """Language -> sort key of its last document in `front`; what `reaches_into` compares."""
         return {
             language: _key(texts[-1], self.seed) for language, texts in self.front(docs).items()
+        }
+
+    def marks(self, docs: int | None) -> dict[str, str]:
+        """Language -> digests of the documents in `front`, by text and by key, one after the other.
+
+        What `seen_before` compares: a document is the same one in another case or spelling, and
+        after a corpus has been added to.
+        """
+        return {
+            language: "".join(itertools.chain(*map(_marks, texts)))
+            for language, texts in self.front(docs).items()
         }
 
     def with_seed(self, seed: int) -> Corpus:
@@ -81,9 +101,9 @@ class Corpus:
 
 
 def read_texts(
-    source: str | Path | Mapping[str, Sequence[str]] | Corpus,
+    source: str | Path | Mapping[str, Sequence[str] | DataSet] | DataSet | Corpus,
     *,
-    languages: Iterable[str] | None = None,
+    languages: str | Iterable[str] | None = None,
     seed: int = 0,
 ) -> Corpus:
     """Read documents a language.
@@ -93,7 +113,8 @@ def read_texts(
             document a line) or ``<language>.parquet`` (column ``text``); ``hf:REPO[:CONFIG]``
             (a data set on the Hugging Face Hub: without CONFIG the languages are its
             configurations; ``{language}`` in CONFIG stands for the language; otherwise the data
-            set needs a column ``language``); a mapping language -> documents; or a `Corpus`.
+            set needs a column ``language``); a mapping language -> documents; a `Dataset` or
+            `DatasetDict`, see `given_texts`; or a `Corpus`.
         languages: which languages, in which order; all by default (``hf:`` with ``{language}``
             needs them).
         seed: fixes the order of documents.
@@ -108,14 +129,12 @@ def read_texts(
         ['one', 'two']
     """
     seed = check_seed(seed)
-    wanted = None if languages is None else tuple(dict.fromkeys(languages))
-    if wanted is not None and not all(wanted):
-        raise InputError("an empty language name was asked for; write --languages en,zh")
+    wanted = asked_languages(languages)
+    found: Mapping[str, Sequence[str]]
     if isinstance(source, Corpus):
-        found: dict[str, Sequence[str]] = dict(source.texts)
-        name = source.source
-    elif isinstance(source, Mapping):
-        found, name = dict(source), "texts given in Python"
+        found, name = source.texts, source.source
+    elif not isinstance(source, str | Path):
+        found, name = given_texts(source), "texts given in Python"
     elif not str(source):
         raise InputError("no texts given; texts are a folder of <language>.jsonl, or hf:REPO")
     elif str(source).startswith("hf:"):
@@ -134,13 +153,25 @@ def read_texts(
     return Corpus(texts, name, seed)
 
 
-def _check_docs(docs: int | None) -> None:
-    if docs is not None and docs < 1:
-        raise InputError(f"{docs} documents asked for; at least 1 is needed")
-
-
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seen_before(texts: Iterable[str], marks: str) -> int:
+    """How many of these documents are among those of `Corpus.marks`."""
+    known = {marks[i : i + _MARK] for i in range(0, len(marks), _MARK)}
+    return sum(not known.isdisjoint(_marks(text)) for text in texts)
+
+
+def _marks(text: str) -> list[str]:
+    key = getattr(text, "key", None)
+    of_key = [] if key is None else [_digest(f"key\0{key}")[:_MARK]]
+    return [_digest(normalised(text))[:_MARK], *of_key]
+
+
+def normalised(text: str) -> str:
+    """The text without what does not make it another: case, white space, compatibility forms."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def reaches_into(texts: Iterable[str], seed: int, cutoff: str) -> int:
@@ -158,4 +189,8 @@ def _key(text: str, seed: int) -> str:
 
 def _ordered(texts: Iterable[str], seed: int) -> tuple[str, ...]:
     unique = dict.fromkeys(text for text in texts if text.strip())
-    return tuple(sorted(unique, key=lambda text: _key(text, seed)))
+    ordered = sorted(unique, key=lambda text: _key(text, seed))
+    first: dict[str, str] = {}
+    for text in ordered:
+        first.setdefault(normalised(text), text)
+    return tuple(first.values())

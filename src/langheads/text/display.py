@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
+from langheads.text.documents import bos_prefix
 
 _JOINER = "\u200d"
 # Scripts that are written without spaces: there a unit is as good as a word.
@@ -81,8 +82,7 @@ def display_tokens(tokenizer: Any, text: str, *, bos: bool, max_tokens: int) -> 
         >>> display_tokens(tokenizer, "a 猫", bos=True, max_tokens=9).labels
         ('<bos>', 'a', ' 猫')
     """
-    if bos and tokenizer.bos_token_id is None:
-        raise InputError("BOS asked for, but the tokenizer has no BOS token; use --no-bos")
+    prefix = bos_prefix(tokenizer, bos)
     room = max_tokens - bos
     if getattr(tokenizer, "is_fast", False):
         encoded = tokenizer(
@@ -96,13 +96,16 @@ def display_tokens(tokenizer: Any, text: str, *, bos: bool, max_tokens: int) -> 
     if not ids[:room]:
         raise InputError(f"the text {text[:40]!r} has no tokens to show")
     groups, chars = _units(text, offsets, min(room, len(ids)))
-    first = int(bos)
-    front = (((0, 1),), ((0, 0),), ("<bos>",)) if bos else ((), (), ())
+    shown = DisplayTokens(
+        tuple(ids[:room]), tuple(text[a:b] for a, b in chars), tuple(groups), tuple(chars)
+    )
+    if not bos:
+        return shown
     return DisplayTokens(
-        ids=(*((tokenizer.bos_token_id,) if bos else ()), *ids[:room]),
-        labels=(*front[2], *(text[start:stop] for start, stop in chars)),
-        tokens=(*front[0], *((start + first, stop + first) for start, stop in groups)),
-        chars=(*front[1], *chars),
+        (*prefix, *shown.ids),
+        ("<bos>", *shown.labels),
+        ((0, 1), *((start + 1, stop + 1) for start, stop in shown.tokens)),
+        ((0, 0), *shown.chars),
     )
 
 

@@ -8,8 +8,8 @@ counts whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Documents:
         tokens: a tensor ``[pos]`` a document, special tokens included.
         n_bytes: ``[doc]`` UTF-8 bytes of the text whose tokens are predicted.
         skipped: documents left out because they have fewer than 2 tokens.
+        cut: documents of which the end is left out, as they have more than `max_tokens`.
         bos: whether each begins with the tokenizer's BOS.
         max_tokens: where they were cut.
     """
@@ -39,9 +40,22 @@ class Documents:
     skipped: int
     bos: bool
     max_tokens: int
+    cut: int = 0
+
+    @classmethod
+    def of_rows(cls, language: str, rows: Iterable[Sequence[int] | Tensor]) -> Documents:
+        """Rows of tokens made elsewhere; nobody counts their bytes."""
+        tokens = tuple(torch.as_tensor(row) for row in rows)
+        longest = max(map(len, tokens), default=0)
+        return cls(language, tokens, np.zeros(len(tokens), dtype=np.int64), 0, False, longest)
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def only(self, indices: Sequence[int]) -> Documents:
+        """The documents with these indices, in this order."""
+        tokens = tuple(self.tokens[i] for i in indices)
+        return replace(self, tokens=tokens, n_bytes=self.n_bytes[list(indices)])
 
     @property
     def n_predicted(self) -> Int[np.ndarray, " doc"]:
@@ -71,9 +85,7 @@ def tokenize(
     """
     if max_tokens < 2:
         raise InputError(f"max_tokens {max_tokens} asked for; a document needs at least 2 tokens")
-    if bos and tokenizer.bos_token_id is None:
-        raise InputError("BOS asked for, but the tokenizer has no BOS token; use --no-bos")
-    prefix = [tokenizer.bos_token_id] if bos else []
+    prefix = bos_prefix(tokenizer, bos)
     with_offsets = bool(getattr(tokenizer, "is_fast", False))
     # Cut by hand: asking a fast tokenizer to truncate leaves that setting in it.
     encoded = tokenizer(
@@ -83,12 +95,13 @@ def tokenize(
         verbose=False,
     )
     room = max_tokens - len(prefix)
-    tokens, n_bytes, skipped = [], [], 0
+    tokens, n_bytes, skipped, cut = [], [], 0, 0
     for index, text in enumerate(texts):
         ids = prefix + encoded["input_ids"][index][:room]
         if len(ids) < 2:
             skipped += 1
             continue
+        cut += len(encoded["input_ids"][index]) > room
         first = 0 if bos else 1  # the first token of the text that is predicted
         if with_offsets:
             offsets = encoded["offset_mapping"][index][:room]
@@ -107,8 +120,19 @@ def tokenize(
             "so nothing in them is predicted"
         )
     return Documents(
-        language, tuple(tokens), np.array(n_bytes, dtype=np.int64), skipped, bos, max_tokens
+        language, tuple(tokens), np.array(n_bytes, dtype=np.int64), skipped, bos, max_tokens, cut
     )
+
+
+def bos_prefix(tokenizer: Any, bos: bool) -> list[int]:
+    """What stands before a text: the tokenizer's BOS, or nothing.
+
+    Raises:
+        InputError: BOS asked of a tokenizer that has none.
+    """
+    if bos and tokenizer.bos_token_id is None:
+        raise InputError("BOS asked for, but the tokenizer has no BOS token; use --no-bos")
+    return [tokenizer.bos_token_id] if bos else []
 
 
 def length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:

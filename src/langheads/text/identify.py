@@ -4,7 +4,8 @@ A detector is called with a text and gives (language, confidence): an ISO 639-1 
 from 0 to 1. Restricted to candidates, it chooses among them alone and its confidences sum to 1
 over them; on short replies that is far more reliable than a choice among a hundred languages. But
 of n candidates the likeliest has at least 1/n, whatever the text: a threshold of 0.3 rejects
-nothing with three, and a reply in a fourth language counts as one of them (`warn_if_always_sure`).
+nothing with three, and a reply in a fourth language counts as one of them
+(`warn_if_too_few_candidates`).
 
 Confidences of different libraries are not calibrated alike: a threshold that was set with one
 means something else with another, so a detector's name belongs into every result.
@@ -21,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 
 logger = logging.getLogger("langheads")
 UNKNOWN = "unknown"
@@ -110,22 +111,22 @@ def detector(
     return _Detector(name, wanted, lru_cache(maxsize=2**16)(among(wanted)))
 
 
-def warn_if_always_sure(detect: Detector, sure: float) -> None:
+def warn_if_too_few_candidates(detect: Detector, min_confidence: float) -> None:
     """Tell on the log of a threshold that a detector's candidates are too few for.
 
     Args:
         detect: one that `detector` made; another's confidences may mean anything, so it is not
             judged.
-        sure: the detector must be surer than this for a text to count.
+        min_confidence: the detector must be surer than this for a text to count.
     """
     n = len(detect.languages)
-    if isinstance(detect, _Detector) and 1 / n >= sure:
+    if isinstance(detect, _Detector) and 1 / n >= min_confidence:
         logger.warning(
             "the detector chooses among %d languages (%s), so it is always surer than %g: a text "
             "in another language counts as one of these; give more candidates or none",
             n,
             ", ".join(detect.languages),
-            sure,
+            min_confidence,
         )
 
 

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from langheads.errors import InputError
-from langheads.text.readers import _text, json_lines
+from pydantic import model_validator
 
-_NEEDED = ("prompt", "answer", "wrong")
-_OPTIONAL = ("clean", "corrupt", "language")
-# The code of ISO 639-2 for a language that nobody named.
-_UNNAMED = "und"
+from langheads.io.errors import InputError
+from langheads.io.records import Filled, Record
+from langheads.text.documents import bos_prefix
+from langheads.text.readers import records
+
+
+class _Line(Record, extra="forbid"):
+    null_is_absent = True
+
+    prompt: Filled
+    answer: Filled
+    wrong: Filled
+    clean: Filled | None = None
+    corrupt: Filled | None = None
+    # The code of ISO 639-2 for a language that nobody named.
+    language: Filled = "und"
+
+    @model_validator(mode="after")
+    def _can_be_patched(self) -> _Line:
+        if self.clean is not None and self.corrupt is None:
+            raise ValueError("clean without corrupt; patching needs both")
+        if self.corrupt == (self.clean or self.prompt):
+            raise ValueError("clean and corrupt are the same, so patching changes nothing")
+        return self
 
 
 @dataclass(frozen=True)
@@ -70,52 +89,12 @@ def read_prompts(source: str | Path | Sequence[Mapping[str, Any]]) -> tuple[Prom
         >>> only.language, only.clean, only.corrupt
         ('und', '2 + 2 =', None)
     """
-    from_file = isinstance(source, str | Path)
-    prompts = tuple(_prompt(record, where) for where, record in _records(source))
-    if not prompts:
-        raise InputError(f"no prompts in {source if from_file else 'the list'}")
-    return prompts
-
-
-def _records(source: str | Path | Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
-    if not isinstance(source, str | Path):
-        for number, record in enumerate(source, start=1):
-            yield f"prompt {number}", record
-        return
-    if not Path(source).is_file():
-        raise InputError(f'no file {source}; prompts are a line of {{"prompt": ...}} each')
-    yield from json_lines(Path(source))
-
-
-def _prompt(record: Any, where: str) -> Prompt:
-    if not isinstance(record, Mapping):
-        raise InputError(
-            f'{where}: expected {{"prompt": ..., "answer": ..., "wrong": ...}}, '
-            f"found {record!r:.60}"
-        )
-    if unknown := [str(key) for key in record if key not in _NEEDED + _OPTIONAL]:
-        raise InputError(
-            f"{where}: unknown key {', '.join(unknown)}; allowed are "
-            f"{', '.join(_NEEDED + _OPTIONAL)}"
-        )
-    given = {key: value for key, value in record.items() if value is not None}
-    if missing := [key for key in _NEEDED if key not in given]:
-        raise InputError(f"{where}: {', '.join(missing)} missing")
-    for key, value in given.items():
-        if not isinstance(value, str) or not value:
-            raise InputError(f"{where}: {key} must be a text, found {value!r:.60}")
-        _text(value, f"{where}, {key}")
-    if "clean" in given and "corrupt" not in given:
-        raise InputError(f"{where}: clean without corrupt; patching needs both")
-    if given.get("corrupt") == given.get("clean", given["prompt"]):
-        raise InputError(f"{where}: clean and corrupt are the same, so patching changes nothing")
-    return Prompt(
-        **{key: given[key] for key in _NEEDED},
-        language=given.get("language", _UNNAMED),
-        clean=given.get("clean", given["prompt"]),
-        corrupt=given.get("corrupt"),
-        where=where,
-    )
+    found = []
+    for where, record in records(source):
+        line = _Line.parse(record, where)
+        fields = line.model_dump() | {"clean": line.clean or line.prompt}
+        found.append(Prompt(**fields, where=where))
+    return tuple(found)
 
 
 def choice(tokenizer: Any, text: str, prompt: Prompt, *, bos: bool) -> Choice:
@@ -134,7 +113,7 @@ def choice(tokenizer: Any, text: str, prompt: Prompt, *, bos: bool) -> Choice:
     Raises:
         InputError: one answer begins with the whole of the other, or they share no token.
     """
-    prefix = [tokenizer.bos_token_id] if bos else []
+    prefix = bos_prefix(tokenizer, bos)
     right, wrong = (
         prefix + tokenizer(text + end, add_special_tokens=False, verbose=False)["input_ids"]
         for end in (prompt.answer, prompt.wrong)

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Annotated, Any
 
-from langheads.arguments import check_seed
-from langheads.errors import InputError
-from langheads.text.readers import _text, json_lines
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from langheads.io.arguments import asked_languages, check_seed
+from langheads.io.errors import InputError
+from langheads.io.files import json_lines
+from langheads.io.records import Id, Record, Text, expected
 
 QA_TEMPLATE = "{context}\nQ: {question}\nA:"
 """How a question is put; a space joins the answer, also in languages that write without."""
@@ -24,8 +27,21 @@ QA_TEMPLATE = "{context}\nQ: {question}\nA:"
 logger = logging.getLogger("langheads")
 
 
-@dataclass(frozen=True)
-class Question:
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    return text
+
+
+def _flat(answers: Any) -> Any:
+    """SQuAD's nesting of answers, undone."""
+    return answers.get("text") if isinstance(answers, Mapping) else answers
+
+
+_Words = Annotated[Text, AfterValidator(_not_blank)]
+
+
+class Question(Record):
     """One example.
 
     Attributes:
@@ -35,10 +51,20 @@ class Question:
         answers: right answers, at least one; the first is the one whose probability is measured.
     """
 
-    id: str
-    context: str
-    question: str
-    answers: tuple[str, ...]
+    id: Id
+    context: _Words
+    question: _Words
+    answers: Annotated[
+        tuple[Annotated[_Words, AfterValidator(str.strip)], ...],
+        Field(strict=False, min_length=1),
+        BeforeValidator(_flat),
+        expected('["...", ...] or {"text": ["...", ...]}'),
+    ]
+
+    @property
+    def context_digest(self) -> str:
+        """A short name of the context by its text, spaces at its ends ignored."""
+        return hashlib.sha256(self.context.strip().encode()).hexdigest()[:16]
 
     def prompt(self, template: str = QA_TEMPLATE) -> str:
         """The text that the answer continues."""
@@ -78,18 +104,14 @@ class Questions:
     def only(self, indices: Iterable[int]) -> Questions:
         """The examples with these indices, in this order."""
         chosen = list(indices)
-        return Questions(
-            {language: tuple(of[i] for i in chosen) for language, of in self.examples.items()},
-            self.source,
-            self.seed,
-            self.left_out,
-        )
+        examples = {name: tuple(of[i] for i in chosen) for name, of in self.examples.items()}
+        return replace(self, examples=examples)
 
 
 def read_questions(
     source: str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions,
     *,
-    languages: Iterable[str] | None = None,
+    languages: str | Iterable[str] | None = None,
     seed: int = 0,
 ) -> Questions:
     """Read aligned questions a language.
@@ -111,36 +133,15 @@ def read_questions(
         >>> read_questions({"en": [one]}).examples["en"][0].with_answer()
         'Ann has tea.\\nQ: What?\\nA: tea'
     """
-    seed = check_seed(seed)
-    wanted = None if languages is None else tuple(dict.fromkeys(languages))
-    if wanted is not None and not all(wanted):
-        raise InputError("an empty language name was asked for; write --languages en,zh")
-    if isinstance(source, Questions):
-        name, present = source.source, list(source.examples)
-    elif isinstance(source, Mapping):
-        name, present = "questions given in Python", list(source)
-    else:
-        name = str(source)
-        if not name or not Path(source).is_dir():
-            raise InputError(f"no folder {source}; questions are a folder of <language>.jsonl")
-        present = sorted(path.stem for path in Path(source).glob("*.jsonl") if path.is_file())
+    seed, wanted = check_seed(seed), asked_languages(languages)
+    name, present, read = _opened(source)
     missing = [language for language in wanted or () if language not in present]
     if missing or not present:
         raise InputError(
             f"no questions for language {', '.join(missing) or 'any'} in {name}; found "
             f"{', '.join(present) or 'no <language>.jsonl'}"
         )
-    found: dict[str, dict[str, Question]] = {}
-    for language in wanted or present:
-        if isinstance(source, Questions):
-            found[language] = {question.id: question for question in source.examples[language]}
-        elif isinstance(source, Mapping):
-            found[language] = _by_id(
-                (f"{language}, question {n}", record)
-                for n, record in enumerate(source[language], start=1)
-            )
-        else:
-            found[language] = _by_id(json_lines(Path(source) / f"{language}.jsonl"))
+    found = {language: read(language) for language in wanted or present}
     everywhere = set.intersection(*map(set, found.values()))
     left_out = len(set.union(*map(set, found.values()))) - len(everywhere)
     if not everywhere:
@@ -149,12 +150,33 @@ def read_questions(
     if left_out:
         logger.warning("%d questions left out, which not every language has", left_out)
     order = sorted(everywhere, key=lambda id: hashlib.sha256(f"{seed}\0{id}".encode()).hexdigest())
-    return Questions(
-        {language: tuple(of[id] for id in order) for language, of in found.items()},
-        name,
-        seed,
-        left_out + (source.left_out if isinstance(source, Questions) else 0),
-    )
+    examples = {language: tuple(of[id] for id in order) for language, of in found.items()}
+    before = source.left_out if isinstance(source, Questions) else 0
+    return Questions(examples, name, seed, left_out + before)
+
+
+def _opened(
+    source: str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions,
+) -> tuple[str, list[str], Callable[[str], dict[str, Question]]]:
+    """Its name, its languages, and what reads the questions of one, id -> question."""
+    if isinstance(source, Questions):
+        held = source.examples
+        return source.source, [*held], lambda language: {q.id: q for q in held[language]}
+    if isinstance(source, Mapping):
+        given = source
+        return (
+            "questions given in Python",
+            [*given],
+            lambda language: _by_id(
+                (f"{language}, question {n}", record)
+                for n, record in enumerate(given[language], start=1)
+            ),
+        )
+    folder = Path(source)
+    if not str(source) or not folder.is_dir():
+        raise InputError(f"no folder {source}; questions are a folder of <language>.jsonl")
+    present = sorted(path.stem for path in folder.glob("*.jsonl") if path.is_file())
+    return str(source), present, lambda name: _by_id(json_lines(folder / f"{name}.jsonl"))
 
 
 def check_template(template: str) -> str:
@@ -180,35 +202,8 @@ def check_template(template: str) -> str:
 def _by_id(records: Iterable[tuple[str, Any]]) -> dict[str, Question]:
     found: dict[str, Question] = {}
     for number, (where, record) in enumerate(records, start=1):
-        question = _question(where, record, number)
+        question = Question.parse(record, where, id=number)
         if question.id in found:
             raise InputError(f"{where}: id {question.id:.60} a second time; ids must differ")
         found[question.id] = question
     return found
-
-
-def _question(where: str, record: Any, number: int) -> Question:
-    if not isinstance(record, Mapping):
-        raise InputError(
-            f'{where}: expected {{"context", "question", "answers"}}, found {record!r:.60}'
-        )
-    missing = [key for key in ("context", "question", "answers") if key not in record]
-    if missing:
-        found = ", ".join(map(str, record)) or "nothing"
-        raise InputError(f"{where}: no {', '.join(missing)}; found {found:.80}")
-    answers = record["answers"]
-    if isinstance(answers, Mapping):
-        answers = answers.get("text")
-    if not isinstance(answers, list | tuple) or not answers:
-        raise InputError(
-            f'{where}: answers must be ["...", ...] or {{"text": ["...", ...]}}, '
-            f"found {record['answers']!r:.60}"
-        )
-    given = record.get("id", number)
-    if not isinstance(given, str | int) or isinstance(given, bool):
-        raise InputError(f"{where}: an id is a string or a number, found {given!r:.60}")
-    texts = [_text(text, where) for text in (record["context"], record["question"], *answers)]
-    if not all(text.strip() for text in texts):
-        raise InputError(f"{where}: context, question or an answer is empty")
-    id = _text(str(given), where)
-    return Question(id, texts[0], texts[1], tuple(text.strip() for text in texts[2:]))

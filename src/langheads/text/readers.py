@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from langheads.errors import InputError
-from langheads.files import TEXT_SUFFIXES, parse_json
+from langheads.io.errors import InputError
+from langheads.io.files import TEXT_SUFFIXES, json_lines, text_lines
+from langheads.io.records import Id, Record, Text, parse
 
 # A corpus on the Hub can be far larger than any sample taken of it; this many documents a
 # language are read, in the order of the data set, before sampling.
@@ -50,63 +50,113 @@ def read_folder(folder: Path, wanted: tuple[str, ...] | None) -> dict[str, Seque
     return {language: _read_file(files[language]) for language in wanted or files}
 
 
+@runtime_checkable
+class DataSet(Protocol):
+    """A `Dataset` or `DatasetDict` of the library datasets, or what looks like one."""
+
+    @property
+    def column_names(self) -> Any:
+        """Names of its columns; of a `DatasetDict`, those of each part."""
+
+    def __getitem__(self, key: Any) -> Any: ...
+
+
+_SPLITS = {"train", "validation", "valid", "dev", "test"}
+
+
+def given_texts(source: Any) -> dict[str, Sequence[str]]:
+    """Language -> documents of what Python holds: a mapping, or a data set of `datasets`.
+
+    Args:
+        source: language -> documents, one string being one document; a `Dataset` with columns
+            ``text`` and ``language``; a `DatasetDict` whose keys are languages, or splits of such
+            data sets.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(source, DataSet) and not isinstance(source, Mapping):
+        found: dict[str, list[str]] = {}
+        of = _texts_in(source, "the data set", "language")
+        for language, text in zip(of, _texts_in(source, "the data set"), strict=True):
+            found.setdefault(language, []).append(text)
+        return dict(found)
+    if not isinstance(source, Mapping):
+        raise InputError(
+            f"texts of type {type(source).__name__} given; give a folder, hf:REPO, a mapping "
+            "language -> documents, or a data set with columns text and language"
+        )
+    if isinstance(source, DataSet) and source and set(source) <= _SPLITS:
+        splits = [given_texts(split) for split in source.values()]
+        names = dict.fromkeys(itertools.chain(*splits))
+        return {x: [text for split in splits for text in split.get(x, ())] for x in names}
+    return {str(x): _texts_in(of, f"language {x}") for x, of in source.items()}
+
+
+def _texts_in(documents: Any, where: str, column: str = "text") -> list[str]:
+    if columns := getattr(documents, "column_names", None):
+        if column not in columns:
+            raise InputError(f"{where} has no column {column}; found {', '.join(columns)}")
+        documents = documents[column]
+    if isinstance(documents, str):
+        return [documents]
+    if not isinstance(documents, Iterable):
+        raise InputError(f"{where}: {documents!r:.60} is no list of documents")
+    found: list[str] = parse(list[Text], list(documents), where)
+    return found
+
+
+class _Document(Record):
+    null_is_absent = True
+
+    text: Text
+    id: Id | None = None
+
+
+class Keyed(str):
+    """A document that has a key, by which it is known again whatever its text has become."""
+
+    key: str
+
+    def __new__(cls, text: str, key: str) -> Keyed:
+        """The text, with its key."""
+        keyed = super().__new__(cls, text)
+        keyed.key = key
+        return keyed
+
+
 def _read_file(path: Path) -> list[str]:
     if path.suffix == ".parquet":
         import pyarrow.parquet as parquet
 
         try:
-            return [_text(value, path) for value in parquet.read_table(path)["text"].to_pylist()]
+            column = parquet.read_table(path)["text"].to_pylist()
         except KeyError as error:
             raise InputError(f"{path} has no column text") from error
         except (OSError, ValueError) as error:
             raise InputError(f"{path} is not a parquet file ({error})") from error
+        texts: list[str] = parse(list[Text], column, f"{path}, column text")
+        return texts
     if path.suffix == ".txt":
-        return [line for _, line in _lines(path)]
-    texts = []
-    for where, record in json_lines(path):
-        if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-            found = json.dumps(record, ensure_ascii=False)
-            raise InputError(f'{where}: expected {{"text": "..."}}, found {found:.60}')
-        texts.append(_text(record["text"], where))
-    return texts
+        return [line for _, line in text_lines(path)]
+    return [of.text if of.id is None else Keyed(of.text, of.id) for _, of in _Document.lines(path)]
 
 
-def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Place (file and line) and content of each line of JSON that is not blank.
+def records(source: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
+    """Place and content of prompts: of a file with a line of JSON each, or of a list.
 
     Raises:
-        InputError: a file that cannot be read, or a line that is not UTF-8 or JSON.
+        InputError: no such file, one that is not UTF-8 or JSON (with the line), or no prompts.
     """
-    for number, line in _lines(path):
-        where = f"{path}, line {number}"
-        yield where, parse_json(line, where)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines that are not blank. Only newline ends a line: U+2028 is text."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        try:
-            text = line.decode("utf-8").removesuffix("\r")
-        except UnicodeDecodeError as error:
-            where = f"{path}, line {number}, byte {error.start + 1}"
-            raise InputError(f"{where}: not UTF-8") from error
-        if text.strip():
-            yield number, text
-
-
-def _text(value: Any, where: object) -> str:
-    if not isinstance(value, str):
-        found = "nothing" if value is None else f"{value!r:.60}"
-        raise InputError(f"{where}: a document's text is expected, found {found}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{where}: a lone surrogate at character {error.start + 1}") from error
-    return value
+    if not isinstance(source, str | Path):
+        name, found = "the list", [(f"prompt {n}", of) for n, of in enumerate(source, start=1)]
+    elif Path(source).is_file():
+        name, found = str(source), list(json_lines(source))
+    else:
+        raise InputError(f'no file {source}; prompts are a line of {{"prompt": ...}} each')
+    if not found:
+        raise InputError(f"no prompts in {name}")
+    return found
 
 
 def read_hub(name: str, wanted: tuple[str, ...] | None) -> dict[str, Sequence[str]]:
@@ -115,54 +165,17 @@ def read_hub(name: str, wanted: tuple[str, ...] | None) -> dict[str, Sequence[st
     Raises:
         InputError: the data set cannot be read, or has no such configuration or column.
     """
-    import datasets
-
     repo, _, config = name.partition(":")
-
-    def stream(configuration: str | None) -> list[dict[str, Any]]:
-        asked: dict[str, Any] = {"split": "train", "streaming": True}
-        try:
-            data = datasets.load_dataset(repo, configuration, **asked)
-        except RuntimeError as error:
-            if _SCRIPT not in str(error):
-                raise
-            data = datasets.load_dataset(
-                repo, data_dir=configuration, revision=_PARQUET_COPY, **asked
-            )
-        return list(itertools.islice(data, _HUB_DOCUMENTS))
-
-    def column(rows: list[dict[str, Any]], key: str) -> list[str]:
-        if rows and key not in rows[0]:
-            raise InputError(f"hf:{name} has no column {key}; found {', '.join(rows[0])}")
-        return [_text(row[key], f"hf:{name}") for row in rows]
-
     try:
         if "{language}" in config:
             if not wanted:
                 raise InputError(f"hf:{name} needs --languages to fill in {{language}}")
-            return {
-                language: column(stream(config.replace("{language}", language)), "text")
-                for language in wanted
-            }
-        if not config:
-            try:
-                configurations = datasets.get_dataset_config_names(repo)
-            except RuntimeError as error:
-                if _SCRIPT not in str(error):
-                    raise
-                raise InputError(
-                    f"hf:{name} is made by a script, so its configurations cannot be listed; name "
-                    f"one, hf:{repo}:CONFIG, or hf:{repo}:{{language}} with --languages"
-                ) from error
-            if configurations != ["default"]:
-                chosen = [c for c in configurations if wanted is None or c in wanted]
-                if not chosen:
-                    raise InputError(
-                        f"hf:{name} has no configuration {', '.join(wanted or ())}; "
-                        f"found {', '.join(configurations)}"
-                    )
-                return {c: column(stream(c), "text") for c in chosen}
-        rows = stream(config or None)
+            named = {language: config.replace("{language}", language) for language in wanted}
+        else:
+            named = {} if config else _configurations(name, wanted)
+        if named:
+            return {language: _column(name, _stream(repo, c)) for language, c in named.items()}
+        rows = _stream(repo, config or None)
     except InputError:
         raise
     except Exception as error:
@@ -170,6 +183,47 @@ def read_hub(name: str, wanted: tuple[str, ...] | None) -> dict[str, Sequence[st
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"cannot read data set hf:{name}: {reason}") from error
     texts: dict[str, list[str]] = {}
-    for language, text in zip(column(rows, "language"), column(rows, "text"), strict=True):
+    for language, text in zip(_column(name, rows, "language"), _column(name, rows), strict=True):
         texts.setdefault(language, []).append(text)
     return dict(texts)
+
+
+def _configurations(name: str, wanted: tuple[str, ...] | None) -> dict[str, str]:
+    """The configurations to read, which are languages; empty where there is but the default."""
+    import datasets
+
+    try:
+        found = datasets.get_dataset_config_names(name)
+    except RuntimeError as error:
+        if _SCRIPT not in str(error):
+            raise
+        raise InputError(
+            f"hf:{name} is made by a script, so its configurations cannot be listed; name "
+            f"one, hf:{name}:CONFIG, or hf:{name}:{{language}} with --languages"
+        ) from error
+    chosen = [] if found == ["default"] else [c for c in found if wanted is None or c in wanted]
+    if not chosen and found != ["default"]:
+        raise InputError(
+            f"hf:{name} has no configuration {', '.join(wanted or ())}; found {', '.join(found)}"
+        )
+    return dict(zip(chosen, chosen, strict=True))
+
+
+def _stream(repo: str, configuration: str | None) -> list[dict[str, Any]]:
+    import datasets
+
+    asked: dict[str, Any] = {"split": "train", "streaming": True}
+    try:
+        data = datasets.load_dataset(repo, configuration, **asked)
+    except RuntimeError as error:
+        if _SCRIPT not in str(error):
+            raise
+        data = datasets.load_dataset(repo, data_dir=configuration, revision=_PARQUET_COPY, **asked)
+    return list(itertools.islice(data, _HUB_DOCUMENTS))
+
+
+def _column(name: str, rows: list[dict[str, Any]], key: str = "text") -> list[str]:
+    if rows and key not in rows[0]:
+        raise InputError(f"hf:{name} has no column {key}; found {', '.join(rows[0])}")
+    found: list[str] = parse(list[Text], [row[key] for row in rows], f"hf:{name}, column {key}")
+    return found

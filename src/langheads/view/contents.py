@@ -1,20 +1,32 @@
-"""The results of a run folder by kind; a figure that needs two of them finds the other here."""
+"""What a page is made of: the results of a run folder, and how a kind of result is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import plotly.graph_objects as go
 import xarray as xr
 
 from langheads.heads import LanguageHeads
-from langheads.view.figures import Planted
+from langheads.io.results import load_result
+from langheads.view.figures.scores import Planted
+from langheads.view.table import Table
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure and what stands below it."""
+
+    figure: go.Figure
+    caption: str
 
 
 @dataclass
 class RunFolder:
-    """The results in a folder.
+    """The results in a folder; a figure that needs two of them finds the other here.
 
     Attributes:
         results: kind -> file name -> result.
@@ -25,11 +37,6 @@ class RunFolder:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     planted: Planted = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def left_out(self) -> list[str]:
-        """Files that are not shown."""
-        return list(self.reasons)
 
     def of(self, kind: str) -> dict[str, Any]:
         """File name -> result, of one kind."""
@@ -42,14 +49,51 @@ class RunFolder:
 
     def sources(self) -> list[tuple[str, dict[str, Any]]]:
         """Provenance a file, of the files that have one."""
-        found = [(name, dict(_provenance(result))) for _, name, result in self]
+        found = [
+            (name, dict(of.attrs if isinstance(of, xr.Dataset) else of.provenance))
+            for _, name, of in self
+        ]
         return [(name, attrs) for name, attrs in found if attrs]
 
     def __iter__(self) -> Iterator[tuple[str, str, Any]]:
-        for kind, files in self.results.items():
-            for name, result in files.items():
-                yield kind, name, result
+        return ((kind, *item) for kind, files in self.results.items() for item in files.items())
 
 
-def _provenance(result: Any) -> dict[str, Any]:
-    return result.attrs if isinstance(result, xr.Dataset) else result.provenance
+def _nothing(result: Any, run: RunFolder) -> Iterable[Any]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a kind of result is shown.
+
+    Attributes:
+        name: the kind, as its schema in `langheads.io.schemas` names it.
+        title: heading of its section.
+        shows: what the figures show, and what they do not.
+        pictures: figures with captions.
+        tables: the same as numbers.
+        summary: sentences for the head of the page.
+        load: reads a file; netCDF by default.
+        anchor: start of the section's anchor; by default the kind.
+    """
+
+    name: str
+    title: str
+    shows: Sequence[str] = ()
+    pictures: Callable[[Any, RunFolder], Iterable[Picture]] = _nothing
+    tables: Callable[[Any, RunFolder], Iterable[Table]] = _nothing
+    summary: Callable[[Any, RunFolder], Iterable[str]] = _nothing
+    load: Callable[[Path], Any] = load_result
+    anchor: str = ""
+
+
+def captioned(
+    draw: Callable[[Any], go.Figure], caption: str
+) -> Callable[[Any, RunFolder], Iterator[Picture]]:
+    """Pictures of a kind that has one, which needs nothing but the result."""
+
+    def pictures(result: Any, run: RunFolder) -> Iterator[Picture]:
+        yield Picture(draw(result), caption)
+
+    return pictures

@@ -1,47 +1,17 @@
 """A folder of results, read for the report: every kind of result by file name, of one model."""
 
-from __future__ import annotations
-
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from langheads.errors import InputError
-from langheads.files import read_json
-from langheads.results import load_result, require_same_model
+from langheads.experiments.replies.files import is_summary
+from langheads.heads import planted_of
+from langheads.io.errors import InputError
+from langheads.io.files import read_json
+from langheads.io.results import load_result, require_same_model
+from langheads.io.schemas import files, kind_of_file
 from langheads.view.contents import RunFolder
-from langheads.view.figures import Planted
-from langheads.view.generated import is_generated
 from langheads.view.kinds import KINDS
-from langheads.view.style import check_kind
-
-# Files that are what their name says, or the folder is refused; in this order on the page.
-_NAMED = {
-    "scores.nc": "scores",
-    "heads.json": "heads",
-    "ablation.nc": "ablation",
-    "planted.json": "planted",
-    "attention.json": "attention",
-    "knockout.nc": "knockout",
-    "comparison.nc": "comparison",
-    "deletion.nc": "deletion",
-    "classes.json": "head-classes",
-    "attribution.nc": "attribution",
-    "transfer.nc": "transfer",
-    "logit-lens.nc": "logit-lens",
-    "mask.json": "head-mask",
-    "pruned.json": "pruned",
-}
-# JSON says what it is; head sets, the oldest kind, do not. Masks bring torch, so none is imported
-# before there is one.
-_JSON = {
-    "heads": ("langheads.heads", "LanguageHeads"),
-    "attention": ("langheads.view.patterns", "AttentionData"),
-    "head-classes": ("langheads.classes", "HeadClasses"),
-    "head-mask": ("langheads.masks", "HeadMask"),
-    "pruned": ("langheads.view.pruned", "Pruning"),
-    "replies": ("langheads.view.generated", "Generated"),
-}
+from langheads.view.planted import read_planted
 
 
 def read_run(folder: Path) -> RunFolder:
@@ -55,9 +25,9 @@ def read_run(folder: Path) -> RunFolder:
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; a run is a folder with scores.nc or ablation.nc")
-    run = RunFolder()
-    paths = [folder / name for name in _NAMED if (folder / name).is_file()]
-    paths += [p for p in sorted(folder.iterdir()) if p.is_file() and p.name not in _NAMED]
+    run, named = RunFolder(), files()
+    paths = [folder / name for name in named if (folder / name).is_file()]
+    paths += [p for p in sorted(folder.iterdir()) if p.is_file() and p.name not in named]
     paths += sorted(p for p in folder.glob("*/pruned.json") if not p.parent.name.startswith("."))
     for path in paths:
         if path.suffix not in (".nc", ".json"):
@@ -67,7 +37,7 @@ def read_run(folder: Path) -> RunFolder:
             _take(run, path, name)
         except InputError as error:
             # A file of another name need not be a result of langheads.
-            if name in _NAMED:
+            if name in named:
                 raise
             said = " ".join(str(error).removeprefix(str(path)).removeprefix(":").split())
             run.reasons[name] = said if len(said) <= 200 else f"{said[:199]}…"
@@ -79,28 +49,23 @@ def read_run(folder: Path) -> RunFolder:
     sources = run.sources()
     for name, attrs in sources[1:]:
         require_same_model(name, sources[0][1], attrs)
+    if run.planted and sources and not planted_of(folder / "planted.json", sources[0][1]):
+        run.planted, run.reasons["planted.json"] = {}, "of another model"
     return run
 
 
 def _take(run: RunFolder, path: Path, name: str) -> None:
     """Put a file where it belongs, under its name within the folder."""
-    wanted = _NAMED.get(path.name)
+    wanted = kind_of_file(path.name)
     if wanted == "planted":
-        run.planted = _planted(path)
+        run.planted = read_planted(path)
         return
     if path.suffix == ".nc":
         result: Any = load_result(path, wanted)
-        kind = result.attrs["kind"]
-        if kind in KINDS:
-            try:
-                check_kind(result, kind, KINDS[kind].needs)
-            except InputError as error:
-                raise InputError(f"{path}: {error}") from error
+        kind = str(result.attrs["kind"])
     else:
         kind = wanted or _kind_of(path)
-        if kind in _JSON:
-            module, reader = _JSON[kind]
-            result = getattr(import_module(module), reader).load(path)
+        result = KINDS[kind].load(path) if kind in KINDS else None
     if kind not in KINDS:
         run.reasons[name] = f"a result of kind {kind[:40]!r}, which is not shown"
         return
@@ -108,20 +73,8 @@ def _take(run: RunFolder, path: Path, name: str) -> None:
 
 
 def _kind_of(path: Path) -> str:
+    """JSON says what it is; head sets, the oldest kind, do not."""
     document = read_json(path)
-    if is_generated(document):
+    if is_summary(document):
         return "replies"
     return str(document.get("kind", "heads")) if isinstance(document, dict) else "heads"
-
-
-def _planted(path: Path) -> Planted:
-    document = read_json(path)
-    try:
-        return {
-            str(language): [(int(layer), int(head)) for layer, head in pairs]
-            for language, pairs in document["planted"].items()
-        }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f'{path} does not list planted heads; expected {{"planted": {{"en": [[1, 3], ...]}}}}'
-        ) from error

@@ -8,8 +8,9 @@ reader's light or dark setting. What stands in the page for each kind of result:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,50 +20,27 @@ import plotly.io as pio
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from langheads.errors import InputError, LangheadsError
-from langheads.files import write_text_atomically
-from langheads.view import judge, origins, words
-from langheads.view.attention_page import attention_json, attention_scripts
-from langheads.view.contents import RunFolder
+from langheads.io.errors import InputError, LangheadsError
+from langheads.io.files import write_text_atomically
+from langheads.io.schemas import SCHEMAS
+from langheads.view.attention.page import attention_json, attention_scripts
+from langheads.view.attention.patterns import AttentionData
+from langheads.view.contents import Picture, RunFolder
 from langheads.view.embed import csp_hash, resource, script_json
+from langheads.view.figures.style import DARK, LIGHT
 from langheads.view.folder import read_run
 from langheads.view.kinds import KINDS
-from langheads.view.sections import Section
-from langheads.view.style import DARK, LIGHT
-
-_LIMITS = (
-    "A gradient score says how much the loss answers to a small change of one head. It is a reason "
-    "to suspect a head, not a proof; the rule that picks heads finds some in noise too.",
-    "Ablation says what happens when the heads are gone. It holds for this model and these texts. "
-    "A small rise does not show that a head is idle: other heads may take over its work.",
-    "Zero ablation puts a head where it never is, mean ablation at its average; where the two "
-    "disagree, the damage may come from the intervention and not from the loss of the language.",
-    "A p-value is the share of head sets drawn at random, matched layer by layer and in number, "
-    "that reach at least the value seen. It tells chance from choice, not how large or useful an "
-    "effect is, and it does not correct for how many models or rules were tried.",
-    "Rises are in nats per UTF-8 byte, since tokens of different languages are not the same amount "
-    "of text; perplexity, shown on hover, cannot be compared across languages.",
-    "Bytes make languages comparable only roughly. Devanagari takes 3 bytes a letter and English "
-    "1, so the same relative rise is fewer nats per byte in Hindi; percent stands in brackets.",
-    "Parallel texts are not independent: where the texts are translations of each other, the proof "
-    "texts of one language are translations of scored texts of another.",
-)
-_CITE = (
-    "langheads {version}, software, MIT licence; CITATION.cff in its repository has the entry for "
-    "a list of references. Name the version, the model, the texts and the seed: they stand in the "
-    "provenance above.",
-    "Scores and the count rule: Liu and others, Focusing on Language: Revealing and Exploiting "
-    "Language Attention Heads in Multilingual Large Language Models, AAAI 2026, arXiv 2511.07498.",
-    "Classes of heads: Do Multilingual LLMs have specialized language heads?, arXiv 2602.08625.",
-    "The models run in TransformerLens; cite it as its repository asks.",
-)
+from langheads.view.planted import planted_table, planted_words
+from langheads.view.provenance import provenance_tables
+from langheads.view.table import Table
+from langheads.view.verdict import Verdict, proofs_of_other_heads, verdict
 
 
 def report(run: str | Path, out: str | Path | None = None) -> Path:
     """Write one offline HTML page about a folder of results.
 
-    Taken is every file of a kind in `kinds.KINDS`, whatever its name, and ``planted.json``; what
-    is missing is left out of the page, with a note.
+    Taken is every file of a known kind, whatever its name, and ``planted.json``; what is missing
+    is left out of the page, with a note.
 
     Args:
         run: a folder with results of one model.
@@ -87,15 +65,24 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
     return write_text_atomically(out or folder / "report.html", page)
 
 
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; the words of those that are always the same stand in the template."""
+
+    anchor: str
+    title: str
+    paragraphs: Sequence[str] = ()
+    verdicts: Sequence[Verdict] = ()
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
+    attention: Sequence[AttentionData] = ()
+
+
 def _sections(run: RunFolder) -> list[Section]:
     sections = [_summary(run)]
     if run.planted:
-        proofs = [
-            a for a in run.of("ablation").values() if not run.heads or words.proves(a, run.heads)
-        ]
         with _naming("planted.json"):
-            table = words.planted_table(run.planted, run.heads, next(iter(proofs), None))
-        sections.append(Section("planted", "Planted heads", tables=[table]))
+            sections.append(Section("planted", "Planted heads", tables=[planted_table(run)]))
     for kind, how in KINDS.items():
         files = run.of(kind)
         for number, (name, result) in enumerate(files.items(), start=1):
@@ -110,11 +97,13 @@ def _sections(run: RunFolder) -> list[Section]:
                         attention=[result] if kind == "attention" else [],
                     )
                 )
-    sections.append(Section("limits", "What the numbers show, and what not", paragraphs=_LIMITS))
-    tables = origins.provenance_tables(run.sources())
-    sections.append(Section("provenance", "Provenance", tables=tables))
-    cite = [text.format(version=version("langheads")) for text in _CITE]
-    return [*sections, Section("cite", "How to cite", paragraphs=cite)]
+    tables = provenance_tables(run.sources())
+    return [
+        *sections,
+        Section("limits", "What the numbers show, and what not"),
+        Section("provenance", "Provenance", tables=tables),
+        Section("cite", "How to cite"),
+    ]
 
 
 @contextmanager
@@ -138,53 +127,29 @@ def _naming(name: str) -> Iterator[None]:
         ) from error
 
 
-def _other_heads(run: RunFolder) -> list[str]:
-    """Sentences about proofs of other heads than those that the page takes as chosen."""
-    first = next(iter(run.of("heads")), None)
-    said = []
-    for name, ablation in run.of("ablation").items():
-        if first is None or words.proves(ablation, run.of("heads")[first]):
-            continue
-        whose = [other for other, heads in run.of("heads").items() if words.proves(ablation, heads)]
-        said.append(
-            f"The proof in {name} is of other heads than those in {first}"
-            + (f": it is of those in {whose[0]}." if whose else ".")
-        )
-    return said
-
-
 def _summary(run: RunFolder) -> Section:
-    paragraphs = _other_heads(run)
+    proofs = run.of("ablation")
+    paragraphs = list(proofs_of_other_heads(proofs, run.of("heads")))
     for kind, how in KINDS.items():
         for name, result in run.of(kind).items():
             with _naming(name):
                 paragraphs += how.summary(result, run)
-    if run.of("ablation") and len(paragraphs) > 2:
+    if proofs and len(paragraphs) > 2:
         paragraphs.insert(
             0,
             "Whether heads carry a language is answered in the box; the sentences below are what "
             "each result says by itself.",
         )
-    if run.planted and run.heads:
-        found = words.found_planted(run.planted, run.heads)
-        total = sum(map(len, run.planted.values()))
-        paragraphs.append(
-            f"Of {total} planted heads, {sum(map(len, found.values()))} are among the specific "
-            "heads of their language."
-        )
+    paragraphs += planted_words(run)
     verdicts = []
-    for name, ablation in run.of("ablation").items():
+    for name, ablation in proofs.items():
         with _naming(name):
-            verdicts.append(judge.verdict(ablation))
-    missing = {
-        "scores (scores.nc)": run.of("scores"),
-        "chosen heads (heads.json)": run.of("heads"),
-        "proof by ablation (ablation.nc)": run.of("ablation"),
-    }
-    absent = [what for what, have in missing.items() if not have]
+            verdicts.append(verdict(ablation))
+    expected = (SCHEMAS[kind] for kind in ("scores", "heads", "ablation"))
+    absent = [f"{of.what} ({of.file})" for of in expected if not run.of(of.kind)]
     if absent:
         paragraphs.append(f"Not in this folder, and so left out here: {'; '.join(absent)}.")
-    if not run.of("ablation"):
+    if not proofs:
         paragraphs.insert(0, "Without ablation nothing here is proven: scores are only suspicions.")
     if run.reasons:
         said = "; ".join(f"{name} ({why})" for name, why in run.reasons.items())
@@ -215,6 +180,7 @@ def _page(sections: list[Section], run_name: str) -> str:
     )
     return environment.from_string(resource("page.html.j2")).render(
         run=run_name,
+        version=version("langheads"),
         shown=shown,
         data=_json({"figures": figures, "templates": templates}),
         attention_css=Markup(resource("attention.css")) if views else "",

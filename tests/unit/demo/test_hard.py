@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import langheads
 from langheads.demo import grammar
 from langheads.model import EMBEDDED, describe, head_shape, tokenize_languages
-from langheads.scores import gate_gradients
+from langheads.scores.gradient import gate_gradients
 
 FOLDER = EMBEDDED["demo-hard"]
 PLANTED = json.loads((FOLDER / "planted.json").read_text(encoding="utf-8"))

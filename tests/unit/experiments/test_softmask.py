@@ -10,10 +10,10 @@ import torch
 
 import langheads
 from langheads.demo import grammar
-from langheads.errors import InputError, NonFiniteError, ProvenanceError
-from langheads.experiments import training
-from langheads.experiments.contexts import split_by_context
-from langheads.experiments.generation import Reply
+from langheads.experiments.replies.experiment import Reply
+from langheads.experiments.softmask import training
+from langheads.experiments.softmask.contexts import split_by_context
+from langheads.io.errors import InputError, NonFiniteError, ProvenanceError
 from langheads.text import Question, read_questions
 
 
@@ -86,11 +86,14 @@ def test_no_context_is_on_two_sides(mask):
     assert set(split["seen"]) == {q.id for q in asked if q.context in trained | watched}
     assert split["test"] == 12 - len(split["seen"]) == 3
     for question in asked:
-        assert mask.has_seen(question, "hi") == (question.id in split["seen"])
+        assert mask.has_seen(question.context_digest, question.id, "hi") == (
+            question.id in split["seen"]
+        )
     # In another language by id; in the same language by context alone.
-    elsewhere = Question(split["train"][0], "another text", "?", ("a",))
-    assert mask.has_seen(elsewhere, "zh")
-    assert not mask.has_seen(elsewhere, "hi")
+    id = split["train"][0]
+    elsewhere = Question(id=id, context="another text", question="?", answers=("a",))
+    assert mask.has_seen(elsewhere.context_digest, id, "zh")
+    assert not mask.has_seen(elsewhere.context_digest, id, "hi")
 
 
 def test_losses_are_those_of_the_steps(tiny, mask):
@@ -101,7 +104,9 @@ def test_losses_are_those_of_the_steps(tiny, mask):
     # The validation loss at the end is the answer NLL under the gates that were learned.
     (id,) = mask.split["validation"]
     one = {"hi": [r for r in records()["hi"] if r["id"] == id]}
-    found = langheads.evaluate_qa(tiny, one, language="hi", gates=mask, allow_overlap=True)
+    found = langheads.evaluate_qa(
+        tiny, one, language="hi", gates=mask, n_controls=0, allow_overlap=True
+    )
     per_token = found.example_answer_nll / found.answer_tokens
     assert per_token.sel(condition="mask").item() == pytest.approx(
         mask.losses["validation"][-1][1], rel=1e-5
@@ -123,7 +128,13 @@ def test_the_training_loss_falls_on_the_demo():
     assert mask.losses["train"][-1] < 0.7 * mask.losses["train"][0]
     trained = {"en": [r for r in asked["en"] if r["id"] in mask.split["train"]]}
     found = langheads.evaluate_qa(
-        model, trained, language="en", gates=mask, allow_overlap=True, max_new_tokens=4
+        model,
+        trained,
+        language="en",
+        gates=mask,
+        n_controls=0,
+        allow_overlap=True,
+        max_new_tokens=4,
     )
     sizes = found.answer_tokens.sum().item()
     said = [loss for _, loss in mask.losses["train_set"]]
@@ -148,17 +159,20 @@ def test_the_file(tmp_path, mask):
     [
         ({"format": 2}, "is not a head mask of format 1"),
         ({"kind": "pruned"}, "is not a head mask of format 1"),
-        ({"gates": []}, "is not a head mask: ValueError at gates must be one finite number"),
+        ({"gates": []}, "is not a head mask: gates must be one finite number"),
         ({"gates": [{"head": "L9H0", "gate": 1.0}]}, "head L9H0 asked for, but the model has 3"),
         ({"gates": [{"head": "L0H0", "gate": float("nan")}]}, "one finite number a head"),
         ({"gates": [{"head": "L0H0", "gate": 1}] * 2}, "one finite number a head"),
-        ({"split": {}}, "is not a head mask: KeyError at 'train'"),
+        ({"split": {}}, "is not a head mask: split.train, .*, split.test missing; found nothing"),
         ({"gates": [{"head": "L0H0", "gate": 1e300}]}, r"the gate of L0H0 is 1e\+300; it must be"),
-        ({"gates": [{"head": 3, "gate": 1.0}]}, "gates.head is 3, expected a text"),
-        ({"gates": [{"head": "L0H0", "gate": "1"}]}, "gates.gate is '1', expected a number"),
-        ({"gates": [{"head": "L0H0", "gate": True}]}, "gates.gate is True, expected a number"),
-        ({"gates": ["L0H0"]}, r"gates is \['L0H0'\], expected a list of keys"),
-        ({"gates": 3}, "mask: gates is 3, expected a list of keys and values"),
+        ({"gates": [{"head": 3, "gate": 1.0}]}, r"gates\[0\].head is 3, expected a text"),
+        ({"gates": [{"head": "L0H0", "gate": "1"}]}, r"gates\[0\].gate is '1', expected a number"),
+        (
+            {"gates": [{"head": "L0H0", "gate": True}]},
+            r"gates\[0\].gate is True, expected a num",
+        ),
+        ({"gates": ["L0H0"]}, r"gates\[0\] is 'L0H0', expected keys and values"),
+        ({"gates": 3}, "mask: gates is 3, expected a list"),
         ({"shape": [3, "4"]}, r"shape is \[3, '4'\], expected two whole numbers from 1"),
         ({"shape": [-3, 4]}, r"shape is \[-3, 4\], expected two whole numbers from 1"),
         ({"language": 3}, "language is 3, expected a text"),
@@ -243,20 +257,20 @@ def test_nan_is_told_with_its_step(zoo, monkeypatch):
     with pytest.raises(NonFiniteError, match="loss or gradient of document 0 of language hi is"):
         langheads.adapt(model, ["L0H0"], records(), bos=True, **SMALL)
 
-    original, steps = training.answer_nll, []
+    original, steps = training.document_nll, []
 
-    def answer_nll(*arguments):
+    def document_nll(*arguments):
         # Only steps ask for gradients; a batch holds all of a step's questions here.
         steps.append(torch.is_grad_enabled())
         return original(*arguments) * (float("nan") if sum(steps) == 2 else 1)
 
-    monkeypatch.setattr(training, "answer_nll", answer_nll)
+    monkeypatch.setattr(training, "document_nll", document_nll)
     with pytest.raises(NonFiniteError, match="step 2 of 2: loss or gradient of document 0 of"):
         langheads.adapt(zoo.bridge("llama-gqa"), ["L0H0"], records(), bos=True, **SMALL)
 
 
 def test_a_mask_belongs_to_its_model_baseline_and_questions(tiny, zoo, mask):
-    common = {"language": "hi", "gates": mask}
+    common = {"language": "hi", "gates": mask, "n_controls": 0}
     found = langheads.evaluate_qa(tiny, records(), **common)
     assert set(found.example.values.tolist()).isdisjoint(mask.split["seen"])
     assert (found.sizes["example"], found.attrs["seen_left_out"]) == (3, 9)
@@ -295,8 +309,8 @@ def changed(zoo):
         ({"gates": torch.ones(2, 4)}, r"gates mask of shape \[2, 4\], expected \[3, 4\]"),
         ({"gates": {"untouched": torch.ones(3, 4)}}, "gates named untouched given"),
         ({"docs": 0}, "0 questions asked for"),
-        ({"max_new_tokens": 0}, "0 new tokens and 2000 bootstraps asked for"),
-        ({"bootstraps": 10**12}, "1000000000000 bootstraps asked for; .* at most 1000000"),
+        ({"max_new_tokens": 0}, "0 new tokens and 2000 resamples asked for"),
+        ({"n_resamples": 10**12}, "1000000000000 resamples asked for; .* at most 1000000"),
         ({"template": "{context}"}, "it needs the fields"),
     ],
 )
@@ -307,7 +321,7 @@ def test_evaluate_refuses(tiny, changes, message):
 
 def test_evaluation_judges_replies_and_pairs_questions(tiny, monkeypatch):
     """Replies by hand: measures, means, paired differences and intervals by another route."""
-    from langheads.experiments import evaluation
+    from langheads.experiments.softmask import evaluation
 
     said = {
         False: [" tea\nQ: 3", " no", " green tea", "", " it is 4"],
@@ -330,7 +344,7 @@ def test_evaluation_judges_replies_and_pairs_questions(tiny, monkeypatch):
     for key in said:
         said[key] = [said[key][i] for i in order]
     found = langheads.evaluate_qa(
-        tiny, asked, language="hi", gates={"some": torch.ones(3, 4)}, bootstraps=200
+        tiny, asked, language="hi", gates={"some": torch.ones(3, 4)}, n_resamples=200
     )
     found = found.sortby("example")
     assert found.example_accuracy.values.tolist() == [[1, 0, 1, 0, 1], [1, 1, 1, 1, 0]]
@@ -354,7 +368,7 @@ def test_settings_are_those_of_the_mask(tiny, mask):
     assert (mask.settings["bos"], mask.settings["max_tokens"]) == (True, 2048)
 
     bare = replace(mask, settings=mask.settings | {"bos": False, "max_tokens": 60})
-    common = {"language": "hi", "max_new_tokens": 1}
+    common = {"language": "hi", "max_new_tokens": 1, "n_controls": 0}
     found = langheads.evaluate_qa(tiny, records(), gates=bare, **common)
     assert (found.attrs["bos"], found.attrs["max_tokens"]) == (0, 60)
     given = langheads.evaluate_qa(tiny, records(), gates=mask, bos=False, **common)
@@ -371,8 +385,8 @@ def test_settings_are_those_of_the_mask(tiny, mask):
 
 
 def test_replies_that_fell_apart_are_told(tiny, monkeypatch):
-    """Guards of replies by hand, and how likely the untouched model finds them."""
-    from langheads.experiments import evaluation
+    """Degeneration checks by hand, and how likely the untouched model finds them."""
+    from langheads.experiments.softmask import evaluation
 
     prompt = (1, 70, 71, 72, 73, 74)
     said = {
@@ -391,7 +405,7 @@ def test_replies_that_fell_apart_are_told(tiny, monkeypatch):
 
     monkeypatch.setattr(evaluation, "generate", replies)
     found = langheads.evaluate_qa(
-        tiny, records(2), language="hi", gates=torch.zeros(3, 4), bootstraps=20
+        tiny, records(2), language="hi", gates=torch.zeros(3, 4), n_resamples=20
     )
     assert found.example_repetition.values.tolist() == [[0, 0], [0.5, 0]]
     assert found.example_prompt_copy.values.tolist() == [[0, 0], [0, 1]]
@@ -408,8 +422,8 @@ def test_replies_that_fell_apart_are_told(tiny, monkeypatch):
 
 def test_masks_beside_random_and_all_heads(tiny):
     found = langheads.compare_masks(
-        tiny, ["L1H2", "L0H3"], records(18), language="hi", controls=2, train=3, epochs=1,
-        batch_size=2, validation=0.3, bootstraps=50, max_new_tokens=2,
+        tiny, ["L1H2", "L0H3"], records(18), language="hi", n_controls=2, train=3, epochs=1,
+        batch_size=2, validation=0.3, n_resamples=50, max_new_tokens=2,
     )  # fmt: skip
     names = ["language heads", "random heads 0", "random heads 1", "all heads"]
     assert found.condition.values.tolist() == ["untouched", *names]
@@ -443,7 +457,7 @@ def test_masks_beside_random_and_all_heads(tiny):
     assert np.isnan(found.versus_random_answer_nll.sel(condition="random heads 0"))
     # A mask already learned stands where it would have been learned; the others are the same.
     beside = langheads.compare_masks(
-        tiny, alone, records(18), language="hi", controls=2, bootstraps=50, max_new_tokens=2
+        tiny, alone, records(18), language="hi", n_controls=2, n_resamples=50, max_new_tokens=2
     )
     np.testing.assert_allclose(beside.gates, found.gates)
     np.testing.assert_allclose(beside.train_loss, found.train_loss)
@@ -451,7 +465,7 @@ def test_masks_beside_random_and_all_heads(tiny):
     with pytest.raises(InputError, match="seed -1 asked for; allowed are whole numbers from 0"):
         langheads.compare_masks(tiny, ["L1H2"], records(), language="hi", seed=-1)
     with pytest.raises(InputError, match="0 controls asked for"):
-        langheads.compare_masks(tiny, ["L1H2"], records(), language="hi", controls=0)
+        langheads.compare_masks(tiny, ["L1H2"], records(), language="hi", n_controls=0)
 
 
 @pytest.mark.parametrize(
@@ -467,12 +481,12 @@ def test_a_mask_that_others_cannot_stand_beside(tiny, mask, change, arguments, m
     given = replace(mask, **change)
     with pytest.raises(InputError, match=message):
         langheads.compare_masks(
-            tiny, given, records(), **({"language": "hi", "controls": 1} | arguments)
+            tiny, given, records(), **({"language": "hi", "n_controls": 1} | arguments)
         )
 
 
 def test_split_counts_are_exact_where_a_share_is_no_float():
-    asked = [Question(str(i), f"c{i}", "?", ("a",)) for i in range(60)]
+    asked = [Question(id=str(i), context=f"c{i}", question="?", answers=("a",)) for i in range(60)]
     found = split_by_context(asked, train=30, validation=0.1)
     assert [len(x) for x in (found.train, found.validation, found.spare, found.test)] == [
         30, 3, 0, 27,

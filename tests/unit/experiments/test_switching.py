@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from langheads.errors import InputError
-from langheads.experiments import switching
-from langheads.experiments.generation import generate
-from langheads.experiments.quality import reply_nll
-from langheads.experiments.switching import switch_rates
+from langheads.experiments.replies import switching
+from langheads.experiments.replies.experiment import generate
+from langheads.experiments.replies.judge import reply_nll
+from langheads.experiments.replies.switching import switch_rates
 from langheads.heads import HeadSet
-from langheads.results import load_result, save
+from langheads.io.errors import InputError
+from langheads.io.results import load_result, save
 from tests.models.zoo import EOS, HEADS, hugging_face, w_o
 
 PROMPTS = {"en": ["the cat", "a stone", "it rains"], "zh": ["猫在", "石头"]}
@@ -75,7 +75,7 @@ def test_against_edited_weights(tiny, monkeypatch):
     )
 
 
-def test_guards_of_one_head(tiny):
+def test_degeneration_checks_of_one_head(tiny):
     found = switch_rates(tiny, PROMPTS, Halves(), heads=["L1H2"], controls=False, **SETTINGS)
     assert int(found.switch_rate.notnull().sum()) == len(PROMPTS)
     network = hugging_face("llama-gqa")
@@ -150,8 +150,11 @@ def test_refused(tiny, prompts, heads, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sure": float("nan")}, "sure nan asked for; it is a share from 0 to 1"),
-        ({"sure": 1.5}, "sure 1.5 asked for"),
+        (
+            {"min_confidence": float("nan")},
+            "min_confidence nan asked for; it is a share from 0 to 1",
+        ),
+        ({"min_confidence": 1.5}, "min_confidence 1.5 asked for"),
         ({"seed": -1}, "seed -1 asked for; allowed are whole numbers from 0"),
     ],
 )

@@ -8,21 +8,21 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from langheads.errors import InputError, InterventionError, ProvenanceError
-from langheads.experiments import transfer
-from langheads.experiments.transfer_plan import Setting, conditions_in, random_sets
-from langheads.experiments.transfer_runs import said
-from langheads.experiments.transfer_summary import (
-    GUARDS,
+from langheads.experiments.transfer.experiment import transfer
+from langheads.experiments.transfer.plan import Plan, Setting, random_sets
+from langheads.experiments.transfer.run import said
+from langheads.experiments.transfer.summarise import (
+    CHECKS,
     Run,
     _deviation,
-    _interval,
     _resampled,
     summary,
 )
 from langheads.heads import HeadSet, LanguageHeads
+from langheads.io.errors import InputError, InterventionError, ProvenanceError
 from langheads.model import describe, gated
-from langheads.model.spans import attention_to_spans
+from langheads.model.attention_patterns import attention_to_spans
+from langheads.stats import percentile_interval
 
 SHAPE = (2, 4)
 OWN = {"en": HeadSet(["L0H1"], SHAPE), "zh": HeadSet(["L0H2"], SHAPE), "hi": HeadSet([], SHAPE)}
@@ -62,21 +62,23 @@ def test_which_answer_a_reply_gives(reply, answers, expected):
     assert said(reply, answers) == expected
 
 
-JOBS = list(itertools.permutations(range(3), 2))
+OCCUPATIONS = list(itertools.permutations(range(3), 2))
 
 
 def made_up(seed=0, n=6, controls=4):
     """Runs of random numbers for every text that the pairs need."""
     rng = np.random.default_rng(seed)
     pools = random_sets(OWN, controls, rng)
+    plan = Plan(PAIRS, ORDERS, SETTINGS, OWN, pools, OCCUPATIONS, seed=0)
     runs = {}
+    assert set(plan.texts) == {*PAIRS, *(pair[::-1] for pair in PAIRS)}
     for text in dict.fromkeys([*PAIRS, *(pair[::-1] for pair in PAIRS)]):
-        conditions, chosen = conditions_in(text, PAIRS, SETTINGS, OWN, pools)
+        conditions, chosen = plan.conditions(text)
         runs[text] = Run(
             conditions,
             rng.normal(size=(len(conditions), n, 2, 2)),
             rng.integers(-1, 2, size=(len(conditions), n)),
-            rng.random((len(conditions), n, len(GUARDS))),
+            rng.random((len(conditions), n, len(CHECKS))),
             np.arange(n) == 2,
             {c: rng.random((*SHAPE, 2)) for c in chosen},
         )
@@ -85,7 +87,8 @@ def made_up(seed=0, n=6, controls=4):
 
 def arranged(pools, runs, orders=ORDERS):
     attrs = {"format": 1, "kind": "transfer", "model": "made up", "query": "en", "prompts": 6}
-    return summary(PAIRS, orders, SETTINGS, OWN, pools, runs, JOBS, seed=0, attrs=attrs)
+    plan = Plan(PAIRS, orders, SETTINGS, OWN, pools, OCCUPATIONS, seed=0)
+    return summary(plan, runs, attrs=attrs)
 
 
 def by_hand(run, condition, fact):
@@ -98,7 +101,7 @@ def by_hand(run, condition, fact):
             run.said[i] == 1 - fact,
             np.where(run.shared, np.nan, first > 0),
             whole,
-            *run.guards[i].T,
+            *run.checks[i].T,
         ],
         axis=1,
     )
@@ -108,7 +111,7 @@ def every_draw(change):
     """Means under all 27 ways to draw 3 occupations of 3, those without any prompt left out."""
     means = []
     for drawn in itertools.product(range(3), repeat=3):
-        prompts = [change[JOBS.index((a, b))] for a in drawn for b in drawn if a != b]
+        prompts = [change[OCCUPATIONS.index((a, b))] for a in drawn for b in drawn if a != b]
         if np.isfinite(prompts).any():
             means.append(np.nanmean(prompts))
     return np.array(means)
@@ -116,20 +119,20 @@ def every_draw(change):
 
 def test_prompts_of_one_occupation_are_not_independent():
     """A change that only the first occupation decides: 10 numbers, however many prompts."""
-    jobs = list(itertools.permutations(range(10), 2))
+    occupations = list(itertools.permutations(range(10), 2))
     rng = np.random.default_rng(3)
     of_job = rng.normal(size=10)
-    changes = np.array([of_job[i] for i, _ in jobs])
-    draws = _resampled(changes[None], jobs, seed=0)
+    changes = np.array([of_job[i] for i, _ in occupations])
+    draws = _resampled(changes[None], occupations, seed=0)
     of_ten = of_job.std(ddof=1) / np.sqrt(10)
-    as_if_independent = changes.std(ddof=1) / np.sqrt(len(jobs))
+    as_if_independent = changes.std(ddof=1) / np.sqrt(len(occupations))
     assert _deviation(draws).item() == pytest.approx(of_ten, rel=0.15)
     assert _deviation(draws).item() > 2.5 * as_if_independent
-    low, high = _interval(draws)
+    low, high = percentile_interval(draws)
     assert (high - low).item() == pytest.approx(2 * 1.96 * of_ten, rel=0.2)
     two = _resampled(np.ones((1, 2)), [(0, 1), (1, 0)], seed=0)
     assert np.isnan(_deviation(two)).all()
-    assert np.isnan(_interval(two)).all()
+    assert np.isnan(percentile_interval(two)).all()
 
 
 def test_changes_errors_and_intervals_of_made_up_runs():
@@ -151,7 +154,7 @@ def test_changes_errors_and_intervals_of_made_up_runs():
                 old, new = (np.mean([side[i] for i in of], axis=0) for side in (before, after))
                 change = new - old
                 at = found.sel(a=a, b=b, order=order, setting=str(SETTINGS[s]))
-                for m, name in enumerate([*MEASURES, *GUARDS]):
+                for m, name in enumerate([*MEASURES, *CHECKS]):
                     own = change[np.isfinite(change[:, m]), m]
                     assert at[f"{name}_change"] == pytest.approx(own.mean())
                     draws = every_draw(change[:, m])
@@ -163,18 +166,17 @@ def test_changes_errors_and_intervals_of_made_up_runs():
                         )
                     assert at[f"{name}_before"] == pytest.approx(np.nanmean(old[:, m]))
                     assert at[name] == pytest.approx(np.nanmean(new[:, m]))
+                    assert OWN[owner] not in pools[owner]
                     sets = np.array(
                         [
-                            np.nan
-                            if some == OWN[owner]
-                            else np.nanmean(np.mean([c[i] for i in of], axis=0)[:, m] - old[:, m])
-                            for some, c in zip(pools[owner], controls, strict=True)
+                            np.nanmean(np.mean([c[i] for i in of], axis=0)[:, m] - old[:, m])
+                            for c in controls
                         ]
                     )
                     np.testing.assert_allclose(at[f"{name}_control_change"], sets, atol=1e-12)
                     assert at[f"{name}_change_low"] <= at[f"{name}_change"]
                     assert at[f"{name}_change_high"] >= at[f"{name}_change"]
-                    if name in GUARDS:
+                    if name in CHECKS:
                         assert f"{name}_control_p" not in found
                         continue
                     sign = -1 if name == "answer_b" else 1
@@ -229,9 +231,11 @@ def test_attention_is_from_as_side():
 def test_random_sets_do_not_cancel():
     """Languages with as many heads a layer have the same sets, but not in the same order."""
     sets = random_sets(OWN, 20, np.random.default_rng(0))
-    assert set(sets) == {"en", "zh"}
-    assert sorted(map(str, sets["en"])) == sorted(map(str, sets["zh"]))
-    assert sets["en"] != sets["zh"]
+    assert sorted(map(str, sets["en"])) == ["L0H0", "L0H2", "L0H3"]
+    assert sorted(map(str, sets["zh"])) == ["L0H0", "L0H1", "L0H3"]
+    assert sets["hi"] == []
+    swapped = [{"L0H2": "L0H1"}.get(str(some), str(some)) for some in sets["en"]]
+    assert swapped != list(map(str, sets["zh"]))
     assert all(some.per_layer() == (1, 0) for some in sets["en"])
 
 
@@ -263,7 +267,7 @@ def tiny_heads(tiny):
     )
 
 
-SMALL = {"jobs": 2, "controls": 2, "max_new_tokens": 2}
+SMALL = {"n_occupations": 2, "n_controls": 2, "max_new_tokens": 2}
 
 
 @pytest.mark.parametrize(
@@ -280,13 +284,13 @@ SMALL = {"jobs": 2, "controls": 2, "max_new_tokens": 2}
         ({"seed": -1}, "seed -1 asked for; allowed are whole numbers from 0"),
         ({"gates_weaken": (2.0,)}, "and 2 to weaken asked for"),
         ({"gates_enhance": (), "gates_weaken": ()}, "no gates to enhance and none to weaken"),
-        ({"controls": 1}, "1 controls, 2 occupations"),
-        ({"jobs": 1}, "1 occupations"),
+        ({"n_controls": 1}, "1 controls, 2 occupations"),
+        ({"n_occupations": 1}, "1 occupations"),
         ({"limit": 1}, "limit 1"),
         ({"max_new_tokens": 0}, "0 new tokens"),
         ({"orders": ["A"]}, "order A asked for; allowed are A first, A last"),
         ({"orders": []}, "order none asked for"),
-        ({"jobs": 3}, "3 occupations asked for, but the templates have 2"),
+        ({"n_occupations": 3}, "3 occupations asked for, but the templates have 2"),
         ({"languages": ["en", "ru"]}, "no template for language ru; there are en, fr, zh"),
         ({"languages": ["en", "fr"]}, "language fr asked for; the head set has en, zh, hi"),
         ({"pairs": [("en", "fr")], "query": "fr"}, "language fr asked for; the head set has"),
@@ -294,7 +298,7 @@ SMALL = {"jobs": 2, "controls": 2, "max_new_tokens": 2}
         ({"pairs": [("en", "en")]}, "pairs of languages en:en: each needs two different ones"),
         ({"pairs": []}, "pairs of languages none: each needs two"),
         ({"query": "ru"}, "no template for language ru"),
-        ({"max_new_tokens": 300}, "more than the model's context of 256; shorten the templates"),
+        ({"max_new_tokens": 300}, "300 new ones more than the model's context of 256; shorten it"),
     ],
 )
 def test_refusals(tiny, tiny_heads, templates, settings, message):

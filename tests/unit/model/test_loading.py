@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 
+import jaxtyping
 import pytest
 import torch
 import transformers
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformer_lens.model_bridge import TransformerBridge
 
 import langheads
-from langheads.errors import InputError, ModelError
+from langheads.io.errors import InputError, ModelError
 from langheads.model import describe, head_shape, load
 
 
@@ -158,3 +159,57 @@ def test_pickled_weights_on_the_hub_are_not_downloaded(tiny_folder, monkeypatch,
         assert "no *.safetensors in someone/something; pickled weights" in str(caught.value)
     else:
         assert caught.value is reached
+
+
+def test_a_model_of_transformers_is_wrapped_as_it_is(tiny, tiny_folder):
+    network = transformers.AutoModelForCausalLM.from_pretrained(tiny_folder)
+    network.model.norm.weight.data.mul_(2)
+    model = load(network)
+    tokens = tiny.to_tokens("The cat sleeps.")
+    with torch.no_grad():
+        found, before = model(tokens), tiny(tokens)
+    assert model.original_model is network
+    # The final norm's gain is linear in the logits of a model without a soft cap.
+    torch.testing.assert_close(found, 2 * before, rtol=1e-4, atol=1e-4)
+    assert load(model) is model
+
+
+@pytest.fixture
+def unchecked_types():
+    """As outside the tests, where types are not checked."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize("given", [7, torch.nn.Linear(2, 2)])
+def test_what_is_no_model_is_told(unchecked_types, given):
+    with pytest.raises(InputError, match=f"{type(given).__name__} given as a model; allowed are a"):
+        load(given)
+
+
+def test_a_model_of_nowhere_has_no_tokenizer():
+    config = transformers.LlamaConfig(
+        hidden_size=8, num_attention_heads=2, num_hidden_layers=1, vocab_size=9, intermediate_size=8
+    )
+    with pytest.raises(InputError, match="was not loaded from anywhere has no tokenizer"):
+        load(transformers.LlamaForCausalLM(config))
+
+
+def test_settings_of_a_model_that_is_loaded_are_refused(tiny):
+    with pytest.raises(InputError, match="is taken as it is: dtype, device"):
+        load(tiny, dtype="float64")
+
+
+def test_scores_take_a_name_and_a_model_of_transformers(tiny, tiny_folder):
+    text = {"en": ["The cat sleeps.", "A dog runs."], "de": ["Die Katze.", "Ein Hund."]}
+    expected = langheads.score(tiny, text, method="taylor")
+    network = transformers.AutoModelForCausalLM.from_pretrained(tiny_folder)
+    for given in (str(tiny_folder), tiny_folder, network):
+        found = langheads.score(given, text, method="taylor")
+        assert found.taylor.equals(expected.taylor)
+
+
+def test_an_unloaded_model_is_told_elsewhere(unchecked_types):
+    with pytest.raises(InputError, match=r"str given as a model; langheads\.load it first"):
+        langheads.knockout("demo", {"en": ["The cat sleeps."]})

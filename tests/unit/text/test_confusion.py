@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text import (
     Confusion,
     Rules,
@@ -76,8 +76,8 @@ def rates(texts, language, **rules):
         (["", "кошка"], "ru", {"empty": "wrong"}, (0, None, 0, 2, 2)),
         ([], "ru", {}, (None, None, None, 0, 0)),
         # Surer than 0.3, and not as sure.
-        ([RU_EN], "ru", {"sure": 0.59}, (1, 0, 0, 1, 0)),
-        ([RU_EN], "ru", {"sure": 0.6}, (0, None, 0, 1, 0)),
+        ([RU_EN], "ru", {"min_confidence": 0.59}, (1, 0, 0, 1, 0)),
+        ([RU_EN], "ru", {"min_confidence": 0.6}, (0, None, 0, 1, 0)),
         # An English word fails the word rate only, and only among replies that passed by line.
         ([RU, RU_EN], "ru", {}, (1, 1 / 2, 2 / 3, 2, 0)),
         ([RU, RU_EN, EN, EN], "ru", {}, (1 / 2, 1 / 2, 1 / 2, 4, 0)),
@@ -234,10 +234,16 @@ def test_segmenters_that_are_not_installed(monkeypatch, language, package):
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ({"sure": float("nan")}, "sure nan and min_words 5 asked for; sure is a share from 0 to 1"),
-        ({"sure": -0.1}, "sure -0.1 and"),
-        ({"sure": 1.1}, "sure 1.1 and"),
-        ({"min_words": -3}, "sure 0.3 and min_words -3 asked for; .* min_words a number from 0"),
+        (
+            {"min_confidence": float("nan")},
+            "min_confidence nan and min_words 5 asked for; min_confidence is a share from 0 to 1",
+        ),
+        ({"min_confidence": -0.1}, "min_confidence -0.1 and"),
+        ({"min_confidence": 1.1}, "min_confidence 1.1 and"),
+        (
+            {"min_words": -3},
+            "min_confidence 0.3 and min_words -3 asked for; .* min_words a number from 0",
+        ),
         ({"lines": "all"}, "lines 'all' asked for; allowed are newline, any, none"),
         ({"empty": "no"}, "empty 'no' asked for; allowed are skip, wrong"),
         ({"segment": "jieba"}, "segment 'jieba' asked for; allowed are pairs, reference, space"),
@@ -260,7 +266,7 @@ def test_with_the_real_detector():
     assert right_language(DE, "de", detect)
     assert not right_language(DE, "en", detect)
     assert not right_language("", "de", detect)
-    assert not right_language(DE, "de", detect, sure=1.0)
+    assert not right_language(DE, "de", detect, min_confidence=1.0)
 
 
 def test_switch_rate_by_hand():

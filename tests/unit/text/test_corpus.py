@@ -1,12 +1,13 @@
 """The order of documents, and that its two ends stay apart."""
 
 import hashlib
+import json
 import random
 
 import pytest
 
-from langheads.errors import InputError
-from langheads.text import Corpus, read_texts
+from langheads.io.errors import InputError
+from langheads.text import Corpus, read_texts, seen_before
 
 LINES = [f"document {i}" for i in range(20)]
 
@@ -36,7 +37,27 @@ def test_the_place_of_a_document_does_not_depend_on_the_others():
 
 def test_duplicates_count_once_and_empty_documents_not_at_all():
     corpus = read_texts({"en": ["b", "a", "b", "", "  \n", "a", " b"]})
-    assert sorted(corpus.texts["en"]) == [" b", "a", "b"]
+    assert len(corpus.texts["en"]) == 2
+    assert {text.strip() for text in corpus.texts["en"]} == {"a", "b"}
+
+
+def test_a_text_in_other_case_space_or_form_is_the_same_one_whatever_the_order_of_lines():
+    same = ["\ufb01ne  Day", "Fine day ", "fine\u00a0day", "FINE DAY"]
+    kept = {read_texts({"en": [*order, "other"]}).texts["en"] for order in (same, same[::-1])}
+    assert len(kept) == 1
+    assert len(kept.pop()) == 2
+    marks = read_texts({"en": [same[0], "scored, too"]}).marks(None)["en"]
+    assert [seen_before([text], marks) for text in (*same, "scored, TOO", "new")] == [1] * 5 + [0]
+
+
+def test_a_document_is_known_by_its_key_when_its_text_is_another(tmp_path):
+    for name, text in (("a", "as it was"), ("b", "rewritten")):
+        (tmp_path / name).mkdir()
+        lines = [{"id": 7, "text": text}, {"text": f"no key {name}"}]
+        (tmp_path / name / "en.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    scored, proof = (read_texts(tmp_path / name) for name in "ab")
+    assert seen_before(proof.texts["en"], scored.marks(None)["en"]) == 1
+    assert seen_before(["as it was"], scored.marks(None)["en"]) == 1
 
 
 @pytest.mark.parametrize("docs", [1, 7, 10])

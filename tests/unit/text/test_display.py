@@ -7,7 +7,7 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.model import DEMO
 from langheads.text.display import display_tokens, word_starts
 

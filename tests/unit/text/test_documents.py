@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text import length_batches, pad_right, tokenize
 
 TEXTS = [
@@ -177,3 +177,12 @@ def test_batches_are_no_smaller_than_they_must_be():
 def test_padding_is_on_the_right():
     batch = pad_right([torch.tensor([5, 6]), torch.tensor([7, 8, 9])])
     assert batch.tolist() == [[5, 6, 0], [7, 8, 9]]
+
+
+def test_documents_that_are_cut_are_counted():
+    tokenizer = make_tokenizer()
+    texts = ["abc", "a" * 9, "b" * 10]
+    lengths = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    for limit in range(2, 12):
+        found = tokenize(tokenizer, "en", texts, max_tokens=limit, bos=True)
+        assert found.cut == sum(length + 1 > limit for length in lengths)

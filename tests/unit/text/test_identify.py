@@ -8,7 +8,7 @@ from importlib import metadata
 import pytest
 
 from langheads.demo.grammar import LANGUAGES, documents
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text import detector, identify
 
 
@@ -30,12 +30,12 @@ def test_too_few_candidates_for_a_threshold_are_told(caplog):
     three = detector(candidates=["en", "de", "es"])
     for text in ("Het is een mooie dag.", "Det är en vacker dag.", "Ito ay magandang araw."):
         assert three(text)[1] > 1 / 3
-    identify.warn_if_always_sure(three, 0.3)
+    identify.warn_if_too_few_candidates(three, 0.3)
     assert "chooses among 3 languages (en, de, es), so it is always surer than 0.3" in caplog.text
     caplog.clear()
-    identify.warn_if_always_sure(three, 0.34)
-    identify.warn_if_always_sure(detector(candidates=["en", "de", "es", "fr"]), 0.3)
-    identify.warn_if_always_sure(detector(), 0.3)
+    identify.warn_if_too_few_candidates(three, 0.34)
+    identify.warn_if_too_few_candidates(detector(candidates=["en", "de", "es", "fr"]), 0.3)
+    identify.warn_if_too_few_candidates(detector(), 0.3)
 
     class Own:
         name, languages = "own", ("en", "de")
@@ -43,7 +43,7 @@ def test_too_few_candidates_for_a_threshold_are_told(caplog):
         def __call__(self, text):
             return "en", 0.1
 
-    identify.warn_if_always_sure(Own(), 0.3)
+    identify.warn_if_too_few_candidates(Own(), 0.3)
     assert caplog.text == ""
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text.prompts import Prompt, choice, read_prompts
 
 GOOD = {"prompt": "The cat is", "answer": " big", "wrong": " small"}
@@ -51,12 +51,12 @@ def test_file_and_list_give_the_same(tmp_path):
         ("[1]", "line 2: expected .* found \\[1\\]"),
         (json.dumps({"prompt": "a"}), "line 2: answer, wrong missing"),
         (json.dumps(GOOD | {"wrong": None}), "line 2: wrong missing"),
-        (json.dumps(GOOD | {"answer": 4}), "line 2: answer must be a text, found 4"),
-        (json.dumps(GOOD | {"prompt": ""}), "line 2: prompt must be a text, found ''"),
+        (json.dumps(GOOD | {"answer": 4}), "line 2: answer is 4, expected a text, not empty"),
+        (json.dumps(GOOD | {"prompt": ""}), "line 2: prompt is '', expected a text, not empty"),
         (json.dumps(GOOD | {"lang": "en"}), "line 2: unknown key lang; allowed are prompt"),
         (json.dumps(GOOD | {"clean": "x"}), "line 2: clean without corrupt"),
         (json.dumps(GOOD | {"corrupt": "The cat is"}), "line 2: clean and corrupt are the same"),
-        (json.dumps(GOOD | {"answer": "\ud800"}), "line 2, answer: a lone surrogate"),
+        (json.dumps(GOOD | {"answer": "\ud800"}), "line 2: answer has a lone surrogate"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, message):

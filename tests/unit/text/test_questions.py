@@ -4,7 +4,7 @@ import logging
 import pytest
 
 from langheads.demo import grammar
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.text import QA_TEMPLATE, read_questions
 from langheads.text.questions import check_template
 
@@ -85,13 +85,13 @@ def test_a_template_of_ones_own():
     [
         ("{", r"en.jsonl, line 2: not JSON"),
         ("[1]", r"en.jsonl, line 2: expected .*found \[1\]"),
-        ('{"id": 2, "context": "c"}', r"line 2: no question, answers; found id, context"),
-        (asked(2, answers=[])[0], r"line 2: answers must be .*found \[\]"),
-        (asked(2, answers="tea")[0], r"line 2: answers must be .*found 'tea'"),
-        (asked(2, answers={"start": [1]})[0], r"line 2: answers must be"),
-        (asked(2, answers=[3])[0], r"line 2: a document's text is expected, found 3"),
-        (asked(2, question=" ")[0], r"line 2: context, question or an answer is empty"),
-        (asked(None)[0], r"line 2: an id is a string or a number, found None"),
+        ('{"id": 2, "context": "c"}', r"line 2: question, answers missing; found id, context"),
+        (asked(2, answers=[])[0], r"line 2: answers is \[\], expected \[.*\] or {.text"),
+        (asked(2, answers="tea")[0], r"line 2: answers is 'tea', expected \["),
+        (asked(2, answers={"start": [1]})[0], r"line 2: answers is {'start': \[1\]}, expected \["),
+        (asked(2, answers=[3])[0], r"line 2: answers is \[3\], expected \["),
+        (asked(2, question=" ")[0], r"line 2: question is empty"),
+        (asked(None)[0], r"line 2: id is None, expected a text or a whole number"),
         (asked("1")[0], r"line 2: id 1 a second time; ids must differ"),
     ],
 )
@@ -113,7 +113,7 @@ def test_nothing_to_read(tmp_path):
     with pytest.raises(InputError, match="an empty language name"):
         read_questions(tmp_path, languages=["en", ""])
     (tmp_path / "en.jsonl").write_bytes(b'{"id": 1}\n\xff\n')
-    with pytest.raises(InputError, match=r"en.jsonl, line 1: no context"):
+    with pytest.raises(InputError, match=r"en.jsonl, line 1: context, question, answers missing"):
         read_questions(tmp_path, languages=["en"])
     (tmp_path / "en.jsonl").write_bytes(b"\xff\n")
     with pytest.raises(InputError, match=r"en.jsonl, line 1, byte 1: not UTF-8"):

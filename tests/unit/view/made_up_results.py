@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 
-from langheads.classification import classify
 from langheads.heads import HeadSet
-from langheads.masks import HeadMask
-from langheads.results import save
-from langheads.view.attention import AttentionView
-from langheads.view.patterns import AttentionData, AttentionPatterns, ShownHead
+from langheads.heads.mask import HeadMask
+from langheads.io.results import save
+from langheads.selection.classify import classify
+from langheads.view.attention.patterns import AttentionData, AttentionPatterns, ShownHead
+from langheads.view.attention.show import AttentionView
 from tests.unit.view.made_up_replies import (
     SHAPE,
     made,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from langheads.errors import InputError
+from langheads.io.errors import InputError
 from langheads.view import qa_changes
 from langheads.view.contents import RunFolder
 from langheads.view.kinds import KINDS
@@ -61,20 +61,20 @@ def test_measures_that_an_old_file_lacks_are_left_out():
     assert [trace.name for trace in figure.data] == ["mask", "random heads", "all heads"]
     with pytest.raises(InputError, match="without any mask"):
         qa_changes(old.sel(condition=["untouched"]))
-    assert KINDS["qa"].pictures(old.sel(condition=["untouched"]), RUN) == []
+    assert list(KINDS["qa"].pictures(old.sel(condition=["untouched"]), RUN)) == []
     with pytest.raises(InputError, match="kind 'qa' asked for, found kind 'transfer'"):
         qa_changes(make_transfer(["en", "zh"]))
 
 
 def test_random_sets_are_told_together_and_each_stands_in_the_table():
     result = make_qa(random=3)
-    (said,) = KINDS["qa"].summary(result, RUN)
+    (said,) = list(KINDS["qa"].summary(result, RUN))
     assert said == (
         "Answers in hi, change in accuracy (95% interval): mask 0.100 (0.050 to 0.150), over "
         "random heads 0.080 (0.040 to 0.120); all heads 0.200 (0.150 to 0.250), over random heads "
         "0.180 (0.140 to 0.220); 3 sets of random heads 0.020 on average (0.010 to 0.030)."
     )
-    (table,) = KINDS["qa"].tables(result, RUN)
+    (table,) = list(KINDS["qa"].tables(result, RUN))
     assert table.header[-2:] == ["change against untouched", "over random heads"]
     assert len(table.rows) == 6 * len(QA)
     rows = {tuple(row[:2]): row[2:] for row in table.rows}
@@ -87,10 +87,10 @@ def test_random_sets_are_told_together_and_each_stands_in_the_table():
 def test_replies_that_fell_apart_are_told():
     result = make_qa()
     result.delta_repetition[1] = 0.1
-    assert len(KINDS["qa"].summary(result, RUN)) == 1
+    assert len(list(KINDS["qa"].summary(result, RUN))) == 1
     result.delta_empty[3] = 0.11
     result.delta_reply_nll[1] = 1.25
-    said = KINDS["qa"].summary(result, RUN)[1]
+    said = list(KINDS["qa"].summary(result, RUN))[1]
     assert said == (
         "Replies fell apart under mask (NLL of the reply +1.25 nats per token); all heads (empty "
         "replies +0.11 of all): there a change in accuracy says nothing about the language."

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from langheads.classification import classify
+from langheads.selection.classify import classify
 from langheads.view import head_classes
-from tests.unit.test_classes import loss, task
+from tests.unit.selection.test_classify import loss, task
 
 HOSTILE = '<b>x</b><a href="javascript:alert(1)">%{z} & $y$</a>'
 

@@ -5,10 +5,14 @@ import plotly.io as pio
 import pytest
 import xarray as xr
 
-from langheads.errors import InputError
-from langheads.view.comparison import deletion_curves, score_against_knockout, score_benchmark
-from langheads.view.offtarget_marks import off_target_guards, off_target_rates
-from langheads.view.style import DARK, LIGHT
+from langheads.io.errors import InputError
+from langheads.view.figures.benchmark import (
+    deletion_curves,
+    score_against_knockout,
+    score_benchmark,
+)
+from langheads.view.figures.off_target import off_target_checks, off_target_rates
+from langheads.view.figures.style import DARK, LIGHT
 from tests.unit.view.made_up_results import make_offtarget
 
 LANGUAGES = ["en", "zh", "<b>x</b>"]
@@ -178,7 +182,7 @@ def test_thirteen_languages_and_eleven_scores_all_look_different():
     for figure, shown in (
         (deletion_curves(deletion), scores),
         (score_benchmark(comparison), languages),
-        (off_target_guards(off), languages),
+        (off_target_checks(off), languages),
         (off_target_rates(off), languages),
     ):
         found = looks(figure, shown)

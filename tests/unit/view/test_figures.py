@@ -4,10 +4,10 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from langheads.errors import InputError, LangheadsError, ProvenanceError
 from langheads.heads import HeadSet, LanguageHeads
+from langheads.io.errors import InputError, LangheadsError, ProvenanceError
 from langheads.view import head_map, layer_profile, specificity_matrix
-from langheads.view.style import with_room
+from langheads.view.figures.canvas import with_room
 from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores
 
 LANGUAGES = ["en", "zh", "हिन्दी"]
@@ -184,7 +184,7 @@ def test_specificity_matrix_says_on_hover_what_a_cell_means():
     chosen, control = heatmaps(specificity_matrix(make_ablation(LANGUAGES), "zero"))
     hover = chosen.hovertext[1][1]
     # 0.2 ± 1.96 * 0.01; 0.2 of 0.5 nats per byte; perplexity 7 and 7.2.
-    assert "rise 0.2 nats per byte (95% interval 0.1804 to 0.2196)" in hover
+    assert "ΔNLL 0.2 nats per byte (95% interval 0.1804 to 0.2196)" in hover
     assert "+40.00&#37; of 0.5 nats per byte" in hover
     assert "perplexity 7 before, 7.2 after" in hover
     assert "L1H1 L2H0" in hover

@@ -1,11 +1,13 @@
 """What the report says of every kind of result, against the numbers that are in the files."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from langheads.errors import InputError, ProvenanceError
-from langheads.results import save
+from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.results import save
 from langheads.view import logit_lens, report, transfer_sweep
 from langheads.view.contents import RunFolder
 from langheads.view.folder import read_run
@@ -86,10 +88,10 @@ def test_offtarget_is_counted_by_intervals(page):
     assert len(table) == 1 + 5 * 6 - 1  # one condition has no heads
     nll = result.sel(language="en", condition="own off").delta_nll
     expected = [f"{float(nll) + d:.3f}".replace("-", "−") for d in (0, -0.1, 0.1)]
-    guards = page.table("language", "condition", "repetition")
-    assert guards[0][-1] == "change of NLL"
-    assert guards[2][-1] == "{} ({} to {})".format(*expected)
-    assert guards[1][-1] == "–"
+    checks = page.table("language", "condition", "repetition")
+    assert checks[0][-1] == "change of NLL"
+    assert checks[2][-1] == "{} ({} to {})".format(*expected)
+    assert checks[1][-1] == "–"
     first = result.isel(language=0, condition=0)
     assert table[1][2] == (
         f"{float(first.right):.3f} ({float(first.right) - 0.1:.3f} to "
@@ -104,9 +106,9 @@ def test_replies_that_fell_apart_are_told_by_condition_and_language():
     result.nll.loc["hi", "shift"] = result.nll.loc["hi", "none"] + 0.99
     result.empty.loc["zh", "shift"] = 0.9
     result.repetition.loc["ar", "own off"] = 0.9
-    said = KINDS["offtarget"].summary(result, RunFolder())[1]
+    said = list(KINDS["offtarget"].summary(result, RunFolder()))[1]
     assert said.startswith("Replies fell apart (")
-    assert "): own off in ar; shift in en, zh. There, more replies" in said
+    assert "): own off in ar; steering in en, zh. There, more replies" in said
 
 
 def test_switch_rates_are_counted_with_those_that_are_sound(page):
@@ -127,7 +129,7 @@ def test_the_strongest_switching_head_is_named_among_sound_ones_only():
     result.sound.loc["zh"] = 0
     result.switch_rate.loc["hi"], result.sound.loc["hi"] = np.nan, -1
     result.switch_rate.loc["ar"] = 0.0
-    said = KINDS["switch-rate"].summary(result, RunFolder())[1]
+    said = list(KINDS["switch-rate"].summary(result, RunFolder()))[1]
     # Wilson's interval of 10 of 20, by its formula: 0.5 ± 1.96 sqrt(0.25 / (20 + 1.96²)).
     half = 1.96 * np.sqrt(0.25 / (20 + 1.96**2))
     assert said.endswith(
@@ -135,7 +137,7 @@ def test_the_strongest_switching_head_is_named_among_sound_ones_only():
         "ar none, no sound head makes replies switch."
     )
     result.switch_rate[:] = np.nan
-    assert len(KINDS["switch-rate"].summary(result, RunFolder())) == 1
+    assert len(list(KINDS["switch-rate"].summary(result, RunFolder()))) == 1
 
 
 def test_deletion_classes_and_questions_are_told(page, run):
@@ -168,10 +170,10 @@ def test_transfer_is_told_over_all_pairs(page):
     ]
 
 
-def test_the_guards_of_transfer_stand_in_a_table_and_collapse_is_told(page):
+def test_the_checks_of_transfer_stand_in_a_table_and_collapse_is_told(page):
     found = make_transfer(LANGUAGES)
     assert "must not be read as a change of belief" not in page.text
-    table = page.table("guard", "heads and gate")
+    table = page.table("degeneration check", "heads and gate")
     assert len(table) == 1 + 4 * 2
     at = found.sel(order="both", setting="weaken 0")
     random = at.prompt_nll_overall_control_change.values
@@ -189,18 +191,18 @@ def test_the_guards_of_transfer_stand_in_a_table_and_collapse_is_told(page):
     assert table[-1] == [cell.replace("-", "−") for cell in expected]
     found.prompt_nll_overall_change.loc[{"order": "both"}] = [1.2, 1.0]
     found.empty_overall_change.loc[{"order": "both"}] = [0.05, 0.3]
-    said = KINDS["transfer"].summary(found, RunFolder())
+    said = list(KINDS["transfer"].summary(found, RunFolder()))
     assert said[1] == (
         "The text itself falls apart under enhance 3 (NLL of the prompt +1.20 nats per token); "
         "weaken 0 (empty replies +0.30 of all): there the transfer must not be read as a change "
         "of belief."
     )
-    # A file from before there were guards.
+    # A file from before there were checks.
     old = found.drop_vars(
         [x for x in found if str(x).startswith(("repetition", "prompt_", "empty"))]
     )
-    assert len(KINDS["transfer"].tables(old, RunFolder())) == 1
-    assert len(KINDS["transfer"].summary(old, RunFolder())) == 1
+    assert len(list(KINDS["transfer"].tables(old, RunFolder()))) == 1
+    assert len(list(KINDS["transfer"].summary(old, RunFolder()))) == 1
 
 
 def test_attention_is_drawn_of_the_pair_that_moves_furthest():
@@ -211,21 +213,21 @@ def test_attention_is_drawn_of_the_pair_that_moves_furthest():
     change.loc[{"a": "zh", "b": "ar", "order": "both", "setting": "weaken 0"}] = -5.0
     change.loc[{"a": "en", "b": "zh", "order": "both", "setting": "enhance 3"}] = 4.0
     found.attention_after.loc[{"a": "hi", "b": "th"}] = np.nan
-    pictures = KINDS["transfer"].pictures(found, RunFolder())
+    pictures = list(KINDS["transfer"].pictures(found, RunFolder()))
     subtitles = [each.figure.layout.title.subtitle.text for each in pictures[2:]]
     assert subtitles == [
         f"A {a}, B {b}, {setting}, both orders of the facts; mean over prompts"
         for a, b, setting in (("en", "zh", "enhance 3"), ("zh", "ar", "weaken 0"))
     ]
     without = found.drop_vars(["attention_before", "attention_after"])
-    assert len(KINDS["transfer"].pictures(without, RunFolder())) == 2
+    assert len(list(KINDS["transfer"].pictures(without, RunFolder()))) == 2
     found.attention_after[:] = np.nan
-    assert len(KINDS["transfer"].pictures(found, RunFolder())) == 2
+    assert len(list(KINDS["transfer"].pictures(found, RunFolder()))) == 2
 
 
 def test_the_logit_lens_is_a_line_an_answer_and_a_table_of_its_end(page):
     result = make_lens()
-    (picture,) = KINDS["logit-lens"].pictures(result, RunFolder())
+    (picture,) = list(KINDS["logit-lens"].pictures(result, RunFolder()))
     lines = {trace.name: trace for trace in picture.figure.data}
     assert len(lines) == 6
     line = lines["zh (nurse), en heads x 3"]
@@ -294,7 +296,9 @@ def test_a_file_that_is_not_as_it_should_be_is_named_on_one_line(
     def broken(result, run: RunFolder):
         raise error
 
-    monkeypatch.setitem(KINDS, "offtarget", KINDS["offtarget"].__class__("x", **{part: broken}))
+    monkeypatch.setitem(
+        KINDS, "offtarget", dataclasses.replace(KINDS["offtarget"], **{part: broken})
+    )
     with pytest.raises(InputError, match=rf"^replies\.nc cannot be shown: .*{told}") as caught:
         report(tmp_path)
     assert "\n" not in str(caught.value)
@@ -320,6 +324,8 @@ def test_a_figure_that_cannot_be_made_names_its_file(tmp_path, monkeypatch):
     def broken(result, run: RunFolder):
         raise InputError("no such thing")
 
-    monkeypatch.setitem(KINDS, "offtarget", KINDS["offtarget"].__class__("x", pictures=broken))
+    monkeypatch.setitem(
+        KINDS, "offtarget", dataclasses.replace(KINDS["offtarget"], pictures=broken)
+    )
     with pytest.raises(InputError, match=r"replies\.nc cannot be shown: no such thing"):
         report(tmp_path)

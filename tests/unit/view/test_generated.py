@@ -6,18 +6,17 @@ import json
 import numpy as np
 import pytest
 
-from langheads.errors import InputError, ProvenanceError
-from langheads.experiments.records import reply_provenance, reply_records
+from langheads.experiments.replies.files import Replies
+from langheads.experiments.replies.records import reply_provenance, reply_records
 from langheads.heads import HeadSet, LanguageHeads
+from langheads.io.errors import InputError, ProvenanceError
 from langheads.model import describe
 from langheads.text import detector
 from langheads.text.requests import read_requests
 from langheads.view import report
 from langheads.view.contents import RunFolder
 from langheads.view.folder import read_run
-from langheads.view.generated import Generated
 from langheads.view.kinds import KINDS
-from langheads.view.said_of_generated import generated_tables, generated_words
 from tests.unit.view.made_up_replies import made_reply, make_replies, write_replies
 from tests.unit.view.made_up_run import make_scores, write_run
 from tests.unit.view.test_report import Page
@@ -31,9 +30,17 @@ def loaded(tmp_path):
 
     def load(records, document):
         write_replies(tmp_path, records, document)
-        return Generated.load(tmp_path / "replies.summary.json")
+        return Replies.load(tmp_path / "replies.summary.json")
 
     return load
+
+
+def tables(found):
+    return list(KINDS["replies"].tables(found, RunFolder()))
+
+
+def words(found):
+    return list(KINDS["replies"].summary(found, RunFolder()))
 
 
 def cells(table):
@@ -54,7 +61,7 @@ def test_what_generate_writes_is_read_as_it_is(tiny, loaded):
     )
     settings = {"heads": heads, "gate": {"en": 0.25}}
     records, summary = reply_records(
-        tiny, requests, detect, controls=2, max_new_tokens=4, **settings
+        tiny, requests, detect, n_controls=2, max_new_tokens=4, **settings
     )
     made = reply_provenance(tiny, requests, detect, source="p", **settings)
     found = loaded(records, {"summary": summary, "provenance": made})
@@ -75,9 +82,7 @@ def test_what_generate_writes_is_read_as_it_is(tiny, loaded):
     assert found.untouched["nll_per_token"] == pytest.approx(alone["nll_per_token"], abs=1e-6)
     assert [one.untouched.text for one in found.exchanges] == [one["reply"] for one in plain]
     assert (found.gates, found.heads) == ({"en": 0.25}, {"en": "L0H1 L2H3"})
-    (numbers, replies), (said, *_) = (
-        f(found, RunFolder()) for f in (generated_tables, generated_words)
-    )
+    (numbers, replies), (said, *_) = tables(found), words(found)
     assert numbers.caption.startswith("Under en heads × 0.25 (en: L0H1 L2H3): means over 2 replies")
     assert said.startswith("Replies under en heads × 0.25, 2 replies: in the wanted language ")
     assert [row[0] for row in replies.rows] == ["1", "2"]
@@ -101,10 +106,10 @@ def test_the_numbers_stand_beside_untouched_and_random_heads(tmp_path):
         ["replies with a line to judge (number)", "–", "2", "2 (1 to 3)"],
         ["repetition (share of 4-grams)", "0.125", "0.250", "–"],
         ["copied prompt (share of 4-grams)", "0.500", "0.500", "–"],
-        ["empty (share of replies)", "0.000", "0.000", "–"],
+        ["empty replies (share of replies)", "0.000", "0.000", "–"],
         ["NLL of the reply (nats per token)", "1.250", "1.500", "–"],
         [
-            "change of it against untouched (nats per token)",
+            "change of NLL (nats per token)",
             "–",
             "0.250",
             "0.100 (−0.100 to 0.300)",
@@ -132,7 +137,7 @@ def test_the_numbers_stand_beside_untouched_and_random_heads(tmp_path):
 def test_collapse_has_the_limits_of_all_other_results(loaded, name, value, how):
     records, document = make_replies(LANGUAGES)
     document["summary"] |= {"repetition": 0.125, name: value}
-    said = generated_words(loaded(records, document), RunFolder())[1:]
+    said = words(loaded(records, document))[1:]
     told = f"Replies fell apart under en heads × 0.5 ({how}): there a change of language says "
     assert said == ([f"{told}nothing about the heads."] if how else [])
 
@@ -145,20 +150,20 @@ def test_without_the_untouched_model_collapse_is_not_judged(loaded):
         del document["summary"][name]
     document["provenance"] |= {"gates": {}, "shift": {"en-zh": 2.0}, "mask": {"L0H1": 1.2}}
     found = loaded(records, document)
-    assert generated_words(found, RunFolder()) == [
-        "Replies under shift en-zh × 2 and a mask on 1 head, 6 replies: in the wanted language "
+    assert words(found) == [
+        "Replies under steering en-zh × 2 and a mask on 1 head, 6 replies: in the wanted language "
         "0.667.",
-        "Whether replies fell apart under shift en-zh × 2 and a mask on 1 head cannot be told: "
+        "Whether replies fell apart under steering en-zh × 2 and a mask on 1 head cannot be told: "
         "the untouched model gave none.",
     ]
-    numbers, replies = generated_tables(found, RunFolder())
+    numbers, replies = tables(found)
     assert list(numbers.header) == ["measure", "under the gates"]
     assert list(replies.header)[-1] == "detected (confidence)"
     document["provenance"] |= {"shift": {}, "mask": None}
     document["summary"]["right"] = None
     found = loaded(records, document)
-    assert generated_words(found, RunFolder()) == ["Replies with nothing gated, 6 replies."]
-    assert list(generated_tables(found, RunFolder())[0].header) == ["measure", "nothing gated"]
+    assert words(found) == ["Replies with nothing gated, 6 replies."]
+    assert list(tables(found)[0].header) == ["measure", "nothing gated"]
 
 
 def test_the_first_replies_of_each_language_are_shown_as_text(loaded):
@@ -167,7 +172,7 @@ def test_the_first_replies_of_each_language_are_shown_as_text(loaded):
     records[0] |= made_reply("  <b>bold</b>\n\n\u202eturned\n3\n4", "fr", False)
     records[1] |= {"prompt": long, "wanted": "en", **made_reply(" ", "", False, empty=True)}
     records[2] |= {**made_reply(long, "en", None), "id": "n" * 50}
-    _, table = generated_tables(loaded(records, document), RunFolder())
+    _, table = tables(loaded(records, document))
     # 4 of each, though the first language alone has more than 8.
     assert [row[2] for row in table.rows] == ["en"] * 4 + ["العربية"] * 4
     assert "8 of 18: not picked" in table.caption
@@ -196,19 +201,24 @@ def test_a_run_without_its_replies_has_its_numbers(tmp_path):
     found = read_run(tmp_path).of("replies")["two.summary.json"]
     assert found.exchanges == ()
     assert set(found.untouched) == {"right", "nll_per_token"}
-    assert len(KINDS["replies"].tables(found, RunFolder())) == 1
+    assert len(list(KINDS["replies"].tables(found, RunFolder()))) == 1
 
 
 def broken(records, document):
     records, document = copy.deepcopy(records), copy.deepcopy(document)
     yield records[1:], document, "sums up 6 replies, beside it are 5"
-    yield [*records[1:], {"text": "no reply"}], document, "broken: KeyError"
-    yield [*records[1:], []], document, "broken"
-    for name, value in (("right", "much"), ("replies", None), ("empty", 10**400)):
+    yield [*records[1:], {"text": "no reply"}], document, r"line 6: .* missing; found text"
+    yield [*records[1:], []], document, r"line 6: expected {.*}, found \[\]"
+    for name, value, expected in (
+        ("right", "much", "a number"),
+        ("replies", None, "a whole number from 0"),
+        ("empty", 10**400, "a number"),
+    ):
         changed = {"summary": document["summary"] | {name: value}}
-        yield records, document | changed, "broken"
+        told = rf"(summary\.{name}|json: replies: it) is .*, expected {expected}"
+        yield records, document | changed, told
     changed = {"provenance": document["provenance"] | {"gates": ["en"]}}
-    yield records, document | changed, "broken"
+    yield records, document | changed, r"provenance\.gates is \['en'\], expected keys and values"
 
 
 def test_broken_replies_are_named_and_left_out(tmp_path, loaded):
@@ -216,16 +226,16 @@ def test_broken_replies_are_named_and_left_out(tmp_path, loaded):
     for records, document, message in broken(*make_replies(LANGUAGES)):
         with pytest.raises(InputError, match=message):
             loaded(records, document)
-        assert read_run(tmp_path).left_out == ["replies.summary.json"]
+        assert list(read_run(tmp_path).reasons) == ["replies.summary.json"]
     for content in (b"\xff\n", b"{"):
         write_replies(tmp_path, *make_replies(LANGUAGES))
         (tmp_path / "replies.jsonl").write_bytes(content)
-        assert read_run(tmp_path).left_out == ["replies.summary.json"]
+        assert list(read_run(tmp_path).reasons) == ["replies.summary.json"]
     # Any other summary is not one of generate.
     (tmp_path / "replies.summary.json").write_text(json.dumps({"summary": {}, "provenance": {}}))
-    assert read_run(tmp_path).left_out == ["replies.summary.json"]
+    assert list(read_run(tmp_path).reasons) == ["replies.summary.json"]
     with pytest.raises(InputError, match="is not a summary of generate"):
-        Generated.load(tmp_path / "replies.summary.json")
+        Replies.load(tmp_path / "replies.summary.json")
 
 
 def test_replies_of_another_model_are_refused(tmp_path):

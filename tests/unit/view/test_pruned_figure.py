@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from langheads.errors import InputError, ProvenanceError
-from langheads.results import save
+from langheads.experiments.pruning.account import Pruning
+from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.results import save
 from langheads.view import pruned_losses, report
 from langheads.view.contents import RunFolder
 from langheads.view.folder import read_run
 from langheads.view.kinds import KINDS
-from langheads.view.pruned import Pruning
 from tests.unit.view.made_up_replies import make_pruned
 from tests.unit.view.made_up_results import make_knockout
 from tests.unit.view.test_report import Page
@@ -56,15 +56,15 @@ def test_an_old_account_is_drawn_without_random_heads(tmp_path):
     (removed,) = pruned_losses(pruning).data
     assert list(removed.y) == [0, 1, 2]
     assert "random" not in removed.text[0]
-    table, _ = KINDS["pruned"].tables(pruning, RunFolder())
+    table, _ = list(KINDS["pruned"].tables(pruning, RunFolder()))
     assert len(table.header) == 5
     assert table.rows[0] == ["en", "0.5000", "0.5000", "0.0000", "0.00"]
     assert table.rows[1][1:] == ["0.5000", "0.8000", "0.3000 (0.2900 to 0.3100)", "60.00"]
     del account["nats_per_byte"]
     pruning = Pruning.load(written(tmp_path, account))
-    assert KINDS["pruned"].pictures(pruning, RunFolder()) == []
-    assert len(KINDS["pruned"].tables(pruning, RunFolder())) == 1
-    assert "was not measured" in KINDS["pruned"].summary(pruning, RunFolder())[0]
+    assert list(KINDS["pruned"].pictures(pruning, RunFolder())) == []
+    assert len(list(KINDS["pruned"].tables(pruning, RunFolder()))) == 1
+    assert "was not measured" in next(iter(KINDS["pruned"].summary(pruning, RunFolder())))
     with pytest.raises(InputError, match="nothing was measured"):
         pruned_losses(pruning)
 
@@ -77,11 +77,11 @@ def test_accounts_are_found_in_the_folder_and_one_level_below(tmp_path):
     written(tmp_path / "theirs", {"kind": "something else"})
     run = read_run(tmp_path)
     assert list(run.of("pruned")) == ["pruned.json", "without-zh/pruned.json"]
-    assert run.left_out == ["theirs/pruned.json"]
+    assert list(run.reasons) == ["theirs/pruned.json"]
     page = Page(report(tmp_path).read_text("utf-8"))
     assert "Pruned model: without-zh/pruned.json" in page.text
     said = (
-        "Pruned of the heads of zh: 2 heads, 0 of them cut out and 2 zeroed; rise in nats per "
+        "Pruned of the heads of zh: 2 heads, 0 of them cut out and 2 zeroed; ΔNLL in nats per "
         "byte: zh 0.3000 (0.2900 to 0.3100), random heads 0.0200; most of the others "
         "\u2068हिन्दी\u2069 0.0020 (−0.0080 to 0.0120), random heads 0.0200."
     )
@@ -96,7 +96,10 @@ def test_accounts_are_found_in_the_folder_and_one_level_below(tmp_path):
 def test_what_is_broken_or_of_another_model_is_refused(tmp_path):
     account = make_pruned(LANGUAGES)
     account["nats_per_byte"]["zh"]["rise"] = "much"
-    with pytest.raises(InputError, match=r"pruned\.json is broken"):
+    with pytest.raises(
+        InputError,
+        match=r"pruned\.json is not an account of prune: nats_per_byte\.zh\.rise is .much.,",
+    ):
         report(written(tmp_path / "one", account).parent)
     with pytest.raises(InputError, match=r"pruned\.json is not an account of prune"):
         Pruning.load(written(tmp_path / "two", {"kind": "heads"}))

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from plotly.offline import get_plotlyjs
 
-from langheads.errors import InputError, LangheadsError, ProvenanceError
+from langheads.io.errors import InputError, LangheadsError, ProvenanceError
 from langheads.view import report
 from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores, write_run
 
@@ -192,7 +192,7 @@ def test_the_limits_of_bytes_and_of_translations_are_told(page):
 
 
 def test_captions_say_what_a_triangle_means(tmp_path, page):
-    assert "A triangle: the rise is above that of random heads, p < 0.05" in page.text
+    assert "A triangle: the rise in NLL is above that of random heads, p < 0.05" in page.text
     write_run(tmp_path, LANGUAGES)
     older = make_ablation(LANGUAGES).drop_vars(["control_p", "n_controls"])
     older.to_netcdf(tmp_path / "ablation.nc", engine="h5netcdf")

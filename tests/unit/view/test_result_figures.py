@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from langheads.errors import InputError
-from langheads.experiments.offtarget import CONDITIONS
+from langheads.experiments.replies.off_target import CONDITIONS
 from langheads.heads import Head
+from langheads.io.errors import InputError
 from langheads.view import (
     effect_map,
     head_map,
     language_overlap,
     layer_profile,
     off_target_bars,
-    off_target_guards,
+    off_target_checks,
     off_target_rates,
     switch_rate_bars,
 )
-from langheads.view.offtarget import TWINS
-from langheads.view.overlap import clustered
-from langheads.view.switching import highest, share_interval
+from langheads.view.figures.off_target import TWINS
+from langheads.view.figures.overlap import clustered
+from langheads.view.figures.switching import highest, share_interval
 from tests.unit.view.made_up_results import (
     make_attribution,
     make_knockout,
@@ -118,7 +118,7 @@ def test_bars_are_shares_with_their_intervals():
 
 def test_guards_are_one_mark_a_language_with_its_interval():
     result = make_offtarget(LANGUAGES)
-    figure = off_target_guards(result)
+    figure = off_target_checks(result)
     assert len(figure.data) == 4 * len(LANGUAGES)
     np.testing.assert_array_equal(figure.data[1].x, result.repetition.sel(language="zh"))
     # NLL as its change, but in a file that does not have it.
@@ -130,12 +130,12 @@ def test_guards_are_one_mark_a_language_with_its_interval():
     np.testing.assert_allclose((last.x - last.error_x.arrayminus)[there], of.delta_nll_low[there])
     assert last.text[1] == "own off"
     assert [round(y) for y in last.y] == list(range(6))
-    old = off_target_guards(result.drop_vars("delta_nll"))
+    old = off_target_checks(result.drop_vars("delta_nll"))
     assert len(old.data) == 4 * len(LANGUAGES)
     np.testing.assert_array_equal(old.data[-1].x, of.nll)
     guards = ["repetition", "prompt_copy", "empty", "nll", "delta_nll"]
     with pytest.raises(InputError, match="none of repetition"):
-        off_target_guards(result.drop_vars(guards))
+        off_target_checks(result.drop_vars(guards))
 
 
 def test_pass_rates_are_marks_with_intervals_where_a_language_has_them():
@@ -160,19 +160,21 @@ def test_random_heads_stand_below_those_they_are_drawn_for():
     result = result.sel(condition=mixed)
     wanted = ["rivals off", "random off", "none", "shift", "random shift", "own off"]
     bars = off_target_bars(result)
-    assert list(bars.data[0].y) == wanted
+    # Files of format 1 call steering a shift.
+    said = ["rivals off", "random off", "none", "steering", "random steering", "own off"]
+    assert list(bars.data[0].y) == said
     right = result.right.sel(language="en", condition=wanted).values
     np.testing.assert_array_equal(bars.data[0].x, right)
     colours = dict(zip(wanted, bars.data[0].marker.color, strict=True))
     assert colours["random shift"] == colours["random off"] != colours["shift"]
-    guards = off_target_guards(result)
-    assert list(guards.layout.yaxis.ticktext) == wanted
+    guards = off_target_checks(result)
+    assert list(guards.layout.yaxis.ticktext) == said
     np.testing.assert_array_equal(
         guards.data[0].x, result.repetition.sel(language="en", condition=wanted)
     )
     # Random heads without their twin stay where they are.
     alone = off_target_bars(result.sel(condition=["random shift", "none"]))
-    assert list(alone.data[0].y) == ["random shift", "none"]
+    assert list(alone.data[0].y) == ["random steering", "none"]
     assert set(TWINS) == {name for name in CONDITIONS if name.startswith("random")}
     assert set(TWINS.values()) < set(CONDITIONS)
 
@@ -232,7 +234,7 @@ def test_intervals_of_shares_are_wilsons(share, count):
         lambda names: effect_map(make_knockout(names, model=HOSTILE)),
         lambda names: language_overlap(make_knockout(names, model=HOSTILE)),
         lambda names: off_target_bars(make_offtarget(names, model=HOSTILE)),
-        lambda names: off_target_guards(make_offtarget(names, model=HOSTILE)),
+        lambda names: off_target_checks(make_offtarget(names, model=HOSTILE)),
         lambda names: off_target_rates(make_offtarget(names, model=HOSTILE)),
         lambda names: switch_rate_bars(make_switch_rate(names, model=HOSTILE)),
     ],

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from langheads.errors import InputError
 from langheads.heads import HeadSet
-from langheads.masks import HeadMask
+from langheads.heads.mask import HeadMask
+from langheads.io.errors import InputError
 from langheads.view import mask_training
 
 

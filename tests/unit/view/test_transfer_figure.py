@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from langheads.errors import InputError
-from langheads.experiments.transfer_plan import Setting
-from langheads.experiments.transfer_summary import summary
+from langheads.experiments.transfer.plan import Plan, Setting
+from langheads.experiments.transfer.summarise import summary
+from langheads.io.errors import InputError
 from langheads.view import transfer_attention, transfer_matrix, transfer_sweep
 from tests.unit.experiments import test_transfer as made
 
@@ -73,9 +73,12 @@ def test_the_sweep_passes_through_gate_1():
     settings = [Setting("enhance", 2.0), Setting("enhance", 3.0), Setting("weaken", 0.0)]
     rng = np.random.default_rng(0)
     pools = made.random_sets(made.OWN, 4, rng)
+    plan = Plan(
+        made.PAIRS[:2], made.ORDERS, settings, made.OWN, pools, made.OCCUPATIONS[:5], seed=0
+    )
     runs = {}
     for text in (("en", "zh"), ("zh", "en")):
-        conditions, _ = made.conditions_in(text, made.PAIRS[:2], settings, made.OWN, pools)
+        conditions, _ = plan.conditions(text)
         runs[text] = made.Run(
             conditions,
             rng.normal(size=(len(conditions), 5, 2, 2)),
@@ -85,10 +88,7 @@ def test_the_sweep_passes_through_gate_1():
             {},
         )
     attrs = {"kind": "transfer", "model": HOSTILE, "query": "en", "controls": 4, "prompts": 5}
-    found = summary(
-        made.PAIRS[:2], made.ORDERS, settings, made.OWN, pools, runs, made.JOBS[:5],
-        seed=0, attrs=attrs,
-    )  # fmt: skip
+    found = summary(plan, runs, attrs=attrs)
     figure = transfer_sweep(found, "answer_b")
     curves = [trace for trace in figure.data if trace.mode == "lines+markers"]
     assert [list(curve.x) for curve in curves] == [[1.0, 2.0, 3.0], [0.0, 1.0]]

@@ -1,0 +1,122 @@
+"""What is told of a result when it has been saved: a few lines, by its type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def lines_about(result: Any) -> Iterator[str]:
+    """A few numbers of a result, for people; nothing where its file says all."""
+    kind = type(result).__name__
+    if kind == "Dataset":
+        kind = result.attrs.get("kind", "")
+    return _LINES.get(kind, lambda _: iter(()))(result)
+
+
+def table_of(result: Any) -> str | None:
+    """The text that the verb is run for, if it is."""
+    if isinstance(result, tuple):
+        return str(result[1])
+    if getattr(result, "attrs", {}).get("kind") == "comparison":
+        from langheads.experiments.benchmark.compare import as_text
+
+        return as_text(result)
+    return None
+
+
+def path_of(result: Any) -> Path | None:
+    """Where the function itself has written to."""
+    path = result[0] if isinstance(result, tuple) else result
+    return path if isinstance(path, Path) else None
+
+
+def _classes(classes: Any) -> Iterator[str]:
+    groups = {f"{name}-specific": heads for name, heads in classes.specific.items()}
+    for name, heads in (groups | {"agnostic": classes.agnostic}).items():
+        chance = f"by chance {classes.expected_by_chance[name]:.2g}"
+        yield f"{name}: {len(heads)} ({chance}) {heads}"
+    for language, heads in classes.distinct.items():
+        of = len(classes.specific[language])
+        yield f"shown to matter more to {language}: {len(heads)} of its {of} {heads}"
+    for name in ("other", "not measured"):
+        yield f"{name}: {classes.counts[name]}"
+
+
+def _heads(heads: Any) -> Iterator[str]:
+    for language, specific in heads.specific.items():
+        yield f"{language}: {len(specific)} specific {specific}"
+    yield f"general: {len(heads.general)} {heads.general}"
+
+
+def _mask(mask: Any) -> Iterator[str]:
+    for head, value in zip(mask.heads, mask.values, strict=True):
+        yield f"{head}: {value:.4f}"
+    for name, side in (("training", "train_set"), ("validation", "validation")):
+        for step, loss in mask.losses[side]:
+            yield f"{name} after {step} steps: {loss:.4f} nats per answer token"
+
+
+def _pruning(pruning: Any) -> Iterator[str]:
+    account = pruning.account
+    for key in ("cut", "zeroed"):
+        yield f"{key}: {len(account[key])} {' '.join(account[key])}"
+    yield (
+        f"parameters zeroed: {account['parameters_zeroed']}; saved: "
+        f"{account['parameters_saved']} parameters, {account['bytes_saved']} bytes"
+    )
+    if not account["cut"]:
+        yield "slices of W_O were zeroed only, so nothing is smaller or faster"
+    if not account.get("nats_per_byte"):
+        yield "no --text, so what this costs was not measured"
+    for language, loss in account.get("nats_per_byte", {}).items():
+        told = f"{language}: {loss['before']:.4f} -> {loss['after']:.4f} nats per byte"
+        if loss["rise_low"] is not None:
+            told += f", {loss['rise']:+.4f} [{loss['rise_low']:+.4f}, {loss['rise_high']:+.4f}]"
+        if "control_mean" in loss:
+            told += f"; random heads {loss['control_mean']:+.4f}, p {loss['control_p']:.3f}"
+        yield told
+
+
+def _qa(found: Any) -> Iterator[str]:
+    from langheads.experiments.softmask.experiment import LANGUAGE
+    from langheads.experiments.softmask.summarise import MEASURES
+
+    for condition in found.condition.values.tolist():
+        told = found.sel(condition=condition)
+        values = " ".join(f"{name}={told[name].item():.4f}" for name in MEASURES)
+        yield f"{condition}: {values}"
+    for name in MEASURES:
+        if f"versus_random_{name}" in found:
+            told = found.sel(condition=LANGUAGE)
+            mean, low, high = (
+                told[f"versus_random_{name}{end}"].item() for end in ("", "_low", "_high")
+            )
+            over = "language heads over random heads"
+            yield f"{name}, {over}: {mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def _replies(replies: Any) -> Iterator[str]:
+    summary = dict(replies.summary)
+    random = dict(summary.pop("random_heads", {}))
+    yield _numbers(summary)
+    if random:
+        draws = random.pop("draws")
+        means = {name: found and found["mean"] for name, found in random.items()}
+        yield f"random heads, mean of {len(draws)}: {_numbers(means)}"
+
+
+def _numbers(numbers: dict[str, Any]) -> str:
+    told = {k: round(v, 4) if isinstance(v, float) else v for k, v in numbers.items()}
+    return " ".join(f"{key}={'none' if v is None else v}" for key, v in told.items())
+
+
+_LINES = {
+    "HeadClasses": _classes,
+    "HeadMask": _mask,
+    "LanguageHeads": _heads,
+    "Pruning": _pruning,
+    "Replies": _replies,
+    "qa": _qa,
+}

@@ -1,0 +1,1 @@
+"""Scores held to exact knock-out, planted heads and deletion."""

@@ -1,0 +1,1 @@
+"""Heads removed for good, and what that costs."""

@@ -1,0 +1,99 @@
+"""What was removed from a pruned model and what that cost: ``pruned.json`` beside the weights.
+
+It has ``removed`` heads, of which ``cut`` and ``zeroed``; ``kept`` old numbers of each layer's
+heads where some were cut; ``parameters_zeroed``, ``parameters_saved`` and ``bytes_saved`` (0 where
+nothing was cut); with texts, ``nats_per_byte`` of every language, see `experiments.pruning.losses`,
+and how many ``controls``; ``provenance``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from langheads.io.files import read_json, write_text_atomically
+from langheads.io.records import From0, Record
+
+
+class _Loss(Record):
+    before: float
+    after: float
+    rise: float
+    rise_low: float | None = None
+    rise_high: float | None = None
+    control_mean: float | None = None
+    control_low: float | None = None
+    control_high: float | None = None
+    control_p: float | None = None
+
+
+class _Account(Record):
+    what: ClassVar[str] = "an account of prune"
+
+    kind: Literal["pruned"] = "pruned"
+    dropped: list[str]
+    nats_per_byte: dict[str, _Loss] = Field(default={})
+    controls: From0 = 0
+    provenance: dict[str, Any] = Field(default={})
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """The account of `langheads.prune`.
+
+    Attributes:
+        dropped: languages, or ``general``, whose heads were removed.
+        losses: language -> ``before``, ``after``, ``rise`` in nats per byte, the ends of the
+            rise's interval and what random heads do; NaN where the file has no such number. Empty
+            where nothing was measured.
+        n_controls: random head sets behind these.
+        account: the whole file.
+    """
+
+    dropped: tuple[str, ...]
+    losses: Mapping[str, Mapping[str, float]]
+    n_controls: int
+    account: Mapping[str, Any]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """That of the pruning; the head set's own is in its file."""
+        return {k: v for k, v in self.account.get("provenance", {}).items() if k != "heads"}
+
+    @classmethod
+    def of(cls, account: Mapping[str, Any]) -> Pruning:
+        """Made from the content of the file."""
+        return cls._of(account, "pruned.json")
+
+    @classmethod
+    def _of(cls, account: Any, path: str | Path) -> Pruning:
+        record = _Account.of_file(account, path)
+        losses = {
+            language: {
+                name: math.nan if value is None else value
+                for name, value in loss.model_dump().items()
+            }
+            for language, loss in record.nats_per_byte.items()
+        }
+        whole = dict(account, provenance=record.provenance)
+        return cls(tuple(record.dropped), losses, record.controls, whole)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the JSON file (format 1), atomically; returns its path."""
+        text = json.dumps(self.account, ensure_ascii=False, indent=1)
+        return write_text_atomically(path, text)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Pruning:
+        """Read a file that `save` wrote.
+
+        Raises:
+            InputError: no such file, or not one of ``prune``.
+        """
+        return cls._of(read_json(path), path)

@@ -1,0 +1,181 @@
+"""Remove heads from a model for good, and save it for plain `transformers`.
+
+Memory: two copies of the weights on the CPU, one after the other.
+Cost: with texts, 2 + n_controls forwards of every document.
+
+Example:
+    >>> pruning = prune(model, heads, drop=["zh"], out="without-zh")  # doctest: +SKIP
+    >>> pruning.account["bytes_saved"]                               # doctest: +SKIP
+    0
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.experiments.held_out import HeldOut, held_out
+from langheads.experiments.language_heads import GENERAL, heads_of, require_heads_of
+from langheads.experiments.pruning.account import Pruning
+from langheads.experiments.pruning.files import (
+    ACCOUNT,
+    check_folder,
+    check_saved,
+    new_folder,
+    tokenizer_as_read,
+)
+from langheads.experiments.pruning.losses import losses_before_and_after, random_heads
+from langheads.heads import HeadSet, LanguageHeads
+from langheads.heads.given import ByLanguage
+from langheads.io.errors import InputError
+from langheads.io.results import provenance
+from langheads.model import describe, load
+from langheads.model.surgery import without_heads
+from langheads.text import Corpus
+
+logger = logging.getLogger("langheads")
+
+
+def prune(
+    model: TransformerBridge,
+    heads: ByLanguage,
+    *,
+    drop: str | Iterable[str],
+    out: str | Path,
+    text: str | Path | Mapping[str, Sequence[str]] | Corpus | None = None,
+    languages: Iterable[str] | None = None,
+    docs: int | None = 100,
+    max_tokens: int | None = None,
+    n_controls: int = 20,
+    seed: int | None = None,
+    bos: bool | None = None,
+    batch_tokens: int | str = "auto",
+    allow_overlap: bool = False,
+) -> Pruning:
+    """Save a model without some languages' heads, as configuration, safetensors and tokenizer.
+
+    The saved model gives the logits that `model` gives with these heads at gate 0; this is checked
+    on the saved files before they get their name. Heads whose whole key-value group is off in
+    every layer are cut out of the shapes where the architecture allows it (Llama, Mistral, Qwen2,
+    Qwen3); of all others the slice of W_O is zero, which saves neither memory nor time. A bias of
+    the output projection belongs to no head and stays.
+
+    Args:
+        model: the model the heads were chosen in; it is not changed.
+        heads: language -> its specific heads.
+        drop: languages, or ``general``, whose heads are removed.
+        out: a folder that does not exist or is empty.
+        text: texts on which the loss is measured before and after, see `read_texts`; documents
+            come from the back of the seeded order.
+        languages: of the text; all by default.
+        docs: documents a language; None for all.
+        max_tokens: documents are cut here; by default where they were for the scores.
+        n_controls: random head sets, as many heads in each layer, whose loss at gate 0 stands
+            beside that of the pruned model; 0 or at least 2. They take most of the time.
+        seed: order of documents, and of the random heads; by default that of the scores.
+        bos: prepend BOS; by default as for the scores.
+        batch_tokens: tokens a forward, padding included.
+        allow_overlap: measure on scored documents all the same; recorded.
+
+    Returns:
+        What `langheads.experiments.pruning.account` says, saved as ``pruned.json``.
+
+    Raises:
+        InputError: heads that are not in the file or are all of the model, an unusable folder.
+        ModelError: quantised or offloaded weights, a W_O that cannot be located, or a saved model
+            whose logits differ from those under gates or whose W_O is not as it should be.
+        ProvenanceError: heads of another model, or texts they were scored on.
+    """
+    out = Path(out)
+    names = [drop] if isinstance(drop, str) else list(dict.fromkeys(drop))
+    heads = require_heads_of(model, heads)
+    removed = _removed(heads, names, out, n_controls)
+    proof = None
+    if text is not None:
+        proof = held_out(
+            model, heads.provenance, text, languages=languages, docs=docs, max_tokens=max_tokens,
+            seed=seed, bos=bos, allow_overlap=allow_overlap,
+        )  # fmt: skip
+    account = {"format": 1, "kind": "pruned", "model": describe(model)["model"]}
+    account |= {"shape": list(heads.shape), "dropped": names}
+    with new_folder(out) as folder:
+        account |= _saved_without(model, removed, folder)
+        account["also_heads_of"] = _also_heads_of(heads, names, removed)
+        if proof is not None:
+            account |= _costs(model, removed, folder, n_controls, proof, batch_tokens)
+        account["provenance"] = _made_from(model, heads, proof)
+        found = Pruning.of(account)
+        found.save(folder / ACCOUNT)
+    return found
+
+
+def _saved_without(model: TransformerBridge, removed: HeadSet, folder: Path) -> dict[str, Any]:
+    """Save the model without these heads, check the files, and say what is gone."""
+    tokenizer, pruned = tokenizer_as_read(model), without_heads(model, removed)
+    pruned.network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    gone = {"removed": removed, "cut": pruned.cut, "zeroed": pruned.zeroed}
+    told: dict[str, Any] = {name: [str(head) for head in of] for name, of in gone.items()}
+    for name in ("kept", "parameters_zeroed", "parameters_saved", "bytes_saved"):
+        told[name] = getattr(pruned, name)
+    w_o = pruned.w_o
+    # Its weights go before the saved ones are read.
+    del pruned
+    return told | {"logits_differ_by": check_saved(model, removed, folder, w_o, told["kept"])}
+
+
+def _costs(
+    model: TransformerBridge,
+    removed: HeadSet,
+    folder: Path,
+    n_controls: int,
+    proof: HeldOut,
+    batch_tokens: int | str,
+) -> dict[str, Any]:
+    """The loss of the saved model on held-out texts, beside random heads."""
+    after = load(folder, dtype=model.cfg.dtype, device=str(model.cfg.device))
+    random = random_heads(removed, n_controls, proof.corpus.seed)
+    losses = losses_before_and_after(model, after, random, proof.documents, batch_tokens)
+    return {"controls": len(random), "nats_per_byte": losses}
+
+
+def _made_from(
+    model: TransformerBridge, heads: LanguageHeads, proof: HeldOut | None
+) -> dict[str, Any]:
+    corpus = Corpus({}, "none", 0) if proof is None else proof.corpus
+    made_from = provenance("pruned", describe(model), corpus)
+    made_from |= {"heads": heads.provenance, "rule": heads.rule}
+    return made_from if proof is None else made_from | {"overlap": proof.overlap}
+
+
+def _removed(heads: LanguageHeads, names: list[str], out: Path, n_controls: int) -> HeadSet:
+    """The heads of these names; refuses what cannot be removed or written."""
+    if not names:
+        raise InputError(
+            f"no language to drop; the head set has {', '.join([*heads.specific, GENERAL])}"
+        )
+    check_folder(out)
+    removed = HeadSet([head for name in names for head in heads_of(heads, name)], heads.shape)
+    if len(removed) == heads.shape[0] * heads.shape[1]:
+        raise InputError(
+            f"{', '.join(names)} have all {len(removed)} heads of the model; some must be left"
+        )
+    if n_controls < 0 or n_controls == 1:
+        raise InputError(f"{n_controls} controls asked for; 0 or at least 2 are needed")
+    return removed
+
+
+def _also_heads_of(heads: LanguageHeads, names: list[str], removed: HeadSet) -> dict[str, str]:
+    """Who else loses heads; told on the log, too."""
+    others = {
+        name: str(of & removed)
+        for name, of in [*heads.specific.items(), (GENERAL, heads.general)]
+        if name not in names and of & removed
+    }
+    for name, shared in others.items():
+        logger.warning("%s are heads of %s, too, which was not to be dropped", shared, name)
+    return others

@@ -1,0 +1,1 @@
+"""Replies under gates and steering: their language, and whether they stay sound."""

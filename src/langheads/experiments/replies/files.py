@@ -1,0 +1,256 @@
+"""Replies on disk, as ``generate`` writes them: OUT.jsonl, a line a reply, and OUT.summary.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+from typing_extensions import TypedDict
+
+from langheads.io.errors import InputError
+from langheads.io.files import json_lines, read_json, write_text_atomically
+from langheads.io.measures import TEXT_CHECKS
+from langheads.io.records import From0, Record, expected, holds, parse
+
+_SUMMARY = ".summary.json"
+
+
+class Range(NamedTuple):
+    """A number over the draws of random heads."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class _Range(Record):
+    mean: float
+    low: float
+    high: float
+
+
+class _Told(Record):
+    reply: str
+    language: str
+    confidence: float
+    right: bool | None
+
+
+_Check = Annotated[float | bool, expected("a number")]
+
+
+class _Untouched(_Told):
+    repetition: _Check
+    prompt_copy: _Check
+    empty: _Check
+
+
+class _Line(_Told):
+    id: str
+    prompt: str
+    wanted: str | None
+    untouched: _Untouched | None = None
+
+
+class _Made(TypedDict, total=False):
+    gates: dict[str, float] | None
+    shift: dict[str, float] | None
+    mask: dict[str, float] | None
+    heads: dict[str, str] | None
+
+
+class _Summary(Record):
+    what: ClassVar[str] = "a summary of generate"
+
+    summary: dict[str, Annotated[float | dict[str, Any] | None, expected("a number")]]
+    provenance: Annotated[dict[str, Any], holds(_Made)]
+
+
+class Told(NamedTuple):
+    """A reply and the language that was detected; `right` is None where none was wanted."""
+
+    text: str
+    language: str
+    confidence: float
+    right: bool | None
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Told:
+        """From a record, or from what it says of the untouched model."""
+        right = record["right"]
+        return cls(
+            str(record["reply"]),
+            str(record["language"]),
+            float(record["confidence"]),
+            None if right is None else bool(right),
+        )
+
+
+class Exchange(NamedTuple):
+    """A prompt with its reply, and that of the untouched model where there is one."""
+
+    id: str
+    prompt: str
+    wanted: str | None
+    reply: Told
+    untouched: Told | None
+
+
+@dataclass(frozen=True)
+class Replies:
+    """What `langheads.experiments.replies.records` found.
+
+    Attributes:
+        records: one a reply, in order; empty where their file is not beside the summary.
+        summary: of the replies.
+        provenance: of the replies.
+    """
+
+    records: Sequence[Mapping[str, Any]]
+    summary: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+    @cached_property
+    def numbers(self) -> dict[str, float]:
+        """Those of the summary, each in its unit; NaN where there was nothing to divide by."""
+        found = {"replies": float(int(self.summary["replies"]))}
+        own = {name: of for name, of in self.summary.items() if name != "random_heads"}
+        return {n: float("nan") if of is None else float(of) for n, of in own.items()} | found
+
+    @cached_property
+    def random(self) -> dict[str, Range]:
+        """The same over the draws of random heads."""
+        return {
+            str(name): Range(*(float(of[part]) for part in Range._fields))
+            for name, of in (self.summary.get("random_heads") or {}).items()
+            if name != "draws" and of is not None
+        }
+
+    @cached_property
+    def draws(self) -> tuple[str, ...]:
+        """The heads of each draw."""
+        return tuple(map(str, (self.summary.get("random_heads") or {}).get("draws", ())))
+
+    @cached_property
+    def untouched(self) -> dict[str, float]:
+        """The same numbers of the untouched model, from the changes and from its replies."""
+        found, numbers = {}, self.numbers
+        if "right_before" in numbers:
+            found["right"] = numbers["right_before"]
+        if "delta_nll_per_token" in numbers:
+            found["nll_per_token"] = numbers["nll_per_token"] - numbers["delta_nll_per_token"]
+        before = [record.get("untouched") for record in self.records]
+        there = [one for one in before if one is not None]
+        if there and len(there) == len(before):
+            for name in TEXT_CHECKS:
+                found[name] = sum(float(one[name]) for one in there) / len(there)
+        return found
+
+    @cached_property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """The replies, in order."""
+        return tuple(
+            Exchange(
+                str(record["id"]),
+                str(record["prompt"]),
+                None if record["wanted"] is None else str(record["wanted"]),
+                Told.of(record),
+                None if record.get("untouched") is None else Told.of(record["untouched"]),
+            )
+            for record in self.records
+        )
+
+    @cached_property
+    def gates(self) -> dict[str, float]:
+        """Language, or ``general``, -> the gate of its heads."""
+        return self._made("gates")
+
+    @cached_property
+    def steering(self) -> dict[str, float]:
+        """``to-from`` -> how many times the difference of their mean z was added."""
+        return self._made("shift")
+
+    @cached_property
+    def mask(self) -> dict[str, float]:
+        """Head -> its learned gate."""
+        return self._made("mask")
+
+    @cached_property
+    def heads(self) -> dict[str, str]:
+        """Whose heads these are -> the heads."""
+        return {str(name): str(of) for name, of in (self.provenance.get("heads") or {}).items()}
+
+    @property
+    def touched(self) -> bool:
+        """Whether anything was done to the model."""
+        return bool(self.gates or self.steering or self.mask)
+
+    def _made(self, what: str) -> dict[str, float]:
+        return {str(name): float(of) for name, of in (self.provenance.get(what) or {}).items()}
+
+    def save(self, path: str | Path) -> Path:
+        """Write the replies, and their summary and origin beside them; both atomically.
+
+        Args:
+            path: of the replies, such as ``replies.jsonl``.
+
+        Returns:
+            The same path.
+        """
+        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in self.records]
+        write_text_atomically(path, "".join(lines))
+        document = {"summary": self.summary, "provenance": self.provenance}
+        text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+        write_text_atomically(summary_path(path), text)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Replies:
+        """Read a summary, and the replies in the ``.jsonl`` of the same name.
+
+        Raises:
+            InputError: no such file, not one of ``generate``, or replies of another run beside it.
+        """
+        path, document = Path(path), read_json(path)
+        if not is_summary(document):
+            raise InputError(f"{path} is not a summary of generate")
+        _Summary.of_file(document, path)
+        parse(From0, document["summary"].get("replies"), f"{path}: replies")
+        random = dict(document["summary"].get("random_heads") or {})
+        parse(list[str], random.pop("draws", []), f"{path}: draws")
+        parse(dict[str, _Range | None], random, f"{path}: random_heads")
+        found = cls(_records(path), document["summary"], document["provenance"])
+        if found.records and len(found.records) != found.numbers["replies"]:
+            raise InputError(
+                f"{path} sums up {found.numbers['replies']:g} replies, beside it are "
+                f"{len(found.records)}"
+            )
+        return found
+
+
+def summary_path(path: str | Path) -> Path:
+    """Where the summary of replies is written."""
+    return Path(path).with_suffix(_SUMMARY)
+
+
+def is_summary(document: Any) -> bool:
+    """Whether a JSON document is a summary of ``generate``."""
+    if not isinstance(document, dict) or not isinstance(document.get("summary"), dict):
+        return False
+    made = document.get("provenance")
+    return isinstance(made, dict) and made.get("kind") == "replies"
+
+
+def _records(summary: Path) -> list[dict[str, Any]]:
+    """The replies beside a summary, empty where they are not there."""
+    path = summary.with_name(summary.name.removesuffix(_SUMMARY) + ".jsonl")
+    if not summary.name.endswith(_SUMMARY) or not path.is_file():
+        return []
+    lines = list(json_lines(path))
+    for where, record in lines:
+        _Line.parse(record, where)
+    return [record for _, record in lines]

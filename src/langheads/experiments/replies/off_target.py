@@ -1,0 +1,270 @@
+"""Off-target replies: do they come back to the wanted language when other languages' heads are off?
+
+For each wanted language L, the same prompts under each condition:
+
+    none                 nothing off
+    own off              L's specific heads off (should hurt, if they carry L)
+    rivals off           specific heads of all other languages off, but for those that L has, too
+    rivals, general off  and the general heads
+    suspect off          specific heads of the language that replies stray into (English)
+    shift                steering: heads of L and the suspect get
+                         z + a (mean z over L - mean z over suspect)
+    random own off, random off, random general off, random suspect off
+                         random heads, as many in each layer as `own off`, `rivals off`,
+                         `rivals, general off` and `suspect off` have
+    random shift         the same steering of random heads, as many in each layer as `shift` has,
+                         each by the difference of its own means
+
+Random heads are drawn outside the heads that they stand for and outside L's own: with L's own among
+them they would hurt, and the rivals would look better than they are. Only where a layer has not
+enough others some of these come in, L's own last; the rivals of many languages can be most of a
+layer. Sets differ from each other and from what they stand for.
+
+Measured: share of replies in L, LPR, WPR, LCPR, and the degeneration checks that tell a reply that
+came back from one that fell apart. Random sets are drawn several times; how intervals are made of
+them is said in `langheads.experiments.replies.off_target_summary`.
+
+Source: LAHIS, arXiv 2511.07498, section 5 (English heads off, XL-Sum). Departures: the paper takes
+1% of all heads; here the head set decides. It reports BERTScore; here degeneration checks
+stand for quality.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.experiments.language_heads import require_heads_of
+from langheads.experiments.replies.experiment import as_prompts
+from langheads.experiments.replies.judge import answer
+from langheads.experiments.replies.off_target_summary import Run, summary
+from langheads.experiments.replies.plan import Intervention, mean_z_by_language
+from langheads.heads import HeadSet, LanguageHeads
+from langheads.heads.given import ByLanguage
+from langheads.io.arguments import check_seed
+from langheads.io.errors import InputError
+from langheads.io.results import provenance
+from langheads.model import describe
+from langheads.text import Corpus, Detector, Rules
+from langheads.text.confusion import judge, require_known
+from langheads.text.identify import warn_if_too_few_candidates
+
+CONDITIONS = (
+    "none",
+    "own off",
+    "random own off",
+    "rivals off",
+    "random off",
+    "rivals, general off",
+    "random general off",
+    "suspect off",
+    "random suspect off",
+    "shift",
+    "random shift",
+)
+_STEERED = ("shift", "random shift")
+_RANDOM = {
+    "random own off": "own off",
+    "random off": "rivals off",
+    "random general off": "rivals, general off",
+    "random suspect off": "suspect off",
+    "random shift": "shift",
+}
+"""Condition on random heads -> the one that they stand beside."""
+
+
+def off_target(
+    model: TransformerBridge,
+    heads: ByLanguage,
+    prompts: Mapping[str, Sequence[str]],
+    detect: Detector,
+    *,
+    texts: Mapping[str, Sequence[str]] | None = None,
+    suspect: str = "en",
+    conditions: Sequence[str] = CONDITIONS,
+    amount: float = 1.0,
+    n_controls: int = 5,
+    max_new_tokens: int = 40,
+    rules: Rules | None = None,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    batch_tokens: int | str = "auto",
+    chat: bool = False,
+    bos: bool | None = None,
+) -> xr.Dataset:
+    """Replies of every wanted language under every condition.
+
+    Args:
+        model: the model the heads were chosen in.
+        heads: language -> its specific heads, and the general ones.
+        prompts: language that the reply should be in -> prompts.
+        detect: see `langheads.text.detector`.
+        texts: language -> documents, for the means of ``shift``.
+        suspect: the language that replies stray into.
+        conditions: some of `CONDITIONS`; ``none`` is always there.
+        amount: of the steering, times the difference of the means.
+        n_controls: random head sets for each random condition.
+        rules: of the pass rates; its `min_confidence` decides about whole replies, too.
+        n_resamples: of the bootstrap over prompts.
+        seed: of random heads and bootstrap.
+        max_new_tokens, batch_tokens, chat, bos: see `langheads.generate`.
+
+    Returns:
+        Dataset of kind ``offtarget``, see `langheads.experiments.replies.off_target_summary`.
+
+    Raises:
+        LangheadsError: no prompts, unknown names, steering without texts, another model's heads.
+    """
+    rules, seed = rules or Rules(), check_seed(seed)
+    prompts = {language: as_prompts(of) for language, of in prompts.items()}
+    chosen = _conditions(conditions)
+    _check_numbers(prompts, n_controls, n_resamples)
+    needed = list(dict.fromkeys([*prompts, suspect]))
+    heads = require_heads_of(model, heads)
+    _check_languages(heads, needed, detect, rules)
+    means = _means(model, needed, texts, bos) if set(_STEERED) & set(chosen) else {}
+    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "chat": chat}
+    settings: dict[str, Any] = {"batch_tokens": batch_tokens, "bos": bos}
+    settings["min_confidence"] = rules.min_confidence
+    run = partial(_run, model, prompts, detect, means, suspect, amount, rules, settings | how)
+    runs = _run_all(run, heads, list(prompts), chosen, suspect, n_controls, seed)
+    corpus = Corpus({lang: tuple(of) for lang, of in prompts.items()}, "prompts", seed)
+    made_from = provenance(
+        "offtarget", describe(model), corpus, suspect=suspect, detector=detect.name,
+        amount=amount, draws=n_controls, sure=rules.min_confidence, min_words=rules.min_words,
+        segment=rules.segment, resamples=n_resamples, **how,
+    )  # fmt: skip
+    return summary(runs, prompts, chosen, rules, n_resamples, made_from)
+
+
+def _run_all(
+    run: Callable[[HeadSet, str, str], Run],
+    heads: LanguageHeads,
+    languages: Sequence[str],
+    conditions: Sequence[str],
+    suspect: str,
+    n_controls: int,
+    seed: int,
+) -> dict[tuple[str, str], list[Run]]:
+    """(language, condition) -> the run of every head set."""
+    runs = {}
+    with tqdm(total=len(languages) * len(conditions), unit="condition", desc="offtarget") as bar:
+        for row, language in enumerate(languages):
+            for condition in conditions:
+                bar.set_postfix_str(f"{language}, {condition}")
+                # A condition's random heads are the same whichever others are asked for.
+                rng = np.random.default_rng([seed, row, CONDITIONS.index(condition)])
+                sets = _sets(condition, heads, language, suspect, n_controls, rng)
+                runs[language, condition] = [run(some, language, condition) for some in sets]
+                bar.update()
+    return runs
+
+
+def _check_numbers(prompts: Mapping[str, Sequence[str]], n_controls: int, n_resamples: int) -> None:
+    if not prompts or not all(prompts.values()) or n_controls < 1:
+        raise InputError("no prompts, or none for one of the languages, or fewer than 1 control")
+    if n_resamples < 1:
+        raise InputError(f"{n_resamples} resamples of the bootstrap asked for; at least 1 needed")
+
+
+def _check_languages(
+    heads: LanguageHeads,
+    needed: Sequence[str],
+    detect: Detector,
+    rules: Rules,
+) -> None:
+    """Refuse languages that the detector or the head set does not know."""
+    require_known(needed, detect)
+    warn_if_too_few_candidates(detect, rules.min_confidence)
+    if missing := sorted(set(needed) - set(heads.specific)):
+        raise InputError(
+            f"heads of {', '.join(missing)} are needed; the head set has "
+            f"{', '.join(heads.specific)}"
+        )
+
+
+def _conditions(conditions: Sequence[str]) -> tuple[str, ...]:
+    chosen = tuple(dict.fromkeys(("none", *conditions)))
+    if unknown := [name for name in chosen if name not in CONDITIONS]:
+        raise InputError(
+            f"condition {', '.join(unknown)} asked for; allowed are {'; '.join(CONDITIONS)}"
+        )
+    return chosen
+
+
+def _means(
+    model: TransformerBridge,
+    needed: Sequence[str],
+    texts: Mapping[str, Sequence[str]] | None,
+    bos: bool | None,
+) -> dict[str, Float[Tensor, "layer head d_head"]]:
+    """Mean z over the texts of each language that steering goes to or comes from."""
+    if texts is None or not set(needed) <= set(texts):
+        raise InputError(
+            f"steering needs texts of {', '.join(needed)} for the mean of z; "
+            f"found {', '.join(texts or {}) or 'none'}"
+        )
+    return mean_z_by_language(model, {language: texts[language] for language in needed}, bos=bos)
+
+
+def _sets(
+    condition: str,
+    heads: LanguageHeads,
+    language: str,
+    suspect: str,
+    n_controls: int,
+    rng: np.random.Generator,
+) -> list[HeadSet]:
+    """The head sets of a condition: one, or the draws of a random one; none where it has none."""
+    none, own = HeadSet([], heads.shape), heads.specific[language]
+    if condition == "none":
+        return [none]
+    others = [of for other, of in heads.specific.items() if other != language]
+    rivals = HeadSet(itertools.chain(*others), heads.shape) - own
+    straying = none if language == suspect else heads.specific[suspect] - own
+    found = {
+        "own off": own,
+        "rivals off": rivals,
+        "rivals, general off": rivals | heads.general if rivals and heads.general else none,
+        "suspect off": straying,
+        "shift": straying | own if straying else none,
+    }[_RANDOM.get(condition, condition)]
+    if found and condition in _RANDOM:
+        return found.other_sets(n_controls, rng, avoid=[own])
+    return [found] if found else []
+
+
+def _run(
+    model: TransformerBridge,
+    prompts: Mapping[str, Sequence[str]],
+    detect: Detector,
+    means: Mapping[str, Float[Tensor, "layer head d_head"]],
+    suspect: str,
+    amount: float,
+    rules: Rules,
+    settings: Mapping[str, Any],
+    some: HeadSet,
+    language: str,
+    condition: str,
+) -> Run:
+    """Values of `PER_PROMPT` of the replies under one head set, and their lines."""
+    under = Intervention(gates=some or None)
+    if condition in _STEERED:
+        under = Intervention(steering=((some, means[language] - means[suspect], amount),))
+    asked = prompts[language]
+    made = answer(model, asked, [language] * len(asked), detect, under, **settings)
+    strayed = [
+        one.language == suspect and one.confidence > rules.min_confidence for one in made.judged
+    ]
+    values = made.values() | {"suspect": np.array(strayed, dtype=float)}
+    lines = [judge(reply.text, language, detect, rules) for reply in made.replies]
+    return Run(len(some), values, lines)

@@ -1,0 +1,226 @@
+"""Which single head keeps a reply in its language? Switch rates, head by head.
+
+For each head h alone at gate 0, greedy replies to the same prompts:
+
+    switch rate[h] = share of prompts whose reply was in the wanted language with nothing off, and
+                     is not with h off
+
+A reply that fell apart is not in the wanted language either, so every head has its degeneration
+checks beside its rate, and `sound` says which rates may be read as a change of language: what the
+head's absence costs on the untouched model's own replies, repetition, and empty replies all stay
+within limits. The limit of 1 nat is that of the public study of single heads (GPT-2, Qwen2.5,
+Gemma-3, Llama-3.2); the others are ours. The control of a head is every other one; where only some
+are tried, as many others of the same layers, drawn at random, are tried with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.experiments.replies.experiment import as_prompts
+from langheads.experiments.replies.judge import Answered, answer, reply_nll
+from langheads.experiments.replies.plan import Intervention
+from langheads.heads import Head, HeadSet, every_head
+from langheads.heads.given import ByLanguage, Named
+from langheads.io.arguments import check_seed
+from langheads.io.errors import InputError
+from langheads.io.measures import TEXT_CHECKS, units
+from langheads.io.results import provenance
+from langheads.model import describe, gated, head_shape
+from langheads.text import Corpus, Detector, switch_rate
+from langheads.text.confusion import require_known
+from langheads.text.identify import warn_if_too_few_candidates
+
+# Replies made in one call: heads times prompts, each row with a gate of its own.
+_ROWS = 4096
+_TRIED = "1 asked for, 0 drawn beside, -1 not tried"
+_SOUND = "1 within the limits, 0 not, -1 not tried"
+_BEFORE = units(["right", *TEXT_CHECKS], of="prompts")
+_MEASURES = units(["switch_rate", "gain_rate", *_BEFORE, "delta_nll", "cost"], of="prompts")
+
+
+def switch_rates(
+    model: TransformerBridge,
+    prompts: Mapping[str, Sequence[str]],
+    detect: Detector,
+    *,
+    heads: Named | ByLanguage | None = None,
+    controls: bool = True,
+    max_new_tokens: int = 40,
+    min_confidence: float = 0.3,
+    max_cost: float = 1.0,
+    max_repetition: float = 0.2,
+    max_empty: float = 0.1,
+    batch_tokens: int | str = "auto",
+    chat: bool = False,
+    bos: bool | None = None,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Replies with each head off alone, against those with nothing off.
+
+    Args:
+        model: the model.
+        prompts: language that the reply should be in -> prompts.
+        detect: see `langheads.text.detector`.
+        heads: which heads to try; all by default.
+        controls: beside some heads, also try as many others of the same layers.
+        min_confidence: the detector must be surer than this for a reply to be right.
+        max_cost: limit of `cost` for a sound rate, nats per token.
+        max_repetition, max_empty: limits of the change in repetition, and of the share of empty
+            replies, for a sound rate.
+        max_new_tokens, batch_tokens, chat, bos: see `langheads.generate`.
+        seed: of the heads drawn beside.
+
+    Returns:
+        Dataset of kind ``switch-rate`` over ``language, layer, head``, NaN (`sound`: -1) for heads
+        not tried: ``switch_rate``; ``gain_rate`` (wrong before, right after); ``right``,
+        ``repetition``, ``prompt_copy``, ``empty`` with the head off, with ``<name>_before``;
+        ``delta_nll``, NLL of the new replies minus that of the old ones, both by the untouched
+        model; ``cost``, delta NLL of the old replies when the head is off; ``sound``; and over
+        ``layer, head`` ``tried``: 1 asked for, 0 drawn beside, -1 not tried.
+
+    Raises:
+        InputError: no prompts, an unknown language or head, a seed out of range.
+
+    Cost: heads x prompts replies, and two forwards of each.
+    """
+    seed = check_seed(seed)
+    prompts = {language: as_prompts(of) for language, of in prompts.items()}
+    _check_prompts(prompts, detect, min_confidence)
+    chosen, tried = _chosen_and_tried(model, heads, controls, seed)
+    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "chat": chat}
+    settings = how | {"min_confidence": min_confidence, "batch_tokens": batch_tokens, "bos": bos}
+    found, before = _with_heads_off(model, prompts, detect, tried, settings)
+    limits = {"max_cost": max_cost, "max_repetition": max_repetition, "max_empty": max_empty}
+    corpus = Corpus({lang: tuple(texts) for lang, texts in prompts.items()}, "prompts", seed)
+    told = {"detector": detect.name, "sure": min_confidence, **limits, **how}
+    made_from = provenance("switch-rate", describe(model), corpus, **told)
+    return _dataset(found, before, prompts, chosen, tried, limits, made_from)
+
+
+def _check_prompts(
+    prompts: Mapping[str, Sequence[str]], detect: Detector, min_confidence: float
+) -> None:
+    if not prompts or not all(prompts.values()):
+        raise InputError("no prompts, or none for one of the languages")
+    if not 0 <= min_confidence <= 1:
+        raise InputError(f"min_confidence {min_confidence} asked for; it is a share from 0 to 1")
+    require_known(prompts, detect)
+    warn_if_too_few_candidates(detect, min_confidence)
+
+
+def _chosen_and_tried(
+    model: TransformerBridge,
+    heads: Named | ByLanguage | None,
+    controls: bool,
+    seed: int,
+) -> tuple[HeadSet, HeadSet]:
+    """The heads asked for, and these with the ones drawn beside."""
+    shape = head_shape(model)
+    chosen = every_head(np.ndindex(shape) if heads is None else heads, shape)
+    if not chosen:
+        raise InputError("no heads asked for; give at least one, or leave heads out for all")
+    tried = chosen
+    if controls and len(chosen) < shape[0] * shape[1]:
+        for others in chosen.other_sets(1, np.random.default_rng(seed)):
+            tried = chosen | others
+    return chosen, tried
+
+
+def _with_heads_off(
+    model: TransformerBridge,
+    prompts: Mapping[str, Sequence[str]],
+    detect: Detector,
+    tried: HeadSet,
+    settings: Mapping[str, Any],
+) -> tuple[dict[str, Float[np.ndarray, "language layer head"]], dict[str, list[float]]]:
+    """`_MEASURES` of every language with each head off alone, and `_BEFORE` with nothing off."""
+    found = {name: np.full((len(prompts), *tried.shape), np.nan) for name in _MEASURES}
+    before: dict[str, list[float]] = {name: [] for name in _BEFORE}
+    with tqdm(total=len(tried) * len(prompts), unit="head", desc="switch rates") as bar:
+        for row, (language, texts) in enumerate(prompts.items()):
+            old = answer(model, texts, [language] * len(texts), detect, **settings)
+            for name, values in before.items():
+                values.append(float(old.values()[name].mean()))
+            for head, of_head in _with_each_head_off(model, old, tried, language, detect, settings):
+                for name, value in of_head.items():
+                    found[name][(row, *head)] = value
+                bar.update()
+    return found, before
+
+
+def _with_each_head_off(
+    model: TransformerBridge,
+    old: Answered,
+    tried: HeadSet,
+    language: str,
+    detect: Detector,
+    settings: Mapping[str, Any],
+) -> Iterator[tuple[Head, dict[str, float]]]:
+    """`_MEASURES` of one language with each head off alone."""
+    texts = [reply.prompt for reply in old.replies]
+    n, size = len(texts), max(1, _ROWS // len(texts))
+    for start in range(0, len(tried), size):
+        group = list(tried)[start : start + size]
+        gates = torch.ones(len(group), n, *tried.shape)
+        for i, head in enumerate(group):
+            gates[i, :, head.layer, head.head] = 0.0
+        under = Intervention(gates=gates.flatten(end_dim=1))
+        wanted = [language] * n * len(group)
+        new = answer(model, texts * len(group), wanted, detect, under, **settings)
+        for i, head in enumerate(group):
+            with gated(model, [head], 0.0):
+                costs = reply_nll(model, old.replies, batch_tokens=settings["batch_tokens"])
+            made = new.part(slice(i * n, (i + 1) * n))
+            yield head, _measures(old, made) | {"cost": float((costs - old.nll).mean())}
+
+
+def _measures(old: Answered, new: Answered) -> dict[str, float]:
+    was, is_now = ([bool(one.right) for one in of.judged] for of in (old, new))
+    values = new.values()
+    return {
+        "switch_rate": switch_rate(was, is_now),
+        "gain_rate": switch_rate(is_now, was),
+        **{name: float(values[name].mean()) for name in _BEFORE},
+        "delta_nll": float(new.nll.mean() - old.nll.mean()),
+    }
+
+
+def _dataset(
+    found: Mapping[str, Float[np.ndarray, "language layer head"]],
+    before: Mapping[str, Sequence[float]],
+    prompts: Mapping[str, Sequence[str]],
+    chosen: HeadSet,
+    tried: HeadSet,
+    limits: Mapping[str, float],
+    attrs: dict[str, Any],
+) -> xr.Dataset:
+    """Rates as data, with the verdict on each: within the limits or not."""
+    repetition = found["repetition"] - np.array(before["repetition"])[:, None, None]
+    sound = (
+        (found["cost"] <= limits["max_cost"])
+        & (repetition <= limits["max_repetition"])
+        & (found["empty"] <= limits["max_empty"])
+    )
+    sound = np.where(np.isnan(found["switch_rate"]), -1, sound).astype(np.int8)
+    places = np.full(chosen.shape, -1, dtype=np.int8)
+    for head in tried:
+        places[head] = head in chosen
+    dims = ("language", "layer", "head")
+    variables: dict[str, Any] = {
+        name: (dims, values, {"units": _MEASURES[name]}) for name, values in found.items()
+    }
+    variables["sound"] = (dims, sound, {"units": _SOUND})
+    variables["tried"] = (dims[1:], places, {"units": _TRIED})
+    for name, values in before.items():
+        variables[f"{name}_before"] = ("language", values, {"units": _BEFORE[name]})
+    variables["prompts"] = ("language", [len(of) for of in prompts.values()], {"units": "count"})
+    return xr.Dataset(variables, coords={"language": list(prompts)}, attrs=attrs)

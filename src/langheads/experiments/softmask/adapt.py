@@ -1,0 +1,173 @@
+"""Soft head mask: the gates of a few heads, learned from questions of one language.
+
+As in arXiv 2511.07498, section 5.3: everything of the model is frozen; the gates m of the given
+heads start at 1 and AdamW (learning rate 1e-2) steps them for 2 epochs over 200 questions. The
+loss counts the tokens of the answers and nothing else:
+
+    L(m) = - sum_i sum_k log p(y_ik | context_i, question_i, y_i,<k; m) / number of answer tokens
+
+over the questions i of a step. Gates are float32 or wider whatever the model's dtype. Departures:
+the paper does not state its batch; here it is an argument. Its split is by position in XQuAD; here
+whole contexts go to one side, in an order fixed by a seed. The gates of the last step are kept, as
+there; the loss on validation questions is recorded and chooses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.experiments import language_heads
+from langheads.experiments.language_heads import require_heads_of
+from langheads.experiments.softmask.contexts import ContextSplit, split_by_context
+from langheads.experiments.softmask.training import train_gates
+from langheads.heads import LanguageHeads
+from langheads.heads.given import ByLanguage, Named
+from langheads.heads.mask import HeadMask, baseline_digest
+from langheads.io.errors import InputError
+from langheads.io.results import provenance
+from langheads.model import describe, head_shape, token_budget
+from langheads.scores.answers import tokenize_answers
+from langheads.scores.scan import check_heads
+from langheads.text import QA_TEMPLATE, Corpus, Question, Questions, read_questions
+from langheads.text.questions import check_template
+
+
+def adapt(
+    model: TransformerBridge,
+    heads: Named | ByLanguage,
+    questions: str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions,
+    *,
+    language: str,
+    heads_of: str | None = None,
+    train: int = 200,
+    epochs: int = 2,
+    learning_rate: float = 1e-2,
+    weight_decay: float = 1e-2,
+    batch_size: int = 4,
+    validation: float = 0.1,
+    template: str = QA_TEMPLATE,
+    baseline: Float[Tensor, "layer head d_head"] | None = None,
+    max_tokens: int = 2048,
+    seed: int = 0,
+    bos: bool | None = None,
+    batch_tokens: int | str = "auto",
+) -> HeadMask:
+    """Learn the gates of the given heads on questions of one language.
+
+    Args:
+        model: the model; nothing of it changes.
+        heads: whose gates are learned: a head set of languages, or heads.
+        questions: see `read_questions`.
+        language: which of their languages.
+        heads_of: of a head set of languages, which language's heads, or ``general``; by default
+            those of `language`.
+        train: questions to train on; no test question shares a context with one of them.
+        epochs: times that each is used, in a new order.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW; its default there, and so in the paper. It pulls gates towards 0,
+            by `learning_rate` times this times the gate in every step.
+        batch_size: questions a step.
+        validation: questions, as a share of `train`, whose loss is recorded meanwhile.
+        template: of the prompt, with the fields ``{context}`` and ``{question}``.
+        baseline: what stands in for a head at gate 0, see `langheads.gated`.
+        max_tokens: longer questions are left out.
+        seed: order of contexts and of steps.
+        bos: prepend BOS; None does what the model's tokenizer does by itself.
+        batch_tokens: tokens a forward, padding included; a step that has more is made of several
+            forwards, and is the same step.
+
+    Returns:
+        The gates, with losses and split.
+
+    Raises:
+        InputError: no heads or one that the model does not have, unusable questions or template,
+            too few questions, numbers that make no sense.
+        ProvenanceError: a head set of another model.
+        NonFiniteError: a loss or gradient is NaN or infinite; names the step.
+        OutOfMemoryError: see `map_documents`.
+
+    Memory: activations of a batch, once for the backward pass.
+
+    Example:
+        >>> mask = adapt(model, ["L1H2", "L2H7"], "xquad/", language="hi")  # doctest: +SKIP
+        >>> with gated(model, mask.gates()):                                # doctest: +SKIP
+        ...     logits = model(tokens)
+    """
+    if epochs < 1 or batch_size < 1:
+        raise InputError(
+            f"{epochs} epochs of steps of {batch_size} questions asked for; at least 1 of each"
+        )
+    if not (0 < learning_rate <= 1 and 0 <= weight_decay <= 1):
+        raise InputError(
+            f"learning rate {learning_rate} and weight decay {weight_decay} asked for; a step "
+            "moves a gate by about the learning rate, so it is above 0 and at most 1, and the "
+            "weight decay is from 0 to 1"
+        )
+    check_template(template)
+    token_budget(model, batch_tokens)
+    if isinstance(heads, LanguageHeads | Mapping):
+        heads = language_heads.heads_of(require_heads_of(model, heads), heads_of or language)
+    chosen = check_heads(heads, head_shape(model))
+    everything = read_questions(questions, languages=[language], seed=seed)
+    asked, tokens = tokenize_answers(
+        model, everything, template=template, max_tokens=max_tokens, max_new_tokens=0, bos=bos
+    )
+    examples, answers = asked.examples[language], tokens[language]
+    split = split_by_context(examples, train=train, validation=validation)
+    values, losses = train_gates(
+        model, chosen, answers, split, epochs=epochs, batch_size=batch_size,
+        learning_rate=learning_rate, weight_decay=weight_decay, baseline=baseline, seed=seed,
+        batch_tokens=batch_tokens,
+    )  # fmt: skip
+    trained_on = [examples[i].with_answer(template) for i in split.train]
+    described = describe(model)
+    return HeadMask(
+        heads=chosen,
+        values=tuple(values.tolist()),
+        language=language,
+        model=described["model"],
+        settings={
+            "train": len(split.train),
+            "validation": len(split.validation),
+            "epochs": epochs,
+            "steps": len(losses["train"]),
+            "optimizer": "AdamW",
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "batch_size": batch_size,
+            "template": template,
+            "baseline": baseline_digest(baseline),
+            "max_tokens": max_tokens,
+            "seed": seed,
+            "bos": answers.texts.bos,
+        },
+        losses=losses,
+        split=_named(everything.examples[language], examples, split),
+        provenance=provenance(
+            "head-mask",
+            described,
+            Corpus({language: tuple(trained_on)}, everything.source, seed),
+            docs=len(split.train),
+        ),
+    )
+
+
+def _named(
+    everything: Sequence[Question], examples: Sequence[Question], split: ContextSplit
+) -> dict[str, Any]:
+    """The split in ids, as a mask keeps it; `everything` has those too long to train on, too."""
+    used = [examples[i] for i in (*split.train, *split.validation, *split.spare)]
+    contexts = list(dict.fromkeys(question.context_digest for question in used))
+    return {
+        "train": [examples[i].id for i in split.train],
+        "validation": [examples[i].id for i in split.validation],
+        "seen": [q.id for q in everything if q.context_digest in contexts],
+        "contexts": contexts,
+        "test": len(split.test),
+    }

@@ -1,0 +1,134 @@
+"""The specificity matrix as data: delta NLL, controls and the test of the diagonal, from losses.
+
+Formulas are in `specificity.experiment` (the matrix) and `langheads.stats` (its errors and
+tests).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from langheads import stats
+from langheads.experiments.language_heads import GENERAL
+from langheads.experiments.specificity.diagonal import diagonal_test
+from langheads.heads import HeadSet
+from langheads.io.results import document_counts
+from langheads.text import Documents
+
+_MATRIX = ("baseline", "heads_of", "text_of")
+_PER_BYTE, _PERPLEXITY = {"units": "nats per byte"}, {"units": "exp(nats per token)"}
+_TESTED = {
+    "diagonal_share": ("share", "share"),
+    "diagonal_p": ("share_p", "probability"),
+    "own_minus_others": ("margin", "nats per byte"),
+    "own_minus_others_p": ("margin_p", "probability"),
+    "null_matrices": ("draws", "count"),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is switched off.
+
+    Attributes:
+        rows: language, or `GENERAL`, -> its heads; empty sets give rows of NaN.
+        controls: row -> random head sets beside it, different from it and from each other.
+        baselines: names of the baselines.
+    """
+
+    rows: dict[str, HeadSet]
+    controls: dict[str, list[HeadSet]]
+    baselines: list[str]
+
+    @property
+    def conditions(self) -> list[tuple[str, HeadSet]]:
+        """(baseline, heads), each once."""
+        sets = [*filter(None, self.rows.values()), *itertools.chain(*self.controls.values())]
+        return list(itertools.product(self.baselines, dict.fromkeys(sets)))
+
+
+def specificity(
+    plan: Plan,
+    losses: Mapping[str, Float[np.ndarray, "doc condition"]],
+    documents: Mapping[str, Documents],
+    rng: np.random.Generator,
+    attrs: dict[str, Any],
+) -> xr.Dataset:
+    """Arrange losses as the specificity matrix and test its diagonal; see `langheads.ablate`.
+
+    Args:
+        plan: heads, controls and baselines.
+        losses: language of the text -> summed NLL of each document, nats: nothing off, then each of
+            ``plan.conditions``.
+        documents: language of the text -> its documents.
+        rng: source of the null draws.
+        attrs: provenance.
+    """
+    languages, rows = list(documents), list(plan.rows)
+    sizes = {language: d.n_bytes for language, d in documents.items()}
+    tokens = {language: d.n_predicted.sum() for language, d in documents.items()}
+    changes, perplexities = {}, {}
+    for k, condition in enumerate(plan.conditions, start=1):
+        changes[condition] = np.array(
+            [stats.paired_ratio(losses[b][:, 0], losses[b][:, k], sizes[b]) for b in languages]
+        )
+        perplexities[condition] = [np.exp(losses[b][:, k].sum() / tokens[b]) for b in languages]
+    n_controls = [len(plan.controls[row]) for row in rows]
+    shape = (len(plan.baselines), len(rows), len(languages))
+    delta, delta_se, perplexity_off, control_p = (np.full(shape, np.nan) for _ in range(4))
+    control_mean, control_se = np.full(shape, np.nan), np.full(shape, np.nan)
+    control = np.full((*shape[:2], max(n_controls), shape[2]), np.nan)
+    tested = [j for j, row in enumerate(rows) if row != GENERAL and plan.rows[row]]
+    # Rows that are the same heads are one choice of heads.
+    same = [list(plan.rows.values()).index(off) for off in plan.rows.values()]
+    tests = []
+    for i, name in enumerate(plan.baselines):
+        for j, (row, off) in enumerate(plan.rows.items()):
+            if off:
+                delta[i, j], delta_se[i, j] = changes[name, off].T
+                perplexity_off[i, j] = perplexities[name, off]
+                beside = control[i, j, : n_controls[j]]
+                beside[:] = [changes[name, s][:, 0] for s in plan.controls[row]]
+                control_p[i, j] = stats.permutation_p(delta[i, j], beside)
+                if n_controls[j]:
+                    control_mean[i, j] = beside.mean(axis=0)
+                    control_se[i, j] = stats.standard_error(beside)
+        own = [languages.index(rows[j]) for j in tested]
+        tests.append(
+            diagonal_test(
+                delta[i, tested], own, control[i, tested], rng=rng, same=[same[j] for j in tested]
+            )
+        )
+    on = {language: of[:, 0].sum() for language, of in losses.items()}
+    per_byte = [on[b] / sizes[b].sum() for b in languages]
+    perplexity = [np.exp(on[b] / tokens[b]) for b in languages]
+    return xr.Dataset(
+        {
+            "delta_nats_per_byte": (_MATRIX, delta, _PER_BYTE),
+            "delta_se": (_MATRIX, delta_se, _PER_BYTE),
+            "control_delta": (("baseline", "heads_of", "control", "text_of"), control, _PER_BYTE),
+            "control_mean": (_MATRIX, control_mean, _PER_BYTE),
+            "control_se": (_MATRIX, control_se, _PER_BYTE),
+            "control_p": (_MATRIX, control_p, {"units": "probability"}),
+            "n_controls": ("heads_of", n_controls, {"units": "count"}),
+            "perplexity_off": (_MATRIX, perplexity_off, _PERPLEXITY),
+            "perplexity": ("text_of", perplexity, _PERPLEXITY),
+            "nats_per_byte": ("text_of", per_byte, _PER_BYTE),
+            **{
+                name: ("baseline", [test[key] for test in tests], {"units": unit})
+                for name, (key, unit) in _TESTED.items()
+            },
+            "n_heads": ("heads_of", [len(h) for h in plan.rows.values()], {"units": "count"}),
+            "heads": ("heads_of", [str(h) for h in plan.rows.values()]),
+            **document_counts(documents, "text_of"),
+        },
+        coords={"baseline": plan.baselines, "heads_of": rows, "text_of": languages},
+        attrs=attrs,
+    )

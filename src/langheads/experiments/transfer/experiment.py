@@ -1,0 +1,221 @@
+"""Cross-lingual attention transfer: do a language's heads decide whose fact is believed?
+
+A prompt tells of one person two contradicting facts, one in language A and one in language B, and
+asks in a third sentence (LAHIS, arXiv 2511.07498, section on cross-lingual attention transfer). The
+heads of A get a gate above 1 (enhance), or those of B one below 1 (weaken); either should move the
+answer to A's fact. Four measures of every prompt:
+
+    answer_a, answer_b     1 where the model's first few tokens give A's fact (B's), else 0
+    first_token_a          1 where log p(first token of A's answer) > log p(first token of B's)
+    logprob_difference     log p(A's answer) - log p(B's answer), nats, over all their tokens
+
+and for the reader the attention that the last position gives to each fact, head by head.
+Degeneration checks of what is written (repetition, copied prompt, nothing at all) and the NLL of
+the prompt tell a change of mind from a model that fell apart.
+
+Departures from the paper: both orders of the facts, since recency alone favours the later one;
+random heads, as many in each layer, at the same gate as control; sentences and words of our own,
+since the paper's are not public.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.experiments.language_heads import require_heads_of
+from langheads.experiments.transfer.plan import (
+    ORDERS,
+    Asked,
+    Condition,
+    Pair,
+    Plan,
+    asked_in,
+    check_sizes,
+    known_templates,
+    language_pairs,
+    own_heads,
+    random_sets,
+    settings_of,
+)
+from langheads.experiments.transfer.run import (
+    answer_logprobs,
+    attention_to_facts,
+    continuations,
+    said,
+)
+from langheads.experiments.transfer.summarise import Run, summary
+from langheads.heads import LanguageHeads
+from langheads.heads.given import ByLanguage
+from langheads.io.errors import InputError
+from langheads.io.results import provenance
+from langheads.model import bos_policy, describe
+from langheads.text import Corpus, degeneration_checks
+from langheads.text.knowledge_conflict import occupation_pairs
+
+
+def transfer(
+    model: TransformerBridge,
+    heads: ByLanguage,
+    *,
+    languages: Iterable[str] | None = None,
+    pairs: Iterable[Pair] | None = None,
+    query: str = "en",
+    gates_enhance: Sequence[float] = (3.0,),
+    gates_weaken: Sequence[float] = (0.0,),
+    orders: Sequence[str] = ORDERS,
+    n_controls: int = 20,
+    templates: str | Path | None = None,
+    n_occupations: int = 10,
+    limit: int | None = None,
+    max_new_tokens: int = 5,
+    attention: bool = True,
+    seed: int = 0,
+    bos: bool | None = None,
+    batch_tokens: int | str = "auto",
+) -> xr.Dataset:
+    """Enhance A's heads or weaken B's: does the answer move to A's fact?
+
+    Args:
+        model: the model the heads were chosen in.
+        heads: language -> its specific heads.
+        languages: A and B are taken from these; by default all of the head set that have a
+            template.
+        pairs: (A, B), ordered; all of `languages` by default.
+        query: language of the question and of its answers.
+        gates_enhance: gates of A's heads, each 1 or above; more than one make a sweep.
+        gates_weaken: gates of B's heads, each 1 or below.
+        orders: ``A first``, ``A last`` or both; where the fact in A stands.
+        n_controls: different random head sets for each distinct number of heads per layer, at
+            every gate; fewer where there are not so many. At least 2; they take most of the time.
+        templates: folder of sentences and words, see `langheads.text.templates`; None for those of
+            the embedded model's own training text, and for any other model those of langheads.
+        n_occupations: how many of the templates' are used; every ordered pair is a prompt.
+        limit: a random subset of so many pairs of occupations, the same for all languages.
+        max_new_tokens: length of the answers that are read.
+        attention: also measure attention to the facts.
+        seed: of persons, fillers, subsets, random heads and resampling.
+        bos: prepend BOS; by default as for the scores.
+        batch_tokens: tokens a batch, padding included.
+
+    Returns:
+        Dataset of kind ``transfer`` over ``a, b, order, setting``, see
+        `langheads.experiments.transfer.summarise`.
+
+    Raises:
+        ProvenanceError: heads of another model.
+        InputError: unknown languages, fewer than two of them, no heads, an argument out of range,
+            a template that cannot be used, a prompt longer than the model's context.
+
+    Cost: (1 + 2 gates x (1 + n_controls)) x two forwards and one short generation of every prompt;
+    `limit` and `pairs` make it smaller.
+
+    Example:
+        >>> found = transfer(model, heads, pairs=[("hi", "zh")], limit=20)      # doctest: +SKIP
+        >>> found.logprob_difference_change.sel(order="both")                   # doctest: +SKIP
+    """
+    settings = settings_of(gates_enhance, gates_weaken)
+    orders = list(dict.fromkeys(orders))
+    check_sizes(n_controls, n_occupations, limit, max_new_tokens, orders)
+    heads = require_heads_of(model, heads)
+    known, source = known_templates(model, templates)
+    chosen = language_pairs(heads, known, languages, pairs, query, source)
+    own = own_heads(heads, chosen)
+    bos = _checked_bos(model, heads, bos)
+    if n_occupations > (there := len(known[query].occupations)):
+        raise InputError(f"{n_occupations} occupations asked for, but the templates have {there}")
+    occupations = occupation_pairs(n_occupations, limit=limit, seed=seed)
+    random = random_sets(own, n_controls, np.random.default_rng(seed))
+    plan = Plan(chosen, orders, settings, own, random, occupations, seed)
+    asked = {
+        text: asked_in(
+            model, known, text, query, occupations, seed=seed, bos=bos,
+            max_new_tokens=max_new_tokens,
+        )
+        for text in plan.texts
+    }  # fmt: skip
+    runs = _run_all(model, plan, asked, attention, max_new_tokens, batch_tokens)
+    told = Corpus({x: known[x].record() for x in dict.fromkeys([*own, query])}, source, seed)
+    attrs = provenance(
+        "transfer", describe(model), told,
+        query=query, bos=bos, layers=heads.shape[0], heads=heads.shape[1], controls=n_controls,
+        jobs=n_occupations, prompts=len(occupations), resampled="occupations",
+        max_new_tokens=max_new_tokens, rule=json.dumps(heads.rule, ensure_ascii=False),
+    )  # fmt: skip
+    return summary(plan, runs, attrs=attrs)
+
+
+def _checked_bos(model: TransformerBridge, heads: LanguageHeads, bos: bool | None) -> bool:
+    """The BOS policy; refuses a tokenizer that cannot do what is asked of it."""
+    tokenizer = model.tokenizer
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(
+            "attention transfer needs a fast tokenizer, one that knows which characters a token "
+            "stands for; load the model from a folder that has a tokenizer.json"
+        )
+    # A dataset's attributes hold it as 0 or 1.
+    scored = heads.provenance.get("bos")
+    return bos_policy(model, bool(scored) if bos is None and scored is not None else bos)
+
+
+def _run_all(
+    model: TransformerBridge,
+    plan: Plan,
+    asked: Mapping[Pair, Asked],
+    attention: bool,
+    max_new_tokens: int,
+    batch_tokens: int | str,
+) -> dict[Pair, Run]:
+    conditions = {text: plan.conditions(text) for text in asked}
+    steps = sum(2 * len(every) + attention * len(few) for every, few in conditions.values())
+    runs = {}
+    with tqdm(total=steps * len(plan.occupations), unit="prompt", desc="transfer") as bar:
+        for text, of_text in asked.items():
+            bar.set_postfix_str("-".join(text))
+            shared = {"batch_tokens": batch_tokens, "progress": bar}
+            every, few = conditions[text]
+            runs[text] = _run(model, of_text, every, max_new_tokens, shared)
+            if attention and (layers := plan.layers(text)):
+                looks = attention_to_facts(model, of_text.tokens, few, layers, **shared)
+                for condition, look in zip(few, looks, strict=True):
+                    everywhere = np.full((*condition[0].shape, 2), np.nan)
+                    everywhere[layers] = look
+                    runs[text].attention[condition] = everywhere
+    return runs
+
+
+def _run(
+    model: TransformerBridge,
+    asked: Asked,
+    conditions: list[Condition],
+    max_new_tokens: int,
+    shared: dict[str, Any],
+) -> Run:
+    """All conditions of one text, without attention."""
+    logprob = answer_logprobs(model, asked.tokens, conditions, **shared)
+    written = continuations(
+        model, asked.tokens, conditions, max_new_tokens=max_new_tokens, **shared
+    )
+    replies = [list(zip(of, asked.tokens, asked.answers, strict=True)) for of in written]
+    checks = [
+        [
+            list(degeneration_checks(reply.text, reply.tokens, tokens.prompt).values())
+            for reply, tokens, _ in of
+        ]
+        for of in replies
+    ]
+    return Run(
+        conditions,
+        logprob[..., :2],
+        np.array([[said(reply.text, pair) for reply, _, pair in of] for of in replies]),
+        np.concatenate([np.array(checks, dtype=float), logprob[:, :, :1, 2]], axis=-1),
+        np.array([t.texts[0][t.start] == t.texts[1][t.start] for t in asked.tokens]),
+        {},
+    )

@@ -1,0 +1,280 @@
+"""Attention transfer as data: changes against the untouched model, intervals, random heads.
+
+    change = mean over prompts of (measure under the gate - measure with nothing gated)
+
+paired by prompt. Prompts that share an occupation are not independent, so occupations are drawn
+with replacement, and a prompt counts as often as its two occupations together:
+
+    weight of (i, j) = times i was drawn x times j was drawn
+
+The standard error is the deviation of these draws, and intervals are their percentiles; the same
+draws for every pair of languages, since all tell the same facts. Where occupations do not matter
+at all this errs on the wide side (Owen 2007, the pigeonhole bootstrap). NaN for fewer than 3
+occupations. p = (1 + random sets that move the measure at least as far towards A) / (1 + random
+sets), one-sided. Over all pairs, a random set is one for each language whose heads are gated, its
+own or a random one: drawn at random, all different, `NULL_DRAWS` at most.
+
+Degeneration checks have the same arithmetic and no p-value: a model that no longer expects the
+prompt, or that repeats itself, has not changed its mind.
+
+The dataset is of kind ``transfer`` over ``a, b, order, setting``: an order is one of the two or
+``both``, the mean of the two over the same two occupations; a setting is ``enhance 3`` and so on,
+with coordinates ``condition`` and ``gate``. NaN where a pair was not run or a language has no
+heads. For each measure M:
+
+    M_before, M, M_change    means over prompts; M_change_se, M_change_low and M_change_high
+    M_control_change         of every random set; M_control_mean, and M_control_p but for checks
+    M_overall_...            the same over the pairs of languages; the k-th set of each language,
+                             from the first again where it has fewer, and null_draws behind p
+    attention_before, attention_after    share of 1 [..., layer, head, fact], from the first layer
+                             of A's and B's heads on, since a gate moves attention only later
+    shared_first_token       prompts without a `first_token_a`: both answers begin alike
+    heads, n_heads           of a language
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Bool, Float, Int
+
+from langheads.experiments.matched_heads import NULL_DRAWS, random_choices
+from langheads.experiments.transfer.plan import ORDERS, Condition, Pair, Plan
+from langheads.io import measures
+from langheads.stats import bootstrap_weights, percentile_interval, permutation_p
+
+MEASURES = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
+CHECKS = (*measures.TEXT_CHECKS, "prompt_nll")
+"""Degeneration checks: of what is written after the prompt, and the NLL of the prompt itself."""
+_UNITS = measures.units([*MEASURES, *CHECKS], of="prompts")
+_RESAMPLES = 1000
+_ALPHA = 1 - 0.95
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the model made of the prompts of one text.
+
+    Attributes:
+        conditions: heads and gate; no heads first.
+        logprob: nats, of the first token and of the whole of both answers.
+        said: which answer was given, 0 (that of the first fact), 1 or -1.
+        checks: in the order of `CHECKS`.
+        shared: whether both answers begin with the same token.
+        attention: condition -> share of 1 ``[layer, head, fact]``, for some of the conditions.
+    """
+
+    conditions: list[Condition]
+    logprob: Float[np.ndarray, "condition prompt answer part"]
+    said: Int[np.ndarray, "condition prompt"]
+    checks: Float[np.ndarray, "condition prompt check"]
+    shared: Bool[np.ndarray, " prompt"]
+    attention: dict[Condition, Float[np.ndarray, "layer head fact"]]
+
+    def measures(self, fact: int) -> dict[Condition, Float[np.ndarray, "measure prompt"]]:
+        """`MEASURES` and `CHECKS` in their order, where A's is the first (0) or second fact."""
+        ahead = self.logprob[:, :, fact] - self.logprob[:, :, 1 - fact]
+        first = np.where(self.shared, np.nan, ahead[..., 0] > 0)
+        checks = np.moveaxis(self.checks, -1, 0)
+        every = [self.said == fact, self.said == 1 - fact, first, ahead[..., 1], *checks]
+        return dict(zip(self.conditions, np.stack(every, axis=1), strict=True))
+
+
+def summary(plan: Plan, runs: Mapping[Pair, Run], *, attrs: dict[str, Any]) -> xr.Dataset:
+    """Arrange runs as a dataset, see the top of this file.
+
+    Args:
+        plan: what was run.
+        runs: (first, second) language of the prompts -> what came out.
+        attrs: provenance.
+    """
+    values, control, attention, shared = _gathered(plan, runs)
+    orders = list(plan.orders)
+    if len(orders) > 1:
+        orders.append("both")
+        values, control, attention = (
+            np.concatenate([x, x.mean(axis=axis, keepdims=True)], axis=axis)
+            for x, axis in ((values, 3), (control, 3), (attention, 2))
+        )
+    variables = _measured(values, control, plan)
+    if np.isfinite(attention[..., 0, :, :, :]).any():
+        look, share = ("layer", "head", "fact"), {"units": "share of 1"}
+        variables |= {
+            "attention_before": (("a", "b", "order", *look), attention[..., 0, :, :, :], share),
+            "attention_after": (
+                ("a", "b", "order", "setting", *look), attention[..., 1:, :, :, :], share,
+            ),
+        }  # fmt: skip
+    count = {"units": "count"}
+    return xr.Dataset(
+        variables
+        | {
+            "shared_first_token": (("a", "b"), shared, count),
+            "heads": ("a", [str(heads) for heads in plan.own.values()]),
+            "n_heads": ("a", [len(heads) for heads in plan.own.values()], count),
+        },
+        coords={
+            "a": list(plan.own),
+            "b": list(plan.own),
+            "order": orders,
+            "setting": [str(setting) for setting in plan.settings],
+            "condition": ("setting", [setting.condition for setting in plan.settings]),
+            "gate": ("setting", [setting.gate for setting in plan.settings]),
+            "fact": ["A", "B"],
+        },
+        attrs=attrs,
+    )
+
+
+def _gathered(
+    plan: Plan, runs: Mapping[Pair, Run]
+) -> tuple[
+    Float[np.ndarray, "measure a b order run prompt"],
+    Float[np.ndarray, "measure a b order setting control"],
+    Float[np.ndarray, "a b order run layer head fact"],
+    Float[np.ndarray, "a b"],
+]:
+    """Of every prompt, random set and head; a run is the untouched model, then each setting."""
+    languages = list(plan.own)
+    shape = next(iter(plan.own.values())).shape
+    cells = (len(languages), len(languages), len(plan.orders))
+    measured = (len(_UNITS), *cells)
+    n_controls = max(map(len, plan.random.values()))
+    values = np.full((*measured, 1 + len(plan.settings), len(plan.occupations)), np.nan)
+    control = np.full((*measured, len(plan.settings), n_controls), np.nan)
+    attention = np.full((*cells, 1 + len(plan.settings), *shape, 2), np.nan)
+    shared = np.full(cells[:2], np.nan)
+    for (a, b), (o, order) in itertools.product(plan.pairs, enumerate(plan.orders)):
+        at = (languages.index(a), languages.index(b), o)
+        here = (slice(None), *at)
+        fact = ORDERS.index(order)
+        run = runs[(a, b) if fact == 0 else (b, a)]
+        found = run.measures(fact)
+        nothing = run.conditions[0]
+        shared[at[:2]] = run.shared.sum()
+        settings = [plan.condition((a, b), setting) for setting in plan.settings]
+        for s, (owner, condition) in enumerate([("", nothing), *settings]):
+            if owner and not condition[0]:
+                continue
+            values[(*here, s)] = found[condition]
+            if run.attention:
+                # A's fact first.
+                attention[(*at, s)] = run.attention[condition][..., :: 1 - 2 * fact]
+            for k, some in enumerate(plan.random[owner] if owner else ()):
+                control[(*here, s - 1, k)] = _mean(found[some, condition[1]] - found[nothing])
+    return values, control, attention, shared
+
+
+def _measured(
+    values: Float[np.ndarray, "measure a b order run prompt"],
+    control: Float[np.ndarray, "measure a b order setting control"],
+    plan: Plan,
+) -> dict[str, Any]:
+    """All variables of the measures and checks."""
+    changes = values[..., 1:, :] - values[..., :1, :]
+    change, draws = _mean(changes), _resampled(changes, plan.occupations, plan.seed)
+    error, (low, high) = _deviation(draws), percentile_interval(draws, _ALPHA)
+    overall = _over_pairs(change, 1)
+    overall_control, null = _over_languages(change, control, plan)
+    overall_low, overall_high = percentile_interval(_over_pairs(draws, 2), _ALPHA)
+    cell = ("a", "b", "order", "setting")
+    draws_behind = np.isfinite(null).any(axis=(0, 1)).sum(axis=-1)
+    variables: dict[str, Any] = {"null_draws": ("setting", draws_behind, {"units": "count"})}
+    for m, (name, units) in enumerate(_UNITS.items()):
+        unit = {"units": units}
+        variables |= {
+            f"{name}_before": (cell[:3], _mean(values[m, ..., 0, :]), unit),
+            name: (cell, _mean(values[m, ..., 1:, :]), unit),
+            f"{name}_change": (cell, change[m], unit),
+            f"{name}_change_se": (cell, error[m], unit),
+            f"{name}_change_low": (cell, low[m], unit),
+            f"{name}_change_high": (cell, high[m], unit),
+            f"{name}_control_change": ((*cell, "control"), control[m], unit),
+            f"{name}_control_mean": (cell, _mean(control[m]), unit),
+            f"{name}_overall_change": (cell[2:], overall[m], unit),
+            f"{name}_overall_low": (cell[2:], overall_low[m], unit),
+            f"{name}_overall_high": (cell[2:], overall_high[m], unit),
+            f"{name}_overall_control_change": ((*cell[2:], "control"), overall_control[m], unit),
+        }
+        if name in MEASURES:
+            sign, probability = measures.MEASURES[name].better, {"units": "probability"}
+            for dims, part, own, sets in (
+                (cell, "", change[m], control[m]),
+                (cell[2:], "_overall", overall[m], null[m]),
+            ):
+                p = permutation_p(sign * own, np.moveaxis(sign * sets, -1, 0))
+                p = np.where(np.isfinite(sets).any(axis=-1), p, np.nan)
+                variables[f"{name}{part}_control_p"] = (dims, p, probability)
+    return variables
+
+
+def _over_languages(
+    change: Float[np.ndarray, "measure a b order setting"],
+    control: Float[np.ndarray, "measure a b order setting control"],
+    plan: Plan,
+) -> tuple[
+    Float[np.ndarray, "measure order setting control"],
+    Float[np.ndarray, "measure order setting draw"],
+]:
+    """Means over pairs under the k-th random set of each language, and under draws for p."""
+    every = np.concatenate([change[..., None], control], axis=-1)
+    n_sets = np.array([len(plan.random[language]) for language in plan.own])
+    own = list(plan.own.values())
+    orders, n_controls = change.shape[3], control.shape[-1]
+    kth = np.full((len(change), orders, len(plan.settings), n_controls), np.nan)
+    null = np.full((len(change), orders, len(plan.settings), NULL_DRAWS), np.nan)
+    rng = np.random.default_rng(plan.seed)
+    for s, setting in enumerate(plan.settings):
+        owners = {plan.condition(pair, setting)[0] for pair in plan.pairs}
+        gated = np.array([language in owners for language in plan.own])
+        same = [own.index(of) if yes else -1 for of, yes in zip(own, gated, strict=True)]
+        chosen = random_choices((1 + n_sets * gated).tolist(), NULL_DRAWS, rng, same=same)
+        in_turn = np.arange(n_controls)[:, None] % np.maximum(n_sets, 1) + (n_sets > 0)
+        for into, choices in ((kth, in_turn), (null, chosen)):
+            # The heads of A are enhanced, those of B weakened.
+            pick = choices.T[:, None] if setting.condition == "enhance" else choices.T[None]
+            taken = np.take_along_axis(every[..., s, :], pick[None, :, :, None], axis=-1)
+            into[:, :, s, : len(choices)] = _over_pairs(taken, 1)
+    return kth, null
+
+
+def _mean(values: Float[np.ndarray, "..."], axes: int = 1) -> Float[np.ndarray, "..."]:
+    """Mean over the last axes of what is finite; NaN where nothing is."""
+    last = tuple(range(-axes, 0))
+    finite = np.isfinite(values)
+    count = finite.sum(axis=last)
+    total = np.where(finite, values, 0.0).sum(axis=last)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _over_pairs(values: Float[np.ndarray, "..."], first: int) -> Float[np.ndarray, "..."]:
+    """Mean over A and B, two axes from `first` on."""
+    return _mean(np.moveaxis(values, (first, first + 1), (-2, -1)), 2)
+
+
+def _resampled(
+    changes: Float[np.ndarray, "... prompt"], occupations: Sequence[tuple[int, int]], seed: int
+) -> Float[np.ndarray, "draw ..."]:
+    """Means over occupations drawn with replacement; a draw without a finite change is NaN."""
+    known, pairs = np.unique(np.array(occupations), return_inverse=True)
+    n = len(known)
+    if n < 3:
+        # The one draw that has a prompt at all is the sample itself.
+        return np.full((_RESAMPLES, *changes.shape[:-1]), np.nan)
+    drawn = bootstrap_weights(n, _RESAMPLES, np.random.default_rng(seed)).astype(float)
+    times = drawn[:, pairs.reshape(-1, 2)].prod(axis=-1)
+    finite = np.isfinite(changes)
+    total = np.tensordot(times, np.where(finite, changes, 0.0), axes=(1, -1))
+    count = np.tensordot(times, finite.astype(float), axes=(1, -1))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _deviation(draws: Float[np.ndarray, "draw ..."]) -> Float[np.ndarray, "..."]:
+    """Standard deviation over the draws that have a value."""
+    last = np.moveaxis(draws, 0, -1)
+    return np.sqrt(_mean((last - _mean(last)[..., None]) ** 2))

@@ -1,0 +1,166 @@
+"""Heads in the four classes of two languages, and the file that holds them; see `classification`.
+
+The classes are A-specific, B-specific, agnostic (both languages need the head) and other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from langheads.heads.head_set import HeadSet
+from langheads.io.errors import InputError
+from langheads.io.records import Heads, Number, Record, Saved, Shape, expected, holds
+
+Interval = Float[np.ndarray, "bound layer head"]
+_BOUNDS = ("delta", "low", "high")
+_Values = list[list[Number | None]]
+
+
+class _Bounds(Record):
+    delta: _Values
+    low: _Values
+    high: _Values
+
+
+class _Rule(TypedDict):
+    measure: Any
+    baseline: Any
+    level: Number
+    min_drop: Number
+    aligned: Any
+    examples: Any
+
+
+class _ClassesFile(Record):
+    what: ClassVar[str] = "a file of head classes"
+
+    format: Literal[1] = 1
+    kind: Literal["head-classes"] = "head-classes"
+    model: str
+    shape: Shape
+    languages: Annotated[tuple[str, str], Field(strict=False), expected("two texts")]
+    units: str
+    harm: Annotated[Literal[-1, 1], expected("-1 or 1")]
+    rule: Annotated[dict[str, Any], holds(_Rule)]
+    specific: dict[str, Heads]
+    agnostic: Heads
+    other: Heads
+    deltas: dict[str, _Bounds]
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class HeadClasses(Saved):
+    """Heads sorted by what two languages lose without them.
+
+    Attributes:
+        specific: language -> heads that only it needs, largest effect first.
+        agnostic: heads that both need, largest smaller effect first.
+        other: the rest of those that were measured.
+        deltas: language (and ``difference``, first minus second) -> ``[3, layer, head]``: the
+            change, and the lower and upper end of its interval; NaN where not measured.
+        harm: -1 where a negative change is harm (a task), +1 where a positive one is (a loss).
+        model: the model's name.
+        units: of the changes.
+        rule: measure, baseline, thresholds, examples a language, and whether they are aligned.
+        provenance: of the knock-out.
+    """
+
+    specific: dict[str, HeadSet]
+    agnostic: HeadSet
+    other: HeadSet
+    deltas: dict[str, Interval]
+    harm: int
+    model: str
+    units: str
+    rule: dict[str, Any]
+    provenance: dict[str, Any]
+
+    _record = _ClassesFile
+
+    @property
+    def languages(self) -> tuple[str, str]:
+        """A and B."""
+        first, second = self.specific
+        return first, second
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(layers, heads a layer)."""
+        return self.other.shape
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Heads in each class, and those not measured."""
+        counts = {f"{language}-specific": len(of) for language, of in self.specific.items()}
+        counts |= {"agnostic": len(self.agnostic), "other": len(self.other)}
+        return counts | {"not measured": self.shape[0] * self.shape[1] - sum(counts.values())}
+
+    @property
+    def expected_by_chance(self) -> dict[str, float]:
+        """Heads that each class would hold if no head mattered, languages independent of each
+        other and `min_drop` 0; fewer with a higher one."""
+        measured = sum(self.counts.values()) - self.counts["not measured"]
+        alpha = self.rule["level"] / 2
+        one = measured * alpha * (1 - alpha)
+        return {f"{language}-specific": one for language in self.specific} | {
+            "agnostic": measured * alpha**2
+        }
+
+    @property
+    def distinct(self) -> dict[str, HeadSet]:
+        """Language -> those of its specific heads whose harm is shown to be larger in it: the
+        interval of the difference lies on its side of 0. The others are specific because the
+        other language's interval is wide, not because it is shown to differ."""
+        _, low, high = self.harm * self.deltas["difference"]
+        # Turned over, the lower end is the larger one.
+        low, high = np.minimum(low, high), np.maximum(low, high)
+        first, second = self.languages
+        return {
+            first: HeadSet([h for h in self.specific[first] if low[h] > 0], self.shape),
+            second: HeadSet([h for h in self.specific[second] if high[h] < 0], self.shape),
+        }
+
+    def _document(self) -> dict[str, Any]:
+        def listed(values: Float[np.ndarray, "layer head"]) -> list[list[float | None]]:
+            # JSON has no NaN.
+            return [[float(v) if np.isfinite(v) else None for v in row] for row in values]
+
+        return super()._document() | {
+            "counts": self.counts,
+            "expected_by_chance": self.expected_by_chance,
+            "distinct": self.distinct,
+            "deltas": {
+                name: dict(zip(_BOUNDS, map(listed, values), strict=True))
+                for name, values in self.deltas.items()
+            },
+        }
+
+    @classmethod
+    def _of(cls, record: _ClassesFile) -> HeadClasses:
+        shape, names = record.shape, (*record.languages, "difference")
+        if not (record.specific.keys() >= {*record.languages} and record.deltas.keys() >= {*names}):
+            raise InputError(f"it needs specific heads of {names[:2]}, and deltas of {names}")
+        deltas = {
+            name: np.array([getattr(record.deltas[name], end) for end in _BOUNDS], dtype=float)
+            for name in names
+        }
+        if {values.shape for values in deltas.values()} != {(3, *shape)}:
+            raise InputError(f"deltas of another shape than {shape}")
+        return cls(
+            {name: HeadSet(record.specific[name], shape) for name in record.languages},
+            HeadSet(record.agnostic, shape),
+            HeadSet(record.other, shape),
+            deltas,
+            record.harm,
+            record.model,
+            record.units,
+            record.rule,
+            record.provenance,
+        )

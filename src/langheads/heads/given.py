@@ -1,0 +1,90 @@
+"""Heads as people give them: by name, by language, or from a file of `select`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+
+from langheads.heads.head_set import Head, HeadSet, as_head_set, require_shape
+from langheads.heads.language_heads import GENERAL, LanguageHeads, heads_of
+from langheads.io.errors import InputError
+
+Named = HeadSet | Iterable[str | tuple[int, int]]
+"""Heads: a set, or what one is made of; ``"L3H7,L5H0"`` is one, too."""
+ByLanguage = LanguageHeads | Mapping[str, HeadSet | Iterable[str]] | Iterable[str]
+"""Heads a language; those that no language is named for stand as general ones."""
+
+
+def as_language_heads(
+    heads: ByLanguage, shape: tuple[int, int] | None = None, model: str = ""
+) -> LanguageHeads:
+    """Heads a language, from what `select` gave or from names.
+
+    Args:
+        heads: `LanguageHeads`; or language (or ``general``) -> heads; or heads, which then are
+            general.
+        shape: (layers, heads a layer) of the model; None is as many as the names need, for checks
+            before a model is loaded.
+        model: its name.
+
+    Raises:
+        InputError: what is no head, or one that the model does not have.
+        ProvenanceError: heads of a model of another shape.
+
+    Example:
+        >>> as_language_heads({"zh": "L0H1,L5H7"}, (6, 8)).specific
+        {'zh': HeadSet([L0H1, L5H7], shape=(6, 8))}
+    """
+    if isinstance(heads, LanguageHeads):
+        if shape is not None:
+            require_shape("the head set", heads.shape, shape)
+        return heads
+    named = dict(heads) if isinstance(heads, Mapping) else {GENERAL: heads}
+    if shape is None:
+        # Any head will do: nobody has seen the model yet.
+        named = {name: list(HeadSet(of, (10**9, 10**9))) for name, of in named.items()}
+        every = [Head(0, 0), *itertools.chain(*named.values())]
+        shape = (max(h.layer for h in every) + 1, max(h.head for h in every) + 1)
+    sets = {str(name): as_head_set(of, shape) for name, of in named.items()}
+    general = sets.pop(GENERAL, HeadSet([], shape))
+    return LanguageHeads(sets, general, model, {"name": "given by name"})
+
+
+def one_head_set(
+    heads: Named | ByLanguage, shape: tuple[int, int], *, language: str | None = None
+) -> HeadSet:
+    """The heads of a model that are meant, where one set is wanted.
+
+    Args:
+        heads: heads; or heads a language, of which one is meant.
+        shape: (layers, heads a layer) of the model.
+        language: which, or ``general``; needed where more than one has heads.
+
+    Raises:
+        InputError: several languages and none named, or see `as_language_heads`.
+        ProvenanceError: heads of a model of another shape.
+    """
+    if not isinstance(heads, LanguageHeads | Mapping):
+        if language is not None:
+            raise InputError(
+                f"heads of {language} asked for, but the heads were given without languages"
+            )
+        return as_head_set(heads, shape)
+    of = as_language_heads(heads, shape)
+    if language is None:
+        known = [name for name, some in [*of.specific.items(), (GENERAL, of.general)] if some]
+        if len(known) != 1:
+            raise InputError(
+                f"heads of {', '.join(known) or 'no language'} given; name one of them, "
+                'like language="zh"'
+            )
+        language = known[0]
+    return heads_of(of, language)
+
+
+def every_head(heads: Named | ByLanguage, shape: tuple[int, int]) -> HeadSet:
+    """All heads that are named, of all languages; arguments and errors as for `one_head_set`."""
+    if not isinstance(heads, LanguageHeads | Mapping):
+        return as_head_set(heads, shape)
+    of = as_language_heads(heads, shape)
+    return HeadSet(itertools.chain(*of.specific.values(), of.general), shape)

@@ -1,0 +1,141 @@
+"""Which heads serve which language: what selection gives and ablation takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+from typing_extensions import TypedDict
+
+from langheads.heads.head_set import HeadSet
+from langheads.io.errors import InputError
+from langheads.io.files import parse_json
+from langheads.io.records import Heads, Record, Saved, Shape, holds, parse
+
+
+def _by_language(text: str) -> str:
+    parse(dict[str, str], parse_json(text, "scored_up_to"), "scored_up_to")
+    return text
+
+
+GENERAL = "general"
+"""Stands for the general heads where a language could stand."""
+
+
+class _Provenance(TypedDict, total=False):
+    seed: int
+    docs: int
+    max_tokens: int
+    bos: int | bool
+    scored_up_to: Annotated[str, AfterValidator(_by_language)]
+    scored: Annotated[str, AfterValidator(_by_language)]
+
+
+class _HeadsFile(Record):
+    what: ClassVar[str] = "a head set"
+    made: ClassVar[str] = "heads.json of select"
+
+    format: Literal[1] = 1
+    model: str
+    shape: Shape
+    specific: dict[str, Heads]
+    general: Heads
+    rule: dict[str, Any]
+    provenance: Annotated[dict[str, Any], holds(_Provenance)]
+
+
+class _PlantedFile(Record):
+    what: ClassVar[str] = "a list of planted heads"
+    made: ClassVar[str] = "planted.json of an embedded model"
+
+    model: str = ""
+    weight_hash: str = ""
+    planted: dict[str, Heads] = Field(default={})
+    decoys: dict[str, Heads] = Field(default={})
+
+
+def read_planted(path: str | Path, shape: tuple[int, int]) -> dict[str, dict[str, HeadSet]]:
+    """``planted`` and ``decoys`` of a planted.json: language -> heads; see `langheads.demo`.
+
+    Raises:
+        InputError: no such file, no such list, or a head outside the shape.
+    """
+    record = _PlantedFile.load(path)
+    try:
+        return {
+            kind: {language: HeadSet(heads, shape) for language, heads in of.items()}
+            for kind, of in (("planted", record.planted), ("decoys", record.decoys))
+        }
+    except InputError as error:
+        raise InputError(f"{path} is not {record.what}: {error}") from error
+
+
+def planted_of(path: str | Path, model: Mapping[str, Any]) -> bool:
+    """Whether a planted.json is of the model of a result, as far as it says: by the hash of its
+    weights, or else by name.
+
+    Args:
+        path: of the file.
+        model: provenance of the result.
+    """
+    record = _PlantedFile.load(path)
+    key = "weight_hash" if record.weight_hash else "model"
+    own, other = getattr(record, key), str(model.get(key) or "")
+    return not own or not other or own == other
+
+
+@dataclass(frozen=True)
+class LanguageHeads(Saved):
+    """Which heads serve which language in one model.
+
+    Attributes:
+        specific: language -> its specific heads, strongest first; may be empty.
+        general: heads that serve many languages.
+        model: the model's name.
+        rule: how they were chosen, name and parameters.
+        provenance: model and text hashes, how many documents were scored, seed, versions.
+    """
+
+    specific: dict[str, HeadSet]
+    general: HeadSet
+    model: str
+    rule: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    _record = _HeadsFile
+    # A claim of the contrast rule may have no number.
+    _allow_nan = True
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(layers, heads a layer)."""
+        return self.general.shape
+
+    @classmethod
+    def _of(cls, record: _HeadsFile) -> LanguageHeads:
+        return cls(
+            {name: HeadSet(heads, record.shape) for name, heads in record.specific.items()},
+            HeadSet(record.general, record.shape),
+            record.model,
+            record.rule,
+            record.provenance,
+        )
+
+
+def heads_of(heads: LanguageHeads, name: str) -> HeadSet:
+    """The specific heads of a language, or the general ones.
+
+    Raises:
+        InputError: a name that the head set does not have, or a set without heads.
+    """
+    if name != GENERAL and name not in heads.specific:
+        raise InputError(
+            f"heads of {name} asked for; the head set has {', '.join([*heads.specific, GENERAL])}"
+        )
+    chosen = heads.general if name == GENERAL else heads.specific[name]
+    if not chosen:
+        raise InputError(f"the head set has no heads of {name}, so there is nothing to gate")
+    return chosen

@@ -1,0 +1,1 @@
+"""Errors, files, results with their provenance: what everything else stands on."""

@@ -1,0 +1,84 @@
+"""Checks of arguments that many public functions share."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+from langheads.io.errors import InputError
+
+MAX_SEED = 2**32 - 1
+"""The largest seed: numpy takes no negative one, torch none beyond 64 bits, and netCDF keeps it."""
+MAX_RESAMPLES = 1_000_000
+"""The largest number of resamples: one more digit is no better, and fills the memory."""
+MAX_CONTROLS = 100_000
+"""The largest number of random head sets; all are held in memory before the first is run."""
+_MAX_FLOAT32 = (2 - 2.0**-23) * 2.0**127
+
+
+def check_seed(seed: Any) -> int:
+    """The seed, if it is one that every generator of random numbers takes.
+
+    Raises:
+        InputError: it is not a whole number from 0 to `MAX_SEED`.
+
+    Example:
+        >>> check_seed(7)
+        7
+    """
+    try:
+        found = operator.index(seed)
+    except TypeError:
+        found = -1
+    if not 0 <= found <= MAX_SEED:
+        raise InputError(
+            f"seed {seed!r:.40} asked for; allowed are whole numbers from 0 to {MAX_SEED}"
+        )
+    return found
+
+
+def check_gate(value: Any, what: str = "the gate") -> float:
+    """The number, if gates, which are float32, can hold it.
+
+    Args:
+        value: a gate, or how many times a shift is added.
+        what: its name in the message.
+
+    Raises:
+        InputError: it is infinite, NaN, or beyond float32.
+
+    Example:
+        >>> check_gate(3)
+        3.0
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{what} is {value!r:.60}; it must be a number") from None
+    if not abs(number) <= _MAX_FLOAT32:
+        raise InputError(
+            f"{what} is {number:g}; it must be a finite number that float32 holds, at most 3.4e38"
+        )
+    return number
+
+
+def asked_languages(languages: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """The languages asked for, each once; None for all. ``"en,zh"`` is two, and not five letters.
+
+    Raises:
+        InputError: one is empty, or no string.
+    """
+    if languages is None:
+        return None
+    if isinstance(languages, str):
+        languages = [part.strip() for part in languages.split(",")]
+    try:
+        asked: tuple[Any, ...] = tuple(dict.fromkeys(languages))
+    except TypeError:
+        asked = (None,)
+    if not all(isinstance(language, str) for language in asked):
+        raise InputError(f'languages {languages!r:.60} asked for; write ["en", "zh"]')
+    if not all(asked):
+        raise InputError("an empty language name was asked for; write --languages en,zh")
+    return asked

@@ -1,0 +1,193 @@
+"""Reading and writing files so that a mistake is told in one line and nothing is half-written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from langheads.io.errors import InputError
+
+logger = logging.getLogger("langheads")
+
+TEXT_SUFFIXES = (".jsonl", ".txt", ".parquet")
+"""Files of a folder of texts or questions."""
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it to `path` when the block ends well.
+
+    A reader sees the old file or the whole new one, also after kill -9 or on a full disk. When
+    the block raises, the temporary file is removed.
+
+    Raises:
+        InputError: the folder cannot be made or written to, `path` is a folder or device, or the
+            disk is full.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_what_is_no_file(path)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        # mkstemp makes a private file; a result is as readable as any other file of the user.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+        temporary = None
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    """Refuse folders and devices: renaming onto /dev/null would put a file in its place."""
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot write {path}: it is a device or pipe; name a file")
+
+
+def write_text_atomically(path: str | Path, text: str) -> Path:
+    """Write `text` as UTF-8, see `atomic_path`; returns the path."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        InputError: no such file, invalid UTF-8 or JSON, with the line; see `parse_json`.
+    """
+    try:
+        text = _read(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 (byte {error.start})") from error
+    return parse_json(text, path, lines=True)
+
+
+def json_lines(path: str | Path) -> Iterator[tuple[str, Any]]:
+    """Place (file and line) and content of each line of JSON that is not blank.
+
+    Raises:
+        InputError: a file that cannot be read, or a line that is not UTF-8 or JSON.
+    """
+    return ((where, parse_json(line, where)) for where, line in text_lines(path))
+
+
+def text_lines(path: str | Path) -> Iterator[tuple[str, str]]:
+    """Place and text of each line that is not blank. Only newline ends a line: U+2028 is text."""
+    raw = _read(path).removeprefix(b"\xef\xbb\xbf")
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        where = f"{path}, line {number}"
+        try:
+            text = line.decode("utf-8").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{where}, byte {error.start + 1}: not UTF-8") from error
+        if text.strip():
+            yield where, text
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def parse_json(text: str, where: object, *, lines: bool = False) -> Any:
+    """What a piece of JSON says.
+
+    Args:
+        text: the JSON.
+        where: where it is from, for the message.
+        lines: whether the message names the line of the text.
+
+    Raises:
+        InputError: it is no JSON, is nested too deeply or has a number of too many digits.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f", line {error.lineno}" if lines else ""
+        raise InputError(f"{where}{line}: not JSON ({error.msg})") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: JSON that is nested too deeply to be read") from error
+    except ValueError as error:
+        # Python reads no whole number of more than some thousand digits.
+        raise InputError(f"{where}: JSON with a number of too many digits") from error
+
+
+_BEGINNINGS = {".nc": b"\x89HDF", ".json": b"{", ".jsonl": b"{", ".html": b"<"}
+_OTHER_KINDS = {
+    *_BEGINNINGS, *TEXT_SUFFIXES, ".csv", ".tsv", ".md", ".npy", ".npz", ".pdf", ".pkl", ".png",
+    ".pt", ".py", ".safetensors", ".svg", ".xlsx", ".yaml", ".zip",
+}  # fmt: skip
+
+
+def check_suffix(path: str | Path, own: str) -> None:
+    """Refuse a name that says of a file what it is not; warn of one of another kind in its place.
+
+    Args:
+        path: the file that is to be written.
+        own: the suffix of what will be in it, ``.nc``, ``.json``, ``.jsonl`` or ``.html``.
+
+    Raises:
+        InputError: the suffix is that of another kind of file.
+
+    Example:
+        >>> check_suffix("scores.csv", ".nc")
+        Traceback (most recent call last):
+        langheads.io.errors.InputError: cannot write scores.csv: what is written is .nc; name it so
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in _OTHER_KINDS and suffix != own:
+        raise InputError(f"cannot write {path}: what is written is {own}; name it so")
+    with suppress(OSError), open(path, "rb") as file:
+        before = file.read(64).lstrip()
+        if before and not before.startswith(_BEGINNINGS[own]):
+            logger.warning("%s is there already and is no %s file; it is replaced", path, own)
+
+
+def check_writable(path: str | Path, *inputs: str | Path | None) -> None:
+    """Refuse now what could not be written after hours of work, or would replace an input.
+
+    Args:
+        path: the file that is to be written.
+        inputs: files that are read; of a folder the texts in it; None is passed over.
+
+    Raises:
+        InputError: the folder cannot be written to, nor made, or `path` is a folder, a device or
+            an input.
+    """
+    path = Path(path)
+    try:
+        _refuse_what_is_no_file(path)
+        # The folder itself is made when there is something to put into it.
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        target = path.resolve()
+        read = [Path(given).resolve() for given in inputs if given is not None]
+        texts = [folder / target.name for folder in read if target.suffix in TEXT_SUFFIXES]
+        if target.exists() and target in (*read, *texts):
+            raise InputError(f"cannot write {path}: it is one of the inputs; name another file")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error

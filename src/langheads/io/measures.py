@@ -1,0 +1,124 @@
+"""What is measured on replies and answers: one table of names, labels, units and signs.
+
+A name is that of a variable in a netCDF result or of a number in a JSON summary. Degeneration
+checks tell a reply that changed from one that fell apart: it repeats itself, copies its prompt, is
+empty, or costs the untouched model more nats than it should.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure.
+
+    Attributes:
+        label: its name for people.
+        units: of its values; a bare ``share`` is of prompts, replies or questions, see `units`.
+        better: 1 where higher is better (or is more of what was asked for), -1 where lower is, 0
+            where neither.
+        sign: what a change away from 0 means, as results store it.
+        is_check: whether it is a degeneration check.
+        limit: of a check, the rise against the untouched model beyond which replies fell apart;
+            None where a rise alone does not say so.
+    """
+
+    label: str
+    units: str
+    better: int = 1
+    sign: str = "positive: answers are better"
+    is_check: bool = False
+    limit: float | None = None
+
+
+def _check(label: str, units: str, sign: str = "", limit: float | None = None) -> Measure:
+    return Measure(label, units, -1, f"positive: {sign}" if sign else "", True, limit)
+
+
+_NATS, _GRAMS = "nats per token", "share of 4-grams"
+_REPLY_NLL = _check(
+    "NLL of the reply", _NATS, "replies are less likely to the untouched model", limit=1.0
+)
+_DELTA_NLL = _check("change of NLL", _NATS)
+
+MEASURES: dict[str, Measure] = {
+    # Language of replies
+    "right": Measure("in the wanted language", "share"),
+    "suspect": Measure("in the suspect's language", "share", better=-1),
+    "switch_rate": Measure("switch rate", "share", better=0),
+    "gain_rate": Measure("gain rate", "share", better=0),
+    "lpr": Measure("LPR", "share"),
+    "wpr": Measure("WPR", "share"),
+    "lcpr": Measure("LCPR", "share"),
+    "line_accuracy": Measure("right lines", "share"),
+    "counted": Measure("replies with a line to judge", "number", better=0),
+    "skipped": Measure("replies without one", "number", better=0),
+    # Answers to questions
+    "accuracy": Measure("accuracy", "share"),
+    "exact_match": Measure("exact match", "share"),
+    "f1": Measure("F1", "share"),
+    "answer_nll": Measure(
+        "NLL of the right answer", "nats", -1, "negative: right answers are likelier"
+    ),
+    # Answers moved towards the fact told in language A
+    "answer_a": Measure("answer a", "share"),
+    "answer_b": Measure("answer b", "share", better=-1),
+    "first_token_a": Measure("first token a", "share"),
+    "logprob_difference": Measure("logprob difference", "nats"),
+    # Degeneration checks
+    "repetition": _check("repetition", _GRAMS, "replies repeat themselves more", limit=0.1),
+    "prompt_copy": _check("copied prompt", _GRAMS, "replies copy more of the prompt"),
+    "empty": _check("empty replies", "share", "more replies are empty", limit=0.1),
+    "reply_nll": _REPLY_NLL,
+    "nll_per_token": _REPLY_NLL,
+    "nll": _REPLY_NLL,
+    "delta_nll": _DELTA_NLL,
+    "delta_nll_per_token": _DELTA_NLL,
+    "prompt_nll": _check("NLL of the prompt", _NATS, limit=1.0),
+    "cost": _check("cost", _NATS, limit=1.0),
+}
+"""Every measure, in the order in which tables show them."""
+
+TEXT_CHECKS = ("repetition", "prompt_copy", "empty")
+"""Degeneration checks of the text alone, see `langheads.text.degeneration`."""
+
+
+def units(names: Iterable[str], *, of: str = "") -> dict[str, str]:
+    """Units of measures.
+
+    Args:
+        names: of measures.
+        of: what shares are of, such as ``prompts``.
+
+    Example:
+        >>> units(["empty", "repetition", "nll"], of="prompts")
+        {'empty': 'share of prompts', 'repetition': 'share of 4-grams', 'nll': 'nats per token'}
+    """
+    return {
+        name: f"share of {of}" if of and MEASURES[name].units == "share" else MEASURES[name].units
+        for name in names
+    }
+
+
+def labels(names: Iterable[str]) -> dict[str, str]:
+    """Names for people.
+
+    Example:
+        >>> labels(["prompt_copy", "f1"])
+        {'prompt_copy': 'copied prompt', 'f1': 'F1'}
+    """
+    return {name: MEASURES[name].label for name in names}
+
+
+def checks_in(names: Iterable[str]) -> list[str]:
+    """The degeneration checks among the names of a result's variables, in the table's order.
+
+    Example:
+        >>> checks_in(["right", "nll", "repetition"])
+        ['repetition', 'nll']
+    """
+    there = set(names)
+    return [name for name, measure in MEASURES.items() if measure.is_check and name in there]

@@ -1,0 +1,192 @@
+"""Results on disk: xarray Datasets in netCDF with their provenance, written atomically."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5netcdf
+import numpy as np
+import xarray as xr
+from xarray.backends import H5NetCDFStore
+
+from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.files import atomic_path, check_suffix
+from langheads.io.schemas import SCHEMAS, check_layout
+
+if TYPE_CHECKING:
+    # Reading results, as figures do, does not need torch.
+    from langheads.text import Corpus, Documents
+
+logger = logging.getLogger("langheads")
+
+_LATER = ("exact_weight_hash", "config_hash")
+_IDENTITY = (
+    ("revision", "revision"),
+    ("weight_hash", "weights"),
+    ("exact_weight_hash", "exact weights"),
+    ("config_hash", "configuration"),
+    ("tokenizer_hash", "tokenizer"),
+)
+_PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
+
+
+def provenance(
+    kind: str, model: Mapping[str, str], corpus: Corpus, **settings: Any
+) -> dict[str, Any]:
+    """What a result was made from, flat, in types that netCDF and JSON both hold.
+
+    Args:
+        kind: what the result is, a kind in `langheads.io.schemas`.
+        model: see `langheads.model.describe`.
+        corpus: the texts; their hash is stored a language.
+        settings: everything else that fixes the numbers (documents, seed, tokens, ...).
+
+    Raises:
+        InputError: a kind without a schema, which nobody could read.
+    """
+    if kind not in SCHEMAS:
+        raise InputError(f"no schema of kind {kind!r}: see langheads.io.schemas.register")
+    return {
+        "format": 1,
+        "kind": kind,
+        **model,
+        "text": corpus.source,
+        "text_hash": json.dumps(corpus.hashes),
+        "seed": corpus.seed,
+        **{key: int(v) if isinstance(v, bool) else v for key, v in settings.items()},
+        "python": platform.python_version(),
+        **{name.replace("-", "_"): version(name) for name in _PACKAGES},
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def document_counts(documents: Mapping[str, Documents], dim: str) -> dict[str, Any]:
+    """Variables ``docs``, ``skipped`` (too short), ``cut`` (too long), ``tokens`` (predicted) and
+    ``bytes`` a language.
+
+    Args:
+        documents: language -> its documents.
+        dim: the name of the language dimension.
+    """
+    counts = {
+        "docs": [len(d) for d in documents.values()],
+        "skipped": [d.skipped for d in documents.values()],
+        "cut": [d.cut for d in documents.values()],
+        "tokens": [int(d.n_predicted.sum()) for d in documents.values()],
+        "bytes": [int(d.n_bytes.sum()) for d in documents.values()],
+    }
+    return {
+        name: (dim, np.array(values, dtype=np.int64), {"units": "count"})
+        for name, values in counts.items()
+    }
+
+
+def save(dataset: xr.Dataset, path: str | Path) -> Path:
+    """Write a result as netCDF (HDF5), atomically; returns the path.
+
+    Raises:
+        InputError: the folder cannot be written to, the disk is full, or the path has the suffix
+            of another kind of file.
+    """
+    check_suffix(path, ".nc")
+    # HDF5 crashes the process when a disk is full on closing, so the file is made in memory.
+    content = io.BytesIO()
+    with h5netcdf.File(content, "w") as file:
+        _without_nul(dataset).dump_to_store(H5NetCDFStore(file))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getvalue())
+    return Path(path)
+
+
+def _without_nul(dataset: xr.Dataset) -> xr.Dataset:
+    """Texts with the picture of a NUL for each: HDF5 refuses it, and a model may well say one."""
+    shown = {
+        name: (of.dims, np.vectorize(lambda text: str(text).replace("\0", "\u2400"))(of), of.attrs)
+        for name, of in dataset.variables.items()
+        if of.dtype.kind in "UO" and any("\0" in str(text) for text in of.values.flat)
+    }
+    return dataset.assign(shown)
+
+
+def load_result(path: str | Path, kind: str | None = None) -> xr.Dataset:
+    """Read a result that `save` wrote, wholly into memory.
+
+    Args:
+        path: the file.
+        kind: what it must be (``scores``, ``ablation``), or None for any.
+
+    Raises:
+        InputError: no such file, no netCDF, a result of another kind, or without what its kind
+            has.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no file {path}")
+    try:
+        dataset = xr.load_dataset(path, engine="h5netcdf")
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is not a netCDF result of langheads") from error
+    found = dataset.attrs.get("kind")
+    if found is None or dataset.attrs.get("format") != 1:
+        raise InputError(f"{path} is not a result of langheads (format 1)")
+    if kind is not None and found != kind:
+        raise InputError(f"{path} holds {found}, expected {kind}")
+    check_layout(path, dataset, str(found))
+    # A file gives numpy's numbers back; what was saved were Python's.
+    dataset.attrs = plain_attrs(dataset)
+    return dataset
+
+
+def plain_attrs(dataset: xr.Dataset) -> dict[str, Any]:
+    """Provenance in types that JSON holds, too."""
+    return {
+        str(key): value.item() if isinstance(value, np.generic) else value
+        for key, value in dataset.attrs.items()
+    }
+
+
+def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Refuse to combine results of two models; tell where it cannot be known, or dtypes differ.
+
+    Args:
+        what: the thing that is refused, for the message.
+        wanted: provenance of the model at hand.
+        found: provenance stored with the thing.
+
+    Raises:
+        ProvenanceError: another revision, weights, configuration or tokenizer; names both.
+    """
+    dtypes = [str(of.get("dtype", "")) for of in (wanted, found)]
+    unknown = []
+    for key, label in _IDENTITY:
+        ours, theirs = str(wanted.get(key, "")), str(found.get(key, ""))
+        if ours == theirs or (key == "exact_weight_hash" and dtypes[0] != dtypes[1]):
+            continue
+        # Results of earlier versions have neither of the first two, and of a model from the Hub
+        # its revision only.
+        of_the_hub = key == "weight_hash" and bool(wanted.get("revision"))
+        if (key in _LATER or of_the_hub) and not (ours and theirs):
+            unknown.append(label)
+            continue
+        raise ProvenanceError(
+            f"{what} was made with {label} {theirs[:12] or 'unknown'} of model "
+            f"{found.get('model', 'unknown')}, but this is {label} {ours[:12] or 'unknown'} of "
+            f"{wanted.get('model', 'unknown')}; make it again with this model"
+        )
+    if unknown:
+        logger.warning(
+            "%s or this is of an earlier version of langheads: whether the %s are the same could "
+            "not be checked",
+            what,
+            " and the ".join(dict.fromkeys(unknown)),
+        )
+    if all(dtypes) and dtypes[0] != dtypes[1]:
+        logger.warning("%s was made in %s, but this is %s", what, dtypes[1], dtypes[0])

@@ -1,0 +1,268 @@
+"""A checkpoint, looked at before transformers reads it and again when it has: safetensors only,
+sizes that the stored weights bear out, every weight in its place, and the model's own tokenizer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.io.errors import ModelError
+
+logger = logging.getLogger("langheads")
+
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+# Both are dimensions of the embedding, whatever the architecture.
+_STORED_WIDTHS = ("hidden_size", "n_embd", "d_model", "vocab_size")
+_OTHER_WIDTHS = (
+    *("num_attention_heads", "n_head", "n_heads", "num_heads", "num_key_value_heads"),
+    *("head_dim", "intermediate_size", "n_inner", "ffn_dim", "n_positions"),
+)
+_SIZES = (*_LAYERS, *_STORED_WIDTHS, *_OTHER_WIDTHS, "max_position_embeddings", "n_ctx")
+_LARGEST = 10**8
+_MOST_BYTES = 10_000_000
+# Parts of a checkpoint that a language model does not have: other modalities, heads that predict
+# several tokens at once.
+_OTHER_PARTS = re.compile(r"(^|\.)(vision|visual|audio|multi_modal|image|mtp)")
+
+
+def check_checkpoint(name: str, revision: str | None) -> None:
+    """Refuse a model of which something else than its weights in safetensors would be read, or
+    whose configuration cannot be that of its weights; nothing is built and no weight is read.
+
+    Args:
+        name: a folder or an id on the Hub, whose files are fetched only where they are small.
+        revision: on the Hub.
+
+    Raises:
+        ModelError: in one line, which file and what is wrong with it.
+    """
+    folder = Path(name)
+    if folder.is_dir() and (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{name} holds an adapter that is not merged (adapter_config.json); merge it with "
+            "peft's merge_and_unload and save the model with save_pretrained"
+        )
+    config = _small_json(_file(name, "config.json", revision), name)
+    _check_sizes(config, name)
+    explicit = config.get("transformers_weights")
+    if explicit is not None and not str(explicit).endswith((".safetensors", _INDEX)):
+        raise ModelError(f"config.json of {name} names {explicit!r}; only *.safetensors are read")
+    if folder.is_dir() and config:
+        _check_against_weights(config, name, _shapes(_weight_files(folder), name))
+
+
+def _file(name: str, file: str, revision: str | None) -> Path | None:
+    """A file of a folder or of the Hub; None where it has none or cannot be asked."""
+    if Path(name).is_dir():
+        path = Path(name) / file
+        return path if path.is_file() else None
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(name, file, revision=revision)
+    except Exception:
+        # The Hub's client raises many kinds when it cannot be asked; loading then says why.
+        return None
+    return None if found is None else Path(found)
+
+
+def _small_json(path: Path | None, name: str) -> dict[str, Any]:
+    """What a JSON file of a checkpoint holds; empty where there is no file."""
+    if path is None:
+        return {}
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError
+        found = json.loads(path.read_text("utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(
+            f"{name} is not a model folder: {path.name} is no JSON object of at most 10 MB"
+        ) from error
+    return found
+
+
+def _parts(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A configuration and those that it holds of its parts."""
+    inner = [of for key, of in config.items() if key.endswith("_config") and isinstance(of, dict)]
+    return [config, *inner]
+
+
+def _check_sizes(config: Mapping[str, Any], name: str) -> None:
+    for part in _parts(config):
+        for key in _SIZES:
+            given = part.get(key)
+            for size in given if isinstance(given, list) else [given]:
+                whole = isinstance(size, int) and not isinstance(size, bool)
+                if size is not None and not (whole and 1 <= size <= _LARGEST):
+                    raise ModelError(
+                        f"config.json of {name} says {key} {repr(given)[:60]}; a whole number from "
+                        f"1 to {_LARGEST} is needed"
+                    )
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that transformers would read the weights from, all of them safetensors."""
+    if (folder / _WEIGHTS).is_file():
+        return [folder / _WEIGHTS]
+    if not (folder / _INDEX).is_file():
+        others = ", ".join(sorted(path.name for path in folder.glob("*.safetensors"))[:3])
+        raise ModelError(
+            f"no *.safetensors in {folder}{f' but {others}' if others else ''}; pickled weights "
+            f"are not read, save the model again with save_pretrained ({_WEIGHTS})"
+        )
+    listed = _small_json(folder / _INDEX, str(folder)).get("weight_map")
+    if not isinstance(listed, dict) or not listed:
+        raise ModelError(f"{folder / _INDEX} lists no weights")
+    files = sorted(set(map(str, listed.values())))
+    for file in files:
+        if not file.endswith(".safetensors") or Path(file).name != file:
+            raise ModelError(
+                f"{folder / _INDEX} names {file[:60]!r}; pickled weights are not read, only "
+                "*.safetensors beside it"
+            )
+        if not (folder / file).is_file():
+            raise ModelError(f"{folder / _INDEX} names {file}, which is not there")
+    return [folder / file for file in files]
+
+
+def _shapes(files: Iterable[Path], name: str) -> dict[str, list[int]]:
+    """Name -> shape of every stored weight, from the files' headers."""
+    shapes: dict[str, list[int]] = {}
+    for path in files:
+        try:
+            with safe_open(path, "pt") as file:
+                shapes |= {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"cannot load model {name}: {path.name}: {error}") from error
+    return shapes
+
+
+def _check_against_weights(
+    config: Mapping[str, Any], name: str, shapes: Mapping[str, list[int]]
+) -> None:
+    """Sizes that the stored weights cannot have would cost time and memory to build."""
+    numbers = [int(part) for key in shapes for part in key.split(".") if part.isdecimal()]
+    stored = max(numbers, default=-1) + 1
+    widths = {size for shape in shapes.values() for size in shape}
+    for part in _parts(config):
+        for key in (*_LAYERS, *_STORED_WIDTHS, *_OTHER_WIDTHS):
+            size = part.get(key)
+            if not isinstance(size, int):
+                continue
+            if key in _LAYERS and size > stored:
+                found = f"weights of {stored} layers"
+            elif part is config and key in _STORED_WIDTHS and size not in widths:
+                found = "no weight of that width"
+            elif size > 8 * max(widths, default=0):
+                found = f"no weight wider than {max(widths, default=0)}"
+            else:
+                continue
+            raise ModelError(f"config.json of {name} says {key} {size}, but it stores {found}")
+
+
+def check_hub(name: str, revision: str | None) -> None:
+    """Refuse a model on the Hub of which only pickled weights are to be had; see
+    `check_checkpoint` for folders."""
+    if Path(name).is_dir():
+        return
+    from transformers.utils import has_file
+
+    try:
+        has = [file for file in (_WEIGHTS, _INDEX) if has_file(name, file, revision=revision)]
+    except Exception:
+        # As in `_file`.
+        return
+    if not has:
+        raise ModelError(
+            f"no *.safetensors in {name}; pickled weights are not read, save the model again with "
+            "save_pretrained"
+        )
+    if _WEIGHTS not in has:
+        index = _small_json(_file(name, _INDEX, revision), name)
+        for file in map(str, dict(index.get("weight_map") or {}).values()):
+            if not file.endswith(".safetensors"):
+                raise ModelError(f"{_INDEX} of {name} names {file!r}; only *.safetensors are read")
+
+
+class Whole:
+    """`from_pretrained` of transformers that refuses weights which are missing, left over or of
+    another shape, where transformers draws random ones and goes on."""
+
+    def __init__(self, auto_class: Any):
+        self._auto_class = auto_class
+
+    def from_pretrained(self, name: str, **keywords: Any) -> Any:
+        """The model; `ModelError` names the weights that are not as they should be."""
+        network, told = self._auto_class.from_pretrained(
+            name,
+            output_loading_info=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            **keywords,
+        )
+        wrong = {
+            "missing": told["missing_keys"],
+            "of another shape than config.json says": {key for key, *_ in told["mismatched_keys"]},
+            "not known to the model": {
+                key for key in told["unexpected_keys"] if not _OTHER_PARTS.search(key)
+            },
+        }
+        for what, keys in wrong.items():
+            if keys:
+                some = sorted(keys)
+                more = f" and {len(some) - 3} more" if len(some) > 3 else ""
+                raise ModelError(
+                    f"weights of {name} are {what}: {', '.join(some[:3])}{more}; the model would "
+                    "not be the one that was saved"
+                )
+        return network
+
+
+def check_tokenizer(model: TransformerBridge) -> None:
+    """Refuse a tokenizer with tokens that the model does not have, and tell where it looks like
+    another model's.
+
+    Raises:
+        ModelError: which token.
+    """
+    tokenizer: Any = model.tokenizer
+    if tokenizer is None:
+        return
+    d_vocab, vocabulary = int(model.cfg.d_vocab), tokenizer.get_vocab()
+    token = max(vocabulary, key=vocabulary.__getitem__)
+    # Published models do have added tokens beyond; a text that has one is refused when it is met.
+    if vocabulary[token] >= d_vocab:
+        ordinary = vocabulary.keys() - tokenizer.get_added_vocab().keys()
+        token = max(ordinary, key=vocabulary.__getitem__, default=token)
+        if ordinary and vocabulary[token] >= d_vocab:
+            raise ModelError(
+                f"the tokenizer has token {token[:40]!r} with number {vocabulary[token]}, but the "
+                f"model has {d_vocab} tokens; it is the tokenizer of another model"
+            )
+    if len(vocabulary) < 0.8 * d_vocab:
+        logger.warning(
+            "the model has %d tokens and its tokenizer %d: it may be that of another model",
+            d_vocab,
+            len(vocabulary),
+        )
+    said = getattr(model.original_model.config, "bos_token_id", None)
+    # As saved: TransformerLens gives a tokenizer without BOS one.
+    saved = str(getattr(tokenizer, "init_kwargs", {}).get("bos_token") or "")
+    if isinstance(said, int) and saved in vocabulary and vocabulary[saved] != said:
+        logger.warning(
+            "config.json says bos_token_id %d, but %s of the tokenizer has number %d: it may be "
+            "that of another model",
+            said,
+            saved,
+            vocabulary[saved],
+        )

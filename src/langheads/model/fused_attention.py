@@ -1,0 +1,143 @@
+"""Fused attention while gates need no attention patterns.
+
+TransformerLens computes attention eagerly so that patterns can be hooked, and stores
+``[batch, head, pos, pos]`` in every layer. Gates hook z and need no pattern. Inside
+`fused_attention` every attention component delegates to the Hugging Face module that it wraps (as
+TransformerLens' base class does) under PyTorch's scaled-dot-product attention; ``hook_z`` fires
+as before. There is no public switch for this, so this module is the one place that does it.
+
+Not every architecture survives it: some refuse the kernel, one lost its gradients. So the first
+use on a model compares losses and gate gradients with eager attention on a padded random batch,
+and keeps eager attention where they differ.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from types import MethodType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.generalized_components import AttentionBridge
+
+from langheads.model.gates import gated
+from langheads.model.loading import head_shape
+from langheads.model.nll import document_nll
+from langheads.model.state import evaluating, frozen
+
+logger = logging.getLogger("langheads")
+
+_trusted: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
+
+
+@contextmanager
+def fused_attention(model: TransformerBridge) -> Iterator[bool]:
+    """Run forwards inside the block with fused attention where it is known to be equal.
+
+    Args:
+        model: the model; its attention is as before when the block ends, however it ends.
+
+    Yields:
+        Whether attention is fused; False, and it stays eager, where the model's check failed or a
+        hook stands on a point that only eager attention passes (patterns, say).
+
+    Memory: without ``[batch, head, pos, pos]`` a layer, where the wrapped module has a fused
+    kernel (BLOOM's has none, and stays as it is). ``hook_pattern`` need not fire inside.
+    """
+    inside = _has_hooks_inside(model)
+    if model not in _trusted and not inside:
+        _trusted[model] = _equal_to_eager(model)
+    fused = not inside and _trusted[model]
+    with evaluating(model), _fused(model) if fused else nullcontext():
+        yield fused
+
+
+def _has_hooks_inside(model: TransformerBridge) -> bool:
+    """Whether a hook stands inside an attention component, where the fused kernel passes it by.
+
+    Only the component's own ends and those of its output projection, ``hook_z`` among them, are
+    what they are in eager attention.
+    """
+    for component in _components(model):
+        ends = [end for of in (component, component.o) for end in (of.hook_in, of.hook_out)]
+        for point in component.modules():
+            if isinstance(point, HookPoint) and point.has_hooks() and point not in ends:
+                return True
+    return False
+
+
+def _components(model: TransformerBridge) -> list[AttentionBridge]:
+    return [module for module in model.modules() if isinstance(module, AttentionBridge)]
+
+
+@contextmanager
+def _fused(model: TransformerBridge) -> Iterator[None]:
+    network: Any = model.original_model
+    before = network.config._attn_implementation
+    components = _components(model)
+    try:
+        network.set_attn_implementation("sdpa")
+        for component in components:
+            # Through __dict__: a bridge component passes attributes on to the module it wraps.
+            component.__dict__["forward"] = MethodType(AttentionBridge.forward, component)
+        yield
+    finally:
+        for component in components:
+            component.__dict__.pop("forward", None)
+        network.set_attn_implementation(before)
+
+
+def _equal_to_eager(model: TransformerBridge) -> bool:
+    # What raises here, a hook of the user's say, says nothing about the fused kernel.
+    eager = _probe(model)
+    try:
+        with _fused(model):
+            fused = _probe(model)
+    except Exception as error:
+        # Whatever an architecture raises here, eager attention works; say why it is kept.
+        logger.info("fused attention is not used: %s", error)
+        return False
+    equal = _close(fused, eager, torch.finfo(model.cfg.dtype).eps)
+    if not equal:
+        logger.info("fused attention is not used: gate gradients differ from eager attention")
+    return equal
+
+
+Probe = tuple[Float[Tensor, " batch"], Float[Tensor, "batch layer head"]]
+
+
+def _close(ours: Probe, theirs: Probe, eps: float) -> bool:
+    """Whether losses and every layer's gate gradients agree as far as the dtype allows.
+
+    Layer by layer, since a lost gradient of one layer would drown in the size of another's. In 16
+    bits single gradients differ by a tenth between kernels; there their direction must agree.
+    """
+    (nll, gradient), (eager_nll, eager_gradient) = ours, theirs
+    if (nll - eager_nll).abs().max() > max(4 * eps, 1e-5) * eager_nll.abs().max():
+        return False
+    by_layer = rearrange(gradient, "batch layer head -> layer (batch head)").double()
+    expected = rearrange(eager_gradient, "batch layer head -> layer (batch head)").double()
+    if eps > 1e-4:
+        return bool((torch.cosine_similarity(by_layer, expected, dim=1) > 0.98).all())
+    largest = expected.abs().amax(dim=1)
+    return bool(((by_layer - expected).abs().amax(dim=1) <= 1000 * eps * largest).all())
+
+
+def _probe(model: TransformerBridge) -> Probe:
+    """Losses and gate gradients of a padded batch of two random documents."""
+    generator = torch.Generator().manual_seed(0)
+    vocab = min(int(model.cfg.d_vocab), 1000)
+    tokens = torch.randint(vocab, (2, 24), generator=generator).to(model.cfg.device)
+    gates = torch.ones(2, *head_shape(model), device=model.cfg.device, requires_grad=True)
+    with frozen(model), torch.enable_grad(), gated(model, gates):
+        nll = document_nll(model, tokens, torch.tensor([24, 7]))
+        (gradient,) = torch.autograd.grad(nll.sum(), gates)
+    return nll.detach(), gradient

@@ -1,0 +1,101 @@
+"""Which model it is, for provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.model.loading import EMBEDDED
+
+# Of a configuration: where it was read from and by what, and what changes no number.
+_NOT_OF_THE_MODEL = (
+    *("transformers_version", "dtype", "torch_dtype", "use_cache", "pad_token_id", "return_dict"),
+    *("architectures", "initializer_range"),
+)
+
+
+def describe(model: TransformerBridge) -> dict[str, str]:
+    """Name, revision, hashes, dtype and device of a model as it is in memory, for provenance.
+
+    - ``weight_hash``: SHA-256 over the weights rounded to bfloat16, the same in every dtype that
+      they are loaded in;
+    - ``exact_weight_hash``: over their bytes as they are, which two models of one dtype share;
+    - ``config_hash``: of the configuration, where it differs from its class's defaults;
+    - ``tokenizer_hash``;
+    - ``hooks``: the hook points that carry a hook, where there are any.
+
+    Reads all weights once.
+    """
+    config = model.original_model.config
+    rounded, exact = _weight_hashes(model)
+    hooks = sorted({name for name, point in model.hook_dict.items() if point.has_hooks()})
+    return {
+        "model": model_name(model),
+        "revision": str(getattr(config, "_commit_hash", None) or ""),
+        "weight_hash": rounded,
+        "exact_weight_hash": exact,
+        "config_hash": _config_hash(config),
+        "tokenizer_hash": _tokenizer_hash(model.tokenizer),
+        "dtype": str(model.cfg.dtype).removeprefix("torch."),
+        "device": str(model.cfg.device),
+        **({"hooks": ",".join(hooks)} if hooks else {}),
+    }
+
+
+def model_name(model: TransformerBridge) -> str:
+    """An embedded model's short name, else the folder or id that it was loaded from."""
+    name = str(getattr(model.original_model.config, "_name_or_path", "") or model.cfg.model_name)
+    return {str(folder): short for short, folder in EMBEDDED.items()}.get(name, name)
+
+
+def _weight_hashes(model: TransformerBridge) -> tuple[str, str]:
+    """SHA-256 over names and weights, rounded to bfloat16 and as they are."""
+    state = sorted(model.original_model.state_dict().items())
+    rounded, exact = hashlib.sha256(), hashlib.sha256()
+    for name, tensor in state:
+        flat = tensor.detach().cpu().contiguous().flatten()
+        rounded.update(name.encode())
+        rounded.update(flat.to(torch.bfloat16).view(torch.uint8).numpy())
+        if tensor.dtype != torch.bfloat16:
+            exact.update(name.encode())
+            exact.update(flat.view(torch.uint8).numpy())
+    if all(tensor.dtype == torch.bfloat16 for _, tensor in state):
+        # The same bytes, which need not be read twice.
+        return rounded.hexdigest(), rounded.hexdigest()
+    # Weights that are bfloat16 among others are in the rounded hash as they are.
+    exact.update(rounded.digest())
+    return rounded.hexdigest(), exact.hexdigest()
+
+
+def _config_hash(config: Any) -> str:
+    try:
+        defaults = type(config)().to_dict()
+    except Exception:
+        # A class of a repository's own may have none.
+        defaults = {}
+    # Another version of transformers may know more settings, all at their defaults.
+    told = {
+        key: value
+        for key, value in config.to_dict().items()
+        if not key.startswith(("_", "output_"))
+        and key not in _NOT_OF_THE_MODEL
+        and (key not in defaults or defaults[key] != value)
+    }
+    spelled = json.dumps(told, sort_keys=True, default=str)
+    return hashlib.sha256(spelled.encode()).hexdigest()
+
+
+def _tokenizer_hash(tokenizer: Any) -> str:
+    """Of vocabulary, merges and normalisation; not of truncation and padding, which are settings
+    of the last call."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        spelled = "" if tokenizer is None else repr(sorted(tokenizer.get_vocab().items()))
+    else:
+        state = json.loads(backend.to_str())
+        spelled = json.dumps({k: v for k, v in state.items() if k not in ("truncation", "padding")})
+    return hashlib.sha256(spelled.encode()).hexdigest()

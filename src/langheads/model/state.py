@@ -1,0 +1,39 @@
+"""The model as every measurement wants it, put back afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformer_lens.model_bridge import TransformerBridge
+
+
+@contextmanager
+def evaluating(model: TransformerBridge) -> Iterator[None]:
+    """Evaluation mode inside the block, so that dropout is off; every module's mode is put back."""
+    # The bridge keeps the Hugging Face model outside its own tree of modules.
+    both = [*model.modules(), *model.original_model.modules()]
+    # Through __dict__: a bridge component passes attributes on to the module it wraps.
+    training = [module for module in both if module.__dict__["training"]]
+    try:
+        for module in training:
+            module.__dict__["training"] = False
+        yield
+    finally:
+        for module in training:
+            module.__dict__["training"] = True
+
+
+@contextmanager
+def frozen(model: TransformerBridge) -> Iterator[None]:
+    """No dropout, and no parameter collects a gradient; modes and flags are put back."""
+    parameters = list(model.original_model.parameters())
+    flags = [parameter.requires_grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        with evaluating(model):
+            yield
+    finally:
+        for parameter, flag in zip(parameters, flags, strict=True):
+            parameter.requires_grad_(flag)

@@ -1,0 +1,274 @@
+"""Exact knock-out: what really happens to the loss when one head is removed.
+
+For every head (l, h), with that head's gate alone at 0 (its baseline in its place):
+
+    delta[l,h] = sum_i (NLL_i with the head off - NLL_i) / sum_i n_i
+
+over documents i with n_i predicted tokens (nats per token) or UTF-8 bytes (nats per byte), with
+the standard error of a ratio over paired documents (`langheads.stats`). No approximation: this is
+what gradient scores are judged against.
+
+Done naively this is one full forward a head. A head of layer l changes nothing before layer l, so
+the residual stream is captured once a batch and only blocks l .. L-1 run again
+(`langheads.model.replay`); the heads of a layer run side by side as rows of one batch, as many as
+the token budget allows, each row with its own gates.
+
+Counting multiplications for L equal blocks of cost B and an unembedding of cost U, the bound on
+the gain over full forwards is (L B + U) / ((L + 1) B / 2 + U).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads import stats
+from langheads.heads import HeadSet
+from langheads.heads.given import ByLanguage, Named
+from langheads.io.errors import InputError
+from langheads.io.results import document_counts, provenance
+from langheads.model import describe, head_shape, mean_z, tokenize_languages
+from langheads.scores.sampled_knockout import (
+    draw,
+    estimate,
+    first_order,
+    forwards,
+    sample_sizes,
+)
+from langheads.scores.scan import check_baselines, check_heads, knockout_nll
+from langheads.scores.screen import check_screen, screened
+from langheads.text import Corpus, Documents, read_texts
+
+
+def knockout(
+    model: TransformerBridge,
+    text: str | Path | Mapping[str, Sequence[str]] | Corpus,
+    *,
+    heads: Named | ByLanguage | None = None,
+    screen: str | None = None,
+    sample: int | float | None = None,
+    baseline: str | Iterable[str] = ("zero",),
+    languages: Iterable[str] | None = None,
+    docs: int | None = 100,
+    max_tokens: int = 2048,
+    seed: int = 0,
+    bos: bool | None = None,
+    batch_tokens: int | str = "auto",
+) -> xr.Dataset:
+    """Exact delta NLL when each head is knocked out alone, for every language.
+
+    Args:
+        model: the model.
+        text: texts, see `read_texts`; documents come from the front of the seeded order.
+        heads: only these; all by default.
+        screen: ``taylor:0.1`` knocks out only the tenth of all heads that this gradient score
+            ranks highest, taken in each language on the same documents: every head that is in
+            any language's tenth. Any method of `score` but ``lahis-sequential``.
+        sample: run only some documents of each language, a share (0.1) or a number (32), and
+            estimate the effect on all from their gradients, with an interval: see
+            `langheads.scores.sampled_knockout`. All are run by default.
+        baseline: ``zero``, ``mean`` (mean z over the same documents, all languages with equal
+            weight) or both.
+        languages: all by default.
+        docs: documents a language; None for all.
+        max_tokens: documents are cut here.
+        seed: order of documents.
+        bos: prepend BOS; by default as the tokenizer does.
+        batch_tokens: tokens a forward, padding included.
+
+    Returns:
+        Dataset over ``baseline, language, layer, head``: ``delta_nats_per_byte`` and
+        ``delta_nats_per_token`` with ``<name>_se``, NaN for heads that were not asked for;
+        ``nats_per_byte`` a language; for every document ``rise`` ``[baseline, language, doc,
+        layer, head]`` (nats, NaN where a language has fewer documents), ``doc_bytes`` and
+        ``doc_tokens``. Provenance in ``attrs``, with the heads that the screen left out.
+        With `sample`: ``rise`` is NaN for documents that were not run; ``<name>_low`` and
+        ``<name>_high``, 95% for what all documents would give; ``sampled`` ``[language, doc]``,
+        0 not run, 1 drawn at random, 2 taken for its size; ``attrs["forwards"]``, the cost in
+        forwards of every document.
+
+    Raises:
+        InputError: an unknown baseline, a head that the model does not have, both `heads` and
+            `screen`, a sample of too few documents, unusable texts.
+
+    Example:
+        >>> effect = knockout(model, "texts/", docs=100)  # doctest: +SKIP
+        >>> effect.delta_nats_per_byte.sel(baseline="zero", language="zh")  # doctest: +SKIP
+    """
+    baselines = check_baselines(baseline)
+    shape = head_shape(model)
+    everyone = check_heads(None, shape)
+    chosen = everyone if heads is None else check_heads(heads, shape)
+    rule = None if screen is None else check_screen(screen)
+    if rule is not None and heads is not None:
+        raise InputError("heads and screen were both given; give one")
+    corpus = read_texts(text, languages=languages, seed=seed)
+    texts = corpus.front(docs)
+    documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
+    sizes = None if sample is None else sample_sizes(sample, documents)
+    if rule is not None:
+        chosen = screened(model, documents, *rule, seed=seed, batch_tokens=batch_tokens)
+    reference: dict[str, Tensor | None] = dict.fromkeys(baselines)
+    if "mean" in reference:
+        means = [mean_z(model, of_language.tokens) for of_language in documents.values()]
+        reference["mean"] = torch.stack(means).mean(dim=0)
+    started = time.perf_counter()
+    how = (model, chosen, list(reference.values()), batch_tokens)
+
+    def measure(number: int, of: Documents, bar: tqdm) -> _Measured:
+        if sizes is None:
+            return _scan(*how, of, bar)
+        rng = np.random.default_rng([seed, number])
+        return _sample(*how, of, bar, count=sizes[of.language], rng=rng)
+
+    variables = _deltas(measure, documents, chosen, len(baselines), sizes)
+    some = next(iter(documents.values()))
+    cost: dict[str, Any] = {}
+    if sizes is not None:
+        cost = {"sample": sample, "forwards": forwards(documents, sizes, chosen, len(baselines))}
+    return xr.Dataset(
+        variables | document_counts(documents, "language"),
+        coords={
+            "baseline": baselines,
+            "language": list(documents),
+            "layer": np.arange(shape[0]),
+            "head": np.arange(shape[1]),
+        },
+        attrs=provenance(
+            "knockout",
+            describe(model),
+            corpus,
+            seconds=round(time.perf_counter() - started, 3),
+            docs=max(map(len, texts.values())),
+            max_tokens=some.max_tokens,
+            bos=some.bos,
+            **({} if rule is None else {"screen": screen, "screened_out": str(everyone - chosen)}),
+            **cost,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One language: rises ``[baseline, doc, heads]``, NLL ``[doc]``, and effects a unit of size.
+
+    Documents that were not run have rise NaN and `sampled` 0.
+    """
+
+    rise: Float[np.ndarray, "baseline doc heads"]
+    nll: Float[np.ndarray, " doc"]
+    effects: Sequence[Callable[[Int[np.ndarray, " doc"]], tuple[np.ndarray, ...]]]
+    sampled: Int[np.ndarray, " doc"]
+
+
+def _deltas(
+    measure: Callable[[int, Documents, tqdm], _Measured],
+    documents: Mapping[str, Documents],
+    heads: HeadSet,
+    baselines: int,
+    sizes: Mapping[str, int] | None,
+) -> dict[str, Any]:
+    """Variables of the result: delta NLL a unit and of every document, baseline by baseline."""
+    units = {"delta_nats_per_byte": "nats per byte", "delta_nats_per_token": "nats per token"}
+    ends = ("", "_se") if sizes is None else ("", "_se", "_low", "_high")
+    full = (baselines, len(documents), *heads.shape)
+    values = {name: {end: np.full(full, np.nan) for end in ends} for name in units}
+    nats_per_byte = np.zeros(len(documents))
+    most = max(map(len, documents.values()))
+    delta_nll = np.full((*full[:2], most, *heads.shape), np.nan, np.float32)
+    sampled = np.zeros((len(documents), most), np.int8)
+    run = sum(map(len, documents.values()) if sizes is None else sizes.values())
+    at = tuple(np.array(list(heads)).T)
+    with tqdm(total=baselines * len(heads) * run, unit="doc", desc="knockout") as bar:
+        for j, (language, of) in enumerate(documents.items()):
+            bar.set_postfix_str(language)
+            found = measure(j, of, bar)
+            nats_per_byte[j] = found.nll.sum() / of.n_bytes.sum()
+            sampled[j, : len(of)] = found.sampled
+            for i, (rise, effect) in enumerate(zip(found.rise, found.effects, strict=True)):
+                delta_nll[(i, j, slice(len(of)), *at)] = rise.T
+                for name, size in zip(units, (of.n_bytes, of.n_predicted), strict=True):
+                    for end, value in zip(ends, effect(size), strict=True):
+                        values[name][end][(i, j, *at)] = value
+    sign = {"sign": "positive: the document is less probable without it"}
+    over = ("baseline", "language", "layer", "head")
+    flag = {"units": "0 not run, 1 drawn at random, 2 taken for its size"}
+    return {
+        **{
+            f"{name}{end}": (over, of_end, {"units": units[name]})
+            for name, of_name in values.items()
+            for end, of_end in of_name.items()
+        },
+        "nats_per_byte": ("language", nats_per_byte, {"units": "nats per byte"}),
+        "rise": (("baseline", "language", "doc", *over[2:]), delta_nll, {"units": "nats"} | sign),
+        "doc_bytes": _padded([of.n_bytes for of in documents.values()], "bytes"),
+        "doc_tokens": _padded([of.n_predicted for of in documents.values()], "tokens"),
+        **({} if sizes is None else {"sampled": (("language", "doc"), sampled, flag)}),
+    }
+
+
+def _scan(
+    model: TransformerBridge,
+    heads: HeadSet,
+    reference: Sequence[Float[Tensor, "layer head d_head"] | None],
+    batch_tokens: int | str,
+    documents: Documents,
+    bar: tqdm,
+) -> _Measured:
+    """All documents, with every head off alone."""
+    found = [
+        knockout_nll(
+            model, documents, heads, baseline=baseline, batch_tokens=batch_tokens, progress=bar
+        )
+        for baseline in reference
+    ]
+    rise = np.stack([of[:, 1:] - of[:, :1] for of in found])
+    before = np.zeros(len(documents))
+    effects = [partial(stats.paired_ratio, before, of) for of in rise]
+    return _Measured(rise, found[0][:, 0], effects, np.ones(len(documents), np.int8))
+
+
+def _sample(
+    model: TransformerBridge,
+    heads: HeadSet,
+    reference: Sequence[Float[Tensor, "layer head d_head"] | None],
+    batch_tokens: int | str,
+    documents: Documents,
+    bar: tqdm,
+    *,
+    count: int,
+    rng: np.random.Generator,
+) -> _Measured:
+    """Some documents with every head off alone, and the effect on all of them, estimated."""
+    x, nll = first_order(model, documents, heads, reference, batch_tokens=batch_tokens)
+    # One draw for all baselines.
+    drawn = draw(np.concatenate(x, axis=1), count, rng)
+    run = documents.only(drawn.run.tolist())
+    rise = np.full_like(x, np.nan)
+    rise[:, drawn.run] = _scan(model, heads, reference, batch_tokens, run, bar).rise
+    effects = [estimate(of, x_of, drawn).per for of, x_of in zip(rise, x, strict=True)]
+    sampled = np.zeros(len(documents), np.int8)
+    sampled[drawn.random], sampled[drawn.certain] = 1, 2
+    return _Measured(rise, nll, effects, sampled)
+
+
+def _padded(
+    sizes: Sequence[Int[np.ndarray, " _"]], units: str
+) -> tuple[tuple[str, str], Int[np.ndarray, "language doc"], dict[str, str]]:
+    """Sizes of every document in one variable; 0 where a language has fewer documents."""
+    padded = np.zeros((len(sizes), max(map(len, sizes))), dtype=np.int64)
+    for row, of_language in zip(padded, sizes, strict=True):
+        row[: len(of_language)] = of_language
+    return ("language", "doc"), padded, {"units": units}

@@ -1,0 +1,214 @@
+"""Scores of every head for every language: the passes that they share run once, then each score."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import PreTrainedModel
+
+from langheads import stats
+from langheads.io.errors import InputError
+from langheads.io.results import document_counts, provenance
+from langheads.model import describe, head_shape, load, tokenize_languages
+from langheads.scores.registry import (
+    BY_PRODUCTS,
+    GRADIENT,
+    SCORES,
+    OfLanguage,
+    Score,
+    found,
+    names,
+)
+from langheads.text import Corpus, Documents, read_texts
+
+HeadMap = Float[np.ndarray, "layer head"]
+
+
+def score(
+    model: str | Path | TransformerBridge | PreTrainedModel,
+    text: str | Path | Mapping[str, Sequence[str]] | Corpus,
+    *,
+    method: str | Iterable[str] = ("lahis", "lahis-paper", "taylor"),
+    languages: Iterable[str] | None = None,
+    docs: int | None = 1000,
+    max_tokens: int = 2048,
+    seed: int = 0,
+    bos: bool | None = None,
+    batch_tokens: int | str = "auto",
+    gradients: bool = True,
+) -> xr.Dataset:
+    """Scores of every head for every language.
+
+    Formulas: `scores.formulas` (``lahis``, ``lahis-paper``, ``taylor``), `scores.gradient`
+    (``lahis-sequential``), `scores.quadrature` (``quadrature``), `scores.activation` (``grad-act``,
+    ``output-norm``, ``entropy``); ``random`` is a control.
+
+    Args:
+        model: the model, or what `langheads.load` takes.
+        text: texts, see `read_texts`; documents come from the front of the seeded order.
+        method: one or more of `scores.registry`.
+        languages: all by default.
+        docs: documents a language; None for all.
+        max_tokens: documents are cut here (and at the model's context length).
+        seed: order of documents, and of what scores draw.
+        bos: prepend the tokenizer's BOS; by default as the tokenizer itself does.
+        batch_tokens: tokens a batch, padding included; halved when memory runs out.
+        gradients: keep every document's gradients, which the contrast rule of `select` needs;
+            4 bytes x languages x documents x heads.
+
+    Returns:
+        Dataset with dimensions ``language, layer, head``: a variable a method (``-`` becomes
+        ``_``) with its standard error ``<name>_se``, in the units of ``attrs["units"]``;
+        ``grad_abs`` (mean of abs(g), nats per token), ``helpful`` (share of documents with
+        g m < 0); per language ``docs``, ``skipped``, ``tokens`` (predicted), ``bytes``,
+        ``nats_per_byte``. ``attrs["seconds"]`` is JSON: seconds of each pass over the documents,
+        and ``attrs["forward_equivalents"]`` what it costs in forwards (a backward counts two). With
+        `gradients`: ``gradient`` ``[language, doc, layer, head]``, NaN
+        where a language has fewer documents. Provenance in ``attrs``.
+
+    Raises:
+        InputError: an unknown method, texts that cannot be used.
+        NonFiniteError, OutOfMemoryError: see `map_documents`.
+
+    Example:
+        >>> import langheads
+        >>> scores = langheads.score(langheads.load("demo"), "texts/", docs=100)  # doctest: +SKIP
+        >>> scores.lahis.sel(language="zh").argmax(...)  # doctest: +SKIP
+    """
+    methods, model = _asked(method), load(model)
+    if docs is not None and docs < 1:
+        raise InputError(f"{docs} documents asked for; at least 1 is needed")
+    layers, heads = head_shape(model)
+    corpus = read_texts(text, languages=languages, seed=seed)
+    texts = corpus.front(docs)
+    documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
+    measured = measure_scores(model, documents, methods, seed=seed, batch_tokens=batch_tokens)
+    g = [of.rows["gradient"] for of in measured.languages.values()]
+    some = next(iter(documents.values()))
+    return xr.Dataset(
+        _variables(measured, methods)
+        | (stacked(g) if gradients else {})
+        | document_counts(documents, "language"),
+        coords={"language": list(documents), "layer": np.arange(layers), "head": np.arange(heads)},
+        attrs=provenance(
+            "scores",
+            describe(model),
+            corpus,
+            docs=max(map(len, texts.values())),
+            max_tokens=some.max_tokens,
+            bos=some.bos,
+            scored_up_to=json.dumps(corpus.cutoffs(docs)),
+            scored=json.dumps(corpus.marks(docs)),
+            seconds=json.dumps({k: round(v, 3) for k, v in measured.seconds.items()}),
+            forward_equivalents=json.dumps({of.name: of.cost for of in methods}),
+        ),
+    )
+
+
+def _asked(method: str | Iterable[str]) -> list[Score]:
+    asked = [method] if isinstance(method, str) else list(dict.fromkeys(method))
+    unknown = [name for name in asked if name not in SCORES]
+    if unknown or not asked:
+        raise InputError(
+            f"method {', '.join(unknown) or 'none'} asked for; allowed are {', '.join(names())}"
+        )
+    return [SCORES[name] for name in asked]
+
+
+@dataclass
+class Measured:
+    """What was measured.
+
+    Attributes:
+        languages: language -> its documents and what every pass gave.
+        seconds: pass -> seconds, all languages together.
+    """
+
+    languages: dict[str, OfLanguage]
+    seconds: dict[str, float]
+
+    def maps(self, score: Score) -> dict[str, list[HeadMap]]:
+        """The score of every head, a map a language; its standard errors under ``_se``, if any."""
+        if score.run is None:
+            rows = [of.rows[score.passes[-1].name] for of in self.languages.values()]
+            each = [(of.mean(axis=0), stats.standard_error(of)) for of in rows]
+        else:
+            values = found(score.run)(self.languages)
+            each = [v if isinstance(v := values[name], tuple) else (v,) for name in self.languages]
+        return dict(zip(("", "_se"), map(list, zip(*each, strict=True)), strict=False))
+
+
+def measure_scores(
+    model: TransformerBridge,
+    documents: Mapping[str, Documents],
+    methods: Sequence[Score],
+    *,
+    seed: int = 0,
+    batch_tokens: int | str = "auto",
+) -> Measured:
+    """Run every pass that the scores take, once; and the gradient pass in any case.
+
+    Args:
+        model: the model.
+        documents: language -> documents.
+        methods: the scores.
+        seed: of what draws.
+        batch_tokens: tokens a batch.
+
+    Raises:
+        InputError: too few languages for a score.
+        LangheadsError: see the measurements.
+    """
+    for of in methods:
+        if len(documents) < of.min_languages:
+            raise InputError(f"{of.name} compares languages: it needs at least {of.min_languages}")
+    passes = list(dict.fromkeys([GRADIENT, *(p for of in methods for p in of.passes)]))
+    measured = Measured({}, dict.fromkeys((p.name for p in passes), 0.0))
+    total = sum(p.repeats for p in passes) * sum(map(len, documents.values()))
+    with tqdm(total=total, unit="doc", desc="score") as bar:
+        settings = {"batch_tokens": batch_tokens, "progress": bar}
+        for number, (language, of_language) in enumerate(documents.items()):
+            bar.set_postfix_str(language)
+            given = OfLanguage(model, of_language, [seed, number], settings)
+            for one in passes:
+                started = time.perf_counter()
+                given.rows |= found(one.run)(given)
+                measured.seconds[one.name] += time.perf_counter() - started
+            measured.languages[language] = given
+    return measured
+
+
+def _variables(measured: Measured, methods: Sequence[Score]) -> dict[str, Any]:
+    """A map a score, and its standard error where it has one; the loss with nothing off."""
+    dims = ("language", "layer", "head")
+    variables = {
+        of.variable + suffix: (dims, np.stack(maps), {"units": of.units})
+        for of in (*methods, *BY_PRODUCTS)
+        for suffix, maps in measured.maps(of).items()
+        if of in methods or not suffix
+    }
+    nats = [
+        (of.rows["nll"] * of.documents.n_predicted).sum() / of.documents.n_bytes.sum()
+        for of in measured.languages.values()
+    ]
+    return variables | {"nats_per_byte": ("language", nats, {"units": "nats per byte"})}
+
+
+def stacked(gradients: Sequence[Float[np.ndarray, "_ layer head"]]) -> dict[str, Any]:
+    """Gradients of all languages in one variable, padded with NaN."""
+    most = max(map(len, gradients))
+    padded = np.full((len(gradients), most, *gradients[0].shape[1:]), np.nan, np.float32)
+    for row, g in zip(padded, gradients, strict=True):
+        row[: len(g)] = g  # float64 to float32
+    dims = ("language", "doc", "layer", "head")
+    return {"gradient": (dims, padded, {"units": "nats per token"})}

@@ -1,0 +1,177 @@
+"""Knowledge conflicts: prompts with two contradicting facts, each in a language of its own.
+
+    {fact in the first language} {filler in the first language}
+    {fact in the second language}
+    {query}
+
+The query ends right before a person's occupation; the two facts give two answers to it. The i-th
+prompt has the same person and the same two occupations for every pair of languages.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langheads.io.arguments import check_seed
+from langheads.io.errors import InputError
+from langheads.text.documents import bos_prefix
+from langheads.text.templates import Template
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class KnowledgeConflict:
+    """One prompt.
+
+    Attributes:
+        prompt: what the model reads.
+        answers: how the query goes on after the first and after the second fact, with the leading
+            space where the language writes one.
+        spans: characters of the prompt that hold the first and the second fact, from and to.
+    """
+
+    prompt: str
+    answers: tuple[str, str]
+    spans: tuple[Span, Span]
+
+
+@dataclass(frozen=True)
+class ConflictTokens:
+    """One prompt in tokens.
+
+    Attributes:
+        prompt: tokens of the prompt, BOS included.
+        texts: tokens of prompt and first answer, and of prompt and second answer.
+        start: where both answers begin in `texts`: the texts are the same before it.
+        spans: tokens of `prompt` that hold the first and the second fact, from and to.
+    """
+
+    prompt: tuple[int, ...]
+    texts: tuple[tuple[int, ...], tuple[int, ...]]
+    start: int
+    spans: tuple[Span, Span]
+
+
+def occupation_pairs(
+    n_occupations: int, *, limit: int | None = None, seed: int = 0
+) -> list[tuple[int, int]]:
+    """Ordered pairs of different occupations, all of them or a random `limit` of them.
+
+    Raises:
+        InputError: a seed out of range.
+
+    Example:
+        >>> occupation_pairs(3)
+        [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]
+    """
+    seed = check_seed(seed)
+    pairs = list(itertools.permutations(range(n_occupations), 2))
+    if limit is None or limit >= len(pairs):
+        return pairs
+    # Only Random.random() promises the same numbers in every Python version.
+    rng = random.Random(f"job pairs/{seed}")
+    drawn = sorted(range(len(pairs)), key=lambda _: rng.random())[:limit]
+    return [pairs[i] for i in sorted(drawn)]
+
+
+def knowledge_conflicts(
+    templates: Mapping[str, Template],
+    first: str,
+    second: str,
+    query: str,
+    pairs: Sequence[tuple[int, int]],
+    *,
+    seed: int = 0,
+) -> list[KnowledgeConflict]:
+    """One prompt a pair of occupations.
+
+    Args:
+        templates: language -> its sentences and words.
+        first: language of the first fact and of the filler.
+        second: language of the second fact.
+        query: language of the query and of the answers.
+        pairs: occupation in the first fact, occupation in the second.
+        seed: draws persons and fillers.
+
+    Raises:
+        InputError: the two answers are the same word in the query's language.
+    """
+    made = []
+    one, other, asked = templates[first], templates[second], templates[query]
+    for pair in pairs:
+        # A pair and its reverse are told of the same person, so that they differ in nothing else.
+        rng = random.Random(f"conflict/{seed}/{sorted(pair)}")
+        person = int(rng.random() * len(one.names))
+        filler = one.filler[int(rng.random() * len(one.filler))]
+        facts = one.tell("fact", person, pair[0]), other.tell("fact", person, pair[1])
+        before = one.space.join((facts[0], filler)) + "\n"
+        answers = asked.tell("answer", person, pair[0]), asked.tell("answer", person, pair[1])
+        if answers[0] == answers[1]:
+            raise InputError(
+                f"occupations {pair[0] + 1} and {pair[1] + 1} are both {answers[0].strip()!r:.40} "
+                f"in {query}; they must differ"
+            )
+        made.append(
+            KnowledgeConflict(
+                prompt=f"{before}{facts[1]}\n{asked.tell('query', person, pair[0])}",
+                answers=answers,
+                spans=((0, len(facts[0])), (len(before), len(before) + len(facts[1]))),
+            )
+        )
+    return made
+
+
+def conflict_tokens(tokenizer: Any, conflict: KnowledgeConflict, *, bos: bool) -> ConflictTokens:
+    """Tokenise a prompt, alone and with each answer.
+
+    Prompt and answer are tokenised as one text. Where a tokenizer merges the end of the prompt
+    with the beginning of an answer, both answers begin at that merged token.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer.
+        conflict: the prompt.
+        bos: prepend the tokenizer's BOS token.
+    """
+    prefix = bos_prefix(tokenizer, bos)
+    settings = {"add_special_tokens": False, "verbose": False}
+    encoded = tokenizer(conflict.prompt, return_offsets_mapping=True, **settings)
+    prompt = prefix + encoded["input_ids"]
+    first, second = (
+        tuple(prefix + tokenizer(conflict.prompt + answer, **settings).input_ids)
+        for answer in conflict.answers
+    )
+    spans = [token_span(encoded["offset_mapping"], span) for span in conflict.spans]
+    one, other = ((start + len(prefix), end + len(prefix)) for start, end in spans)
+    start = min(_shared(prompt, first), _shared(prompt, second))
+    return ConflictTokens(tuple(prompt), (first, second), start, (one, other))
+
+
+def token_span(offsets: Sequence[Span], span: Span) -> Span:
+    """The tokens, from and to, whose characters overlap a span of the text.
+
+    Args:
+        offsets: characters of each token, from and to, as a fast tokenizer gives them.
+        span: characters, from and to.
+
+    Raises:
+        InputError: no token does.
+
+    Example:
+        >>> token_span([(0, 3), (3, 4), (4, 9)], (1, 4))
+        (0, 2)
+    """
+    inside = [i for i, (a, b) in enumerate(offsets) if a < span[1] and b > span[0]]
+    if not inside:
+        raise InputError(f"no token at characters {span[0]} to {span[1]} of a prompt")
+    return inside[0], inside[-1] + 1
+
+
+def _shared(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens at the beginning are the same."""
+    pairs = zip(a, b, strict=False)
+    return next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))

@@ -1,0 +1,173 @@
+"""What all figures share: colours, two templates (light, dark), safe labels, checks of input.
+
+Figures leave colours of paper, text and colour scales to the template, so that one figure can be
+shown light or dark; colours set by a figure itself are readable on both.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Hashable, Iterable
+
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io as pio
+import xarray as xr
+
+from langheads.io.errors import InputError
+
+# Okabe and Ito's palette without black and yellow, which vanish on a dark or a light page.
+COLOURWAY = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A")
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
+CLEAR = "rgba(0,0,0,0)"
+# Lines of reference, and what does not matter, readable on both pages.
+GREY = "#808080"
+DOTTED = {"width": 1, "dash": "dot", "color": GREY}
+# Intervals on bars.
+INTERVAL = "#969696"
+# A p-value below this counts as shown.
+LEVEL = 0.05
+
+LIGHT, DARK = "langheads", "langheads_dark"
+_FONT = "system-ui, 'Noto Sans', 'Helvetica Neue', Arial, sans-serif"
+# Even steps in lightness, blue to red (ColorBrewer RdBu); dark pages take a dark centre.
+_DIVERGING_LIGHT = ("#053061", "#4393c3", "#d1e5f0", "#f7f7f7", "#fddbc7", "#d6604d", "#67001f")
+_DIVERGING_DARK = ("#b3dcff", "#4a9fdc", "#24527a", "#22252b", "#7a3423", "#e2704b", "#ffcbb0")
+# cividis, dark to bright on both pages.
+_SEQUENTIAL = ("#00224e", "#123570", "#575d6d", "#7d7c78", "#a59c74", "#d2c060", "#fee838")
+
+
+def _scale(colours: tuple[str, ...]) -> list[tuple[float, str]]:
+    return [(i / (len(colours) - 1), colour) for i, colour in enumerate(colours)]
+
+
+def _template(
+    ink: str, soft: str, paper: str, empty: str, diverging: tuple[str, ...]
+) -> go.layout.Template:
+    axis = {
+        "gridcolor": soft,
+        "linecolor": soft,
+        "zerolinecolor": soft,
+        "automargin": False,
+        "title": {"standoff": 6},
+    }
+    return go.layout.Template(
+        layout={
+            "font": {"family": _FONT, "size": 12, "color": ink},
+            "paper_bgcolor": paper,
+            # Shows through where a value is missing.
+            "plot_bgcolor": empty,
+            "colorway": COLOURWAY,
+            "colorscale": {"sequential": _scale(_SEQUENTIAL), "diverging": _scale(diverging)},
+            "coloraxis": {"colorbar": {"outlinewidth": 0, "ticks": "outside", "tickcolor": soft}},
+            "xaxis": axis,
+            "yaxis": axis | {"ticklabelstandoff": 4},
+            "title": {
+                "font": {"size": 15},
+                "subtitle": {"font": {"size": 12, "color": ink}},
+                "x": 0.01,
+                "xanchor": "left",
+            },
+            "hoverlabel": {"align": "left", "font": {"family": _FONT}},
+            "legend": {"bgcolor": CLEAR},
+            "shapedefaults": {"line": {"color": ink}},
+        }
+    )
+
+
+pio.templates[LIGHT] = _template("#1c1e21", "#d5d8dc", "#ffffff", "#eceef0", _DIVERGING_LIGHT)
+pio.templates[DARK] = _template("#e6e8eb", "#454a52", "#16181c", "#2b2f36", _DIVERGING_DARK)
+
+
+def literal(text: object) -> str:
+    """A label as plotly shall show it: literally.
+
+    plotly reads ``<b>``, ``<a href>`` and entities in every text, and ``%{...}`` in hover
+    templates; names of languages and models come from files and may hold any of them.
+
+    Example:
+        >>> literal("<b>zh</b> %{x}")
+        '&lt;b&gt;zh&lt;/b&gt; &#37;{x}'
+    """
+    return html.escape(str(text), quote=False).replace("%", "&#37;")
+
+
+def distinct(k: int) -> tuple[str, str]:
+    """Colour and symbol of the k-th of many languages or scores; the first 49 all differ.
+
+    Each round of the colours goes one symbol further.
+
+    Example:
+        >>> distinct(0), distinct(7)
+        (('#0072B2', 'circle'), ('#0072B2', 'square'))
+    """
+    n = len(COLOURWAY)
+    return COLOURWAY[k % n], _SYMBOLS[(k + k // n) % len(_SYMBOLS)]
+
+
+def model_of(result: xr.Dataset) -> str:
+    """The model that a result is of, for a title."""
+    return literal(result.attrs.get("model", "model unknown"))
+
+
+def names(dataset: xr.Dataset, dimension: Hashable) -> list[str]:
+    """The labels along a dimension, as plain strings."""
+    return [str(name) for name in dataset[dimension].values]
+
+
+def check_kind(dataset: xr.Dataset, kind: str, needs: Iterable[str]) -> None:
+    """Refuse a dataset that is not a result of `kind`, or that lacks a variable.
+
+    Raises:
+        InputError: what was asked, what was found.
+    """
+    if not isinstance(dataset, xr.Dataset):
+        raise InputError(f"a dataset of kind {kind!r} asked for, found {type(dataset).__name__}")
+    found = dataset.attrs.get("kind")
+    if found != kind:
+        raise InputError(f"a dataset of kind {kind!r} asked for, found kind {found!r}")
+    missing = [name for name in needs if name not in dataset]
+    if missing:
+        raise InputError(
+            f"dataset of kind {kind!r} has no {', '.join(missing)}; "
+            f"found {', '.join(map(str, dataset.data_vars)) or 'nothing'}"
+        )
+
+
+def check_label(dataset: xr.Dataset, dimension: str, label: str) -> None:
+    """Refuse a label that a dimension does not have.
+
+    Raises:
+        InputError: what was asked, what the dataset has.
+    """
+    if label not in names(dataset, dimension):
+        raise InputError(
+            f"{dimension} {label!r} asked for; this dataset has "
+            f"{', '.join(names(dataset, dimension))}"
+        )
+
+
+def tick_step(count: int, most: int) -> int:
+    """Distance of whole-number ticks so that an axis of `count` cells has at most `most`."""
+    step = 1
+    while count > most * step:
+        step *= 2
+    return step
+
+
+def reach(*arrays: np.ndarray) -> float:
+    """The largest finite magnitude, or 1 where there is none: the end of a colour scale."""
+    finite = [np.abs(a[np.isfinite(a)]) for a in arrays]
+    largest = max((float(a.max()) for a in finite if a.size), default=0.0)
+    return largest or 1.0
+
+
+def tick_labels(labels: list[str], most: int = 24) -> list[str]:
+    """Labels for an axis: literal, and cut where they would leave no room for the figure."""
+    return [literal(name if len(name) <= most else name[: most - 1] + "…") for name in labels]
+
+
+def label_width(labels: list[str], most: int = 24) -> int:
+    """Pixels that the widest of `tick_labels` needs beside an axis, estimated."""
+    longest = max((len(label) for label in labels), default=0)
+    return max(44, 14 + 8 * min(longest, most))

@@ -1,0 +1,186 @@
+"""Attention transfer: whether the answer moves to the fact told in A, beside random heads."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from langheads.io.measures import labels
+from langheads.view.contents import Kind, Picture, RunFolder
+from langheads.view.degeneration import fallen
+from langheads.view.figures.style import names
+from langheads.view.figures.transfer import transfer_matrix
+from langheads.view.figures.transfer_attention import transfer_attention
+from langheads.view.figures.transfer_sweep import transfer_sweep
+from langheads.view.table import LONG, Table, between, decimal, isolated, mean
+
+_MEASURES = labels(("answer_a", "answer_b", "first_token_a", "logprob_difference"))
+_CHECKS = labels(("repetition", "prompt_copy", "empty", "prompt_nll"))
+
+
+def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
+    """Pair by pair, gate by gate, and where heads look, if the file has it.
+
+    Nothing where no pair was measured; the summary says so.
+    """
+    order = names(result, "order")[-1]
+    if not np.isfinite(result["logprob_difference_overall_change"].sel(order=order)).any():
+        return
+    yield Picture(
+        transfer_matrix(result),
+        "How to read it: A is the language of the fact that the answer should move to, B that "
+        "of the other; above the chosen heads, below random ones.",
+    )
+    yield Picture(
+        transfer_sweep(result),
+        "How to read it: at gate 1 nothing is changed; where the line leaves the grey band, "
+        "the chosen heads do something that random ones do not.",
+    )
+    for setting in _strongest_settings(result) if "attention_before" in result else ():
+        if pair := _furthest_pair(result, setting):
+            yield Picture(
+                transfer_attention(result, pair, setting),
+                "How to read it: blue is attention to A's fact, orange to B's, open with nothing "
+                "gated, filled under the gate. A head's own pattern is made before its gate, so "
+                "only heads in later layers can move; right those that move most. Of all pairs "
+                "this is the one whose answer moves furthest: an illustration, not a mean.",
+            )
+
+
+def _strongest_settings(transfer: xr.Dataset) -> list[str]:
+    """One setting a condition, the gate furthest from 1."""
+    apart = np.abs(transfer["gate"].values - 1)
+    conditions = transfer["condition"].values
+    settings = names(transfer, "setting")
+    return [
+        settings[int(np.where(conditions == condition, apart, -np.inf).argmax())]
+        for condition in dict.fromkeys(conditions)
+    ]
+
+
+def _furthest_pair(transfer: xr.Dataset, setting: str) -> tuple[str, str] | None:
+    """(A, B) whose answers move furthest, either way; None where no pair was run."""
+    at = transfer.sel(setting=setting, order=names(transfer, "order")[-1])
+    looked = at["attention_after"].notnull().any(["layer", "head", "fact"])
+    moved = abs(at["logprob_difference_change"]).where(looked)
+    return _largest(moved) if np.isfinite(moved).any() else None
+
+
+def _largest(values: xr.DataArray) -> tuple[str, str]:
+    """(A, B) of the largest value."""
+    values = values.transpose("a", "b")
+    at = np.unravel_index(np.nanargmax(values.values), values.shape)
+    a, b = (str(values[dim].values[i]) for dim, i in zip(("a", "b"), at, strict=True))
+    return a, b
+
+
+def _overall(at: xr.Dataset, name: str) -> tuple[float, float, float]:
+    """Change over all pairs, and the ends of its interval."""
+    change, low, high = (float(at[f"{name}_overall_{x}"]) for x in ("change", "low", "high"))
+    return change, low, high
+
+
+def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
+    """Changes over all pairs of languages, with what random heads do; the checks."""
+    rows = []
+    for name, label in _MEASURES.items():
+        for order in names(result, "order"):
+            for setting in names(result, "setting"):
+                at = result.sel(order=order, setting=setting)
+                change = _overall(at, name)
+                if np.isfinite(change[0]):
+                    measure = f"{label} ({result[name].attrs.get('units', '?')})"
+                    random = mean(at[f"{name}_overall_control_change"].values)
+                    p = float(at[f"{name}_overall_control_p"])
+                    row = [measure, order, setting, between(*change), decimal(random), decimal(p)]
+                    rows.append(row)
+    header = ["measure", "order", "heads and gate", "change", "random heads", "p"]
+    caption = "Changes against nothing gated, mean over pairs of languages, with 95% intervals."
+    yield Table(caption, header, rows, folded=len(rows) > LONG)
+    rows = [
+        _check_row(result, name, setting)
+        for name in _checks(result)
+        for setting in names(result, "setting")
+        if np.isfinite(_at(result, setting)[f"{name}_change"]).any()
+    ]
+    if rows:
+        header = ["degeneration check", "heads and gate", "nothing gated", "under the gate"]
+        header += ["change (95% interval)", "random heads (lowest to highest)"]
+        caption = (
+            f"Degeneration checks, order {_order(result)}: does the text fall apart under the "
+            "gate? Means over pairs of languages."
+        )
+        yield Table(caption, [*header, "largest of a pair (A, B)"], rows)
+
+
+def _check_row(result: xr.Dataset, name: str, setting: str) -> list[str]:
+    """What a gate does to what is written or to the prompt itself, beside random heads."""
+    at = _at(result, setting)
+    change = at[f"{name}_change"]
+    random = at[f"{name}_overall_control_change"].values
+    finite = random[np.isfinite(random)]
+    ends = (finite.min(), finite.max()) if finite.size else (np.nan, np.nan)
+    pair = ", ".join(map(isolated, _largest(change)))
+    return [
+        f"{_CHECKS[name]} ({result[name].attrs.get('units', '?')})",
+        setting,
+        decimal(mean(at[f"{name}_before"].where(change.notnull()).values)),
+        decimal(mean(at[name].values)),
+        between(*_overall(at, name)),
+        between(mean(random), *ends),
+        f"{decimal(float(change.max()))} ({pair})",
+    ]
+
+
+def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
+    """Whether answers move to A's fact, and more than with random heads."""
+    found, apart = [], []
+    for setting in names(result, "setting"):
+        at = _at(result, setting)
+        if how := fallen({name: _overall(at, name)[0] for name in _checks(result)}):
+            apart.append(f"{setting} ({how})")
+        change = _overall(at, "logprob_difference")
+        if np.isfinite(change[0]):
+            p = decimal(float(at["logprob_difference_overall_control_p"]))
+            found.append(f"{setting}: {between(*change)} nats, p = {p}")
+    if not found:
+        yield "Attention transfer: no pair of languages has a change, so no figure is drawn."
+        return
+    yield (
+        f"Attention transfer, answers towards A's fact, order {_order(result)}: "
+        f"{'; '.join(found)}. Above 0 is towards A; p is that of random heads at the same gate."
+    )
+    if apart:
+        yield (
+            f"The text itself falls apart under {'; '.join(apart)}: there the transfer must not "
+            "be read as a change of belief."
+        )
+
+
+def _order(result: xr.Dataset) -> str:
+    orders = names(result, "order")
+    return "both" if "both" in orders else orders[0]
+
+
+def _at(result: xr.Dataset, setting: str) -> xr.Dataset:
+    return result.sel(order=_order(result), setting=setting)
+
+
+def _checks(result: xr.Dataset) -> list[str]:
+    """The degeneration checks that a file has; old ones have none."""
+    return [name for name in _CHECKS if f"{name}_overall_change" in result]
+
+
+KIND = Kind(
+    "transfer",
+    "Attention transfer",
+    (
+        "Shows: whether the answer moves to the fact told in A when A's heads are strengthened "
+        "or B's weakened, beside random heads at the same gate.",
+        "Does not show: that the heads carry the language. They may carry the place of a fact "
+        "in the prompt, which is why both orders are told.",
+    ),
+    _pictures,
+    _tables,
+    _summary,
+)

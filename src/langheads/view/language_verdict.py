@@ -1,0 +1,134 @@
+"""What an ablation proves of each language by itself, with p corrected over the languages."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from scipy.stats import false_discovery_control
+
+from langheads.view.figures.style import LEVEL, names
+from langheads.view.table import NONE, Table, count, number
+
+NEEDED = ("zero", "mean")
+CANNOT_TELL = "cannot tell"
+NO_HEADS = "no specific heads"
+
+
+def overlap(ablation: xr.Dataset) -> int:
+    """Proof documents that were used for scoring; -1 where that could not be checked."""
+    known = ablation.attrs.get("overlap", 0)
+    return int(known) if isinstance(known, (int, np.integer)) else -1
+
+
+def reachable(controls: float) -> bool:
+    """Whether a p-value from so many random head sets can be below the level."""
+    return 1 / (1 + controls) < LEVEL
+
+
+def language_verdicts(ablation: xr.Dataset) -> Table:
+    """Per language: rise of its own text, largest rise of another, and what both baselines say."""
+    baselines = names(ablation, "baseline")
+    header = ["heads of", "heads"]
+    for name in baselines:
+        header += [f"own ΔNLL, {name}", f"largest other ΔNLL, {name}"]
+        header += [f"corrected p, {name}"] if "control_p" in ablation else []
+    rows = []
+    corrected = {name: corrected_p(ablation, name) for name in baselines}
+    for language, answer in language_answers(ablation).items():
+        row = [language, count(number(ablation, "n_heads", heads_of=language))]
+        for name in baselines:
+            row += own_and_other(ablation, name, language)
+            if "control_p" in ablation:
+                p = corrected[name][language]
+                row.append(f"{p:.2g}" if np.isfinite(p) else NONE)
+        rows.append([*row, answer])
+    return Table(
+        "ΔNLL (rise in loss) when a language's heads are off, in nats per byte; in brackets in "
+        "percent of that text's loss with nothing off. Yes: under zero and mean ablation alike, "
+        "the own language is hurt most, and more than with random heads (p < "
+        f"{LEVEL}, one-sided, corrected over the languages after Benjamini and Hochberg). No: "
+        "under neither.",
+        [*header, "carries its language"],
+        rows,
+    )
+
+
+def _own_p(ablation: xr.Dataset, baseline: str, language: str) -> float:
+    at = {"baseline": baseline, "heads_of": language, "text_of": language}
+    return number(ablation, "control_p", **at)
+
+
+def corrected_p(ablation: xr.Dataset, baseline: str) -> dict[str, float]:
+    """Language -> p of its own text, corrected over the languages that have one.
+
+    After Benjamini and Hochberg: of the languages whose p is below the level, the share that are
+    there by chance is expected to be at most the level.
+    """
+    p = {x: _own_p(ablation, baseline, x) for x in _languages(ablation)}
+    finite = {language: value for language, value in p.items() if np.isfinite(value)}
+    corrected = false_discovery_control(list(finite.values())) if finite else []
+    return p | dict(zip(finite, map(float, corrected), strict=True))
+
+
+def language_answers(ablation: xr.Dataset) -> dict[str, str]:
+    """Language -> ``yes``, ``no``, ``no specific heads``, or why it cannot be told."""
+    return {language: _language_verdict(ablation, language) for language in _languages(ablation)}
+
+
+def _languages(ablation: xr.Dataset) -> list[str]:
+    """Those with a row and a text."""
+    return [x for x in names(ablation, "heads_of") if x in names(ablation, "text_of")]
+
+
+def _language_verdict(ablation: xr.Dataset, language: str) -> str:
+    if not number(ablation, "n_heads", heads_of=language):
+        return NO_HEADS
+    if overlap(ablation) > 0:
+        return f"{CANNOT_TELL}: proof documents were scored"
+    if not set(NEEDED) <= set(names(ablation, "baseline")):
+        return f"{CANNOT_TELL}: needs zero and mean ablation"
+    controls = number(ablation, "n_controls", heads_of=language)
+    if "control_p" not in ablation or not np.isfinite(controls):
+        return f"{CANNOT_TELL}: the file has no p for it"
+    if not reachable(controls):
+        return f"{CANNOT_TELL}: too few random heads"
+    said = set()
+    for name in names(ablation, "baseline"):
+        row = ablation["delta_nats_per_byte"].sel(baseline=name, heads_of=language)
+        own, p = float(row.sel(text_of=language)), _own_p(ablation, name, language)
+        others = row.drop_sel(text_of=language).values
+        if not np.isfinite([own, p]).all() or not np.isfinite(others).any():
+            return f"{CANNOT_TELL}: nothing to compare with"
+        if own <= np.nanmax(others):
+            said.add("no")
+        elif corrected_p(ablation, name)[language] < LEVEL:
+            said.add("yes")
+        else:
+            # No random set does as well, so no heads could have had a smaller p.
+            least = p <= 1 / (1 + controls)
+            said.add(
+                f"{CANNOT_TELL}: too few random heads for so many languages" if least else "no"
+            )
+    return said.pop() if len(said) == 1 else f"{CANNOT_TELL}: baselines disagree"
+
+
+def own_and_other(ablation: xr.Dataset, baseline: str, language: str) -> list[str]:
+    """Rise of the own text, and the largest rise of another with its language, as cells."""
+    if language not in names(ablation, "heads_of") or language not in names(ablation, "text_of"):
+        return [NONE, NONE]
+    row = ablation["delta_nats_per_byte"].sel(baseline=baseline, heads_of=language)
+    others = row.drop_sel(text_of=language)
+
+    def cell(text: str, name: str = "") -> str:
+        rise = float(row.sel(text_of=text))
+        if not np.isfinite(rise):
+            return NONE
+        before = number(ablation, "nats_per_byte", text_of=text)
+        percent = f"{100 * rise / before:+.2f}%" if before > 0 else ""
+        beside = ", ".join(filter(None, (percent.replace("-", "−"), name)))
+        return f"{rise:.4f}".replace("-", "−") + (f" ({beside})" if beside else "")
+
+    if not np.isfinite(others.values).any():
+        return [cell(language), NONE]
+    worst = str(others["text_of"].values[int(np.nanargmax(others.values))])
+    return [cell(language), cell(worst, worst)]

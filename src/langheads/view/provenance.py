@@ -1,0 +1,87 @@
+"""What the results were made with: every setting of every file, said once a value.
+
+A reader checks first that model, texts and versions are the expected ones; everything else is
+there to be looked up, and stands folded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from langheads.view.table import Table, plain
+
+_FIRST = (
+    *("model", "revision", "weight_hash", "config_hash", "tokenizer_hash", "text", "seed", "docs"),
+    *("langheads", "transformer_lens", "torch", "transformers", "python"),
+)
+_HASH = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{40,64}(?![0-9A-Za-z])")
+_SHORT = 12
+_ALL = "all files"
+
+
+def provenance_tables(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Table]:
+    """A row a setting and value, with the files that share it; then the hashes in full.
+
+    Args:
+        sources: file name and provenance of every file that has one.
+
+    Returns:
+        What a reader needs first, all other settings, and the hashes behind the short ones.
+    """
+    found = [
+        # Digests of every scored document are for machines.
+        (name, {k: plain(v) for k, v in attrs.items() if k != "scored"})
+        for name, attrs in sources
+        if attrs
+    ]
+    keys = dict.fromkeys(key for _, attrs in found for key in attrs)
+    header = ["setting", "value", "files"]
+    first = [key for key in _FIRST if key in keys]
+    tables = [
+        Table(
+            "What the results were made with; hashes by their first 12 digits.",
+            header,
+            [row for key in first for row in _rows(key, found)],
+        )
+    ]
+    if rest := [row for key in keys if key not in _FIRST for row in _rows(key, found)]:
+        tables.append(Table("Every other setting of every file.", header, rest, folded=True))
+    if whole := _hashes(keys, found):
+        tables.append(Table("The hashes in full.", ["starts with", "hash", "of"], whole, True))
+    return tables
+
+
+def _rows(key: str, found: list[tuple[str, dict[str, str]]]) -> list[list[str]]:
+    """A row a value, with its files; those without the setting are in none."""
+    files: dict[str, list[str]] = {}
+    for name, attrs in found:
+        if key in attrs:
+            files.setdefault(attrs[key], []).append(name)
+    everything = [name for name, _ in found]
+    return [[key, _short(value), _named(names, everything)] for value, names in files.items()]
+
+
+def _named(names: list[str], everything: list[str]) -> str:
+    """These files; by those that are missing, where that is far shorter."""
+    missing = [name for name in everything if name not in names]
+    if not missing:
+        return _ALL
+    if 3 * len(missing) <= len(names):
+        return f"{_ALL} but {', '.join(missing)}"
+    return ", ".join(names)
+
+
+def _short(value: str) -> str:
+    return _HASH.sub(lambda found: found[0][:_SHORT], value)
+
+
+def _hashes(keys: Iterable[str], found: list[tuple[str, dict[str, str]]]) -> list[list[str]]:
+    """Every hash once, with the settings that it stands in."""
+    settings: dict[str, dict[str, None]] = {}
+    for key in keys:
+        for _, attrs in found:
+            for whole in _HASH.findall(attrs.get(key, "")):
+                settings.setdefault(whole, {})[key] = None
+    return [[whole[:_SHORT], whole, ", ".join(of)] for whole, of in settings.items()]

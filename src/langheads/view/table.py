@@ -1,0 +1,104 @@
+"""A table of text, and numbers as its cells: a true minus sign, a dash for what is not there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+NONE = "–"
+LONG = 12
+"""A table of more rows is folded."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        caption: one sentence.
+        header: column names.
+        rows: cells; the first of a row names it.
+        folded: shown only when the reader opens it.
+        prose: columns of running text; each of its lines in its own writing direction.
+    """
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    folded: bool = False
+    prose: Sequence[int] = ()
+
+
+def mean(values: np.ndarray) -> float:
+    """Of what is finite, NaN where nothing is."""
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def number(dataset: xr.Dataset, name: str, **at: str) -> float:
+    """One value, NaN where the file does not have it."""
+    if name not in dataset:
+        return float("nan")
+    variable = dataset[name]
+    return float(variable.sel({k: v for k, v in at.items() if k in variable.dims}))
+
+
+def decimal(value: float, decimals: int = 3) -> str:
+    """With so many decimals.
+
+    Example:
+        >>> decimal(-0.0271), decimal(-0.0002), decimal(float("nan"))
+        ('−0.027', '0.000', '–')
+    """
+    if not np.isfinite(value):
+        return NONE
+    # What rounds to 0 has no sign: −0 + 0 is 0.
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
+
+
+def between(value: float, low: float, high: float, decimals: int = 3) -> str:
+    """A value with the ends of its interval, where it has one."""
+    text = decimal(value, decimals)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return text
+    return f"{text} ({decimal(low, decimals)} to {decimal(high, decimals)})"
+
+
+def with_interval(at: xr.Dataset, name: str) -> str:
+    """A value with ``<name>_low`` and ``<name>_high``, where the file has them."""
+    low, high = (float(at.get(f"{name}_{end}", np.nan)) for end in ("low", "high"))
+    return between(float(at[name]), low, high)
+
+
+def count(value: float) -> str:
+    """A whole number with its thousands apart, or a dash."""
+    return f"{int(value):,}".replace(",", "\u202f") if np.isfinite(value) else NONE
+
+
+def isolated(name: str) -> str:
+    """A name that keeps its own writing direction inside an English sentence."""
+    return name if name.isascii() else f"\u2068{name}\u2069"
+
+
+def plain(value: Any) -> str:
+    """A value as a person reads it; provenance holds JSON in strings.
+
+    Example:
+        >>> plain('{"en": 1, "rule": {"name": "count"}}'), plain(None), plain({})
+        ('en: 1; rule: (name: count)', 'none', '–')
+    """
+    if isinstance(value, str) and value.startswith("{"):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            return value
+    if isinstance(value, Mapping):
+        value = "; ".join(
+            f"{key}: ({plain(of)})" if isinstance(of, Mapping) and of else f"{key}: {plain(of)}"
+            for key, of in value.items()
+        )
+    return "none" if value is None else str(value) or NONE

@@ -1,0 +1,252 @@
+"""What an ablation proves, in words: one answer for all languages, and one for each.
+
+Primary is own minus others (the margin) against random heads. The share of rows whose own language
+is hurt most stands beside it: with few languages it is high by chance. A test with too few random
+head sets cannot reach the level whatever the heads do, and then says nothing against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from langheads.heads import LanguageHeads
+from langheads.view.figures.style import LEVEL, names
+from langheads.view.language_verdict import (
+    CANNOT_TELL,
+    NEEDED,
+    NO_HEADS,
+    language_answers,
+    overlap,
+    reachable,
+)
+from langheads.view.table import isolated, number
+
+# Fewer random head sets than this describe chance badly (the method asks for 100).
+_FEW_CONTROLS = 100
+GENERAL = "general"
+"""The row of a specificity matrix that belongs to no language."""
+_PROVEN = (
+    "Proven on these texts: switching off a language's heads hurts that language more than the "
+    "others, and more than random heads would, under zero and mean ablation alike."
+)
+_NOT_PROVEN = (
+    "Not proven: there is no diagonal. Under zero and mean ablation alike, switching off a "
+    "language's heads does not hurt that language more than chance would have it."
+)
+_TOGETHER = {
+    "diagonal": "Over all of them together, heads off hurt their own language more than the "
+    "others, and more than random heads would.",
+    "none": "Over all of them together there is no diagonal.",
+}
+_MEANS = (
+    "What this means: these heads have high scores for a language, but nothing shows that the "
+    "language depends on them more than others do. Do not call them its language heads; other "
+    "heads may take over their work, or the scores may point at something else."
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the heads are proven to carry their languages.
+
+    Attributes:
+        state: ``yes``, ``no`` or ``open``.
+        headline: the answer.
+        reasons: sentences.
+    """
+
+    state: str
+    headline: str
+    reasons: Sequence[str]
+
+
+def verdict(ablation: xr.Dataset) -> Verdict:
+    """The answer of a specificity matrix; yes or no only where zero and mean ablation agree.
+
+    Args:
+        ablation: dataset of kind ``ablation``.
+    """
+    baselines = names(ablation, "baseline")
+    reasons = _reasons(ablation, baselines)
+    scored = overlap(ablation)
+    if scored > 0:
+        used = "was" if scored == 1 else "were"
+        return Verdict(
+            "open",
+            "No verdict: the heads were tried on documents that they were chosen with.",
+            [f"{scored} of the proof documents {used} used for scoring.", *reasons],
+        )
+    if scored < 0:
+        reasons.append(
+            "The texts are not those that were scored, so it could not be checked whether a proof "
+            "document was used for scoring."
+        )
+    for name in NEEDED:
+        if name not in baselines:
+            needed = "and a verdict needs zero and mean"
+            headline = f"No verdict: {name} ablation was not run, {needed}."
+            return Verdict("open", headline, reasons)
+    found = {_shown(ablation, name) for name in baselines}
+    answers = {x: said for x, said in language_answers(ablation).items() if said != NO_HEADS}
+    yes = [language for language, said in answers.items() if said == "yes"]
+    counted = _counted(answers)
+    if found == {"diagonal"} and len(yes) == len(answers):
+        return Verdict("yes", f"{_PROVEN} Language by language: {counted}.", reasons)
+    if found == {"none"} and not yes:
+        return Verdict("no", _NOT_PROVEN, [*reasons, _MEANS])
+    if len(found) == 1 and found <= set(_TOGETHER):
+        together = _TOGETHER[found.pop()]
+        return Verdict("open", f"Not the same for all: {counted}. {together}", reasons)
+    said = [_shown_words(ablation, name) for name in baselines]
+    return Verdict("open", f"No verdict: {', '.join(said)}. By language: {counted}.", reasons)
+
+
+def _counted(answers: Mapping[str, str]) -> str:
+    """How many languages are shown, which, and what is said of the others."""
+    groups: dict[str, list[str]] = {"yes": []}
+    for language, said in answers.items():
+        groups.setdefault(said, []).append(isolated(language))
+    yes = groups.pop("yes")
+    words = f"{len(yes)} of {len(answers)}" + (f": {', '.join(yes)}" if yes else "")
+    return "; ".join([words, *(f"{said}: {', '.join(of)}" for said, of in groups.items())])
+
+
+def _reasons(ablation: xr.Dataset, baselines: list[str]) -> list[str]:
+    """What stands below every headline."""
+    reasons = [_statistic_words(ablation, name) for name in baselines]
+    reasons.append(
+        "p is the share of random choices of heads, matched layer by layer and in number, that do "
+        f"at least as well; below {LEVEL} counts as shown."
+    )
+    reasons += [*_share_words(ablation), *_same_words(ablation), _language_words(ablation)]
+    beside = _controls(ablation)
+    if min(beside, default=0) < _FEW_CONTROLS:
+        reasons.append(
+            f"Only {min(beside, default=0):.0f} random head sets stand beside the row that has "
+            f"fewest; {_FEW_CONTROLS} or more make a p-value worth quoting."
+        )
+    return reasons
+
+
+def _controls(ablation: xr.Dataset) -> list[float]:
+    """Random head sets beside each row that has heads."""
+    rows = [x for x in names(ablation, "heads_of") if number(ablation, "n_heads", heads_of=x)]
+    if "n_controls" in ablation:
+        return [number(ablation, "n_controls", heads_of=row) for row in rows]
+    return [float(ablation.sizes.get("control", 0)) for _ in rows]
+
+
+def _same_words(ablation: xr.Dataset) -> Iterator[str]:
+    """Which rows are the same heads."""
+    rows: dict[frozenset[str], list[str]] = {}
+    if "heads" in ablation:
+        for row, off in zip(names(ablation, "heads_of"), ablation["heads"].values, strict=True):
+            rows.setdefault(frozenset(str(off).split()), []).append(isolated(row))
+    for off, of in rows.items():
+        if off and len(of) > 1:
+            yield f"The rows of {', '.join(of)} are the same heads ({' '.join(sorted(off))})."
+
+
+def _shown(ablation: xr.Dataset, baseline: str) -> str:
+    """``diagonal``, ``none``, ``cannot tell`` (too few random head sets) or ``untested``."""
+    margin = number(ablation, "own_minus_others", baseline=baseline)
+    p = number(ablation, "own_minus_others_p", baseline=baseline)
+    if not np.isfinite([margin, p]).all():
+        return "untested"
+    if margin > 0 and p < LEVEL:
+        return "diagonal"
+    if margin <= 0 or reachable(_draws(ablation, baseline)):
+        return "none"
+    return CANNOT_TELL
+
+
+def _draws(ablation: xr.Dataset, baseline: str) -> float:
+    """How many matrices of random heads p is from; a file of before says it by its controls."""
+    known = number(ablation, "null_matrices", baseline=baseline)
+    return known if np.isfinite(known) else float(ablation.sizes.get("control", 0))
+
+
+def _shown_words(ablation: xr.Dataset, baseline: str) -> str:
+    draws = _draws(ablation, baseline)
+    least = f"(with {draws:.0f} draws of random heads p is at least {1 / (1 + draws):.2g})"
+    shown = {
+        "diagonal": "shows a diagonal",
+        "none": "shows none",
+        CANNOT_TELL: f"cannot tell {least}",
+        "untested": "could not be tested",
+    }
+    return f"{baseline} ablation {shown[_shown(ablation, baseline)]}"
+
+
+def _statistic_words(ablation: xr.Dataset, baseline: str) -> str:
+    margin = number(ablation, "own_minus_others", baseline=baseline)
+    if not np.isfinite(margin):
+        return f"{baseline.capitalize()} ablation: no diagonal statistic."
+
+    def p(name: str) -> str:
+        value = number(ablation, name, baseline=baseline)
+        return f"p = {value:.2g}" if np.isfinite(value) else "no p-value"
+
+    words = (
+        f"{baseline.capitalize()} ablation: own minus others is {margin:.3g} nats per byte "
+        f"({p('own_minus_others_p')})"
+    ).replace("is -", "is −")
+    share = number(ablation, "diagonal_share", baseline=baseline)
+    if np.isfinite(share):
+        words += (
+            f"; the own language is hurt most in {100 * share:.0f}% of the head sets "
+            f"({p('diagonal_p')})"
+        )
+    return f"{words}."
+
+
+def _share_words(ablation: xr.Dataset) -> list[str]:
+    """That the share alone shows nothing, where only the margin does."""
+    weak = [
+        name
+        for name in names(ablation, "baseline")
+        if _shown(ablation, name) == "diagonal"
+        and number(ablation, "diagonal_p", baseline=name) >= LEVEL
+    ]
+    if not weak:
+        return []
+    return [f"Under {' and '.join(weak)} ablation the share alone does not show it."]
+
+
+def _language_words(ablation: xr.Dataset) -> str:
+    said = _counted(language_answers(ablation))
+    return f"Language by language, do these heads carry it? {said}."
+
+
+def proves(ablation: xr.Dataset, heads: LanguageHeads) -> bool:
+    """Whether the heads that were off are those of `heads`, in every row that the proof has."""
+    if "heads" not in ablation:
+        return True
+    chosen = heads.specific | {GENERAL: heads.general}
+    return all(
+        {str(head) for head in chosen.get(row, ())} == set(str(off).split())
+        for row, off in zip(names(ablation, "heads_of"), ablation["heads"].values, strict=True)
+    )
+
+
+def proofs_of_other_heads(
+    ablations: Mapping[str, xr.Dataset], head_sets: Mapping[str, LanguageHeads]
+) -> Iterator[str]:
+    """Sentences about proofs of other heads than those of the first head set.
+
+    Args:
+        ablations: file name -> proof.
+        head_sets: file name -> head set.
+    """
+    first = next(iter(head_sets), None)
+    for name, ablation in ablations.items():
+        if first is None or proves(ablation, head_sets[first]):
+            continue
+        whose = [other for other, heads in head_sets.items() if proves(ablation, heads)]
+        yield f"The proof in {name} is of other heads than those in {first}" + (
+            f": it is of those in {whose[0]}." if whose else "."
+        )

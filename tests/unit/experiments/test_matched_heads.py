@@ -1,0 +1,91 @@
+"""Matched random heads: different, not the row's own, and p-values that keep their level."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from langheads.experiments.matched_heads import controls_by_row, random_choices
+from langheads.experiments.specificity.diagonal import diagonal_test
+from langheads.heads import HeadSet
+from langheads.stats import permutation_p
+
+LAYERS, TEXTS, CHOICES = 4, 5, 400
+
+
+def test_rows_with_as_many_heads_share_their_sets_but_for_their_own():
+    rows = {
+        "en": HeadSet(["L0H1"], (2, 4)),
+        "zh": HeadSet(["L0H2"], (2, 4)),
+        "fr": HeadSet(["L0H1"], (2, 4)),
+        "hi": HeadSet([], (2, 4)),
+        "de": HeadSet(["L0H0", "L1H0"], (2, 4)),
+    }
+    found = controls_by_row(rows, 50, np.random.default_rng(0))
+    assert {row: len(sets) for row, sets in found.items()} == {
+        "en": 3, "zh": 3, "fr": 3, "hi": 0, "de": 15,
+    }  # fmt: skip
+    assert sorted(map(str, found["zh"])) == ["L0H0", "L0H1", "L0H3"]
+    assert found["en"] == found["fr"]
+    assert all(len(set(sets)) == len(sets) for sets in found.values())
+    some = controls_by_row(rows, 2, np.random.default_rng(1))
+    run = {s for row, sets in some.items() for s in [rows[row], *sets] if len(s) == 1}
+    assert len(run) <= 4
+    assert all(rows[row] not in sets for row, sets in some.items())
+
+
+def test_choices_are_all_ways_but_the_observed_one():
+    drawn = random_choices([2, 3, 2], 99, np.random.default_rng(0), same=[7, 1, 7])
+    expected = {(a, b, a) for a, b in itertools.product(range(2), range(3))} - {(0, 0, 0)}
+    assert len(drawn) == len(expected)
+    assert set(map(tuple, drawn.tolist())) == expected
+    many = random_choices([50] * 9, 99, np.random.default_rng(0))
+    assert many.shape == (99, 9)
+    assert len(set(map(tuple, many.tolist()))) == 99
+    assert many.max() == 49
+
+
+def chosen_at_random(rng, n_heads, per_row):
+    """Rows of random heads, what every single head costs every text, and what a set costs."""
+    single = rng.gamma(0.3, size=(LAYERS, n_heads, 1)) * rng.gamma(2.0, size=(1, 1, TEXTS))
+    single = single * rng.lognormal(0, 0.5, size=(LAYERS, n_heads, TEXTS))
+
+    def one():
+        layers = rng.choice(LAYERS, size=per_row, replace=False)
+        return HeadSet([(int(i), int(rng.integers(n_heads))) for i in layers], (LAYERS, n_heads))
+
+    def cost(heads):
+        return sum(single[head] for head in heads)
+
+    return {f"row {i}": one() for i in range(TEXTS)}, cost
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_heads", [8, 12])
+@pytest.mark.parametrize("per_row", [1, 2])
+@pytest.mark.parametrize("asked", [100, 25])
+def test_heads_chosen_at_random_are_found_special_at_most_as_often_as_stated(
+    n_heads, per_row, asked
+):
+    """Error rates at a nominal 5%, 400 choices: at most 5% and 2 standard errors, 1.1% each."""
+    rng = np.random.default_rng(0)
+    cell, share, margin, least = [], [], [], []
+    for _ in range(CHOICES):
+        rows, cost = chosen_at_random(rng, n_heads, per_row)
+        sets = controls_by_row(rows, asked, rng)
+        assert {len(x) for x in sets.values()} == {min(asked, n_heads**per_row - 1)}
+        matrix = np.array([cost(heads) for heads in rows.values()])
+        controls = np.array([[cost(some) for some in sets[row]] for row in rows])
+        cell.append(permutation_p(matrix[0, :1], controls[0, :, :1]).item())
+        least.append(1 / (1 + controls.shape[1]))
+        same = [list(rows.values()).index(heads) for heads in rows.values()]
+        found = diagonal_test(matrix, range(TEXTS), controls, rng=rng, same=same)
+        share.append(found["share_p"])
+        margin.append(found["margin_p"])
+    rates = {name: np.mean(np.array(p) < 0.05) for name, p in
+             {"cell": cell, "share": share, "margin": margin}.items()}  # fmt: skip
+    print(n_heads, per_row, asked, rates)
+    assert np.min(cell) >= least[0]
+    if least[0] >= 0.05:
+        assert rates["cell"] == 0
+    assert max(rates.values()) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / CHOICES)

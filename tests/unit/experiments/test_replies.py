@@ -1,0 +1,136 @@
+"""Replies: what is refused, the chat template, memory, and text without special tokens."""
+
+import logging
+
+import pytest
+import torch
+
+from langheads.experiments.replies.experiment import generate, prompt_tokens
+from langheads.heads import HeadSet
+from langheads.io.errors import InputError, InterventionError, OutOfMemoryError
+from langheads.model import decoding
+
+PROMPTS = ["the cat", "猫在睡觉。", "a much longer prompt about a cat on a stone", "x"]
+
+
+@pytest.fixture
+def with_template(tiny, monkeypatch):
+    template = (
+        "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    monkeypatch.setattr(tiny.tokenizer, "chat_template", template)
+    return tiny
+
+
+@pytest.mark.parametrize(
+    ("prompts", "arguments", "message"),
+    [
+        ([], {}, "no prompts"),
+        (["a", ""], {"bos": False}, "prompt 2 is empty and no BOS"),
+        (["a", "b" * 250], {}, "prompt 2 has 251 tokens, with 40 new ones more than .* of 256"),
+        (["a"], {"max_new_tokens": 0}, "0 new tokens .* at least 1"),
+        (["a"], {"temperature": -1.0}, "temperature -1.0 asked for"),
+        (["a"], {"temperature": 1e-320}, r"0 \(greedy\) or from 0.0001 to 10000"),
+        (["a"], {"temperature": float("inf")}, "temperature inf asked for"),
+        (["a"], {"temperature": float("nan")}, "temperature nan asked for"),
+        (["a"], {"chat": True}, "no chat template"),
+        (["a"], {"batch_tokens": 0}, "batch_tokens 0 asked for"),
+        (["a"], {"gates": ["L7H0"]}, "head L7H0 asked for"),
+        (["a"], {"gates": HeadSet(["L0H0"], (9, 9))}, "heads of a model of shape"),
+        (["a"], {"gates": torch.ones(2, 3, 4)}, "gates for 2 prompts, but 1 prompts"),
+        (["a"], {"gates": torch.ones(2, 4)}, r"gates of shape \[2, 4\]"),
+    ],
+)
+def test_refused(tiny, prompts, arguments, message):
+    with pytest.raises(InputError, match=message):
+        generate(tiny, prompts, **arguments)
+
+
+def test_bos_of_a_tokenizer_without_one(bare_folder):
+    import langheads
+
+    bare = langheads.load(bare_folder, device="cpu")
+    (row,) = prompt_tokens(bare, ["ab"], max_new_tokens=1, bos=False)
+    assert len(row) == 2
+    with pytest.raises(InputError, match="the model has 259 tokens; use --no-bos"):
+        generate(bare, ["ab"], bos=True)
+
+
+def test_an_iterator_of_heads_serves_every_batch(tiny):
+    listed = generate(tiny, PROMPTS, gates=["L1H1", "L2H0"], max_new_tokens=6, batch_tokens=1)
+    once = iter(["L1H1", "L2H0"])
+    assert generate(tiny, PROMPTS, gates=once, max_new_tokens=6, batch_tokens=1) == listed
+
+
+def test_prompt_tokens_by_hand(tiny):
+    """A token a byte: BOS is 1, and the byte-level alphabet starts at 3."""
+    rows = prompt_tokens(tiny, ["ab", ""], max_new_tokens=1)
+    assert [row.tolist() for row in rows] == [
+        [1, *tiny.tokenizer.convert_tokens_to_ids(["a", "b"])],
+        [1],
+    ]
+
+
+def test_chat_template_is_used_once_and_brings_its_own_bos(with_template):
+    (row,) = prompt_tokens(with_template, ["hello"], max_new_tokens=1, chat=True)
+    assert with_template.tokenizer.decode(row) == "<s>[user] hello\n[assistant]"
+    (reply,) = generate(with_template, ["hello"], chat=True, max_new_tokens=5)
+    assert reply.prompt == "hello"
+    assert reply.prompt_tokens == tuple(row.tolist())
+    plain = "[user] hello\n[assistant]"
+    assert generate(with_template, [plain], max_new_tokens=5)[0].tokens == reply.tokens
+
+
+def test_ends_and_halved_characters(tiny, monkeypatch):
+    """Special tokens are never shown, nor the bytes of a character that the limit cut."""
+    ids = tiny.tokenizer("猫é", add_special_tokens=False)["input_ids"]
+    given = {
+        "end": [*ids, 2],  # 猫é</s>
+        "inside": [*ids[:3], 0, 1, *ids[3:]],  # padding and BOS in between
+        "cut": ids[:4],  # the first byte of é
+    }
+    monkeypatch.setattr(
+        decoding, "decode", lambda *_, **__: [torch.tensor(row) for row in given.values()]
+    )
+    found = generate(tiny, ["猫", "猫", "猫"], max_new_tokens=9)
+    assert [(r.text, r.finished) for r in found] == [
+        ("猫é", "eos"),
+        ("猫é", "length"),
+        ("猫", "length"),
+    ]
+
+
+def test_memory_halves_the_batch_and_tells(tiny, monkeypatch, caplog):
+    real, sizes = decoding.decode, []
+
+    def small(model, rows, **arguments):
+        sizes.append(len(rows))
+        if len(rows) > 1:
+            raise MemoryError
+        return real(model, rows, **arguments)
+
+    gates = torch.ones(len(PROMPTS), 3, 4)
+    gates[2, 1, 1] = 0.0
+    expected = generate(tiny, PROMPTS, gates=gates, max_new_tokens=6)
+    monkeypatch.setattr(decoding, "decode", small)
+    with caplog.at_level(logging.WARNING, "langheads"):
+        assert generate(tiny, PROMPTS, gates=gates, max_new_tokens=6) == expected
+    assert sizes[0] == len(PROMPTS)
+    assert sizes[-1] == 1
+    assert "out of memory: going on with" in caplog.text
+
+
+def test_one_prompt_that_does_not_fit(tiny, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(decoding, "decode", full)
+    with pytest.raises(OutOfMemoryError, match="one prompt of 8 tokens and 5 new ones"):
+        generate(tiny, ["the cat"], gates=["L0H0"], max_new_tokens=5)
+
+
+def test_a_gate_that_does_not_fire_is_told(tiny, monkeypatch):
+    monkeypatch.setattr(decoding, "decode", lambda model, rows, **_: [torch.tensor([5])])
+    with pytest.raises(InterventionError, match="hook_z did not fire"):
+        generate(tiny, ["the cat"], gates=["L0H0"])

@@ -1,0 +1,203 @@
+"""Results on disk, with what they were made from."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.results import document_counts, load_result, provenance, require_same_model, save
+from langheads.text import Documents, read_texts
+
+MODEL = {
+    "model": "tiny/llama",
+    "revision": "",
+    "weight_hash": "a" * 64,
+    "tokenizer_hash": "b" * 64,
+    "dtype": "float32",
+    "device": "cpu",
+}
+CORPUS = read_texts({"zh": ["一", "二"], "en": ["one"]}, seed=3)
+
+
+def result(size=4, **settings):
+    values = np.random.default_rng(0).normal(size=(2, 3, size))
+    values[0, 0, 0] = np.nan
+    return xr.Dataset(
+        {
+            "lahis": (("language", "layer", "head"), values, {"units": "nats per token"}),
+            "heads": ("language", ["L0H1 L2H3", ""]),
+        },
+        coords={"language": ["zh", "en"], "layer": np.arange(3), "head": np.arange(size)},
+        attrs=provenance("scores", MODEL, CORPUS, docs=2, bos=True, **settings),
+    )
+
+
+def test_a_result_is_read_back_as_it_was(tmp_path):
+    written = result(rule=json.dumps({"name": "ж"}, ensure_ascii=False))
+    assert save(written, str(tmp_path / "s.nc")) == tmp_path / "s.nc"
+    read = load_result(tmp_path / "s.nc", "scores")
+    xr.testing.assert_identical(read, written)
+    assert read.lahis.attrs["units"] == "nats per token"
+    assert {k: type(v) for k, v in read.attrs.items() if isinstance(v, str)} == {
+        k: str for k, v in written.attrs.items() if isinstance(v, str)
+    }
+    assert os.listdir(tmp_path) == ["s.nc"]
+
+
+def test_any_reader_of_netcdf_reads_it(tmp_path):
+    save(result(), tmp_path / "s.nc")
+    with xr.open_dataset(tmp_path / "s.nc") as read:
+        np.testing.assert_array_equal(read.lahis, result().lahis)
+    assert (tmp_path / "s.nc").read_bytes()[:8] == b"\x89HDF\r\n\x1a\n"
+
+
+def test_provenance_holds_what_fixes_the_numbers():
+    from importlib.metadata import version
+
+    found = provenance("scores", MODEL, CORPUS, docs=2, bos=True)
+    assert found.items() >= MODEL.items()
+    assert json.loads(found["text_hash"]) == CORPUS.hashes
+    assert {k: found[k] for k in ("format", "kind", "seed", "docs", "bos", "text")} == {
+        "format": 1,
+        "kind": "scores",
+        "seed": 3,
+        "docs": 2,
+        "bos": 1,
+        "text": "texts given in Python",
+    }
+    for package in ("langheads", "torch", "transformers", "transformer-lens"):
+        assert found[package.replace("-", "_")] == version(package)
+    assert found["time"].endswith("+00:00")
+    assert all(type(value) in (int, str) for value in found.values())
+
+
+def test_the_result_given_is_not_modified(tmp_path):
+    some = result()
+    before = some.copy(deep=True)
+    save(some, tmp_path / "s.nc")
+    xr.testing.assert_identical(some, before)
+
+
+@pytest.mark.parametrize("room", [100, 5000, 30_000])
+def test_a_full_disk_leaves_the_old_file_alone(tmp_path, full_disk, room):
+    path = save(result(), tmp_path / "s.nc")
+    old = path.read_bytes()
+    with full_disk(room), pytest.raises(InputError, match=f"cannot write {path}: File too large$"):
+        save(result(size=2000), path)
+    assert path.read_bytes() == old
+    assert os.listdir(tmp_path) == ["s.nc"]
+
+
+def test_an_exception_leaves_the_old_file_alone(tmp_path):
+    path = save(result(), tmp_path / "s.nc")
+    old = path.read_bytes()
+    bad = result()
+    bad.attrs["rule"] = {"netCDF": "has no mappings"}
+    with pytest.raises(TypeError):
+        save(bad, path)
+    assert path.read_bytes() == old
+    assert os.listdir(tmp_path) == ["s.nc"]
+
+
+def test_another_kind_is_refused(tmp_path):
+    path = save(result(), tmp_path / "s.nc")
+    assert load_result(path).attrs["kind"] == "scores"
+    with pytest.raises(InputError, match=r"s\.nc holds scores, expected ablation"):
+        load_result(path, "ablation")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x89HDF\r\n\x1a\n", None])
+def test_what_is_not_netcdf_is_refused(tmp_path, content):
+    path = tmp_path / "s.nc"
+    if content is None:
+        # Cut in the middle, as a copy that was broken off.
+        save(result(), path)
+        content = path.read_bytes()[:5000]
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"s\.nc is not a netCDF result of langheads"):
+        load_result(path)
+
+
+@pytest.mark.parametrize("attrs", [{}, {"kind": "scores"}, {"kind": "scores", "format": 2}])
+def test_netcdf_of_somebody_else_is_refused(tmp_path, attrs):
+    xr.Dataset({"a": 1}, attrs=attrs).to_netcdf(tmp_path / "s.nc", engine="h5netcdf")
+    with pytest.raises(InputError, match="is not a result of langheads"):
+        load_result(tmp_path / "s.nc")
+
+
+def test_a_missing_result_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"no file .*none\.nc"):
+        load_result(tmp_path / "none.nc")
+
+
+def test_the_same_model_under_another_name_is_the_same_model():
+    require_same_model("the head set", MODEL, MODEL | {"model": "other", "dtype": "bfloat16"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight_hash": "c" * 64}, "the head set was made with weights cccccccccccc of model B, "
+         "but this is weights aaaaaaaaaaaa of tiny/llama"),
+        ({"tokenizer_hash": "c" * 64}, "with tokenizer cccccccccccc of model B, but this is "
+         "tokenizer bbbbbbbbbbbb of tiny/llama"),
+        ({"revision": "main"}, "with revision main of model B, but this is revision unknown"),
+    ],
+)  # fmt: skip
+def test_another_model_is_refused_with_both_names(change, message):
+    with pytest.raises(ProvenanceError, match=message):
+        require_same_model("the head set", MODEL, MODEL | {"model": "B"} | change)
+
+
+def test_a_result_without_provenance_is_of_another_model():
+    with pytest.raises(ProvenanceError, match="weights unknown of model unknown"):
+        require_same_model("the head set", MODEL, {})
+
+
+def test_counts_a_language():
+    import torch
+
+    documents = {
+        "en": Documents(
+            "en", (torch.arange(3), torch.arange(5)), np.array([7, 9]), 4, bos=True, max_tokens=9
+        ),
+        "zh": Documents("zh", (torch.arange(2),), np.array([3]), 0, bos=True, max_tokens=9),
+    }
+    counts = document_counts(documents, "text_of")
+    found = {name: values.tolist() for name, (_, values, _) in counts.items()}
+    assert found == {"docs": [2, 1], "skipped": [4, 0], "tokens": [6, 1], "bytes": [16, 3]}
+    assert {dim for dim, _, _ in counts.values()} == {"text_of"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.isel(language=slice(0, 0)), "holds scores, but nothing along language"),
+        (lambda d: d.isel(head=slice(0, 0)), "holds scores, but nothing along head"),
+        (lambda d: d.rename(head="kopf"), "holds scores, but nothing along head; make it again"),
+        (lambda d: d.assign_coords(language=["en", "en"]), r"one language twice \(en, en\)"),
+        (lambda d: d.assign(lahis=d.lahis.astype(str)), "lahis is of <U[0-9]+, not numbers"),
+        (lambda d: d.assign_attrs(kind="knockout"), "holds knockout, but nothing along baseline"),
+        (
+            lambda d: d.expand_dims("baseline").assign_attrs(kind="knockout"),
+            "knockout has no delta_nats_per_byte over baseline, language, layer, head",
+        ),
+    ],
+)
+def test_a_result_that_was_cut_is_refused(tmp_path, change, message):
+    save(change(result()), tmp_path / "s.nc")
+    with pytest.raises(InputError, match=rf"s\.nc.*{message}"):
+        load_result(tmp_path / "s.nc")
+
+
+def test_a_nul_that_a_model_said_does_not_lose_a_result(tmp_path):
+    texts = np.array(["a\0b", "\0"], dtype=object)
+    said = result().assign(heads=("language", texts, {"units": "text"}))
+    read = load_result(save(said, tmp_path / "s.nc"))
+    assert read.heads.values.tolist() == ["a\u2400b", "\u2400"]
+    assert read.heads.attrs == {"units": "text"}
+    assert said.heads.values.tolist() == ["a\0b", "\0"]
+    xr.testing.assert_identical(read.drop_vars("heads"), said.drop_vars("heads"))

@@ -1,0 +1,154 @@
+"""Which model it is: what makes it another one, and who asks."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import langheads
+from langheads.heads import HeadSet, LanguageHeads, planted_of
+from langheads.heads.mask import HeadMask
+from langheads.io.errors import ProvenanceError
+from langheads.io.results import require_same_model
+from langheads.model import DEMO, EMBEDDED, describe, gated, load
+from tests.models.zoo import SPECS, hugging_face
+
+
+@pytest.fixture
+def model(zoo):
+    return zoo.fresh("llama-gqa")
+
+
+@pytest.fixture
+def before(model):
+    return describe(model)
+
+
+def refused(model, before, label):
+    with pytest.raises(ProvenanceError, match=f"the heads was made with {label} "):
+        require_same_model("the heads", describe(model), before)
+
+
+def test_a_thousandth_on_one_weight_is_another_model(model):
+    weight = model.original_model.model.norm.weight
+    weight.data[3] = 1.0
+    before = describe(model)
+    weight.data[3] = 1.001
+    # So small that it is lost in bfloat16.
+    assert describe(model)["weight_hash"] == before["weight_hash"]
+    refused(model, before, "exact weights")
+
+
+def test_weights_of_a_hub_model_that_were_changed_in_memory_are_another_model(model):
+    model.original_model.config._commit_hash = "c0ffee"
+    before = describe(model)
+    model.original_model.model.norm.weight.data.mul_(2)
+    assert describe(model)["revision"] == before["revision"] == "c0ffee"
+    refused(model, before, "weights")
+
+
+def test_another_rope_theta_is_another_model(zoo, tmp_path):
+    folder = zoo.save("llama-gqa", tmp_path)
+    before = describe(load(folder, device="cpu"))
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"]["rope_theta"] = 500.0
+    (folder / "config.json").write_text(json.dumps(config))
+    model = load(folder, device="cpu")
+    assert describe(model)["exact_weight_hash"] == before["exact_weight_hash"]
+    refused(model, before, "configuration")
+
+
+def test_the_configuration_is_that_of_the_same_model_however_it_is_loaded(zoo, tmp_path):
+    folder = zoo.save("llama-gqa", tmp_path)
+    ours = describe(load(folder, device="cpu", dtype="bfloat16"))
+    network = type(hugging_face("llama-gqa")).from_pretrained(folder)
+    theirs = describe(load(network))
+    assert ours["config_hash"] == theirs["config_hash"]
+    assert ours["weight_hash"] == theirs["weight_hash"]
+    assert ours["exact_weight_hash"] == ours["weight_hash"] != theirs["exact_weight_hash"]
+
+
+def test_hashes_differ_between_architectures(zoo):
+    names = [name for name in SPECS if name.startswith("llama")]
+    assert len({describe(zoo.bridge(name))["config_hash"] for name in names}) == len(names)
+
+
+def test_another_dtype_is_told(zoo, before, caplog):
+    half = describe(zoo.fresh("llama-gqa", torch.bfloat16))
+    require_same_model("the head set", half, before)
+    assert "the head set was made in float32, but this is bfloat16" in caplog.text
+
+
+def test_what_an_earlier_version_made_is_used_with_a_warning(before, caplog):
+    old = {k: v for k, v in before.items() if k not in ("exact_weight_hash", "config_hash")}
+    require_same_model("the head set", old, old)
+    assert not caplog.records
+    require_same_model("the head set", before, old)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "whether the exact weights and the configuration are the same" in caplog.text
+    with pytest.raises(ProvenanceError, match="made with weights 000"):
+        require_same_model("the head set", before, old | {"weight_hash": "0" * 64})
+    # A model of the Hub was its revision only.
+    hub = {"revision": "c0ffee"}
+    require_same_model("the head set", before | hub, old | hub | {"weight_hash": ""})
+
+
+def test_hooks_that_stand_are_named(model, before):
+    assert "hooks" not in before
+    model.add_hook("blocks.1.attn.hook_pattern", lambda value, hook: None)
+    assert describe(model)["hooks"] == "blocks.1.attn.hook_pattern"
+
+
+def test_a_mask_of_another_model_is_refused(model, before):
+    mask = HeadMask(HeadSet(["L0H1"], (3, 4)), (0.5,), "en", "m", {}, {}, {}, before)
+    tokens = torch.tensor([[1, 5, 6]])
+    with torch.no_grad(), gated(model, mask):
+        model(tokens)
+    model.original_model.model.norm.weight.data.mul_(2)
+    with (
+        pytest.raises(ProvenanceError, match="head mask the mask was made with weights"),
+        gated(model, mask),
+    ):
+        pytest.fail("the block ran")
+
+
+def test_attention_of_heads_of_another_model_is_refused(model, before):
+    heads = LanguageHeads(
+        {"en": HeadSet(["L0H1"], (3, 4))}, HeadSet([], (3, 4)), "m", provenance=before
+    )
+    scores = xr.Dataset(
+        {"lahis": (("language", "layer", "head"), np.ones((1, 3, 4)), {"units": "nats"})},
+        coords={"language": ["en"]},
+        attrs=before,
+    )
+    langheads.show_attention(model, "The cat", heads, language="en")
+    model.original_model.model.norm.weight.data.mul_(2)
+    with pytest.raises(ProvenanceError, match="the head set was made with weights"):
+        langheads.show_attention(model, "The cat", heads, language="en")
+    with pytest.raises(ProvenanceError, match="the scores file was made with weights"):
+        langheads.show_attention(model, "The cat", ["L0H1"], scores=scores)
+
+
+def test_planted_heads_are_those_of_their_model():
+    described = {name: describe(load(name)) for name in EMBEDDED}
+    for name, folder in EMBEDDED.items():
+        for other, of in described.items():
+            assert planted_of(folder / "planted.json", of) == (name == other)
+    assert not planted_of(DEMO / "planted.json", {"weight_hash": "0" * 64})
+    assert planted_of(DEMO / "planted.json", {})
+
+
+def test_scores_with_bos_proved_without_are_told(model, caplog):
+    text = {name: [f"{name} {i} cat sleeps" for i in range(6)] for name in ("en", "de")}
+    scores = langheads.score(model, text, docs=3, method="lahis")
+    assert scores.attrs["bos"] == 1
+    how = {"docs": 2, "steps": [1], "method": "lahis"}
+    langheads.deletion(model, scores, text, **how)
+    assert "BOS" not in caplog.text
+    from langheads.experiments.held_out import held_out
+
+    held_out(model, scores.attrs, text, docs=2, bos=False)
+    assert "the heads were scored with BOS, and these documents are read without it" in caplog.text

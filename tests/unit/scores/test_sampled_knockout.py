@@ -1,0 +1,160 @@
+"""The estimator of sampled knock-out: by hand, on made-up populations whose truth is known."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from scipy import special
+
+from langheads import stats
+from langheads.io.errors import InputError
+from langheads.scores.sampled_knockout import (
+    Drawn,
+    _inverse_trigamma,
+    draw,
+    estimate,
+    moderated,
+    sample_sizes,
+)
+from langheads.text import Documents
+
+
+def documents(**counts):
+    row = torch.tensor([1, 2, 3])
+    return {name: Documents.of_rows(name, [row] * count) for name, count in counts.items()}
+
+
+def population(rng, n_docs=200, n_heads=60, curvature=0.3):
+    """Heavy tails: a few large documents, heads of unlike size, rises that bend away from x."""
+    document = rng.lognormal(0, 0.5, (n_docs, 1))
+    head = rng.lognormal(0, 1.5, n_heads)
+    x = rng.standard_t(4, (n_docs, n_heads)) * document
+    rise = x + curvature * x**2 / (1 + np.abs(x)) + 0.2 * rng.standard_t(4, x.shape) * document
+    return head * x, head * rise
+
+
+def test_one_head_by_hand():
+    x = np.array([[20.0], [0], [1], [2], [3], [9]])
+    rise = np.array([[10.0], [0], [1], [1], [4], [np.nan]])
+    drawn = Drawn(np.array([0]), np.array([1, 2, 3, 4]), np.array([1, 2, 3, 4, 5]))
+    found = estimate(rise, x, drawn)
+    # Line through (1.5, 1.5) with slope 6 / 5, at the rest's mean 3: 3.3, for five documents.
+    np.testing.assert_allclose(found.total, 10 + 5 * 3.3)
+    np.testing.assert_allclose(found.rise[:, 0], [10, 0, 1, 1, 4, 1.5 + 1.2 * 7.5])
+    # Every residual from a line that was fitted without the document.
+    xs, ys = x[1:5, 0], rise[1:5, 0]
+    variance = 0.0
+    for i in range(4):
+        others = np.arange(4) != i
+        left_out = ys[i] - np.polyval(np.polyfit(xs[others], ys[others], 1), xs[i])
+        weight = np.polyval(np.polyfit(xs, np.eye(4)[i], 1), 3.0)
+        variance += (weight * left_out) ** 2
+    missed = np.var([0, 1, 2, 3, 9]) / np.var([0, 1, 2, 3])
+    error = 5 * np.sqrt(variance * (1 - 4 / 5) * missed)
+    np.testing.assert_allclose(found.error, error)
+    np.testing.assert_allclose(found.width, 4.302653 * error, rtol=1e-6)  # t, 2 degrees of freedom
+
+
+def test_all_documents_give_the_exact_scan():
+    rng = np.random.default_rng(0)
+    x, rise = population(rng, 40)
+    size = rng.integers(5, 90, 40)
+    exact = stats.paired_ratio(np.zeros(40), rise, size)
+    for drawn in (
+        draw(x, 40, rng),
+        draw(x, 99, rng),
+        Drawn(np.arange(10), np.arange(10, 40)[::-1], np.arange(10, 40)),
+    ):
+        delta, error, low, high = estimate(rise, x, drawn).per(size)
+        np.testing.assert_allclose((delta, error), exact, rtol=1e-9)
+        np.testing.assert_allclose((low, high), (delta, delta), rtol=1e-9)
+
+
+def test_a_line_without_scatter_is_exact_on_any_draw():
+    rng = np.random.default_rng(1)
+    x, _ = population(rng)
+    drawn = draw(x, 16, rng)
+    found = estimate(3 * x + 0.5, x, drawn)
+    np.testing.assert_allclose(found.total, (3 * x + 0.5).sum(axis=0))
+    assert (found.width < 1e-9).all()
+
+
+def test_a_head_without_gradients_is_a_plain_mean():
+    rng = np.random.default_rng(2)
+    x, rise = population(rng, n_heads=3)
+    x[:, 0] = 0
+    drawn = draw(x, 20, rng)
+    found = estimate(rise, x, drawn)
+    plain = rise[drawn.certain, 0].sum() + len(drawn.rest) * rise[drawn.random, 0].mean()
+    assert found.total[0] == pytest.approx(plain)
+    assert np.isfinite(found.width).all()
+
+
+def test_the_largest_documents_are_certain_whatever_the_size_of_heads():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(50, 4)) * [1, 10, 100, 0]
+    x[[7, 30]] *= 20
+    drawn = draw(x, 8, rng)
+    assert set(drawn.certain) == {7, 30}
+    assert len(drawn.random) == 6
+    assert set(drawn.random) < set(drawn.rest) == set(range(50)) - {7, 30}
+    assert (np.diff(drawn.run) > 0).all()
+    assert set(drawn.run) == {*drawn.certain, *drawn.random}
+
+
+def test_moderation_pulls_towards_the_trend():
+    rng = np.random.default_rng(4)
+    assert special.polygamma(1, _inverse_trigamma(0.37)) == pytest.approx(0.37)
+    df, spread = 10, rng.lognormal(0, 2, 400)
+    # Variances that lie on the trend but for chance: all of the scatter is taken out.
+    seen = spread**0.5 * rng.chisquare(df, 400) / df
+    error = np.std(np.log(moderated(seen, df, spread) / spread**0.5))
+    assert error < 0.1 * np.std(np.log(seen / spread**0.5))
+    # Heads that truly differ are left mostly as they were.
+    seen *= rng.lognormal(0, 3, 400)
+    assert np.median(moderated(seen, df, spread) / seen) < 1.5
+    few = np.array([1.0, 2.0, 0.0])
+    np.testing.assert_array_equal(moderated(few, df, few), few)
+
+
+def test_unbiased_and_covered_under_heavy_tails():
+    rng = np.random.default_rng(5)
+    covered, errors = [], []
+    for _ in range(10):
+        x, rise = population(rng)
+        truth = rise.sum(axis=0)
+        for _ in range(40):
+            found = estimate(rise, x, draw(x, 32, rng))
+            covered.append(np.abs(found.total - truth) <= found.width)
+            errors.append((found.total - truth) / (rise.std(axis=0) * len(x) / np.sqrt(32)))
+    assert 0.93 < np.mean(covered) < 0.985
+    # In standard errors of a plain mean of as many documents. The bias, O(1 / n), is that of rises
+    # which all bend the same way.
+    assert abs(np.mean(errors)) < 0.1
+    assert np.std(errors) < 0.3
+
+
+def test_how_many_documents_are_run(caplog):
+    assert sample_sizes(0.1, documents(en=300, zh=95)) is not None
+    assert sample_sizes(0.3, documents(en=40)) == {"en": 12}
+    assert sample_sizes(0.1, documents(en=300, zh=111)) == {"en": 30, "zh": 12}
+    # A language with fewer documents is run in full.
+    assert sample_sizes(32, documents(en=300, zh=3)) == {"en": 32, "zh": 3}
+    with caplog.at_level(logging.WARNING, logger="langheads"):
+        assert sample_sizes(32, documents(en=32, zh=3)) is None
+        assert sample_sizes(1.0, documents(en=300)) is None
+    assert caplog.text.count("the full scan is made") == 2
+
+
+@pytest.mark.parametrize("sample", [0, -1, 0.0, 1.5, float("nan"), True])
+def test_what_is_no_sample(sample):
+    with pytest.raises(InputError, match="allowed are a number of documents, or a share"):
+        sample_sizes(sample, documents(en=300))
+
+
+@pytest.mark.parametrize(("sample", "random"), [(9, 7), (0.02, 5), (1, 1)])
+def test_too_few_documents_are_refused(sample, random):
+    message = f"draws {random} of the 300 documents of language zh at random; at least 8"
+    with pytest.raises(InputError, match=message):
+        sample_sizes(sample, documents(en=1, zh=300))
