@@ -48,7 +48,7 @@ def choose(
         for name in wanted:
             for head in specific[name]:
                 roles.setdefault(head, []).append(name)
-        chosen = HeadSet(roles, shape)
+        chosen = HeadSet(list(roles), shape)
     else:
         chosen = as_head_set(heads, shape)
     if not chosen:
