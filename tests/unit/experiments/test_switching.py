@@ -9,7 +9,7 @@ from langheads.experiments.replies.experiment import generate
 from langheads.experiments.replies.judge import reply_nll
 from langheads.experiments.replies.switching import switch_rates
 from langheads.heads import HeadSet
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, LangheadsError
 from langheads.io.results import load_result, save
 from tests.models.zoo import EOS, HEADS, hugging_face, w_o
 
@@ -138,12 +138,16 @@ def test_sound_follows_the_limits(tiny, tmp_path):
         ({"en": []}, None, "no prompts"),
         ({"fr": ["a"]}, None, "language fr is wanted, but the detector answers with en, zh only"),
         (PROMPTS, ["L5H0"], "head L5H0 asked for"),
-        (PROMPTS, [], "0 heads"),
-        (PROMPTS, HeadSet(["L0H0"], (2, 2)), r"1 heads of a model of shape \(2, 2\)"),
+        (PROMPTS, [], "no heads asked for"),
+        (
+            PROMPTS,
+            HeadSet(["L0H0"], (2, 2)),
+            "for a model of 2 layers x 2 heads, but this one has 3 x 4",
+        ),
     ],
 )
 def test_refused(tiny, prompts, heads, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(LangheadsError, match=message):
         switch_rates(tiny, prompts, Halves(), heads=heads, **SETTINGS)
 
 
