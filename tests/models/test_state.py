@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from langheads.heads import HeadSet
-from langheads.io.errors import InputError, InterventionError, NonFiniteError
+from langheads.io.errors import InputError, InterventionError, NonFiniteError, ProvenanceError
 from langheads.model import (
     captured_block_inputs,
     decode,
@@ -185,7 +185,7 @@ def test_gates_of_another_shape_are_refused(zoo, gates):
 def test_heads_of_another_model_are_refused(zoo):
     model = zoo.bridge("llama-gqa")
     with (
-        pytest.raises(InputError, match=r"\(2, 4\), but this one has \(3, 4\)"),
+        pytest.raises(ProvenanceError, match="2 layers x 4 heads, but this one has 3 x 4"),
         gated(model, HeadSet(["L0H1"], (2, 4))),
     ):
         pytest.fail("the block ran")

@@ -200,7 +200,9 @@ def test_bars_of_replies(traces, stored):
     for bar, expected, low, high in zip(
         bars, off["right"], off["right_low"], off["right_high"], strict=True
     ):
-        order = [list(off["condition"]).index(name) for name in bar["y"]]
+        # Pictures say steering where files of format 1 say shift.
+        names = [name.replace("steering", "shift") for name in bar["y"]]
+        order = [list(off["condition"]).index(name) for name in names]
         equal(bar["x"], expected[order])
         equal(bar["error_x"]["array"], (high - expected)[order])
         equal(bar["error_x"]["arrayminus"], (expected - low)[order])

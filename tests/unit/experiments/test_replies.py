@@ -7,7 +7,12 @@ import torch
 
 from langheads.experiments.replies.experiment import generate, prompt_tokens
 from langheads.heads import HeadSet
-from langheads.io.errors import InputError, InterventionError, OutOfMemoryError
+from langheads.io.errors import (
+    InputError,
+    InterventionError,
+    OutOfMemoryError,
+    ProvenanceError,
+)
 from langheads.model import decoding
 
 PROMPTS = ["the cat", "猫在睡觉。", "a much longer prompt about a cat on a stone", "x"]
@@ -37,13 +42,17 @@ def with_template(tiny, monkeypatch):
         (["a"], {"chat": True}, "no chat template"),
         (["a"], {"batch_tokens": 0}, "batch_tokens 0 asked for"),
         (["a"], {"gates": ["L7H0"]}, "head L7H0 asked for"),
-        (["a"], {"gates": HeadSet(["L0H0"], (9, 9))}, "heads of a model of shape"),
+        (
+            ["a"],
+            {"gates": HeadSet(["L0H0"], (9, 9))},
+            "a model of 9 layers x 9 heads, but",
+        ),
         (["a"], {"gates": torch.ones(2, 3, 4)}, "gates for 2 prompts, but 1 prompts"),
         (["a"], {"gates": torch.ones(2, 4)}, r"gates of shape \[2, 4\]"),
     ],
 )
 def test_refused(tiny, prompts, arguments, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises((InputError, ProvenanceError), match=message):
         generate(tiny, prompts, **arguments)
 
 
