@@ -393,7 +393,8 @@ def test_heads_that_the_model_does_not_have(refused, tiny_folder, texts_folder, 
     changed(heads, specific={"en": [[3, 0]]})
     refused(
         *arguments, "--heads", heads,
-        message="heads.json is not a head set: head L3H0 asked for, but the model has 3 layers of ",
+        message="heads.json is not a head set: head L3H0 asked for, but the model has "
+        "3 layers of 4 heads",
     )  # fmt: skip
     changed(heads, shape=[32, 32])
     refused(
