@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray as xr
 from scipy.stats import false_discovery_control
@@ -45,7 +47,8 @@ def language_verdicts(ablation: xr.Dataset) -> Table:
     return Table(
         "ΔNLL (rise in loss) when a language's heads are off, in nats per byte; in brackets in "
         "percent of that text's loss with nothing off. Yes: under zero and mean ablation alike, "
-        "the own language is hurt most, and more than with random heads (p < "
+        "the own language is hurt most in every unit (nats per byte, per token, share of the loss, "
+        "and against what random heads cost it), and more than with random heads (p < "
         f"{LEVEL}, one-sided, corrected over the languages after Benjamini and Hochberg). No: "
         "under neither.",
         [*header, "carries its language"],
@@ -99,8 +102,11 @@ def _language_verdict(ablation: xr.Dataset, language: str) -> str:
         others = row.drop_sel(text_of=language).values
         if not np.isfinite([own, p]).all() or not np.isfinite(others).any():
             return f"{CANNOT_TELL}: nothing to compare with"
-        if own <= np.nanmax(others):
+        most = _hurt_most(ablation, name, language)
+        if not any(most.values()):
             said.add("no")
+        elif not all(most.values()):
+            said.add(f"{CANNOT_TELL}: hurt most in {by_outcome(most)}")
         elif corrected_p(ablation, name)[language] < LEVEL:
             said.add("yes")
         else:
@@ -110,6 +116,33 @@ def _language_verdict(ablation: xr.Dataset, language: str) -> str:
                 f"{CANNOT_TELL}: too few random heads for so many languages" if least else "no"
             )
     return said.pop() if len(said) == 1 else f"{CANNOT_TELL}: baselines disagree"
+
+
+def in_units(ablation: xr.Dataset, name: str) -> xr.DataArray:
+    """A variable in every unit; in the file's own alone where it is from before there were more."""
+    if f"{name}_by_unit" in ablation:
+        return ablation[f"{name}_by_unit"]
+    return ablation[name].expand_dims(unit=["nats per byte"])
+
+
+def each_unit(shown: xr.DataArray) -> dict[str, bool]:
+    """Unit -> whether it is shown in it."""
+    return dict(zip(map(str, shown["unit"].values), shown.values.tolist(), strict=True))
+
+
+def by_outcome(shown: Mapping[str, bool]) -> str:
+    """Units in which something is shown, and those in which it is not."""
+    yes, no = ([unit for unit, is_so in shown.items() if is_so is of] for of in (True, False))
+    return ", ".join(yes) + (f"; not in {', '.join(no)}" if no else "")
+
+
+def _hurt_most(ablation: xr.Dataset, baseline: str, language: str) -> dict[str, bool]:
+    """Unit -> whether no other language is hurt as much by this one's heads."""
+    name = "delta" if "delta_by_unit" in ablation else "delta_nats_per_byte"
+    rises = in_units(ablation, name).sel(baseline=baseline, heads_of=language)
+    others = rises.drop_sel(text_of=language).max("text_of")
+    most = rises.sel(text_of=language) > others
+    return each_unit(most)
 
 
 def own_and_other(ablation: xr.Dataset, baseline: str, language: str) -> list[str]:

@@ -19,6 +19,9 @@ from langheads.view.language_verdict import (
     CANNOT_TELL,
     NEEDED,
     NO_HEADS,
+    by_outcome,
+    each_unit,
+    in_units,
     language_answers,
     overlap,
     reachable,
@@ -122,6 +125,12 @@ def _reasons(ablation: xr.Dataset, baselines: list[str]) -> list[str]:
         "p is the share of random choices of heads, matched layer by layer and in number, that do "
         f"at least as well; below {LEVEL} counts as shown."
     )
+    if "unit" in ablation.dims:
+        reasons.append(
+            "Which language is hurt most depends on the unit, so an answer counts only where it is "
+            f"the same in each: {', '.join(names(ablation, 'unit'))} (own rise over that of random "
+            "heads of the same layers on the same text)."
+        )
     reasons += [*_share_words(ablation), *_same_words(ablation), _language_words(ablation)]
     beside = _controls(ablation)
     if min(beside, default=0) < _FEW_CONTROLS:
@@ -152,16 +161,29 @@ def _same_words(ablation: xr.Dataset) -> Iterator[str]:
 
 
 def _shown(ablation: xr.Dataset, baseline: str) -> str:
-    """``diagonal``, ``none``, ``cannot tell`` (too few random head sets) or ``untested``."""
+    """``diagonal``, ``unit`` (in some units), ``none``, ``cannot tell`` or ``untested``.
+
+    It cannot be told where there are too few random head sets for p to be below the level.
+    """
     margin = number(ablation, "own_minus_others", baseline=baseline)
     p = number(ablation, "own_minus_others_p", baseline=baseline)
     if not np.isfinite([margin, p]).all():
         return "untested"
-    if margin > 0 and p < LEVEL:
-        return "diagonal"
+    shown = _units_shown(ablation, baseline).values()
+    if any(shown):
+        return "diagonal" if all(shown) else "unit"
     if margin <= 0 or reachable(_draws(ablation, baseline)):
         return "none"
     return CANNOT_TELL
+
+
+def _units_shown(ablation: xr.Dataset, baseline: str) -> dict[str, bool]:
+    """Unit -> whether own minus others is above 0 and above that of random heads."""
+    margin, p = (
+        in_units(ablation, name).sel(baseline=baseline)
+        for name in ("own_minus_others", "own_minus_others_p")
+    )
+    return each_unit((margin > 0) & (p < LEVEL))
 
 
 def _draws(ablation: xr.Dataset, baseline: str) -> float:
@@ -175,6 +197,7 @@ def _shown_words(ablation: xr.Dataset, baseline: str) -> str:
     least = f"(with {draws:.0f} draws of random heads p is at least {1 / (1 + draws):.2g})"
     shown = {
         "diagonal": "shows a diagonal",
+        "unit": f"shows a diagonal in {by_outcome(_units_shown(ablation, baseline))}",
         "none": "shows none",
         CANNOT_TELL: f"cannot tell {least}",
         "untested": "could not be tested",

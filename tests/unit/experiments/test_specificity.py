@@ -318,3 +318,39 @@ def test_scored_documents_are_known_again_in_other_case_and_space(tiny, texts):
     assert check_held_out(again, scores.attrs, allow_overlap=True) == 12
     back = read_texts(texts, seed=0).back(8)
     assert check_held_out(back, scores.attrs, allow_overlap=False) == 0
+
+
+def test_every_unit_is_the_same_rise_by_another_count_of_the_same_text(proof, corpus, plain):
+    back = corpus.back(DOCS)
+    on = {text: nll(plain, text) for texts in back.values() for text in texts}
+    off = zeroed(SPECIFIC["zh"])
+    for language, texts in back.items():
+        cell = proof.delta_by_unit.sel(baseline="zero", heads_of="zh", text_of=language)
+        total = sum(nll(off, text) - on[text] for text in texts)
+        # This tokenizer has a token a byte, so the two counts are equal here.
+        tokens = sum(token_ids(text).shape[1] - 1 for text in texts)
+        assert cell.sel(unit="nats per token").item() == pytest.approx(total / tokens, abs=2e-6)
+        whole = sum(on[text] for text in texts)
+        assert cell.sel(unit="share of the loss").item() == pytest.approx(total / whole, abs=2e-6)
+    at = proof.sel(baseline="zero", heads_of="zh")
+    sets = np.concatenate([at.delta_nats_per_byte.values[None], at.control_delta.values])
+    cost = np.nanmean(np.abs(sets), axis=0)
+    relative = at.delta_by_unit.sel(unit="random heads' effect").values
+    np.testing.assert_allclose(relative, sets[0] / cost, rtol=1e-12)
+
+
+def test_statistics_by_unit_are_those_of_the_matrix_in_that_unit(proof):
+    rows = [row for row, names in SPECIFIC.items() if names]
+    for unit in proof.unit.values:
+        at = proof.sel(baseline="mean", unit=unit)
+        ahead, margins = [], []
+        for row in rows:
+            rises = at.delta_by_unit.sel(heads_of=row)
+            own, others = rises.sel(text_of=row), rises.drop_sel(text_of=row)
+            ahead.append(bool((own > others).all()))
+            margins.append((own - others.mean()).item())
+        assert at.diagonal_share_by_unit.item() == np.mean(ahead)
+        assert at.own_minus_others_by_unit.item() == pytest.approx(np.mean(margins), rel=1e-12)
+    first = proof.sel(unit="nats per byte")
+    for name in ("diagonal_share", "diagonal_p", "own_minus_others", "own_minus_others_p"):
+        np.testing.assert_array_equal(first[f"{name}_by_unit"], proof[name])

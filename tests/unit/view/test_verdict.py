@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from langheads.view.language_verdict import corrected_p, language_verdicts
 from langheads.view.verdict import verdict
@@ -213,3 +214,36 @@ def test_the_level_is_reached_by_draws_over_all_rows_and_not_by_the_sets_of_one(
     assert "0 of 4; cannot tell: too few random heads: en, zh" in found.headline
     assert "Over all of them together, heads off hurt" in found.headline
     assert any("Only 7 random head sets" in reason for reason in found.reasons)
+
+
+def with_units(ablation, **margin_p):
+    """The file with two units; `margin_p`: p of the second unit a baseline."""
+    scale = xr.DataArray([1.0, 1.0], {"unit": ["nats per byte", "nats per token"]})
+    made = {"delta_by_unit": ablation.delta_nats_per_byte * scale}
+    for name in ("own_minus_others", "own_minus_others_p"):
+        made[f"{name}_by_unit"] = ablation[name] * scale
+    ablation = ablation.assign(made)
+    for baseline, p in margin_p.items():
+        at = {"baseline": baseline, "unit": "nats per token"}
+        ablation.own_minus_others_p_by_unit.loc[at] = p
+    return ablation
+
+
+def test_a_diagonal_in_one_unit_alone_is_no_verdict_and_the_units_are_named():
+    assert verdict(with_units(make_ablation(LANGUAGES))).state == "yes"
+    found = verdict(with_units(make_ablation(LANGUAGES), zero=0.2, mean=0.3))
+    assert found.state == "open"
+    shown = "shows a diagonal in nats per byte; not in nats per token"
+    assert found.headline.startswith(
+        f"No verdict: zero ablation {shown}, mean ablation {shown}. By language: 4 of 4"
+    )
+
+
+def test_a_language_hurt_most_in_one_unit_alone_cannot_be_told():
+    ablation = with_units(make_ablation(LANGUAGES))
+    at = {"unit": "nats per token", "heads_of": "en"}
+    ablation.delta_by_unit.loc[at | {"text_of": "zh"}] = 9.0
+    words = "cannot tell: hurt most in nats per byte; not in nats per token"
+    assert answers(ablation) == {"en": words, "zh": "yes", "हिन्दी": "yes", "العربية": "yes"}
+    ablation.delta_by_unit.loc[{"heads_of": "en", "text_of": "zh"}] = 9.0
+    assert answers(ablation)["en"] == "no"

@@ -5,17 +5,30 @@
 
 Null: each row's heads are a random head set of the same number of heads in each layer, any of the
 chosen one and its controls; p over null matrices that are all different.
+
+Which language a head hurts most depends on the unit: a column in nats per token is that in nats per
+byte times the bytes a token of that language. Every statistic is therefore taken in each of
+
+    nats per byte, nats per token, share of the loss     D[A, B] x a constant of B
+    nats per document                                    the same, where documents are translations
+    random heads' effect                                 D[A, B] / mean_s |D[s, B]|
+
+with s over A's heads and its random head sets: what any heads of these layers cost that text, so
+that neither the unit nor the language nor the layer is left in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from langheads.experiments.matched_heads import NULL_DRAWS, random_choices
 from langheads.stats import permutation_p
+
+PER_BYTE, RANDOM_HEADS = "nats per byte", "random heads' effect"
 
 
 def diagonal(
@@ -50,14 +63,30 @@ def _diagonals(
     return np.stack([ahead.mean(axis=-1), margin.mean(axis=-1)])
 
 
+def in_units(
+    every: Float[np.ndarray, "heads_of choice text_of"],
+    per_unit: Mapping[str, Float[np.ndarray, " text_of"]],
+) -> dict[str, Float[np.ndarray, "heads_of choice text_of"]]:
+    """Unit -> the rises in it; see the head of this module.
+
+    Args:
+        every: nats per byte of each row's heads, then of its random head sets (NaN where fewer).
+        per_unit: unit -> for each text, how many of it one nat per byte is.
+    """
+    cost = np.nansum(np.abs(every), axis=1, keepdims=True)
+    count = np.isfinite(every).sum(axis=1, keepdims=True)
+    relative = every * np.divide(count, cost, out=np.zeros(cost.shape), where=cost > 0)
+    return {unit: every * scale for unit, scale in per_unit.items()} | {RANDOM_HEADS: relative}
+
+
 def diagonal_test(
-    matrix: Float[np.ndarray, "heads_of text_of"],
+    matrix: Float[np.ndarray, "*unit heads_of text_of"],
     own: Sequence[int],
-    controls: Float[np.ndarray, "heads_of control text_of"],
+    controls: Float[np.ndarray, "*unit heads_of control text_of"],
     *,
     rng: np.random.Generator,
     same: Sequence[int] | None = None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """The diagonal's share and margin, each with its p-value under random heads.
 
     Args:
@@ -65,25 +94,26 @@ def diagonal_test(
         own: column of each row's own language.
         controls: for each row, the rises under different random layer-matched head sets, none of
             them its own; NaN after the last of a row that has fewer.
-        rng: source of the draws; a null matrix takes a random one of the row and its controls for
-            each row, so few controls a row can make many.
+        rng: source of the draws; a null matrix takes a random choice of each row, so few controls
+            a row can make many. All units are tested with the same ones.
         same: equal numbers for rows that are the same heads, which are drawn together.
 
     Returns:
         ``share``, ``share_p``, ``margin``, ``margin_p`` and ``draws``, how many null matrices,
-        `NULL_DRAWS` at most; NaN where the text is in one language only, since there is nothing to
-        compare with.
+        `NULL_DRAWS` at most, each ``[*unit]``; NaN where the text is in one language only, since
+        there is nothing to compare with.
     """
-    if matrix.shape[1] < 2:
-        return dict.fromkeys(("share", "share_p", "margin", "margin_p", "draws"), float("nan"))
-    rows = np.arange(len(matrix))
-    every = np.concatenate([matrix[:, None], controls], axis=1)
-    counts = np.isfinite(every).all(axis=2).sum(axis=1)
-    chosen = random_choices(counts.tolist(), NULL_DRAWS, rng, same=same)
-    share, margin = diagonal(matrix, own)
-    null = _diagonals(every[rows, chosen], own).T
-    p = permutation_p(np.array([share, margin]), null)
+    *units, n_rows, n_texts = matrix.shape
+    if n_texts < 2:
+        nothing = np.full(units, np.nan)
+        return dict.fromkeys(("share", "share_p", "margin", "margin_p", "draws"), nothing)
+    every = np.concatenate([matrix[..., None, :], controls], axis=-2)
+    there = np.isfinite(every.reshape(-1, n_rows, *every.shape[-2:])[0]).all(axis=-1)
+    chosen = random_choices(there.sum(axis=1).tolist(), NULL_DRAWS, rng, same=same)
+    observed = _diagonals(matrix, own)
+    null = np.moveaxis(_diagonals(every[..., np.arange(n_rows), chosen, :], own), -1, 0)
+    (share, margin), (share_p, margin_p) = observed, permutation_p(observed, null)
     return {
-        "share": share, "share_p": float(p[0]), "margin": margin, "margin_p": float(p[1]),
-        "draws": len(null),
+        "share": share, "share_p": share_p, "margin": margin, "margin_p": margin_p,
+        "draws": np.full(units, len(null)),
     }  # fmt: skip

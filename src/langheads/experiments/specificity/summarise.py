@@ -17,13 +17,14 @@ from jaxtyping import Float
 
 from langheads import stats
 from langheads.experiments.language_heads import GENERAL
-from langheads.experiments.specificity.diagonal import diagonal_test
+from langheads.experiments.specificity.diagonal import PER_BYTE, diagonal_test, in_units
 from langheads.heads import HeadSet
 from langheads.io.results import document_counts
 from langheads.text import Documents
 
 _MATRIX = ("baseline", "heads_of", "text_of")
 _PER_BYTE, _PERPLEXITY = {"units": "nats per byte"}, {"units": "exp(nats per token)"}
+# In nats per byte by baseline; with "_by_unit" after the name, in every unit.
 _TESTED = {
     "diagonal_share": ("share", "share"),
     "diagonal_p": ("share_p", "probability"),
@@ -31,6 +32,7 @@ _TESTED = {
     "own_minus_others_p": ("margin_p", "probability"),
     "null_matrices": ("draws", "count"),
 }
+_IN_ITS_UNIT = {"units": "as said by unit"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,13 @@ def specificity(
     tested = [j for j, row in enumerate(rows) if row != GENERAL and plan.rows[row]]
     # Rows that are the same heads are one choice of heads.
     same = [list(plan.rows.values()).index(off) for off in plan.rows.values()]
-    tests = []
+    on = {language: of[:, 0].sum() for language, of in losses.items()}
+    per_unit = {
+        PER_BYTE: np.ones(len(languages)),
+        "nats per token": np.array([sizes[b].sum() / tokens[b] for b in languages]),
+        "share of the loss": np.array([sizes[b].sum() / on[b] for b in languages]),
+    }
+    tests, by_unit = [], []
     for i, name in enumerate(plan.baselines):
         for j, (row, off) in enumerate(plan.rows.items()):
             if off:
@@ -101,12 +109,11 @@ def specificity(
                     control_mean[i, j] = beside.mean(axis=0)
                     control_se[i, j] = stats.standard_error(beside)
         own = [languages.index(rows[j]) for j in tested]
-        tests.append(
-            diagonal_test(
-                delta[i, tested], own, control[i, tested], rng=rng, same=[same[j] for j in tested]
-            )
-        )
-    on = {language: of[:, 0].sum() for language, of in losses.items()}
+        units = in_units(np.concatenate([delta[i, :, None], control[i]], axis=1), per_unit)
+        every = np.stack(list(units.values()))
+        by_unit.append(every[:, :, 0])
+        chosen, random = every[:, tested, 0], every[:, tested, 1:]
+        tests.append(diagonal_test(chosen, own, random, rng=rng, same=[same[j] for j in tested]))
     per_byte = [on[b] / sizes[b].sum() for b in languages]
     perplexity = [np.exp(on[b] / tokens[b]) for b in languages]
     return xr.Dataset(
@@ -121,14 +128,32 @@ def specificity(
             "perplexity_off": (_MATRIX, perplexity_off, _PERPLEXITY),
             "perplexity": ("text_of", perplexity, _PERPLEXITY),
             "nats_per_byte": ("text_of", per_byte, _PER_BYTE),
-            **{
-                name: ("baseline", [test[key] for test in tests], {"units": unit})
-                for name, (key, unit) in _TESTED.items()
-            },
+            "delta_by_unit": (("baseline", "unit", *_MATRIX[1:]), by_unit, _IN_ITS_UNIT),
+            **_tests(tests),
             "n_heads": ("heads_of", [len(h) for h in plan.rows.values()], {"units": "count"}),
             "heads": ("heads_of", [str(h) for h in plan.rows.values()]),
             **document_counts(documents, "text_of"),
         },
-        coords={"baseline": plan.baselines, "heads_of": rows, "text_of": languages},
+        coords={
+            "baseline": plan.baselines,
+            "unit": list(units),
+            "heads_of": rows,
+            "text_of": languages,
+        },
         attrs=attrs,
     )
+
+
+def _tests(tests: list[dict[str, np.ndarray]]) -> dict[str, tuple[Any, ...]]:
+    """Variables of the diagonal's statistics, from those of each baseline."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for name, (key, unit) in _TESTED.items():
+        values = np.stack([test[key] for test in tests])
+        found[name] = ("baseline", values[:, 0], {"units": unit})
+        found[f"{name}_by_unit"] = (
+            ("baseline", "unit"),
+            values,
+            _IN_ITS_UNIT if unit == PER_BYTE else {"units": unit},
+        )
+    del found["null_matrices_by_unit"]
+    return found
