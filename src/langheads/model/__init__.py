@@ -3,10 +3,11 @@
 from langheads.model.batches import map_documents, token_budget
 from langheads.model.decoding import decode, decode_rows, end_tokens, reply_text
 from langheads.model.gates import Gates, gated, gates_of_all, mean_z
-from langheads.model.identity import describe, model_name
-from langheads.model.loading import DEMO, EMBEDDED, head_shape, heads_of, load
+from langheads.model.identity import DEMO, EMBEDDED, describe, model_name
+from langheads.model.loading import load
 from langheads.model.nll import document_nll, token_nll
 from langheads.model.replay import captured_block_inputs, starting_at
+from langheads.model.shape import head_shape, heads_of
 from langheads.model.steering import steered
 from langheads.model.tokens import (
     bos_policy,

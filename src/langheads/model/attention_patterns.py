@@ -21,7 +21,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError, InterventionError, NonFiniteError
-from langheads.model.loading import head_shape
+from langheads.model.shape import head_shape
 from langheads.model.state import evaluating
 
 

@@ -29,8 +29,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.generalized_components import AttentionBridge
 
 from langheads.model.gates import gated
-from langheads.model.loading import head_shape
 from langheads.model.nll import document_nll
+from langheads.model.shape import head_shape
 from langheads.model.state import evaluating, frozen
 
 logger = logging.getLogger("langheads")

@@ -28,7 +28,7 @@ from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError, InterventionError
 from langheads.model.hook_z import Z, on_every_hook_z
 from langheads.model.identity import describe
-from langheads.model.loading import head_shape, heads_of
+from langheads.model.shape import head_shape, heads_of
 from langheads.model.state import evaluating
 from langheads.text import length_batches, pad_right
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import InterventionError
-from langheads.model.loading import head_shape
+from langheads.model.shape import head_shape
 
 Z = Float[Tensor, "batch pos head d_head"]
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib import resources
+from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.model.loading import EMBEDDED
+_DATA = Path(str(resources.files("langheads"))) / "demo"
+EMBEDDED = {"demo": _DATA / "model", "demo-hard": _DATA / "hard_model"}
+"""The embedded models, made by ``analyses/train_demo_model.py``."""
+DEMO = EMBEDDED["demo"]
+SELF_TESTS: WeakKeyDictionary[TransformerBridge, tuple[str, int]] = WeakKeyDictionary()
+"""What came of a model's self-test, and which weights it had then."""
 
 # Of a configuration: where it was read from and by what, and what changes no number.
 _NOT_OF_THE_MODEL = (
@@ -26,6 +34,7 @@ def describe(model: TransformerBridge) -> dict[str, str]:
     - ``exact_weight_hash``: over their bytes as they are, which two models of one dtype share;
     - ``config_hash``: of the configuration, where it differs from its class's defaults;
     - ``tokenizer_hash``;
+    - ``self_test``: passed, skipped, or not run, see `langheads.model.self_test`;
     - ``hooks``: the hook points that carry a hook, where there are any.
 
     Reads all weights once.
@@ -42,6 +51,7 @@ def describe(model: TransformerBridge) -> dict[str, str]:
         "tokenizer_hash": _tokenizer_hash(model.tokenizer),
         "dtype": str(model.cfg.dtype).removeprefix("torch."),
         "device": str(model.cfg.device),
+        "self_test": self_test_of(model),
         **({"hooks": ",".join(hooks)} if hooks else {}),
     }
 
@@ -50,6 +60,18 @@ def model_name(model: TransformerBridge) -> str:
     """An embedded model's short name, else the folder or id that it was loaded from."""
     name = str(getattr(model.original_model.config, "_name_or_path", "") or model.cfg.model_name)
     return {str(folder): short for short, folder in EMBEDDED.items()}.get(name, name)
+
+
+def self_test_of(model: TransformerBridge) -> str:
+    """passed, skipped, or not run with the weights that the model has now."""
+    told, weights = SELF_TESTS.get(model, ("not run", 0))
+    return told if weights == weights_in_memory(model) else "not run"
+
+
+def weights_in_memory(model: TransformerBridge) -> int:
+    """Which tensors the weights are, and how often each was written to; reads none of them."""
+    parameters = model.original_model.parameters()
+    return hash(tuple((p.data_ptr(), p._version) for p in parameters))
 
 
 def _weight_hashes(model: TransformerBridge) -> tuple[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,13 @@ from transformer_lens.model_bridge.sources.transformers.helpers import (
 from transformer_lens.utilities.devices import get_device
 from transformers import AutoConfig, PreTrainedModel
 
-from langheads.heads import HeadSet, one_head_set
-from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError, LangheadsError, ModelError
 from langheads.model.checkpoint import Whole, check_checkpoint, check_hub, check_tokenizer
+from langheads.model.identity import EMBEDDED
+from langheads.model.self_test import run_self_test
+from langheads.model.shape import head_shape
 from langheads.model.state import evaluating
 
-_DATA = Path(str(resources.files("langheads"))) / "demo"
-EMBEDDED = {"demo": _DATA / "model", "demo-hard": _DATA / "hard_model"}
-"""The embedded models, made by ``analyses/train_demo_model.py``."""
-DEMO = EMBEDDED["demo"]
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
 
 
@@ -38,6 +34,7 @@ def load(
     device_map: str | dict[str, str | int] | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    self_test: bool = True,
 ) -> TransformerBridge:
     """Load a model whose attention heads can be gated.
 
@@ -50,6 +47,8 @@ def load(
         device_map: Hugging Face's placement over several devices, instead of `device`.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run code that the repository brings along. Off unless asked for.
+        self_test: check in a few short forwards that gating a head is zeroing its slice of W_O,
+            that padding changes nothing and that dropout is off; results say whether it passed.
 
     Returns:
         A `TransformerBridge` in evaluation mode, weights as in the checkpoint. Given a model of
@@ -59,7 +58,7 @@ def load(
     Raises:
         ModelError: no such model, a gated one without a token, weights that are missing, left
             over or pickled, another model's tokenizer, an architecture that TransformerLens does
-            not know, or one without heads at ``hook_z``.
+            not know, or one without heads at ``hook_z``; a self-test that fails.
         InputError: an unknown dtype or device.
 
     Example:
@@ -70,7 +69,7 @@ def load(
     if not isinstance(model, str | Path):
         if (dtype, device, device_map, revision) != (None, None, None, None):
             raise InputError("a model that is loaded is taken as it is: dtype, device and revision")
-        return _wrapped(model)
+        return _wrapped(model, self_test)
     name = str(EMBEDDED.get(str(model), model))
     if dtype is not None and not isinstance(dtype, torch.dtype) and dtype not in _DTYPES:
         raise InputError(f"dtype {dtype!r} asked for; allowed are {', '.join(_DTYPES)}")
@@ -98,13 +97,15 @@ def load(
                         determine_architecture_from_hf_config(config)
                     )
                 ),
-            )
+            ),
+            self_test,
         )
 
 
-def _wrapped(model: Any) -> TransformerBridge:
+def _wrapped(model: Any, self_test: bool) -> TransformerBridge:
     """A bridge as it is, a model of transformers in a bridge."""
     if isinstance(model, TransformerBridge):
+        run_self_test(model, skip=not self_test)
         return model
     if not isinstance(model, PreTrainedModel):
         raise InputError(
@@ -119,14 +120,15 @@ def _wrapped(model: Any) -> TransformerBridge:
         )
     with _told_in_one_line(name, None):
         return _checked(
-            TransformerBridge.boot_transformers(name, hf_model=model, dtype=model.dtype)
+            TransformerBridge.boot_transformers(name, hf_model=model, dtype=model.dtype), self_test
         )
 
 
-def _checked(bridge: TransformerBridge) -> TransformerBridge:
+def _checked(bridge: TransformerBridge, self_test: bool) -> TransformerBridge:
     head_shape(bridge)
     _probe(bridge)
     check_tokenizer(bridge)
+    run_self_test(bridge, skip=not self_test)
     return bridge
 
 
@@ -144,39 +146,6 @@ def _told_in_one_line(model: str, where: torch.device | None) -> Iterator[None]:
             )
             raise ModelError(f"{model} {told} or a device_map") from error
         raise ModelError(f"cannot load model {model}: {_first_line(error)}") from error
-
-
-def head_shape(model: TransformerBridge) -> tuple[int, int]:
-    """(layers, heads a layer) of a model whose every layer has a ``hook_z``.
-
-    Raises:
-        ModelError: a layer has no attention heads there (Mamba, hybrids, encoder-decoders).
-    """
-    if not isinstance(model, TransformerBridge):
-        raise InputError(f"{type(model).__name__} given as a model; langheads.load it first")
-    layers, heads = int(model.cfg.n_layers), int(model.cfg.n_heads or 0)
-    hooks = model.hook_dict
-    without = [layer for layer in range(layers) if f"blocks.{layer}.attn.hook_z" not in hooks]
-    if without or not layers or heads < 1:
-        kind = model.cfg.architecture or type(model.original_model).__name__
-        which = "no layer" if len(without) == layers else f"not every layer (L{without[0]} is one)"
-        raise ModelError(
-            f"{kind} has {which} with attention heads at hook_z; langheads gates heads of "
-            "decoder-only transformers whose every block has self-attention"
-        )
-    return layers, heads
-
-
-def heads_of(
-    model: TransformerBridge, heads: Named | ByLanguage, language: str | None = None
-) -> HeadSet:
-    """Heads, or names like ``["L3H7"]``, as a `HeadSet` of this model; see `one_head_set`.
-
-    Raises:
-        InputError: a head that the model does not have; of several languages none was named.
-        ProvenanceError: a set of heads of a model of another shape.
-    """
-    return one_head_set(heads, head_shape(model), language=language)
 
 
 def _usable(device: str | torch.device) -> torch.device:

@@ -25,7 +25,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import InputError, InterventionError
-from langheads.model.loading import head_shape
+from langheads.model.shape import head_shape
 from langheads.model.state import evaluating
 
 PARTS = ("embedding", "heads", "attention_bias", "mlp", "constant")

@@ -24,7 +24,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError
 from langheads.model.hook_z import Z, on_every_hook_z
-from langheads.model.loading import heads_of
+from langheads.model.shape import heads_of
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.heads import HeadSet
 from langheads.io.errors import ModelError
 from langheads.model.gates import gated
-from langheads.model.loading import head_shape
+from langheads.model.shape import head_shape
 from langheads.model.state import evaluating
 
 # Attention of separate q, k, v and o, each with a bias or not, and no parameter of its own that

@@ -703,3 +703,18 @@ def test_more_random_heads_than_memory_holds(refused, name):
 def test_no_texts_are_not_the_folder_at_hand(refused, tiny_folder, texts_folder, out, monkeypatch):
     monkeypatch.chdir(texts_folder)
     refused("score", tiny_folder, "--text", "", "--out", out / "s.nc", message="no texts given")
+
+
+def test_a_failed_self_test_is_one_line_and_can_be_skipped(
+    refused, verb, tiny_folder, texts_folder, out, monkeypatch
+):
+    monkeypatch.setattr("langheads.model.self_test._what_is_wrong", lambda model: "all of it")
+    asked = ["score", tiny_folder, "--text", texts_folder, *SMALL, "--out", out / "scores.nc"]
+    refused(
+        *asked,
+        message=r"^error: self-test of LlamaForCausalLM failed: all of it; its results would be "
+        r"wrong \(--no-self-test, self_test=False in Python, goes on all the same\)\n$",
+    )
+    code, _, error = verb(*asked, "--no-self-test")
+    assert (code, error) == (0, "")
+    assert langheads.load_result(out / "scores.nc").attrs["self_test"] == "skipped"

@@ -1,0 +1,42 @@
+"""How many heads a model has, and heads by name as heads of it."""
+
+from __future__ import annotations
+
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.heads import HeadSet, one_head_set
+from langheads.heads.given import ByLanguage, Named
+from langheads.io.errors import InputError, ModelError
+
+
+def head_shape(model: TransformerBridge) -> tuple[int, int]:
+    """(layers, heads a layer) of a model whose every layer has a ``hook_z``.
+
+    Raises:
+        ModelError: a layer has no attention heads there (Mamba, hybrids, encoder-decoders).
+    """
+    if not isinstance(model, TransformerBridge):
+        raise InputError(f"{type(model).__name__} given as a model; langheads.load it first")
+    layers, heads = int(model.cfg.n_layers), int(model.cfg.n_heads or 0)
+    hooks = model.hook_dict
+    without = [layer for layer in range(layers) if f"blocks.{layer}.attn.hook_z" not in hooks]
+    if without or not layers or heads < 1:
+        kind = model.cfg.architecture or type(model.original_model).__name__
+        which = "no layer" if len(without) == layers else f"not every layer (L{without[0]} is one)"
+        raise ModelError(
+            f"{kind} has {which} with attention heads at hook_z; langheads gates heads of "
+            "decoder-only transformers whose every block has self-attention"
+        )
+    return layers, heads
+
+
+def heads_of(
+    model: TransformerBridge, heads: Named | ByLanguage, language: str | None = None
+) -> HeadSet:
+    """Heads, or names like ``["L3H7"]``, as a `HeadSet` of this model; see `one_head_set`.
+
+    Raises:
+        InputError: a head that the model does not have; of several languages none was named.
+        ProvenanceError: a set of heads of a model of another shape.
+    """
+    return one_head_set(heads, head_shape(model), language=language)
