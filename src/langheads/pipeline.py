@@ -59,6 +59,7 @@ def run(
     seed: int = 0,
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
+    aligned: bool | None = None,
 ) -> Path:
     """Score, select, prove on held-out documents and report.
 
@@ -79,6 +80,7 @@ def run(
         seed: order of documents and random heads.
         bos: prepend BOS; by default as the tokenizer does.
         batch_tokens: tokens a batch, padding included.
+        aligned: documents of the same id or line are translations of each other, see `read_texts`.
 
     Returns:
         Path of the report.
@@ -90,7 +92,7 @@ def run(
     for name in ("scores.nc", "heads.json", "ablation.nc", "attention.json", "report.html"):
         check_writable(out / name)
     methods = [method] if isinstance(method, str) else list(method)
-    corpus = read_texts(text, languages=languages, seed=seed)
+    corpus = read_texts(text, languages=languages, seed=seed, aligned=aligned)
     docs = _left_for_scores(corpus, docs, proof_docs)
     same: dict[str, Any] = {"max_tokens": max_tokens, "seed": seed, "bos": bos}
     same |= {"batch_tokens": batch_tokens}
@@ -257,6 +259,7 @@ def demo(out: str | Path, *, docs: int = 48, n_controls: int = 25) -> tuple[Path
         n_controls=n_controls,
         quantile=_DEMO_QUANTILE,
         share=_DEMO_SHARE,
+        aligned=False,
     )
     return page, _table(out)
 

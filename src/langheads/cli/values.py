@@ -157,7 +157,10 @@ def _texts(value: str, others: Mapping[str, Any]) -> Any:
     from langheads import read_texts
 
     languages, seed = others.get("languages"), others.get("seed")
-    return read_texts(value, languages=languages, seed=seed or 0)
+    aligned = others.get("aligned", False)
+    if aligned is None and "allow_overlap" in others:
+        aligned = False  # a proof takes it from the scores, which are not read yet
+    return read_texts(value, languages=languages, seed=seed or 0, aligned=aligned)
 
 
 def _questions(value: str, others: Mapping[str, Any]) -> Any:

@@ -65,6 +65,7 @@ def held_out(
     seed: int | None = None,
     bos: bool | None = None,
     allow_overlap: bool = False,
+    aligned: bool | None = None,
 ) -> HeldOut:
     """Documents from the back of the order that scoring took from the front, read as it did.
 
@@ -78,6 +79,7 @@ def held_out(
         seed: order of documents; by default that of the scores.
         bos: prepend BOS; by default as for the scores.
         allow_overlap: take scored documents all the same; `HeldOut.overlap` counts them.
+        aligned: as for `read_texts`; by default as for the scores.
 
     Raises:
         InputError: fewer than 1 document, unreadable texts.
@@ -86,7 +88,8 @@ def held_out(
     if docs is not None and docs < 1:
         raise InputError(f"{docs} documents asked for; at least 1 is needed")
     seed = int(scored.get("seed", 0)) if seed is None else seed
-    corpus = read_texts(text, languages=languages, seed=seed)
+    aligned = bool(scored.get("aligned", False)) if aligned is None else aligned
+    corpus = read_texts(text, languages=languages, seed=seed, aligned=aligned)
     texts = corpus.back(docs)
     overlap = check_held_out(texts, scored, allow_overlap=allow_overlap)
     max_tokens = int(scored.get("max_tokens", 2048)) if max_tokens is None else max_tokens
@@ -126,12 +129,15 @@ def check_held_out(
     if name not in scored:
         return -1
     of_scores = parse(dict[str, str], parse_json(scored[name], name), name)
+    keys = "".join(of_scores.values()) if scored.get("aligned") else ""
     overlap = 0
-    for language in of_scores.keys() & proof.keys():
-        texts, told = proof[language], of_scores[language]
+    for language, texts in proof.items():
+        told = of_scores.get(language, "")
         exact = name == "scored"
         overlap += (
-            seen_before(texts, told) if exact else reaches_into(texts, int(scored["seed"]), told)
+            seen_before(texts, told, keys)
+            if exact
+            else reaches_into(texts, int(scored["seed"]), told)
         )
     if overlap > 0 and not allow_overlap:
         raise ProvenanceError(

@@ -91,8 +91,11 @@ def json_lines(path: str | Path) -> Iterator[tuple[str, Any]]:
     return ((where, parse_json(line, where)) for where, line in text_lines(path))
 
 
-def text_lines(path: str | Path) -> Iterator[tuple[str, str]]:
-    """Place and text of each line that is not blank. Only newline ends a line: U+2028 is text."""
+def text_lines(path: str | Path, *, blank: bool = False) -> Iterator[tuple[str, str]]:
+    """Place and text of each line, of a `blank` one only where asked for.
+
+    Only newline ends a line: U+2028 is text.
+    """
     raw = _read(path).removeprefix(b"\xef\xbb\xbf")
     for number, line in enumerate(raw.split(b"\n"), start=1):
         where = f"{path}, line {number}"
@@ -100,7 +103,7 @@ def text_lines(path: str | Path) -> Iterator[tuple[str, str]]:
             text = line.decode("utf-8").removesuffix("\r")
         except UnicodeDecodeError as error:
             raise InputError(f"{where}, byte {error.start + 1}: not UTF-8") from error
-        if text.strip():
+        if blank or text.strip():
             yield where, text
 
 

@@ -61,6 +61,7 @@ def provenance(
         "text": corpus.source,
         "text_hash": json.dumps(corpus.hashes),
         "seed": corpus.seed,
+        **({"aligned": 1} if corpus.aligned else {}),
         **{key: int(v) if isinstance(v, bool) else v for key, v in settings.items()},
         "python": platform.python_version(),
         **{name.replace("-", "_"): version(name) for name in _PACKAGES},

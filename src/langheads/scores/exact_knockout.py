@@ -66,6 +66,7 @@ def knockout(
     seed: int = 0,
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
+    aligned: bool | None = None,
 ) -> xr.Dataset:
     """Exact delta NLL when each head is knocked out alone, for every language.
 
@@ -87,6 +88,7 @@ def knockout(
         seed: order of documents.
         bos: prepend BOS; by default as the tokenizer does.
         batch_tokens: tokens a forward, padding included.
+        aligned: documents of the same id or line are translations of each other, see `read_texts`.
 
     Returns:
         Dataset over ``baseline, language, layer, head``: ``delta_nats_per_byte`` and
@@ -114,7 +116,7 @@ def knockout(
     rule = None if screen is None else check_screen(screen)
     if rule is not None and heads is not None:
         raise InputError("heads and screen were both given; give one")
-    corpus = read_texts(text, languages=languages, seed=seed)
+    corpus = read_texts(text, languages=languages, seed=seed, aligned=aligned)
     texts = corpus.front(docs)
     documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
     sizes = None if sample is None else sample_sizes(sample, documents)

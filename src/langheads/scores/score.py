@@ -46,6 +46,7 @@ def score(
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
     gradients: bool = True,
+    aligned: bool | None = None,
 ) -> xr.Dataset:
     """Scores of every head for every language.
 
@@ -65,6 +66,7 @@ def score(
         batch_tokens: tokens a batch, padding included; halved when memory runs out.
         gradients: keep every document's gradients, which the contrast rule of `select` needs;
             4 bytes x languages x documents x heads.
+        aligned: documents of the same id or line are translations of each other, see `read_texts`.
 
     Returns:
         Dataset with dimensions ``language, layer, head``: a variable a method (``-`` becomes
@@ -89,7 +91,7 @@ def score(
     if docs is not None and docs < 1:
         raise InputError(f"{docs} documents asked for; at least 1 is needed")
     layers, heads = head_shape(model)
-    corpus = read_texts(text, languages=languages, seed=seed)
+    corpus = read_texts(text, languages=languages, seed=seed, aligned=aligned)
     texts = corpus.front(docs)
     documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
     measured = measure_scores(model, documents, methods, seed=seed, batch_tokens=batch_tokens)

@@ -2,28 +2,32 @@
 
 Documents of a language are sorted by SHA-256 of (seed, text), whatever the order of lines in the
 file; texts that are the same but for case, white space and Unicode's compatibility forms (NFKC)
-count once. Scores take documents from the `front` of that order and proofs
-from the `back`, so a proof never uses scored text as long as the two do not meet, which `ablate`
-checks.
+count once. Aligned documents (translations of each other, with the same id or on the same line in
+every language) are sorted by SHA-256 of (seed, id or line), so that all languages have one order.
+Scores take documents from the `front` of that order and proofs from the `back`, so a proof never
+uses scored text as long as the two do not meet, which `ablate` checks.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from langheads.io.arguments import asked_languages, check_seed
 from langheads.io.errors import InputError
-from langheads.text.readers import DataSet, given_texts, read_folder, read_hub
+from langheads.text.readers import DataSet, Keyed, given_texts, read_folder, read_hub
 
 # Hexadecimal digits of a document's digest: that two of a thousand documents and a thousand others
 # agree by chance has a probability of 1e-6.
 _MARK = 10
+_IN_PYTHON = "texts given in Python"
+logger = logging.getLogger("langheads")
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,15 @@ class Corpus:
         texts: language -> documents in sampling order, without duplicates and empty documents.
         source: where they came from, for provenance.
         seed: the seed of the order.
+        aligned: whether the n-th documents of all languages say the same.
+        given: the documents as they were read, of which another order can be made.
     """
 
     texts: dict[str, tuple[str, ...]]
     source: str
     seed: int
+    aligned: bool = False
+    given: Mapping[str, Sequence[str]] | None = field(default=None, repr=False, compare=False)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -95,9 +103,7 @@ class Corpus:
 
     def with_seed(self, seed: int) -> Corpus:
         """The same documents in the order of another seed."""
-        return Corpus(
-            {lang: _ordered(texts, seed) for lang, texts in self.texts.items()}, self.source, seed
-        )
+        return read_texts(self, seed=seed, aligned=self.aligned)
 
 
 def read_texts(
@@ -105,6 +111,7 @@ def read_texts(
     *,
     languages: str | Iterable[str] | None = None,
     seed: int = 0,
+    aligned: bool | None = None,
 ) -> Corpus:
     """Read documents a language.
 
@@ -118,10 +125,14 @@ def read_texts(
         languages: which languages, in which order; all by default (``hf:`` with ``{language}``
             needs them).
         seed: fixes the order of documents.
+        aligned: documents with the same ``"id"`` (the same line, where not all have one) are
+            translations of each other and have the same place in every language; those that a
+            language lacks are left out. By default where all have ids, the same in all languages.
 
     Raises:
         InputError: no such folder, a language without a file, a file that is not UTF-8 or not
-            JSON (with file and line), a language without documents, or a seed out of range.
+            JSON (with file and line), a language without documents, a seed out of range, or
+            aligned documents of which no language has all, or one has an id twice.
 
     Example:
         >>> corpus = read_texts({"en": ["one", "two", "two"]}, seed=0)
@@ -132,9 +143,9 @@ def read_texts(
     wanted = asked_languages(languages)
     found: Mapping[str, Sequence[str]]
     if isinstance(source, Corpus):
-        found, name = source.texts, source.source
+        found, name = source.given or source.texts, source.source
     elif not isinstance(source, str | Path):
-        found, name = given_texts(source), "texts given in Python"
+        found, name = given_texts(source), _IN_PYTHON
     elif not str(source):
         raise InputError("no texts given; texts are a folder of <language>.jsonl, or hf:REPO")
     elif str(source).startswith("hf:"):
@@ -146,24 +157,103 @@ def read_texts(
         raise InputError(
             f"no texts for language {', '.join(missing)} in {name}; found {', '.join(found)}"
         )
-    texts = {language: _ordered(found[language], seed) for language in wanted or found}
-    for language, documents in texts.items():
-        if not documents:
+    found = {language: found[language] for language in wanted or found}
+    if aligned is None:
+        aligned = source.aligned if isinstance(source, Corpus) else _told_aligned(found, name)
+    for language, documents in found.items():
+        if not any(text.strip() for text in documents):
             raise InputError(f"language {language} in {name} has no documents that are not empty")
-    return Corpus(texts, name, seed)
+    if aligned:
+        texts = _in_one_order(found, seed, name)
+    else:
+        texts = {language: _ordered(of, seed) for language, of in found.items()}
+    return Corpus(texts, name, seed, aligned, found)
+
+
+def _by_id(texts: Sequence[str]) -> dict[str, str] | None:
+    """Id -> document; None where not each has an id of its own."""
+    texts = [text for text in texts if text.strip()]
+    found: dict[str, str] = {text.key: text for text in texts if isinstance(text, Keyed)}
+    return found if len(found) == len(texts) else None
+
+
+def _told_aligned(found: Mapping[str, Sequence[str]], name: str) -> bool:
+    """Whether all documents have ids, the same in all languages; and a word where they may be."""
+    ids = [_by_id(texts) for texts in found.values()]
+    if len(found) < 2:
+        return False
+    if all(of is not None and of.keys() == (ids[0] or {}).keys() for of in ids):
+        return True
+    counts = {sum(bool(text.strip()) for text in texts) for texts in found.values()}
+    if len(counts) == 1:
+        logger.warning(
+            "%s has %d documents in every language: if document n says the same in each, aligned "
+            "(--aligned) keeps translations together in scores and proof; --no-aligned says that "
+            "they are none",
+            name,
+            *counts,
+        )
+    return False
+
+
+def _in_one_order(
+    found: Mapping[str, Sequence[str]], seed: int, name: str
+) -> dict[str, tuple[str, ...]]:
+    """Documents that all languages have, by id or else by line, in one order."""
+    ids = {language: _by_id(texts) for language, texts in found.items()}
+    placed: dict[str, dict[str, str]] = {
+        language: of if of and None not in ids.values() else _by_line(found[language], name)
+        for language, of in ids.items()
+    }
+    common = set.intersection(*(set(of) for of in placed.values()))
+    if not common:
+        raise InputError(f"no document of {name} is in all of {', '.join(found)}")
+    if left := max(map(len, placed.values())) - len(common):
+        logger.warning("%d documents are not in every language and are left out", left)
+    seen: set[tuple[str, str]] = set()
+    kept = []
+    for key in sorted(common, key=lambda key: _key(key, seed)):
+        same = {(language, normalised(of[key])) for language, of in placed.items()}
+        if seen.isdisjoint(same):
+            kept.append(key)
+        seen |= same
+    return {language: tuple(of[key] for key in kept) for language, of in placed.items()}
+
+
+def _by_line(texts: Sequence[str], name: str) -> dict[str, str]:
+    """Number of the line -> document, with the line as its key where the source has a name."""
+    return {
+        str(line): text if name == _IN_PYTHON else Keyed(text, f"{name}, line {line}")
+        for line, text in enumerate(texts)
+        if text.strip()
+    }
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def seen_before(texts: Iterable[str], marks: str) -> int:
-    """How many of these documents are among those of `Corpus.marks`."""
-    known = {marks[i : i + _MARK] for i in range(0, len(marks), _MARK)}
-    return sum(not known.isdisjoint(_marks(text)) for text in texts)
+def seen_before(texts: Iterable[str], marks: str, keys: str = "") -> int:
+    """How many of these documents are among those of `Corpus.marks`.
+
+    Args:
+        texts: documents of one language.
+        marks: of its documents.
+        keys: of the documents of all languages, where the same key means a translation.
+    """
+    known, elsewhere = _split(marks), _split(keys)
+    return sum(
+        not (known.isdisjoint(of := _marks(text)) and elsewhere.isdisjoint(of[1:]))
+        for text in texts
+    )
+
+
+def _split(marks: str) -> set[str]:
+    return {marks[i : i + _MARK] for i in range(0, len(marks), _MARK)}
 
 
 def _marks(text: str) -> list[str]:
+    """Of the text, and of its key where it has one."""
     key = getattr(text, "key", None)
     of_key = [] if key is None else [_digest(f"key\0{key}")[:_MARK]]
     return [_digest(normalised(text))[:_MARK], *of_key]

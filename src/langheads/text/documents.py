@@ -30,6 +30,7 @@ class Documents:
         n_bytes: ``[doc]`` UTF-8 bytes of the text whose tokens are predicted.
         skipped: documents left out because they have fewer than 2 tokens.
         cut: documents of which the end is left out, as they have more than `max_tokens`.
+        kept: which of the texts each is; all of them where empty.
         bos: whether each begins with the tokenizer's BOS.
         max_tokens: where they were cut.
     """
@@ -41,6 +42,7 @@ class Documents:
     bos: bool
     max_tokens: int
     cut: int = 0
+    kept: tuple[int, ...] = ()
 
     @classmethod
     def of_rows(cls, language: str, rows: Iterable[Sequence[int] | Tensor]) -> Documents:
@@ -55,7 +57,13 @@ class Documents:
     def only(self, indices: Sequence[int]) -> Documents:
         """The documents with these indices, in this order."""
         tokens = tuple(self.tokens[i] for i in indices)
-        return replace(self, tokens=tokens, n_bytes=self.n_bytes[list(indices)])
+        n_bytes, kept = self.n_bytes[list(indices)], tuple(self.index[list(indices)].tolist())
+        return replace(self, tokens=tokens, n_bytes=n_bytes, kept=kept)
+
+    @property
+    def index(self) -> Int[np.ndarray, " doc"]:
+        """Which of the texts each document is."""
+        return np.array(self.kept or range(len(self)), dtype=np.int64)
 
     @property
     def n_predicted(self) -> Int[np.ndarray, " doc"]:
@@ -95,12 +103,12 @@ def tokenize(
         verbose=False,
     )
     room = max_tokens - len(prefix)
-    tokens, n_bytes, skipped, cut = [], [], 0, 0
+    tokens, n_bytes, kept, cut = [], [], [], 0
     for index, text in enumerate(texts):
         ids = prefix + encoded["input_ids"][index][:room]
         if len(ids) < 2:
-            skipped += 1
             continue
+        kept.append(index)
         cut += len(encoded["input_ids"][index]) > room
         first = 0 if bos else 1  # the first token of the text that is predicted
         if with_offsets:
@@ -120,8 +128,9 @@ def tokenize(
             "so nothing in them is predicted"
         )
     return Documents(
-        language, tuple(tokens), np.array(n_bytes, dtype=np.int64), skipped, bos, max_tokens, cut
-    )
+        language, tuple(tokens), np.array(n_bytes, dtype=np.int64), len(texts) - len(kept), bos,
+        max_tokens, cut, tuple(kept),
+    )  # fmt: skip
 
 
 def bos_prefix(tokenizer: Any, bos: bool) -> list[int]:

@@ -138,7 +138,8 @@ def _read_file(path: Path) -> list[str]:
         texts: list[str] = parse(list[Text], column, f"{path}, column text")
         return texts
     if path.suffix == ".txt":
-        return [line for _, line in text_lines(path)]
+        # A blank line is kept: it is the place of a document that the other languages may have.
+        return [line for _, line in text_lines(path, blank=True)]
     return [of.text if of.id is None else Keyed(of.text, of.id) for _, of in _Document.lines(path)]
 
 

@@ -12,6 +12,7 @@ from langheads.view.figures.style import LEVEL, names
 from langheads.view.table import NONE, Table, count, number
 
 NEEDED = ("zero", "mean")
+_PAIRED = "own_minus_others_paired"  # nats per document, of aligned texts
 CANNOT_TELL = "cannot tell"
 NO_HEADS = "no specific heads"
 
@@ -34,6 +35,7 @@ def language_verdicts(ablation: xr.Dataset) -> Table:
     for name in baselines:
         header += [f"own ΔNLL, {name}", f"largest other ΔNLL, {name}"]
         header += [f"corrected p, {name}"] if "control_p" in ablation else []
+        header += [f"own minus others a document, {name}"] if _PAIRED in ablation else []
     rows = []
     corrected = {name: corrected_p(ablation, name) for name in baselines}
     for language, answer in language_answers(ablation).items():
@@ -43,6 +45,10 @@ def language_verdicts(ablation: xr.Dataset) -> Table:
             if "control_p" in ablation:
                 p = corrected[name][language]
                 row.append(f"{p:.2g}" if np.isfinite(p) else NONE)
+            if _PAIRED in ablation:
+                at = {"baseline": name, "heads_of": language}
+                paired = (number(ablation, of, **at) for of in (_PAIRED, f"{_PAIRED}_se"))
+                row.append("{:.3g} ± {:.2g}".format(*paired))
         rows.append([*row, answer])
     return Table(
         "ΔNLL (rise in loss) when a language's heads are off, in nats per byte; in brackets in "

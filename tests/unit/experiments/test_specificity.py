@@ -354,3 +354,43 @@ def test_statistics_by_unit_are_those_of_the_matrix_in_that_unit(proof):
     first = proof.sel(unit="nats per byte")
     for name in ("diagonal_share", "diagonal_p", "own_minus_others", "own_minus_others_p"):
         np.testing.assert_array_equal(first[f"{name}_by_unit"], proof[name])
+
+
+def aligned_texts(texts, tmp_path):
+    """Lines as translations of each other, cut to the shortest language."""
+    n = min(map(len, texts.values()))
+    for language, of in texts.items():
+        (tmp_path / f"{language}.txt").write_text("\n".join(of[:n]))
+    return tmp_path, {language: of[:n] for language, of in texts.items()}
+
+
+def test_paired_difference_is_over_translations(tiny, heads, texts, tmp_path, plain):
+    folder, lines = aligned_texts(texts, tmp_path)
+    proof = langheads.ablate(
+        tiny, heads, folder, docs=DOCS, n_controls=2, aligned=True, allow_overlap=True
+    )
+    assert proof.attrs["aligned"] == 1
+    back = read_texts(folder, seed=SEED, aligned=True).back(DOCS)
+    numbers = {tuple(lines[lang].index(t) for t in of) for lang, of in back.items()}
+    assert len(numbers) == 1
+    off = zeroed(SPECIFIC["zh"])
+    rises = {lang: np.array([nll(off, t) - nll(plain, t) for t in of]) for lang, of in back.items()}
+    others = np.mean([of for lang, of in rises.items() if lang != "zh"], axis=0)
+    at = proof.sel(baseline="zero", heads_of="zh")
+    paired = rises["zh"] - others
+    assert at.own_minus_others_paired.item() == pytest.approx(paired.mean(), rel=1e-4)
+    error = paired.std(ddof=1) / np.sqrt(DOCS)
+    assert at.own_minus_others_paired_se.item() == pytest.approx(error, rel=1e-3)
+    per_document = at.delta_by_unit.sel(unit="nats per document", text_of="zh").item()
+    assert per_document == pytest.approx(rises["zh"].mean(), rel=1e-4)
+
+
+def test_a_document_scored_in_another_language_is_no_proof_where_texts_are_aligned(
+    tiny, heads, texts, tmp_path
+):
+    folder, _ = aligned_texts(texts, tmp_path)
+    seen = read_texts(folder, languages=["en"], seed=SEED, aligned=True)
+    marks = {"scored": json.dumps(seen.marks(2)), "docs": 2, "seed": SEED}
+    proof = read_texts(folder, languages=["zh"], seed=SEED, aligned=True).front(3)
+    assert check_held_out(proof, marks, allow_overlap=True) == 0
+    assert check_held_out(proof, marks | {"aligned": 1}, allow_overlap=True) == 2

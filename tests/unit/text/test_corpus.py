@@ -128,3 +128,76 @@ def test_a_mapping_is_not_modified():
     source = {"en": ["b", "a", "b", ""]}
     read_texts(source)
     assert source == {"en": ["b", "a", "b", ""]}
+
+
+EN, ZH = [f"english {i}" for i in range(20)], [f"zhongwen {i}" for i in range(20)]
+
+
+def test_aligned_lines_have_one_order_in_all_languages_that_a_seed_fixes():
+    corpus = read_texts({"en": EN, "zh": ZH}, seed=3, aligned=True)
+    numbers = [[int(text.split()[1]) for text in texts] for texts in corpus.texts.values()]
+    assert numbers[0] == numbers[1] != sorted(numbers[0])
+    assert sorted(numbers[0]) == list(range(20))
+    for docs in (5, None):
+        for part in (corpus.front(docs), corpus.back(docs)):
+            assert [t.split()[1] for t in part["en"]] == [t.split()[1] for t in part["zh"]]
+    alone = read_texts({"zh": ZH}, seed=3, aligned=True)
+    assert alone.texts["zh"] == corpus.texts["zh"]
+    assert corpus.with_seed(4) == read_texts({"en": EN, "zh": ZH}, seed=4, aligned=True)
+    apart = read_texts({"en": EN, "zh": ZH}, seed=3, aligned=False)
+    assert [int(t.split()[1]) for t in apart.texts["en"]] != numbers[0]
+    assert read_texts(corpus, seed=3, aligned=False) == apart
+
+
+def test_a_blank_line_is_the_place_of_a_document_that_is_missing(tmp_path, caplog):
+    (tmp_path / "en.txt").write_text("one\ntwo\n\nfour\n")
+    (tmp_path / "zh.txt").write_text("yi\n\nsan\nsi\n")
+    corpus = read_texts(tmp_path, aligned=True)
+    pairs = set(zip(*corpus.texts.values(), strict=True))
+    assert pairs == {("one", "yi"), ("four", "si")}
+    assert "1 documents are not in every language and are left out" in caplog.text
+    only = read_texts({"en": ["a", ""], "zh": ["", "b"]}, aligned=False)
+    assert only.texts == {"en": ("a",), "zh": ("b",)}
+    with pytest.raises(InputError) as error:
+        read_texts({"en": ["a", ""], "zh": ["", "b"]}, aligned=True)
+    assert str(error.value) == "no document of texts given in Python is in all of en, zh"
+
+
+def test_a_document_told_twice_in_one_language_counts_once_in_all():
+    corpus = read_texts({"en": ["a", "A ", "c"], "zh": ["x", "y", "z"]}, aligned=True)
+    assert len(corpus.texts["en"]) == len(corpus.texts["zh"]) == 2
+    assert ("c", "z") in zip(*corpus.texts.values(), strict=True)
+
+
+def with_ids(folder, **languages):
+    folder.mkdir()
+    for language, texts in languages.items():
+        lines = [json.dumps({"id": key, "text": text}) for key, text in texts.items()]
+        (folder / f"{language}.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def test_the_same_ids_in_every_language_align_and_others_do_not(tmp_path):
+    folder = with_ids(tmp_path / "a", en={1: "one", 2: "two"}, zh={2: "er", 1: "yi"})
+    corpus = read_texts(folder)
+    assert corpus.aligned
+    assert set(zip(*corpus.texts.values(), strict=True)) == {("one", "yi"), ("two", "er")}
+    assert not read_texts(folder, aligned=False).aligned
+    assert not read_texts(folder, languages=["en"]).aligned
+    other = with_ids(tmp_path / "b", en={1: "one", 2: "two"}, zh={2: "er", 3: "san"})
+    assert not read_texts(other).aligned
+    forced = read_texts(other, aligned=True)
+    assert forced.texts == {"en": ("two",), "zh": ("er",)}
+
+
+def test_equal_counts_are_told_and_not_taken_for_translations(caplog):
+    corpus = read_texts({"en": EN, "zh": ZH})
+    assert not corpus.aligned
+    assert "texts given in Python has 20 documents in every language: if document n says" in (
+        caplog.text
+    )
+    caplog.clear()
+    read_texts({"en": EN, "zh": ZH}, aligned=False)
+    read_texts({"en": EN, "zh": ZH[:3]})
+    read_texts({"en": EN})
+    assert not caplog.text

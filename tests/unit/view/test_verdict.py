@@ -247,3 +247,16 @@ def test_a_language_hurt_most_in_one_unit_alone_cannot_be_told():
     assert answers(ablation) == {"en": words, "zh": "yes", "हिन्दी": "yes", "العربية": "yes"}
     ablation.delta_by_unit.loc[{"heads_of": "en", "text_of": "zh"}] = 9.0
     assert answers(ablation)["en"] == "no"
+
+
+def test_paired_differences_of_aligned_texts_stand_in_the_table():
+    ablation = make_ablation(LANGUAGES)
+    like = ablation.own_minus_others.expand_dims(heads_of=ablation.heads_of).transpose()
+    made = {
+        "own_minus_others_paired": like * 0 + 4.25,
+        "own_minus_others_paired_se": like * 0 + 0.5,
+    }
+    table = language_verdicts(ablation.assign(made))
+    at = table.header.index("own minus others a document, mean")
+    assert {row[at] for row in table.rows} == {"4.25 ± 0.5"}
+    assert not any("document" in name for name in language_verdicts(ablation).header)

@@ -55,6 +55,7 @@ def ablate(
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
     allow_overlap: bool = False,
+    aligned: bool | None = None,
 ) -> xr.Dataset:
     """Rise in NLL of every language's text when each language's heads are off.
 
@@ -73,6 +74,7 @@ def ablate(
         bos: prepend BOS; by default as for the scores.
         batch_tokens: tokens a batch, padding included.
         allow_overlap: prove on scored documents all the same; recorded in the result.
+        aligned: as for `read_texts`; by default as for the scores.
 
     Returns:
         Dataset over ``baseline, heads_of, text_of`` (and ``control``): ``delta_nats_per_byte``
@@ -95,7 +97,7 @@ def ablate(
     heads = require_heads_of(model, heads)
     proof = held_out(
         model, heads.provenance, text, languages=languages, docs=docs, max_tokens=max_tokens,
-        seed=seed, bos=bos, allow_overlap=allow_overlap,
+        seed=seed, bos=bos, allow_overlap=allow_overlap, aligned=aligned,
     )  # fmt: skip
     rng = np.random.default_rng(proof.corpus.seed)
     plan = _plan(heads, proof.corpus, baselines, n_controls, rng)

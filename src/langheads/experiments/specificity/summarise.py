@@ -96,6 +96,8 @@ def specificity(
         "nats per token": np.array([sizes[b].sum() / tokens[b] for b in languages]),
         "share of the loss": np.array([sizes[b].sum() / on[b] for b in languages]),
     }
+    if attrs.get("aligned"):
+        per_unit["nats per document"] = np.array([sizes[b].mean() for b in languages])
     tests, by_unit = [], []
     for i, name in enumerate(plan.baselines):
         for j, (row, off) in enumerate(plan.rows.items()):
@@ -130,6 +132,7 @@ def specificity(
             "nats_per_byte": ("text_of", per_byte, _PER_BYTE),
             "delta_by_unit": (("baseline", "unit", *_MATRIX[1:]), by_unit, _IN_ITS_UNIT),
             **_tests(tests),
+            **(_paired(plan, losses, documents) if attrs.get("aligned") else {}),
             "n_heads": ("heads_of", [len(h) for h in plan.rows.values()], {"units": "count"}),
             "heads": ("heads_of", [str(h) for h in plan.rows.values()]),
             **document_counts(documents, "text_of"),
@@ -157,3 +160,38 @@ def _tests(tests: list[dict[str, np.ndarray]]) -> dict[str, tuple[Any, ...]]:
         )
     del found["null_matrices_by_unit"]
     return found
+
+
+def _paired(
+    plan: Plan,
+    losses: Mapping[str, Float[np.ndarray, "doc condition"]],
+    documents: Mapping[str, Documents],
+) -> dict[str, tuple[Any, ...]]:
+    """Own minus the mean of the others, nats per document, over documents that all languages have.
+
+    A document and its translations are one draw, so what makes it hard for all falls out.
+    """
+    kept = [set(d.index.tolist()) for d in documents.values()]
+    same = sorted(set.intersection(*kept))
+    rises = np.stack(
+        [
+            (of[:, 1:] - of[:, :1])[np.searchsorted(documents[language].index, same)]
+            for language, of in losses.items()
+        ]
+    )
+    shape = (len(plan.baselines), len(plan.rows))
+    paired, error = np.full(shape, np.nan), np.full(shape, np.nan)
+    for k, (baseline, off) in enumerate(plan.conditions):
+        for j, (row, heads) in enumerate(plan.rows.items()):
+            if heads == off and row in documents and len(documents) > 1:
+                own = list(documents).index(row)
+                difference = rises[own, :, k] - np.delete(rises[:, :, k], own, axis=0).mean(axis=0)
+                i = plan.baselines.index(baseline)
+                paired[i, j] = difference.mean()
+                error[i, j] = stats.standard_error(difference)
+    per_document = {"units": "nats per document"}
+    return {
+        "own_minus_others_paired": (_MATRIX[:2], paired, per_document),
+        "own_minus_others_paired_se": (_MATRIX[:2], error, per_document),
+        "paired_docs": ((), len(same), {"units": "count"}),
+    }
