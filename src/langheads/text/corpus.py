@@ -185,7 +185,7 @@ def _told_aligned(found: Mapping[str, Sequence[str]], name: str) -> bool:
     if all(of is not None and of.keys() == (ids[0] or {}).keys() for of in ids):
         return True
     counts = {sum(bool(text.strip()) for text in texts) for texts in found.values()}
-    if len(counts) == 1:
+    if len(counts) == 1 and name != _IN_PYTHON:
         logger.warning(
             "%s has %d documents in every language: if document n says the same in each, aligned "
             "(--aligned) keeps translations together in scores and proof; --no-aligned says that "

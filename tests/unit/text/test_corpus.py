@@ -190,14 +190,19 @@ def test_the_same_ids_in_every_language_align_and_others_do_not(tmp_path):
     assert forced.texts == {"en": ("two",), "zh": ("er",)}
 
 
-def test_equal_counts_are_told_and_not_taken_for_translations(caplog):
-    corpus = read_texts({"en": EN, "zh": ZH})
-    assert not corpus.aligned
-    assert "texts given in Python has 20 documents in every language: if document n says" in (
-        caplog.text
-    )
+def test_files_of_equal_counts_are_told_and_not_taken_for_translations(tmp_path, caplog):
+    for language, texts in {"en": EN, "zh": ZH}.items():
+        (tmp_path / f"{language}.txt").write_text("\n".join(texts) + "\n")
+    assert not read_texts(tmp_path).aligned
+    assert caplog.messages == [
+        f"{tmp_path} has 20 documents in every language: if document n says the same in each, "
+        "aligned (--aligned) keeps translations together in scores and proof; --no-aligned says "
+        "that they are none"
+    ]
     caplog.clear()
-    read_texts({"en": EN, "zh": ZH}, aligned=False)
-    read_texts({"en": EN, "zh": ZH[:3]})
-    read_texts({"en": EN})
+    read_texts(tmp_path, aligned=False)
+    read_texts(tmp_path, languages=["en"])
+    read_texts({"en": EN, "zh": ZH})
+    (tmp_path / "zh.txt").write_text("one line\n")
+    read_texts(tmp_path)
     assert not caplog.text
