@@ -19,7 +19,7 @@ Rankings of heads by a score, ties in the order of the heads:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,18 @@ def paired_ratio(
         return rise, np.full_like(rise, np.nan)
     squares = ((rises - rise * sizes) ** 2).sum(axis=0)
     return rise, np.asarray(np.sqrt(count / (count - 1) * squares) / abs(total))
+
+
+def cluster_sums(
+    rows: Float[np.ndarray, " example *conditions"], clusters: Sequence[Any] | np.ndarray
+) -> tuple[Float[np.ndarray, " cluster *conditions"], Float[np.ndarray, " cluster"]]:
+    """Sum and number of the examples of each cluster, in the order of their first examples.
+
+    `paired_ratio` and `bootstrap_interval` of them are the clustered error and interval of a mean.
+    """
+    names = dict.fromkeys(clusters)
+    members = np.array([[of == name for of in clusters] for name in names], dtype=float)
+    return np.tensordot(members, rows, axes=1), members.sum(axis=1)
 
 
 def p_value(beyond: int | np.ndarray, count: int | np.ndarray) -> Any:
@@ -129,24 +141,14 @@ def rank_overlap(
 
 
 def split_half(a: Float[np.ndarray, "*heads"], b: Float[np.ndarray, "*heads"]) -> float:
-    """Reliability of a score from its values on two halves of the documents, 1 at best.
-
-    Example:
-        >>> split_half(np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 1.0, 3.0, 4.0]))
-        0.888888888889
-    """
+    """Reliability of a score from its values on two halves of the documents, 1 at best."""
     r = rank_correlation(a, b)
     # The formula is for agreement; two halves that disagree are no better together.
     return round(2 * r / (1 + r), 12) if r > 0 else r
 
 
 def precision(score: Float[np.ndarray, "*heads"], relevant: Bool[np.ndarray, "*heads"]) -> float:
-    """Precision at as many heads as are relevant; NaN where none is.
-
-    Example:
-        >>> precision(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]))
-        0.5
-    """
+    """Precision at as many heads as are relevant; NaN where none is."""
     n = int(relevant.sum())
     return float(relevant.ravel()[_falling(score)[:n]].mean()) if n else float("nan")
 
@@ -167,6 +169,7 @@ def average_precision(
 
 def bootstrap_interval(
     rows: Float[np.ndarray, " doc *conditions"],
+    sizes: Float[np.ndarray, " doc"] | None = None,
     *,
     n_resamples: int = 1000,
     alpha: float = 0.05,
@@ -176,6 +179,7 @@ def bootstrap_interval(
 
     Args:
         rows: one row a document.
+        sizes: what the sum of the rows is divided by; 1 each by default.
         n_resamples: how often the documents are drawn with replacement.
         alpha: the interval covers 1 - alpha.
         seed: of the draws.
@@ -183,9 +187,12 @@ def bootstrap_interval(
     Returns:
         lower and upper end, in the unit of `rows`.
     """
+    sizes = np.ones(len(rows)) if sizes is None else sizes
+    each = np.broadcast_to(np.expand_dims(sizes, tuple(range(1, rows.ndim))), rows.shape)
     found = scipy_stats.bootstrap(
-        (rows,),
-        np.mean,
+        (rows, each),
+        lambda values, sizes, axis: values.sum(axis=axis) / sizes.sum(axis=axis),
+        paired=True,
         n_resamples=n_resamples,
         confidence_level=1 - alpha,
         method="percentile",

@@ -9,7 +9,7 @@ from hooks.knockout_answer import knockout_answer
 from langheads.heads import HeadSet
 from langheads.model import head_shape, mean_z
 from langheads.scores.answers import greedy_replies, tokenize_answers
-from langheads.scores.task_knockout import knockout_task
+from langheads.scores.task_knockout import _dataset, knockout_task
 from langheads.text import QA_TEMPLATE, read_questions
 from langheads.text.answers import f1
 from tests.models.test_generation import by_hugging_face
@@ -171,3 +171,18 @@ def test_replies_under_the_mean_are_those_of_a_bare_loop(zoo):
             written = model.tokenizer.decode(new, skip_special_tokens=True)
             assert reply == written.split("\n")[0].strip()
     assert found[1] != found[0]
+
+
+def test_standard_error_counts_contexts_and_not_their_questions():
+    """Every context with four questions of the same change: the error of the contexts."""
+    rng = np.random.default_rng(0)
+    change = rng.normal(size=12)
+    records = [
+        {"id": i, "context": f"text {i // 4}", "question": "?", "answers": ["!"]} for i in range(48)
+    ]
+    asked = read_questions({"en": records})
+    of_context = [int(question.context.split()[1]) for question in asked.examples["en"]]
+    differences = change[of_context].reshape(1, 1, 48, 1, 1)
+    found = _dataset({"f1": np.zeros(1)}, {"f1": differences}, ["zero"], asked, {})
+    expected = change.std(ddof=1) / np.sqrt(12)
+    assert float(found.delta_f1_se.squeeze()) == pytest.approx(expected)

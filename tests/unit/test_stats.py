@@ -236,3 +236,16 @@ def test_weighted_bootstrap_spreads_as_the_standard_error():
     low, high = stats.percentile_interval(np.stack([means, np.full(4000, np.nan)], axis=1), 0.1)
     np.testing.assert_array_equal([low[0], high[0]], np.quantile(means, [0.05, 0.95]))
     assert np.isnan([low[1], high[1]]).all()
+
+
+def test_clusters_that_repeat_each_example_change_no_error_and_no_interval():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(40, 3))
+    names = [f"context {i}" for i in range(40)]
+    sums, sizes = stats.cluster_sums(np.repeat(rows, 5, axis=0), np.repeat(names, 5).tolist())
+    _, se = stats.paired_ratio(0 * sizes, sums, sizes)
+    np.testing.assert_allclose(se, rows.std(axis=0, ddof=1) / np.sqrt(40))
+    for found, alone in zip(
+        stats.bootstrap_interval(sums, sizes), stats.bootstrap_interval(rows), strict=True
+    ):
+        np.testing.assert_allclose(found, alone)

@@ -4,7 +4,9 @@ Heads are gated to 0 (or to their mean) one at a time on examples that are the s
 language, as in arXiv 2602.08625. For example i with score s_i(m) under gates m:
 
     delta[l,h] = mean_i ( s_i(head (l,h) off) - s_i(nothing off) )
-    se         = standard deviation of these differences / sqrt(examples)
+    se         = sqrt(C / (C - 1) sum_c (sum_{i in c} (difference_i - delta))^2) / examples
+
+with C contexts c, since questions on one paragraph are not independent of each other.
 
 Scores rise with better answers, so a drop is a negative delta: ``answer-logprob`` (log-probability
 of the first right answer, nats), and of the greedy reply ``exact-match``, ``f1``, ``substring`` (0
@@ -172,14 +174,16 @@ def _dataset(
     """Means, changes with standard errors, and the change of each example."""
     whole = ("baseline", "language", "layer", "head")
     by_example = ("baseline", "language", "example", "layer", "head")
-    variables: dict[str, Any] = {}
+    contexts = [question.context_digest for question in next(iter(asked.examples.values()))]
+    variables: dict[str, Any] = {"context": ("example", contexts)}
     for name, changes in differences.items():
         units, key = {"units": MEASURES[name]}, name.replace("-", "_")
         signed = units | {"sign": _SIGN}
+        sums, sizes = stats.cluster_sums(np.moveaxis(changes, 2, 0), contexts)
         variables |= {
             key: ("language", on[name], units),
             f"delta_{key}": (whole, changes.mean(axis=2), signed),
-            f"delta_{key}_se": (whole, stats.standard_error(changes, axis=2), units),
+            f"delta_{key}_se": (whole, stats.paired_ratio(0 * sizes, sums, sizes)[1], units),
             f"example_delta_{key}": (by_example, changes.astype(np.float32), signed),
         }
     layers, heads = map(np.arange, changes.shape[3:])

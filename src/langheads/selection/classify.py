@@ -12,9 +12,9 @@ percentile bootstrap interval of d at 1 - `alpha` lies wholly on the harmful sid
     task   d = mean_i delta_i                    low, high = quantiles at alpha/2, 1 - alpha/2
     loss   d = sum_i rise_i / sum_i size_i       of d over resampled examples
 
-Examples of a task are aligned: each resample takes the same ids in both languages, so the interval
-of d[A] - d[B] is a paired one. Documents of a loss are not aligned: each language resamples its
-own.
+Examples of a task are aligned: each resample takes the same contexts with all their questions in
+both languages, so the interval of d[A] - d[B] is a paired one. Documents of a loss are not
+aligned: each language resamples its own.
 
 All resamples are one matrix of counts [resample, example], and all their means one product with
 [example, heads]: `scipy.stats.bootstrap` would copy every head's examples for every resample.
@@ -129,7 +129,9 @@ def classify(
             "min_drop": min_drop,
             "bootstraps": n_resamples,
             "seed": seed,
-            "examples": {x: len(rows) for x, (rows, _) in examples.items()},
+            "examples": {
+                x: int(sizes.sum()) if task else len(sizes) for x, (_, sizes) in examples.items()
+            },
             "aligned": task,
         },
         provenance=plain_attrs(knockout),
@@ -190,9 +192,12 @@ def _examples(
             f"{variable} of language {language} is NaN or infinite for a head "
             "that was measured; make the knock-out again"
         )
-    if (n := int(kept.sum())) < 2:
+    values, sizes = values[kept], sizes[kept]
+    if task and "context" in of_language:
+        values, sizes = stats.cluster_sums(values, of_language.context.values)
+    if (n := len(sizes)) < 2:
         raise InputError(f"language {language} has {n} examples; an interval needs at least 2")
-    return values[kept], sizes[kept]
+    return values, sizes
 
 
 def _resampled_means(

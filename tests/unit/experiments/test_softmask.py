@@ -335,7 +335,7 @@ def test_evaluation_judges_replies_and_pairs_questions(tiny, monkeypatch):
     right = [["tea", "x"], ["1"], ["tea"], ["3"], ["4"]]
     asked = {
         "hi": [
-            {"id": f"q{i}", "context": "c", "question": "?", "answers": answers}
+            {"id": f"q{i}", "context": f"c{i}", "question": "?", "answers": answers}
             for i, answers in enumerate(right)
         ]
     }

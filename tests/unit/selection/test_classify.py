@@ -117,6 +117,17 @@ def test_intervals_are_those_of_the_normal_and_pairing_shrinks_the_difference():
     assert not classify(unpaired).rule["aligned"]
 
 
+def test_questions_of_one_paragraph_are_drawn_together():
+    """Every question four times, with its context: the interval of the questions once."""
+    once = task(60)
+    often = once.isel(example=np.repeat(np.arange(60), 4))
+    often["context"] = "example", np.repeat([f"paragraph {i}" for i in range(60)], 4)
+    expected, found = classify(once), classify(often)
+    for name, deltas in expected.deltas.items():
+        np.testing.assert_allclose(found.deltas[name], deltas)
+    assert found.rule["examples"] == {"en": 240, "hi": 240}
+
+
 def test_thresholds():
     assert classify(task(), min_drop=1.0).counts["agnostic"] == 1
     strict = classify(task(), min_drop=2.5)

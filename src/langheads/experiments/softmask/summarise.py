@@ -12,8 +12,8 @@ and ``reply``, ``answer_tokens``, ``gates``; where masks were learned beside eac
 ``trained`` (1 for heads that were), ``train_set_loss`` ``[condition, when]``, before and after,
 ``train_loss`` ``[condition, step]`` and ``validation_loss`` ``[condition, check]``.
 
-The 95% intervals of differences are percentiles of a bootstrap over questions. Questions on one
-paragraph are not independent of each other, so these intervals are a little too short.
+The 95% intervals of differences are percentiles of a bootstrap over contexts: questions on one
+paragraph are not independent of each other, so they are drawn together.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from langheads.experiments.softmask.evaluation import Asked
 from langheads.experiments.softmask.training import answer_sizes
 from langheads.heads.mask import HeadMask
 from langheads.io import measures
-from langheads.stats import bootstrap_interval
+from langheads.stats import bootstrap_interval, cluster_sums
 
 MEASURES = ("accuracy", "exact_match", "f1", "answer_nll", *measures.TEXT_CHECKS, "reply_nll")
 _UNITS = measures.units(MEASURES)
@@ -43,14 +43,15 @@ def summary(
     replies: Sequence[Sequence[Reply]],
 ) -> xr.Dataset:
     """Dataset of kind ``qa``, see the top of this file."""
-    variables: dict[str, Any] = {}
+    contexts = [question.context_digest for question in asked.examples]
+    variables: dict[str, Any] = {"context": ("example", contexts)}
     n_resamples, seed = asked.attrs["bootstraps"], asked.attrs["seed"]
     for name in MEASURES:
         values, units = found[name], {"units": _UNITS[name]}
         variables[name] = ("condition", values.mean(axis=1), units)
         variables[f"example_{name}"] = (("condition", "example"), values, units)
         differences = [row - values[0] for row in values]
-        variables |= _differences(name, "delta", differences, n_resamples, seed)
+        variables |= _differences(name, "delta", differences, contexts, n_resamples, seed)
     # netCDF strings end at a NUL.
     texts = [[each.text.replace("\0", "�") for each in row] for row in replies]
     ones = torch.ones(asked.shape)
@@ -84,7 +85,8 @@ def versus_random(found: xr.Dataset, n_controls: int) -> dict[str, Any]:
             None if name in names else (values.sel(condition=name) - random).values
             for name in found.condition.values.tolist()
         ]
-        variables |= _differences(measure, "versus_random", rows, n_resamples, seed)
+        contexts = found.context.values.tolist()
+        variables |= _differences(measure, "versus_random", rows, contexts, n_resamples, seed)
     return variables
 
 
@@ -92,16 +94,18 @@ def _differences(
     name: str,
     prefix: str,
     rows: Sequence[Float[np.ndarray, " example"] | None],
+    contexts: Sequence[str],
     n_resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """``<prefix>_<name>``, ``_low`` and ``_high`` ``[condition]``; no interval of one question."""
+    """``<prefix>_<name>``, ``_low`` and ``_high`` ``[condition]``; no interval of one context."""
     found = np.full((3, len(rows)), np.nan)
     for i, row in enumerate(rows):
         if row is not None:
             found[0, i] = row.mean()
-            if len(row) > 1:
-                found[1:, i] = bootstrap_interval(row, n_resamples=n_resamples, seed=seed)
+            sums, sizes = cluster_sums(row, contexts)
+            if len(sums) > 1:
+                found[1:, i] = bootstrap_interval(sums, sizes, n_resamples=n_resamples, seed=seed)
     attrs = {"units": _UNITS[name], "sign": measures.MEASURES[name].sign}
     parts = zip(("", "_low", "_high"), found, strict=True)
     return {f"{prefix}_{name}{end}": ("condition", values, attrs) for end, values in parts}
