@@ -13,6 +13,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 import torch
 
+# jaxtyping asks for it by name, as an attribute of `tests` (pyproject.toml).
+import tests.typecheck  # noqa: F401
+
 # Of models this small threads cost more than they give, many times more on a busy machine.
 torch.set_num_threads(1)
 

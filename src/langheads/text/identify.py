@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -143,14 +144,21 @@ def _installed(package: str, distribution: str) -> Any:
         ) from error
 
 
-def _py3langid(_: object) -> _Made:
+@cache
+def _langid_identifier() -> Any:
     langid = import_module("py3langid.langid")
-    identifier = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
+    return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
+
+
+def _py3langid(_: object) -> _Made:
+    # Reading the model takes half a second.
+    identifier = _langid_identifier()
     known = tuple(sorted(identifier.labels))
 
     def among(languages: tuple[str, ...]) -> _Scores:
-        identifier.set_languages(languages)
-        return lambda text: dict(identifier.rank(text))
+        restricted = copy(identifier)
+        restricted.set_languages(languages)
+        return lambda text: dict(restricted.rank(text))
 
     return f"py3langid {version('py3langid')}", known, among
 

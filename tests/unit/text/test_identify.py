@@ -54,6 +54,17 @@ def test_candidates_decide(among_seven):
     assert detector(candidates=["nl", "en"])(text)[0] == "nl"
 
 
+def test_the_model_is_read_once_and_candidates_stay_each_detectors_own(monkeypatch):
+    from py3langid.langid import LanguageIdentifier
+
+    text = "Het is een mooie dag vandaag."
+    dutch = detector(candidates=["nl", "en"])
+    monkeypatch.setattr(LanguageIdentifier, "from_model_file", None)
+    assert detector(candidates=["de", "en"])(text)[0] != "nl"
+    assert dutch(text)[0] == "nl"
+    assert len(detector().languages) > 90
+
+
 def test_confidence_is_a_share_of_the_candidates():
     """Whatever the library says of all languages, as far as it is about these two."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
