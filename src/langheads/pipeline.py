@@ -25,13 +25,14 @@ from langheads.heads import HeadSet, LanguageHeads, read_planted
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.files import check_writable, write_text_atomically
 from langheads.io.results import load_result, save
+from langheads.io.sources import made_from
 from langheads.model import DEMO, EMBEDDED, load, model_name
 from langheads.scores.exact_knockout import knockout
 from langheads.scores.registry import names
 from langheads.scores.score import score
 from langheads.selection.count import select
 from langheads.text import Corpus, read_texts
-from langheads.view import report, show_attention
+from langheads.view import AttentionView, report, show_attention
 
 # 48 heads: a share of 2% would be less than one head, and the upper 4% two heads, of which the
 # general ones take a place; so the demo lists the upper tenth and keeps two a language.
@@ -154,7 +155,9 @@ def _show(
         # One of an earlier run would pass for this one's.
         path.unlink(missing_ok=True)
         return
-    view.save(path)
+    # Shown are some of the heads, and which are the strongest changes with the others.
+    made = {**view.data.provenance, **made_from(view.data.provenance, heads, scores)}
+    AttentionView(replace(view.data, provenance=made)).save(path)
 
 
 def benchmark(

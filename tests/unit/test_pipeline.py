@@ -13,6 +13,7 @@ from langheads.heads import Head
 from langheads.io.errors import InputError, InterventionError
 from langheads.model import DEMO
 from langheads.view.attention.patterns import AttentionData
+from langheads.view.folder import read_run
 
 SMALL = {"docs": 4, "seed": 2, "max_tokens": 60, "languages": ["zh", "en"]}
 CHOICE = {"quantile": 0.7, "general_at": 3, "share": 0.2}
@@ -54,6 +55,29 @@ def test_a_run_is_its_steps(tiny, texts, tmp_path):
         taylor = scores.taylor.sel(language=head.role.split(", ")[0]).values
         assert head.score == taylor[Head.parse(head.name)]
     assert "<html" in page.read_text("utf-8")[:500]
+
+
+def test_a_run_over_an_old_one_that_is_interrupted_leaves_no_page_of_both(
+    tiny, texts, tmp_path, monkeypatch
+):
+    how = {"method": "lahis", "proof_docs": 2, "n_controls": 2, **CHOICE}
+    page = pipeline.run(tiny, texts, tmp_path / "run", **how, **SMALL)
+    whole = read_run(page.parent)
+    assert whole.reasons == {}
+    assert sorted(whole.results) == ["ablation", "attention", "heads", "scores"]
+
+    def interrupted(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "ablate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(tiny, texts, tmp_path / "run", **how, **SMALL | {"docs": 6})
+    run = read_run(page.parent)
+    assert list(run.results) == ["scores", "heads"]
+    assert run.reasons == {
+        "ablation.nc": "made from another heads file than heads.json; make it again",
+        "attention.json": "made from another heads file than heads.json; make it again",
+    }
 
 
 def test_a_picture_that_cannot_be_made_loses_no_run(tiny, texts, tmp_path, monkeypatch, caplog):

@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from xarray.backends import H5NetCDFStore
 from langheads.io.errors import InputError, ProvenanceError
 from langheads.io.files import atomic_path, check_suffix
 from langheads.io.schemas import SCHEMAS, check_layout
+from langheads.io.sources import made_from
 
 if TYPE_CHECKING:
     # Reading results, as figures do, does not need torch.
@@ -39,7 +40,12 @@ _PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
 
 
 def provenance(
-    kind: str, model: Mapping[str, str], corpus: Corpus, **settings: Any
+    kind: str,
+    model: Mapping[str, str],
+    corpus: Corpus,
+    *,
+    sources: Iterable[Any] = (),
+    **settings: Any,
 ) -> dict[str, Any]:
     """What a result was made from, flat, in types that netCDF and JSON both hold.
 
@@ -47,6 +53,7 @@ def provenance(
         kind: what the result is, a kind in `langheads.io.schemas`.
         model: see `langheads.model.describe`.
         corpus: the texts; their hash is stored a language.
+        sources: results that it was made from, see `langheads.io.sources.made_from`.
         settings: everything else that fixes the numbers (documents, seed, tokens, ...).
 
     Raises:
@@ -57,13 +64,14 @@ def provenance(
     return {
         "format": 1,
         "kind": kind,
-        **model,
+        **{key: value for key, value in model.items() if key != "other_weights"},
         "text": corpus.source,
         "text_hash": json.dumps(corpus.hashes),
         "seed": corpus.seed,
         **({"aligned": 1} if corpus.aligned else {}),
         **{key: int(v) if isinstance(v, bool) else v for key, v in settings.items()},
         "python": platform.python_version(),
+        **made_from(model, *sources),
         **{name.replace("-", "_"): version(name) for name in _PACKAGES},
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
@@ -159,7 +167,8 @@ def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str,
 
     Args:
         what: the thing that is refused, for the message.
-        wanted: provenance of the model at hand.
+        wanted: provenance of the model at hand; where it was loaded to take results of
+            ``other_weights``, a difference is only told.
         found: provenance stored with the thing.
 
     Raises:
@@ -177,11 +186,15 @@ def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str,
         if (key in _LATER or of_the_hub) and not (ours and theirs):
             unknown.append(label)
             continue
-        raise ProvenanceError(
+        told = (
             f"{what} was made with {label} {theirs[:12] or 'unknown'} of model "
             f"{found.get('model', 'unknown')}, but this is {label} {ours[:12] or 'unknown'} of "
-            f"{wanted.get('model', 'unknown')}; make it again with this model"
+            f"{wanted.get('model', 'unknown')}"
         )
+        if not wanted.get("other_weights"):
+            raise ProvenanceError(f"{told}; make it again with this model")
+        logger.warning("%s; it is used all the same, as asked for", told)
+        return
     if unknown:
         logger.warning(
             "%s or this is of an earlier version of langheads: whether the %s are the same could "

@@ -7,7 +7,7 @@ import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
@@ -18,6 +18,8 @@ EMBEDDED = {"demo": _DATA / "model", "demo-hard": _DATA / "hard_model"}
 DEMO = EMBEDDED["demo"]
 SELF_TESTS: WeakKeyDictionary[TransformerBridge, tuple[str, int]] = WeakKeyDictionary()
 """What came of a model's self-test, and which weights it had then."""
+TAKES_OTHERS: WeakSet[TransformerBridge] = WeakSet()
+"""Models that were loaded to take heads, masks and scores of another checkpoint."""
 
 # Of a configuration: where it was read from and by what, and what changes no number.
 _NOT_OF_THE_MODEL = (
@@ -35,7 +37,8 @@ def describe(model: TransformerBridge) -> dict[str, str]:
     - ``config_hash``: of the configuration, where it differs from its class's defaults;
     - ``tokenizer_hash``;
     - ``self_test``: passed, skipped, or not run, see `langheads.model.self_test`;
-    - ``hooks``: the hook points that carry a hook, where there are any.
+    - ``hooks``: the hook points that carry a hook, where there are any;
+    - ``other_weights``: for `require_same_model`, where the model was loaded to take such.
 
     Reads all weights once.
     """
@@ -53,6 +56,7 @@ def describe(model: TransformerBridge) -> dict[str, str]:
         "device": str(model.cfg.device),
         "self_test": self_test_of(model),
         **({"hooks": ",".join(hooks)} if hooks else {}),
+        **({"other_weights": "taken"} if model in TAKES_OTHERS else {}),
     }
 
 

@@ -18,7 +18,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from langheads.io.errors import InputError, LangheadsError, ModelError
 from langheads.model.checkpoint import Whole, check_checkpoint, check_hub, check_tokenizer
-from langheads.model.identity import EMBEDDED
+from langheads.model.identity import EMBEDDED, TAKES_OTHERS
 from langheads.model.self_test import run_self_test
 from langheads.model.shape import head_shape
 from langheads.model.state import evaluating
@@ -34,6 +34,7 @@ def load(
     device_map: str | dict[str, str | int] | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    other_weights: bool = False,
     self_test: bool = True,
 ) -> TransformerBridge:
     """Load a model whose attention heads can be gated.
@@ -47,6 +48,8 @@ def load(
         device_map: Hugging Face's placement over several devices, instead of `device`.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run code that the repository brings along. Off unless asked for.
+        other_weights: take heads, masks and scores of another checkpoint of the same shape, such as
+            a base model's in the model tuned from it; results say so.
         self_test: check in a few short forwards that gating a head is zeroing its slice of W_O,
             that padding changes nothing and that dropout is off; results say whether it passed.
 
@@ -69,7 +72,7 @@ def load(
     if not isinstance(model, str | Path):
         if (dtype, device, device_map, revision) != (None, None, None, None):
             raise InputError("a model that is loaded is taken as it is: dtype, device and revision")
-        return _wrapped(model, self_test)
+        return _ready(_wrapped(model), other_weights, self_test)
     name = str(EMBEDDED.get(str(model), model))
     if dtype is not None and not isinstance(dtype, torch.dtype) and dtype not in _DTYPES:
         raise InputError(f"dtype {dtype!r} asked for; allowed are {', '.join(_DTYPES)}")
@@ -84,7 +87,7 @@ def load(
         on_cpu = str(where or get_device()) == "cpu" and device_map is None
         dtype = torch.float32 if on_cpu else (getattr(config, "dtype", None) or torch.float32)
     with _told_in_one_line(str(model), where):
-        return _checked(
+        bridge = _checked(
             TransformerBridge.boot_transformers(
                 name,
                 dtype=dtype if isinstance(dtype, torch.dtype) else _DTYPES[dtype],
@@ -97,15 +100,14 @@ def load(
                         determine_architecture_from_hf_config(config)
                     )
                 ),
-            ),
-            self_test,
+            )
         )
+        return _ready(bridge, other_weights, self_test)
 
 
-def _wrapped(model: Any, self_test: bool) -> TransformerBridge:
+def _wrapped(model: Any) -> TransformerBridge:
     """A bridge as it is, a model of transformers in a bridge."""
     if isinstance(model, TransformerBridge):
-        run_self_test(model, skip=not self_test)
         return model
     if not isinstance(model, PreTrainedModel):
         raise InputError(
@@ -120,15 +122,22 @@ def _wrapped(model: Any, self_test: bool) -> TransformerBridge:
         )
     with _told_in_one_line(name, None):
         return _checked(
-            TransformerBridge.boot_transformers(name, hf_model=model, dtype=model.dtype), self_test
+            TransformerBridge.boot_transformers(name, hf_model=model, dtype=model.dtype)
         )
 
 
-def _checked(bridge: TransformerBridge, self_test: bool) -> TransformerBridge:
+def _ready(bridge: TransformerBridge, other_weights: bool, self_test: bool) -> TransformerBridge:
+    """Self-tested; what it was loaded for once stays so."""
+    if other_weights:
+        TAKES_OTHERS.add(bridge)
+    run_self_test(bridge, skip=not self_test)
+    return bridge
+
+
+def _checked(bridge: TransformerBridge) -> TransformerBridge:
     head_shape(bridge)
     _probe(bridge)
     check_tokenizer(bridge)
-    run_self_test(bridge, skip=not self_test)
     return bridge
 
 

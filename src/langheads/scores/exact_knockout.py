@@ -138,6 +138,9 @@ def knockout(
     variables = _deltas(measure, documents, chosen, len(baselines), sizes)
     some = next(iter(documents.values()))
     cost: dict[str, Any] = {}
+    screening: dict[str, Any] = {}
+    if rule is not None:
+        screening = {"screen": screen, "screened_out": str(everyone - chosen)}
     if sizes is not None:
         cost = {"sample": sample, "forwards": forwards(documents, sizes, chosen, len(baselines))}
     return xr.Dataset(
@@ -156,7 +159,7 @@ def knockout(
             docs=max(map(len, texts.values())),
             max_tokens=some.max_tokens,
             bos=some.bos,
-            **({} if rule is None else {"screen": screen, "screened_out": str(everyone - chosen)}),
+            **screening,
             **cost,
         ),
     )

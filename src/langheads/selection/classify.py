@@ -40,6 +40,7 @@ from langheads.heads.classes import HeadClasses, Interval
 from langheads.io.arguments import MAX_RESAMPLES, asked_languages, check_seed
 from langheads.io.errors import InputError
 from langheads.io.results import plain_attrs
+from langheads.io.sources import made_from
 
 _LOSS = {"nats-per-byte": "doc_bytes", "nats-per-token": "doc_tokens"}
 _PREFIX = "example_delta_"
@@ -134,7 +135,7 @@ def classify(
             },
             "aligned": task,
         },
-        provenance=plain_attrs(knockout),
+        provenance=plain_attrs(knockout) | made_from(knockout.attrs, knockout),
     )
 
 

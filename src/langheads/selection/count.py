@@ -32,6 +32,7 @@ import xarray as xr
 from langheads.heads import Head, HeadSet, LanguageHeads
 from langheads.io.errors import InputError
 from langheads.io.results import plain_attrs
+from langheads.io.sources import made_from
 from langheads.scores.formulas import MeanProduct
 from langheads.scores.registry import SCORES, found, names
 from langheads.selection.contrast import contrast
@@ -122,7 +123,7 @@ def select(
         general=HeadSet(general, shape),
         model=str(scores.attrs["model"]),
         rule=settings,
-        provenance=plain_attrs(scores),
+        provenance=plain_attrs(scores) | made_from(scores.attrs, scores),
     )
 
 

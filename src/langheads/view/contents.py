@@ -42,6 +42,15 @@ class RunFolder:
         """File name -> result, of one kind."""
         return self.results.get(kind, {})
 
+    def leave_out(self, name: str, why: str) -> None:
+        """Show a file no more, and say why."""
+        self.reasons[name] = why
+        self.results = {
+            kind: kept
+            for kind, files in self.results.items()
+            if (kept := {file: of for file, of in files.items() if file != name})
+        }
+
     @property
     def heads(self) -> LanguageHeads | None:
         """The head set that the page takes as the chosen one."""

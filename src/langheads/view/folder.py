@@ -1,4 +1,4 @@
-"""A folder of results, read for the report: every kind of result by file name, of one model."""
+"""A folder of results, read for the report: every kind of result by file name."""
 
 from pathlib import Path
 from typing import Any
@@ -7,8 +7,9 @@ from langheads.experiments.replies.files import is_summary
 from langheads.heads import planted_of
 from langheads.io.errors import InputError
 from langheads.io.files import read_json
-from langheads.io.results import load_result, require_same_model
+from langheads.io.results import load_result
 from langheads.io.schemas import files, kind_of_file
+from langheads.view.belonging import leave_out_other_models, leave_out_other_sources
 from langheads.view.contents import RunFolder
 from langheads.view.kinds import KINDS
 from langheads.view.planted import read_planted
@@ -17,11 +18,11 @@ from langheads.view.planted import read_planted
 def read_run(folder: Path) -> RunFolder:
     """Everything in a folder that the report can show.
 
-    Pruned models have folders of their own: their accounts are read one level below, too.
+    Pruned models have folders of their own: their accounts are read one level below, too. What is
+    of another model than most, or made from another file than is here, is left out with a reason.
 
     Raises:
         InputError: no such folder, nothing in it, or a file under a name of ours that is broken.
-        ProvenanceError: results of different models.
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; a run is a folder with scores.nc or ablation.nc")
@@ -46,10 +47,9 @@ def read_run(folder: Path) -> RunFolder:
             f"nothing to report in {folder}: expected scores.nc, heads.json or ablation.nc, found "
             f"{', '.join(sorted(p.name for p in folder.iterdir())[:8]) or 'an empty folder'}"
         )
-    sources = run.sources()
-    for name, attrs in sources[1:]:
-        require_same_model(name, sources[0][1], attrs)
-    if run.planted and sources and not planted_of(folder / "planted.json", sources[0][1]):
+    model = leave_out_other_models(run)
+    leave_out_other_sources(run)
+    if run.planted and model and not planted_of(folder / "planted.json", model):
         run.planted, run.reasons["planted.json"] = {}, "of another model"
     return run
 

@@ -25,6 +25,7 @@ from langheads.io.files import write_text_atomically
 from langheads.io.schemas import SCHEMAS
 from langheads.view.attention.page import attention_json, attention_scripts
 from langheads.view.attention.patterns import AttentionData
+from langheads.view.belonging import other_weights_words
 from langheads.view.contents import Picture, RunFolder
 from langheads.view.embed import csp_hash, resource, script_json
 from langheads.view.figures.style import DARK, LIGHT
@@ -39,8 +40,9 @@ from langheads.view.verdict import Verdict, proofs_of_other_heads, verdict
 def report(run: str | Path, out: str | Path | None = None) -> Path:
     """Write one offline HTML page about a folder of results.
 
-    Taken is every file of a known kind, whatever its name, and ``planted.json``; what is missing
-    is left out of the page, with a note.
+    Taken is every file of a known kind, whatever its name, and ``planted.json``. What is missing,
+    of another model than most files, or not made from the files beside it, is left out of the page
+    with a note.
 
     Args:
         run: a folder with results of one model.
@@ -52,7 +54,6 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
     Raises:
         InputError: no such folder, nothing in it to report, a file that cannot be read, or a page
             that cannot be written.
-        ProvenanceError: results of different models in one folder.
 
     Example:
         >>> report("demo-run")  # doctest: +SKIP
@@ -140,13 +141,17 @@ def _summary(run: RunFolder) -> Section:
             "Whether heads carry a language is answered in the box; the sentences below are what "
             "each result says by itself.",
         )
-    paragraphs += planted_words(run)
+    paragraphs += planted_words(run) + other_weights_words(run)
     verdicts = []
     for name, ablation in proofs.items():
         with _naming(name):
             verdicts.append(verdict(ablation))
     expected = (SCHEMAS[kind] for kind in ("scores", "heads", "ablation"))
-    absent = [f"{of.what} ({of.file})" for of in expected if not run.of(of.kind)]
+    absent = [
+        f"{of.what} ({of.file})"
+        for of in expected
+        if not run.of(of.kind) and of.file not in run.reasons
+    ]
     if absent:
         paragraphs.append(f"Not in this folder, and so left out here: {'; '.join(absent)}.")
     if not proofs:

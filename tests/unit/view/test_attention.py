@@ -321,8 +321,7 @@ def test_a_broken_file_is_refused(tmp_path, change, message):
         report(folder)
 
 
-def test_attention_of_another_model_is_refused(tmp_path):
+def test_attention_of_another_model_is_left_out(tmp_path):
     folder = write_run(tmp_path / "run")
     made_up(["a"], provenance=PROVENANCE | {"weight_hash": "99"}).save(folder / "attention.json")
-    with pytest.raises(ProvenanceError, match=r"attention\.json was made with weights 99"):
-        report(folder)
+    assert "attention.json was made with weights 99" in report(folder).read_text("utf-8")

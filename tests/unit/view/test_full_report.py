@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.errors import InputError
 from langheads.io.results import save
 from langheads.view import logit_lens, report, transfer_sweep
 from langheads.view.contents import RunFolder
@@ -260,12 +260,13 @@ def test_two_results_of_a_kind_are_headed_by_their_files(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["knockout", "deletion", "comparison", "transfer"])
-def test_another_models_result_is_refused_by_name(tmp_path, kind):
+def test_another_models_result_is_left_out_by_name(tmp_path, kind):
     save(make_scores(LANGUAGES), tmp_path / "scores.nc")
     other = getattr(made_up_results, f"make_{kind}")(LANGUAGES, weight_hash="ef" * 32)
     save(other, tmp_path / f"{kind}.nc")
-    with pytest.raises(ProvenanceError, match=rf"{kind}\.nc was made with weights efef"):
-        report(tmp_path)
+    run = read_run(tmp_path)
+    assert list(run.results) == ["scores"]
+    assert f"of another model: {kind}.nc was made with weights efef" in run.reasons[f"{kind}.nc"]
 
 
 def test_a_result_that_lacks_what_its_kind_has_is_refused(tmp_path):

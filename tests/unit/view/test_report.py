@@ -6,8 +6,9 @@ from html.parser import HTMLParser
 import pytest
 from plotly.offline import get_plotlyjs
 
-from langheads.io.errors import InputError, LangheadsError, ProvenanceError
+from langheads.io.errors import InputError, LangheadsError
 from langheads.view import report
+from langheads.view.folder import read_run
 from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores, write_run
 
 LANGUAGES = ["en", "zh", "हिन्दी", "العربية"]
@@ -309,12 +310,21 @@ def test_a_broken_result_is_named_and_nothing_is_written(tmp_path, name):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_results_of_different_models_are_refused(tmp_path):
+@pytest.mark.parametrize("name", ["a.nc", "z.nc", "ablation.nc"])
+def test_a_result_of_another_model_is_left_out_with_a_note(tmp_path, name):
+    """One such file kept the whole page from being made."""
     write_run(tmp_path, ["en", "zh"])
-    other = make_ablation(["en"], weight_hash="ef" * 32)
-    other.to_netcdf(tmp_path / "ablation.nc", engine="h5netcdf")
-    with pytest.raises(ProvenanceError, match=r"ablation\.nc was made with weights efef"):
-        report(tmp_path)
+    make_ablation(["en"], weight_hash="ef" * 32).to_netcdf(tmp_path / name, engine="h5netcdf")
+    run = read_run(tmp_path)
+    why = (
+        f"of another model: {name} was made with weights efefefefefef of model made-up, but this "
+        "is weights abababababab of made-up; make it again with this model"
+    )
+    assert run.reasons == {name: why}
+    assert name not in run.of("ablation")
+    assert list(run.of("scores")) == ["scores.nc"]
+    page = report(tmp_path).read_text("utf-8")
+    assert f"In the folder but not shown: {name} ({why})." in page
 
 
 def test_a_failed_write_leaves_the_old_page_and_no_other_file(run, monkeypatch):

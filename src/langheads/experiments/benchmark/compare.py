@@ -31,6 +31,7 @@ from langheads.io.errors import InputError
 from langheads.io.files import parse_json
 from langheads.io.records import Number, parse
 from langheads.io.results import load_result, require_same_model
+from langheads.io.sources import made_from
 from langheads.scores.registry import GRAD_ABS, SCORES
 
 KNOCKOUT = "knockout"
@@ -70,7 +71,8 @@ def compare(run: str | Path) -> xr.Dataset:
     halves = [run / "halves" / f"scores-{i}.nc" for i in (1, 2)]
     parts = [load_result(path, "scores") for path in halves if all(map(Path.is_file, halves))]
     curves = run / "deletion.nc"
-    areas = load_result(curves, "deletion").area if curves.is_file() else None
+    deleted = load_result(curves, "deletion") if curves.is_file() else None
+    areas = None if deleted is None else deleted.area
     planted = _planted(run / "planted.json", delta.shape[1:], scores.attrs)
 
     names = [KNOCKOUT, *known]
@@ -101,7 +103,9 @@ def compare(run: str | Path) -> xr.Dataset:
             "forwards": ("score", forwards, {"units": "forwards of every document"}),
         },
         coords={"score": names, "language": languages},
-        attrs=scores.attrs | {"kind": "comparison", "method": ",".join(names)},
+        attrs=scores.attrs
+        | {"kind": "comparison", "method": ",".join(names)}
+        | made_from(scores.attrs, scores, exact, deleted),
     )
 
 

@@ -113,6 +113,7 @@ def deletion(
             "deletion",
             described,
             proof.corpus,
+            sources=[scores],
             **proof.settings,
             overlap=proof.overlap,
             scored_docs=int(scores.attrs["docs"]),

@@ -147,7 +147,7 @@ def _made_from(
     model: TransformerBridge, heads: LanguageHeads, proof: HeldOut | None
 ) -> dict[str, Any]:
     corpus = Corpus({}, "none", 0) if proof is None else proof.corpus
-    made_from = provenance("pruned", describe(model), corpus)
+    made_from = provenance("pruned", describe(model), corpus, sources=[heads])
     made_from |= {"heads": heads.provenance, "rule": heads.rule}
     return made_from if proof is None else made_from | {"overlap": proof.overlap}
 

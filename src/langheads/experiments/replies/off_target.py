@@ -139,9 +139,9 @@ def off_target(
     runs = _run_all(run, heads, list(prompts), chosen, suspect, n_controls, seed)
     corpus = Corpus({lang: tuple(of) for lang, of in prompts.items()}, "prompts", seed)
     made_from = provenance(
-        "offtarget", describe(model), corpus, suspect=suspect, detector=detect.name,
-        amount=amount, draws=n_controls, sure=rules.min_confidence, min_words=rules.min_words,
-        segment=rules.segment, resamples=n_resamples, **how,
+        "offtarget", describe(model), corpus, sources=[heads], suspect=suspect,
+        detector=detect.name, amount=amount, draws=n_controls, sure=rules.min_confidence,
+        min_words=rules.min_words, segment=rules.segment, resamples=n_resamples, **how,
     )  # fmt: skip
     return summary(runs, prompts, chosen, rules, n_resamples, made_from)
 

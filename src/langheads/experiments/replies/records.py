@@ -137,6 +137,7 @@ def reply_provenance(
         "replies",
         describe(model),
         Corpus(prompts, source, seed),
+        sources=[heads, mask],
         gates=gate,
         shift=_by_name(steer),
         heads={} if heads is None else {name: str(heads_of(heads, name)) for name in named},

@@ -102,7 +102,7 @@ def switch_rates(
     limits = {"max_cost": max_cost, "max_repetition": max_repetition, "max_empty": max_empty}
     corpus = Corpus({lang: tuple(texts) for lang, texts in prompts.items()}, "prompts", seed)
     told = {"detector": detect.name, "sure": min_confidence, **limits, **how}
-    made_from = provenance("switch-rate", describe(model), corpus, **told)
+    made_from = provenance("switch-rate", describe(model), corpus, sources=[heads], **told)
     return _dataset(found, before, prompts, chosen, tried, limits, made_from)
 
 

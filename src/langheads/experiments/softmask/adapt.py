@@ -111,6 +111,7 @@ def adapt(
         )
     check_template(template)
     token_budget(model, batch_tokens)
+    given = heads
     if isinstance(heads, LanguageHeads | Mapping):
         heads = language_heads.heads_of(require_heads_of(model, heads), heads_of or language)
     chosen = check_heads(heads, head_shape(model))
@@ -153,6 +154,7 @@ def adapt(
             "head-mask",
             described,
             Corpus({language: tuple(trained_on)}, everything.source, seed),
+            sources=[given],
             docs=len(split.train),
         ),
     )

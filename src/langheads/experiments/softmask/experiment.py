@@ -29,6 +29,7 @@ from langheads.heads.given import Named
 from langheads.heads.mask import HeadMask
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
+from langheads.io.sources import made_from
 from langheads.model import describe, head_shape
 from langheads.scores.scan import check_heads
 from langheads.text import read_questions
@@ -95,13 +96,15 @@ def evaluate_qa(
     given["allow_overlap"] = allow_overlap
     shared: dict[str, Any] = {"language": language, "docs": docs, "baseline": baseline}
     shared |= {"max_new_tokens": max_new_tokens, "n_resamples": n_resamples, "seed": seed}
+    controls: dict[str, Any] = {"n_controls": n_controls, "batch_tokens": batch_tokens}
     if not (n_controls and isinstance(gates, HeadMask)):
         asked = plan_questions(model, questions, gates, **given, **shared)
-        return summary(asked, *ask(model, asked, baseline, max_new_tokens, batch_tokens))
-    shared |= {"n_controls": n_controls, "batch_tokens": batch_tokens}
-    if as_learned and gates.language == language:
-        return compare_masks(model, gates, questions, **shared)
-    return evaluate_matched(model, gates, questions, **given, **shared)
+        found = summary(asked, *ask(model, asked, baseline, max_new_tokens, batch_tokens))
+    elif as_learned and gates.language == language:
+        found = compare_masks(model, gates, questions, **shared, **controls)
+    else:
+        found = evaluate_matched(model, gates, questions, **given, **shared, **controls)
+    return found.assign_attrs(made_from(found.attrs, gates))
 
 
 def check_controls(n_controls: int | None, with_mask: bool) -> int:

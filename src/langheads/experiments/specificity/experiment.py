@@ -114,6 +114,7 @@ def ablate(
         "ablation",
         describe(model),
         proof.corpus,
+        sources=[heads],
         **proof.settings,
         layers=heads.shape[0],
         heads=heads.shape[1],

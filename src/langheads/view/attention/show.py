@@ -25,6 +25,7 @@ from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError
 from langheads.io.files import write_text_atomically
 from langheads.io.results import require_same_model
+from langheads.io.sources import made_from
 from langheads.view.attention.choice import Heads, choose, score_name, values
 from langheads.view.attention.page import BYTES_A_CELL, MOST_BYTES, attention_page
 from langheads.view.attention.patterns import AttentionData, ShownHead
@@ -180,6 +181,8 @@ def show_attention(
         for head, role, value in zip(chosen, roles, of, strict=True)
     )
     said = "" if scores is None else score_name(scores, score)
+    about = {k: v for k, v in about.items() if k != "other_weights"}
+    about |= made_from(about, heads, scores)
     about = about if provenance else {"model": str(model.cfg.model_name)}
 
     def made(words: bool, last: int | None = None) -> AttentionData:

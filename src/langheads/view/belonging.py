@@ -1,0 +1,78 @@
+"""Which results of a folder belong together: of one model, each made from the files beside it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from langheads.io.errors import ProvenanceError
+from langheads.io.results import require_same_model
+from langheads.io.sources import content_hash, named_in
+from langheads.view.contents import RunFolder
+
+
+def leave_out_other_models(run: RunFolder) -> dict[str, Any]:
+    """Keep what is of the model that most files are of, or was used in it; returns that model."""
+    sources = run.sources()
+    counts = Counter(_model(attrs) for _, attrs in sources)
+    same = [attrs for _, attrs in sources if counts[_model(attrs)] == max(counts.values())]
+    same = [attrs for attrs in same if _model(attrs) == _model(same[0])]
+    family = {weights for attrs in same for weights in _weights(attrs)}
+    for name, attrs in sources:
+        if _model(attrs) != _model(same[0]) and _weights(attrs) & family:
+            # Heads of one checkpoint used in another, which the page tells.
+            continue
+        try:
+            require_same_model(name, same[0], attrs)
+        except ProvenanceError as error:
+            run.leave_out(name, f"of another model: {error}")
+    return same[0] if same else {}
+
+
+def _model(attrs: Mapping[str, Any]) -> tuple[str, str]:
+    return str(attrs.get("weight_hash", "")), str(attrs.get("tokenizer_hash", ""))
+
+
+def _weights(attrs: Mapping[str, Any]) -> set[str]:
+    """The weights that a result is of, and those that its heads were chosen in."""
+    others = named_in(attrs, "other_weights").values()
+    return {str(attrs.get("weight_hash", "")), *others} - {""}
+
+
+def leave_out_other_sources(run: RunFolder) -> None:
+    """Leave out what was not made from the file that is here, and then what was made from that."""
+    named = {name: named_in(attrs, "made_from") for name, attrs in run.sources()}
+    wanted = {kind for of in named.values() for kind in of}
+    hashes = {
+        kind: {name: content_hash(of) for name, of in run.of(kind).items()} for kind in wanted
+    }
+    while found := next(_strangers(run, named, hashes), None):
+        run.leave_out(*found)
+
+
+def _strangers(
+    run: RunFolder, named: Mapping[str, dict[str, str]], hashes: Mapping[str, dict[str, str]]
+) -> Iterator[tuple[str, str]]:
+    """Files made from another file than is here, and why they do not belong."""
+    for _, name, _ in run:
+        for kind, made_from in named.get(name, {}).items():
+            there = hashes[kind]
+            if there and made_from not in [there[file] for file in run.of(kind)]:
+                gone = [file for file, content in there.items() if content == made_from]
+                yield (
+                    name,
+                    f"made from {gone[0]}, which is left out"
+                    if gone
+                    else f"made from another {kind} file than {', '.join(there)}; make it again",
+                )
+
+
+def other_weights_words(run: RunFolder) -> list[str]:
+    """Which results are of heads that were chosen in another checkpoint."""
+    return [
+        f"{name}: its {kind} are of other weights ({weights[:12]}) than those it was measured in "
+        f"({str(attrs.get('weight_hash', ''))[:12]}), as was asked for."
+        for name, attrs in run.sources()
+        for kind, weights in named_in(attrs, "other_weights").items()
+    ]

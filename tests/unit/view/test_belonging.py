@@ -1,0 +1,114 @@
+"""What does not belong together is left out of the page, with the file and the reason."""
+
+import pytest
+
+from langheads.io.sources import content_hash, made_from
+from langheads.view import report
+from langheads.view.folder import read_run
+from tests.unit.view.made_up_run import PROVENANCE, make_ablation, make_heads, make_scores
+
+LANGUAGES = ["en", "zh"]
+
+
+def chain(seed=0):
+    """Scores, heads of these scores, a proof of these heads; other scores make other heads."""
+    scores = make_scores(LANGUAGES, seed=seed)
+    rule = {"name": "count", "seed": seed}
+    heads = make_heads(LANGUAGES, rule=rule, provenance=PROVENANCE | made_from(PROVENANCE, scores))
+    return scores, heads, make_ablation(LANGUAGES, **made_from(PROVENANCE, heads))
+
+
+def write(folder, scores, heads, proof):
+    scores.to_netcdf(folder / "scores.nc", engine="h5netcdf")
+    heads.save(folder / "heads.json")
+    proof.to_netcdf(folder / "ablation.nc", engine="h5netcdf")
+    return read_run(folder)
+
+
+def test_a_chain_belongs_together(tmp_path):
+    run = write(tmp_path, *chain())
+    assert run.reasons == {}
+    assert [name for _, name, _ in run] == ["scores.nc", "heads.json", "ablation.nc"]
+
+
+def test_new_scores_under_old_heads_leave_heads_and_proof_out(tmp_path):
+    """A run over an old folder, interrupted after its scores."""
+    new, (_, heads, proof) = make_scores(LANGUAGES, seed=1), chain()
+    run = write(tmp_path, new, heads, proof)
+    why = "made from another scores file than scores.nc; make it again"
+    assert run.reasons == {
+        "heads.json": why,
+        "ablation.nc": "made from heads.json, which is left out",
+    }
+    assert list(run.results) == ["scores"]
+    page = report(tmp_path).read_text("utf-8")
+    assert (
+        f"In the folder but not shown: heads.json ({why}); ablation.nc (made from heads.json, "
+        "which is left out)." in page
+    )
+    assert "nothing here is proven" in page
+    assert "Not in this folder" not in page
+
+
+def test_an_old_proof_beside_new_heads_is_left_out(tmp_path):
+    """The same, interrupted one step later."""
+    scores, heads, _ = chain(seed=1)
+    run = write(tmp_path, scores, heads, chain()[2])
+    assert run.reasons == {
+        "ablation.nc": "made from another heads file than heads.json; make it again"
+    }
+    assert list(run.results) == ["scores", "heads"]
+
+
+def test_one_of_several_files_is_enough_and_none_is_no_contradiction(tmp_path):
+    scores, heads, proof = chain()
+    write(tmp_path, make_scores(LANGUAGES, seed=1), heads, proof)
+    scores.to_netcdf(tmp_path / "older.nc", engine="h5netcdf")
+    assert read_run(tmp_path).reasons == {}
+    for name in ("older.nc", "scores.nc"):
+        (tmp_path / name).unlink()
+    run = read_run(tmp_path)
+    assert run.reasons == {}
+    assert list(run.results) == ["heads", "ablation"]
+
+
+@pytest.mark.parametrize("said", ["", "{", "[1]", '{"heads": 1}', '{"heads": "00", "x": []}'])
+def test_results_that_name_nothing_readable_are_shown_as_before(tmp_path, said):
+    scores, heads, _ = chain()
+    run = write(tmp_path, scores, heads, make_ablation(LANGUAGES, made_from=said))
+    assert run.reasons == {}
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_heads_of_other_weights_belong_where_the_proof_names_them(tmp_path, most):
+    """Base and tuned model; most files may be of either."""
+    scores, heads, _ = chain()
+    tuned = PROVENANCE | {"weight_hash": "ef" * 32}
+    named = made_from(tuned, heads)
+    assert named["other_weights"] == '{"heads": "' + "ab" * 32 + '"}'
+    proof = make_ablation(LANGUAGES, **tuned | named | {"kind": "ablation"})
+    for i in range(1, most):
+        proof.to_netcdf(tmp_path / f"proof-{i}.nc", engine="h5netcdf")
+    if most > 1:
+        (tmp_path / "scores.nc").unlink(missing_ok=True)
+    run = write(tmp_path, scores, heads, proof)
+    if most == 1:
+        assert run.reasons == {}
+    else:
+        # The scores are of the base model alone; the heads came from there.
+        assert list(run.of("heads")) == ["heads.json"]
+    assert (
+        "ablation.nc: its heads are of other weights (abababababab) than those it was measured in "
+        "(efefefefefef), as was asked for." in report(tmp_path).read_text("utf-8")
+    )
+
+
+def test_the_content_of_a_result_is_the_same_in_its_file(tmp_path):
+    scores, heads, _ = chain()
+    run = write(tmp_path, *chain())
+    assert content_hash(run.of("scores")["scores.nc"]) == content_hash(scores)
+    assert content_hash(run.heads) == content_hash(heads)
+    assert content_hash(scores.assign_attrs(time="later")) == content_hash(scores)
+    assert content_hash(scores.assign(lahis=scores.lahis * (1 + 1e-12))) != content_hash(scores)
+    turned = make_heads(["zh", "en"], rule=heads.rule)
+    assert content_hash(turned) != content_hash(heads)
