@@ -40,7 +40,7 @@ def _classes(classes: Any) -> Iterator[str]:
     for language, heads in classes.distinct.items():
         of = len(classes.specific[language])
         yield f"shown to matter more to {language}: {len(heads)} of its {of} {heads}"
-    for name in ("other", "not measured"):
+    for name in ("undecided", "other", "not measured"):
         yield f"{name}: {classes.counts[name]}"
 
 

@@ -1,6 +1,7 @@
 """Heads in the four classes of two languages, and the file that holds them; see `classification`.
 
-The classes are A-specific, B-specific, agnostic (both languages need the head) and other.
+The classes are A-specific, B-specific, agnostic (both languages need the head), undecided (one
+needs it, and of the other nothing is shown) and other.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class _ClassesFile(Record):
     rule: Annotated[dict[str, Any], holds(_Rule)]
     specific: dict[str, Heads]
     agnostic: Heads
+    undecided: Heads = Field(default_factory=list)
     other: Heads
     deltas: dict[str, _Bounds]
     provenance: dict[str, Any]
@@ -62,6 +64,7 @@ class HeadClasses(Saved):
     Attributes:
         specific: language -> heads that only it needs, largest effect first.
         agnostic: heads that both need, largest smaller effect first.
+        undecided: heads that one needs, while of the other neither harm nor little harm is shown.
         other: the rest of those that were measured.
         deltas: language (and ``difference``, first minus second) -> ``[3, layer, head]``: the
             change, and the lower and upper end of its interval; NaN where not measured.
@@ -74,6 +77,7 @@ class HeadClasses(Saved):
 
     specific: dict[str, HeadSet]
     agnostic: HeadSet
+    undecided: HeadSet
     other: HeadSet
     deltas: dict[str, Interval]
     harm: int
@@ -99,7 +103,7 @@ class HeadClasses(Saved):
     def counts(self) -> dict[str, int]:
         """Heads in each class, and those not measured."""
         counts = {f"{language}-specific": len(of) for language, of in self.specific.items()}
-        counts |= {"agnostic": len(self.agnostic), "other": len(self.other)}
+        counts |= {name: len(getattr(self, name)) for name in ("agnostic", "undecided", "other")}
         return counts | {"not measured": self.shape[0] * self.shape[1] - sum(counts.values())}
 
     @property
@@ -116,8 +120,7 @@ class HeadClasses(Saved):
     @property
     def distinct(self) -> dict[str, HeadSet]:
         """Language -> those of its specific heads whose harm is shown to be larger in it: the
-        interval of the difference lies on its side of 0. The others are specific because the
-        other language's interval is wide, not because it is shown to differ."""
+        interval of the difference lies on its side of 0."""
         _, low, high = self.harm * self.deltas["difference"]
         # Turned over, the lower end is the larger one.
         low, high = np.minimum(low, high), np.maximum(low, high)
@@ -156,6 +159,7 @@ class HeadClasses(Saved):
         return cls(
             {name: HeadSet(record.specific[name], shape) for name in record.languages},
             HeadSet(record.agnostic, shape),
+            HeadSet(record.undecided, shape),
             HeadSet(record.other, shape),
             deltas,
             record.harm,

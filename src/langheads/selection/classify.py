@@ -1,9 +1,10 @@
 """Four classes of heads for two languages A and B, from exact knock-out (arXiv 2602.08625).
 
-    A-specific   without the head A gets worse, and B is not shown to
+    A-specific   without the head A gets worse, and B is shown to get little worse
     B-specific   the other way round
     agnostic     both get worse
-    other        neither is shown to
+    undecided    one gets worse; of the other neither harm nor little harm is shown
+    other        neither is shown to get worse
 
 The paper's thresholds are not public, so they are arguments here. With d the change that a result
 holds (a task's score falls, a loss rises where a head matters), a language "drops" where the
@@ -19,11 +20,16 @@ aligned: each language resamples its own.
 All resamples are one matrix of counts [resample, example], and all their means one product with
 [example, heads]: `scipy.stats.bootstrap` would copy every head's examples for every resample.
 
-"A-specific" rests on B's interval not excluding `min_drop`, which is not evidence that B needs
-nothing: fewer examples make more heads specific. `HeadClasses.distinct` names those specific heads
-whose difference between the languages excludes 0. No correction for many heads is made;
-`expected_by_chance` says how many a class would hold if no head mattered: an interval lies above 0
-for alpha/2 of such heads. Below about 20 examples percentile intervals are too narrow.
+"Little worse" is shown, not taken from a lack of evidence: with harm h = d on the harmful side,
+
+    h[B] - h[A] / min_ratio     has the upper end of its interval below 0, or
+    h[B]                        has it at `min_drop` or below,
+
+a test of non-inferiority at alpha/2, paired where examples are aligned. `HeadClasses.distinct`
+names those specific heads whose difference between the languages excludes 0. No correction for
+many heads is made; `expected_by_chance` says how many a class would hold at most if no head
+mattered: an interval lies above 0 for alpha/2 of such heads. Below about 20 examples percentile
+intervals are too narrow.
 """
 
 from __future__ import annotations
@@ -55,6 +61,7 @@ def classify(
     baseline: str | None = None,
     alpha: float = 0.05,
     min_drop: float = 0.0,
+    min_ratio: float = 3.0,
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> HeadClasses:
@@ -68,6 +75,8 @@ def classify(
         baseline: which of the result's baselines; by default the first.
         alpha: the intervals cover 1 - alpha.
         min_drop: harm up to this much, in the measure's unit, is no drop; at least 0.
+        min_ratio: of a specific head, the other language's harm is shown to be below its own
+            divided by this; at least 1.
         n_resamples: how often the examples are drawn again.
         seed: of these draws.
 
@@ -89,6 +98,8 @@ def classify(
             f"alpha {alpha}, min_drop {min_drop}, n_resamples {n_resamples} asked for; allowed are "
             f"0 < alpha < 1, min_drop >= 0 and finite, n_resamples >= 100 and <= {MAX_RESAMPLES}"
         )
+    if not 1 <= min_ratio < np.inf:
+        raise InputError(f"min_ratio {min_ratio} asked for; it is at least 1 and finite")
     a, b = pair = _pair(knockout, languages)
     baselines = [str(name) for name in knockout.baseline.values]
     baseline = baselines[0] if baseline is None else baseline
@@ -110,13 +121,19 @@ def classify(
     effect = {x: harm * deltas[x][0] for x in pair}
     # The end of the interval that is nearer to no harm.
     drops = {x: mask & (harm * deltas[x][1 if harm > 0 else 2] > min_drop) for x in pair}
+    little = {
+        x: _little(harm * means[x], harm * means[y] / min_ratio, alpha, min_drop, mask)
+        for x, y in ((a, b), (b, a))
+    }
+    only = {a: drops[a] & little[b] & ~drops[b], b: drops[b] & little[a] & ~drops[a]}
     either = np.minimum(effect[a], effect[b]), np.maximum(effect[a], effect[b])
     return HeadClasses(
         specific={
-            a: _falling(drops[a] & ~drops[b], effect[a]),
-            b: _falling(drops[b] & ~drops[a], effect[b]),
+            a: _falling(only[a], effect[a]),
+            b: _falling(only[b], effect[b]),
         },
         agnostic=_falling(drops[a] & drops[b], either[0]),
+        undecided=_falling((drops[a] ^ drops[b]) & ~only[a] & ~only[b], either[1]),
         other=_falling(mask & ~drops[a] & ~drops[b], either[1]),
         deltas=deltas,
         harm=harm,
@@ -128,6 +145,7 @@ def classify(
             "baseline": baseline,
             "level": alpha,
             "min_drop": min_drop,
+            "min_ratio": min_ratio,
             "bootstraps": n_resamples,
             "seed": seed,
             "examples": {
@@ -222,6 +240,18 @@ def _interval(means: Float[np.ndarray, "resample heads"], alpha: float, mask: Ma
     found = np.full((3, *mask.shape), np.nan)
     found[:, mask] = np.stack([means[0], *stats.percentile_interval(means[1:], alpha)])
     return found
+
+
+def _little(
+    harm: Float[np.ndarray, "resample heads"],
+    margin: Float[np.ndarray, "resample heads"],
+    alpha: float,
+    min_drop: float,
+    mask: Mask,
+) -> Mask:
+    """Heads whose harm is shown to be below the margin, or not above `min_drop`."""
+    below = _interval(harm - margin, alpha, mask)[2] < 0
+    return mask & (below | (_interval(harm, alpha, mask)[2] <= min_drop))
 
 
 def _falling(where: Mask, effect: Float[np.ndarray, "layer head"]) -> HeadSet:

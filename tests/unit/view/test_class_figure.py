@@ -82,3 +82,13 @@ def test_names_are_shown_literally():
     drawn = head_classes(classify(data, ("en", HOSTILE))).to_json()
     assert "<b>x" not in drawn.replace("\\u003c", "<")
     assert "%{z}" not in drawn
+
+
+def test_undecided_heads_have_a_mark_of_their_own():
+    data = task()
+    noise = np.random.default_rng(5).normal(size=60)
+    data.example_delta_answer_logprob[0, 0, :, 0, 0] = -0.5
+    data.example_delta_answer_logprob[0, 1, :, 0, 0] = 10 * (noise - noise.mean())
+    (mark,) = [of for of in head_classes(classify(data)).data if of.name == "undecided (1)"]
+    assert list(mark.hovertext) == ["L0H0"]
+    assert mark.marker.symbol == "x-thin-open"

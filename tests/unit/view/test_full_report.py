@@ -149,6 +149,7 @@ def test_deletion_classes_and_questions_are_told(page, run):
     assert [int(row[1]) for row in table[1:]] == [
         *(len(classes.specific[x]) for x in LANGUAGES[:2]),
         len(classes.agnostic),
+        len(classes.undecided),
         len(classes.other),
     ]
     assert "mask 0.100 (0.050 to 0.150); random heads 0.010 (−0.040 to 0.060)" in page.text

@@ -18,6 +18,7 @@ _MARKERS = (
     {"color": COLOURWAY[0], "symbol": "triangle-right", "size": 11},
     {"color": COLOURWAY[1], "symbol": "triangle-up", "size": 11},
     {"color": COLOURWAY[2], "symbol": "diamond", "size": 10},
+    {"color": COLOURWAY[3], "symbol": "x-thin-open", "size": 8},
     {"color": COLOURWAY[6], "symbol": "circle-open", "size": 6},
 )
 # More names than this in one class cover each other.
@@ -46,12 +47,15 @@ def head_classes(classes: HeadClasses) -> go.Figure:
         (f"{first}-specific", classes.specific[first]),
         (f"{second}-specific", classes.specific[second]),
         ("agnostic", classes.agnostic),
+        ("undecided", classes.undecided),
         ("other", classes.other),
     ]
     scale = _scale(classes)
     figure = go.Figure()
     # Other heads first, so that they lie below.
     for (name, heads), marker in reversed(list(zip(groups, _MARKERS, strict=True))):
+        if name == "undecided" and not heads:
+            continue
         figure.add_trace(_dots(classes, name, heads, marker, scale))
     rule = classes.rule
     edge = float(np.arcsinh(classes.harm * rule["min_drop"] / scale))
@@ -164,7 +168,7 @@ def _range(classes: HeadClasses, language: str, edge: float, scale: float) -> li
     """Ends of an axis, with every interval of a classed head and every dot inside."""
     all_of = np.arcsinh(classes.deltas[language] / scale)
     shown = [all_of[0].ravel()]
-    for heads in (*classes.specific.values(), classes.agnostic):
+    for heads in (*classes.specific.values(), classes.agnostic, classes.undecided):
         shown.append(all_of[:, [h.layer for h in heads], [h.head for h in heads]].ravel())
     values = np.concatenate([*shown, [0.0, edge]])
     values = values[np.isfinite(values)]

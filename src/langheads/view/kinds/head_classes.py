@@ -12,7 +12,7 @@ def _tables(result: HeadClasses, run: RunFolder) -> Iterator[Table]:
     """Heads in each class, how many chance gives, and which are shown to differ."""
     groups = {f"{name}-specific": heads for name, heads in result.specific.items()}
     distinct = {f"{name}-specific": heads for name, heads in result.distinct.items()}
-    groups |= {"agnostic": result.agnostic, "other": result.other}
+    groups |= {"agnostic": result.agnostic, "undecided": result.undecided, "other": result.other}
     rows = []
     for name, heads in groups.items():
         chance, shown = result.expected_by_chance.get(name), distinct.get(name)
@@ -46,9 +46,8 @@ KIND = Kind(
     (
         "Shows: which heads only one of two languages needs, which both need, and the "
         "intervals behind it.",
-        "Does not show: that a head called specific differs between the languages, unless its "
-        "difference is shown as well (column shown to differ); the other language's interval "
-        "may just be wide.",
+        "Does not show: anything of the other language's need of undecided heads, whose interval "
+        "is too wide either way.",
     ),
     captioned(
         head_classes,
