@@ -184,8 +184,8 @@ def many(harm, n=80, heads=600):
         ((0.6, 0.2), 0.0, 0.025),
         ((0.6, 0.6), 0.0, 0.025),
         ((0.0, 0.0), 0.0, 0.025),
-        # B needs nothing: most are.
-        ((0.6, 0.0), 0.5, 1.0),
+        # B needs nothing: 40% of them are shown, by their z.
+        ((0.6, 0.0), 0.3, 1.0),
     ],
 )
 def test_specific_is_claimed_wrongly_at_most_as_often_as_stated(harm, least, most):
