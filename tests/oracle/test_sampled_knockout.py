@@ -18,8 +18,8 @@ from langheads.scores.sampled_knockout import Drawn, estimate, first_order
 from langheads.scores.scan import knockout_nll
 from langheads.scores.score import score
 from langheads.selection.classify import classify
+from langheads.view import score_against_knockout
 from langheads.view.contents import RunFolder
-from langheads.view.figures.benchmark import score_against_knockout
 from langheads.view.kinds import KINDS
 from tests.models.zoo import TEXTS
 

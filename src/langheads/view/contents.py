@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ import xarray as xr
 
 from langheads.heads import LanguageHeads
 from langheads.io.results import load_result
-from langheads.view.figures.scores import Planted
 from langheads.view.table import Table
+
+Planted = Mapping[str, Sequence[Sequence[int]]]
+"""Language -> its planted heads, as (layer, head)."""
 
 
 @dataclass(frozen=True)

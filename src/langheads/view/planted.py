@@ -7,8 +7,7 @@ import xarray as xr
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError
 from langheads.io.files import read_json
-from langheads.view.contents import RunFolder
-from langheads.view.figures.scores import Planted
+from langheads.view.contents import Planted, RunFolder
 from langheads.view.figures.style import names
 from langheads.view.language_verdict import own_and_other
 from langheads.view.table import Table

@@ -1,4 +1,5 @@
-"""A table of text, and numbers as its cells: a true minus sign, a dash for what is not there."""
+"""A table of text, numbers as its cells (a true minus sign, a dash for what is not there), and when
+checks say that texts fell apart, so that no other number means what it says."""
 
 from __future__ import annotations
 
@@ -10,9 +11,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from langheads.io.measures import MEASURES
+
 NONE = "–"
 LONG = 12
 """A table of more rows is folded."""
+LIMITS_IN_WORDS = (
+    "repetition or empty replies up by more than 0.1, or NLL by more than 1 nat per token"
+)
 
 
 @dataclass(frozen=True)
@@ -68,10 +74,15 @@ def between(value: float, low: float, high: float, decimals: int = 3) -> str:
     return f"{text} ({decimal(low, decimals)} to {decimal(high, decimals)})"
 
 
-def with_interval(at: xr.Dataset, name: str) -> str:
-    """A value with ``<name>_low`` and ``<name>_high``, where the file has them."""
+def with_ends_of(at: xr.Dataset, name: str) -> tuple[float, float, float]:
+    """A value with ``<name>_low`` and ``<name>_high``, NaN where the file does not have them."""
     low, high = (float(at.get(f"{name}_{end}", np.nan)) for end in ("low", "high"))
-    return between(float(at[name]), low, high)
+    return float(at.get(name, np.nan)), low, high
+
+
+def with_interval(at: xr.Dataset, name: str) -> str:
+    """A value with its interval, where the file has one, as a cell."""
+    return between(*with_ends_of(at, name))
 
 
 def count(value: float) -> str:
@@ -102,3 +113,21 @@ def plain(value: Any) -> str:
             for key, of in value.items()
         )
     return "none" if value is None else str(value) or NONE
+
+
+def fallen(changes: Mapping[str, float]) -> str:
+    """The checks that rose beyond their limit, in words; empty where none did.
+
+    Args:
+        changes: check -> change against nothing gated, in its unit.
+
+    Example:
+        >>> fallen({"repetition": 0.25, "empty": 0.0, "prompt_nll": 1.5})
+        'repetition +0.25 of 4-grams, NLL of the prompt +1.50 nats per token'
+    """
+    return ", ".join(
+        f"{measure.label} {changes[name]:+.2f} "
+        + ("of all" if measure.units == "share" else measure.units.removeprefix("share "))
+        for name, measure in MEASURES.items()
+        if name in changes and measure.limit is not None and changes[name] > measure.limit
+    )

@@ -6,12 +6,13 @@ import pytest
 import xarray as xr
 
 from langheads.io.errors import InputError
-from langheads.view.figures.benchmark import (
+from langheads.view import (
     deletion_curves,
+    off_target_checks,
+    off_target_rates,
     score_against_knockout,
     score_benchmark,
 )
-from langheads.view.figures.off_target import off_target_checks, off_target_rates
 from langheads.view.figures.style import DARK, LIGHT
 from tests.unit.view.made_up_results import make_offtarget
 

@@ -17,9 +17,9 @@ from langheads.view import (
     off_target_rates,
     switch_rate_bars,
 )
-from langheads.view.figures.off_target import TWINS
 from langheads.view.figures.overlap import clustered
-from langheads.view.figures.switching import highest, share_interval
+from langheads.view.kinds.offtarget import TWINS
+from langheads.view.kinds.switch_rate import highest, share_interval
 from tests.unit.view.made_up_results import (
     make_attribution,
     make_knockout,

@@ -29,26 +29,27 @@ def spacing(gap: int, total: int, panels: int) -> float:
     return gap / total if panels > 1 else 0.0
 
 
-def grid(count: int) -> tuple[int, int]:
+def grid(count: int, most: int = 3) -> tuple[int, int]:
     """Rows and columns of so many panels, at most 3 side by side."""
-    columns = min(count, 3)
+    columns = min(count, most)
     return math.ceil(count / columns), columns
 
 
 def facets(
-    titles: Sequence[str], horizontal: float, vertical: float, **options: Any
+    titles: Sequence[str], across: float, down: float = 0.0, columns: int = 3, **options: Any
 ) -> tuple[go.Figure, list[Place]]:
     """An empty panel a title in a `grid`, and where each stands; spacing as plotly takes it."""
-    rows, columns = grid(len(titles))
-    figure = make_subplots(
-        rows,
-        columns,
-        subplot_titles=titles,
-        horizontal_spacing=horizontal,
-        vertical_spacing=vertical,
-        **options,
-    )
+    rows, columns = grid(len(titles), columns)
+    options |= {"horizontal_spacing": across, "vertical_spacing": down}
+    figure = make_subplots(rows, columns, subplot_titles=titles, **options)
     return figure, [{"row": i // columns + 1, "col": i % columns + 1} for i in range(len(titles))]
+
+
+def side_by_side(
+    titles: Sequence[str], across: float, **options: Any
+) -> tuple[go.Figure, list[Place]]:
+    """Panels in one row, however many."""
+    return facets(titles, across, columns=len(titles), **options)
 
 
 def title_outer(figure: go.Figure, places: Sequence[Place], x: str = "", y: str = "") -> None:
@@ -106,12 +107,6 @@ def legend_above(height: int) -> dict[str, Any]:
     return {"orientation": "h", "x": 0, "y": 1 + 30 / height, "yanchor": "bottom"}
 
 
-def heading(text: str, subtitle: str | None = None) -> dict[str, Any]:
-    """A title at the upper edge, ready for plotly."""
-    below = {} if subtitle is None else {"subtitle": {"text": subtitle}}
-    return {"text": text, **below, "y": 1, "yanchor": "top", "pad": {"t": 12}}
-
-
 def finish(
     figure: go.Figure,
     title: str,
@@ -121,23 +116,21 @@ def finish(
     margins: tuple[int, int, int, int],
     **layout: Any,
 ) -> go.Figure:
-    """Template, title and size of a figure.
+    """Template, title and size of a figure, which is changed and returned; texts ready for plotly.
 
-    Args:
-        figure: changed, and returned.
-        title: ready for plotly.
-        subtitle: below it, ready for plotly.
-        panels: width and height of all panels with the gaps between them, in pixels.
-        margins: top, right, bottom, left, in pixels.
-        layout: more of plotly's layout.
+    `panels` is width and height of all panels with the gaps between them, `margins` top, right,
+    bottom and left, in pixels; `layout` is more of plotly's.
     """
     top, right, bottom, left = margins
+    heading: dict[str, Any] = {"text": title, "y": 1, "yanchor": "top", "pad": {"t": 12}}
+    if subtitle is not None:
+        heading["subtitle"] = {"text": subtitle}
     # Marks and lines stand out more from the page than from the grey of empty cells.
     if not any(isinstance(trace, go.Heatmap) for trace in figure.data):
         layout["plot_bgcolor"] = CLEAR
     figure.update_layout(
         template=LIGHT,
-        title=heading(title, subtitle),
+        title=heading,
         width=left + panels[0] + right,
         height=top + panels[1] + bottom,
         margin={"t": top, "r": right, "b": bottom, "l": left},
@@ -149,11 +142,8 @@ def finish(
 def with_room(figure: go.Figure, most: int = 1200) -> go.Figure:
     """Widen a figure at its right, until title and subtitle fit; plotly cuts what is wider.
 
-    The panels keep their size. Letters are taken to be as wide as a common font has them.
-
-    Args:
-        figure: with width and margins in pixels; changed, and returned.
-        most: no wider than this, however long a name is.
+    The panels keep their size, and `most` is the end, however long a name is. Letters are taken to
+    be as wide as a common font has them.
     """
 
     def ems(text: str | None) -> float:

@@ -10,19 +10,16 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from langheads import stats
-from langheads.heads import Head
+from langheads.heads import HeadSet
 from langheads.io.errors import InputError
 from langheads.scores.registry import LABELS
-from langheads.view.figures.canvas import cell_columns, finish
-from langheads.view.figures.style import (
-    label_width,
-    literal,
-    model_of,
-    names,
-    tick_labels,
-)
-from langheads.view.figures.traces import HeatPanel, heat_panels
+from langheads.view.figures import canvas, style, traces
+from langheads.view.figures.style import literal, names
 
+OVERLAP = (
+    "How to read it: neighbours rank heads alike. Languages that share most of their best heads "
+    "have general heads there, or scores that do not tell languages apart."
+)
 _KNOCKOUT = "delta_nats_per_byte"
 
 
@@ -44,9 +41,6 @@ def language_overlap(
 
     Raises:
         InputError: another kind, a score that it does not have, fewer than 2 languages.
-
-    Example:
-        >>> language_overlap(xr.load_dataset("scores.nc"), "lahis", top=20)  # doctest: +SKIP
     """
     values, said = _values(result, method)
     languages = names(result, "language")
@@ -59,29 +53,32 @@ def language_overlap(
     maps = dict(zip(languages, values, strict=True))
     correlation, shared = stats.rank_overlap(maps, top=top)
     order = clustered(correlation)
-    best = {languages[i]: _best(values[i], top) for i in order}
+    best = {languages[i]: list(map(str, HeadSet.ranked(values[i], top))) for i in order}
     correlation, shared = (matrix[np.ix_(order, order)] for matrix in (correlation, shared))
-    same, alike = _hover(best, shared, False), _hover(best, correlation, True)
+    alike, same = _hover(best, correlation, True), _hover(best, shared, False)
     panels = [
-        HeatPanel("rank correlation of all heads", correlation, alike, (-1.0, 1.0), "Spearman"),
-        HeatPanel(
+        traces.HeatPanel(
+            "rank correlation of all heads", correlation, alike, (-1.0, 1.0), "Spearman"
+        ),
+        traces.HeatPanel(
             f"of the {top} best heads, shared", shared, same, (0.0, 1.0), "shared / either list"
         ),
     ]
     cell = max(26, min(72, 420 // len(languages)))
-    plot = cell * len(languages)
-    labels = tick_labels(list(best), 12)
-    figure, width = heat_panels(panels, labels, (plot, plot), 110, max(120, plot), cell >= 34)
+    plot, labels = cell * len(languages), style.tick_labels(list(best), 12)
+    figure, width = traces.heat_panels(
+        panels, labels, (plot, plot), 110, max(120, plot), cell >= 34
+    )
     # Titles of few languages' narrow panels would run into each other.
     figure.update_annotations(font_size=12 if plot < 200 else 16)
-    cell_columns(figure, labels, title_text="language")
+    canvas.cell_columns(figure, labels, title_text="language")
     figure.update_yaxes(title_text="language", col=1)
-    return finish(
+    return canvas.finish(
         figure,
         "Do languages use the same heads?",
-        f"{said}, {model_of(result)}",
+        f"{said}, {style.model_of(result)}",
         panels=(width, plot),
-        margins=(100, 100, 64, 20 + label_width(languages, 12)),
+        margins=(100, 100, 64, 20 + style.label_width(languages, 12)),
     )
 
 
@@ -102,9 +99,8 @@ def _values(
     """Scores or knock-outs, and their name."""
     kind = result.attrs.get("kind")
     if kind == "knockout" and method is None and _KNOCKOUT in result:
-        found, said = result[_KNOCKOUT].isel(baseline=0), "Exact knock-out, nats per byte"
-        if "sample" in result.attrs:
-            said = said.replace("Exact", "Sampled")
+        how = "Sampled" if "sample" in result.attrs else "Exact"
+        found, said = result[_KNOCKOUT].isel(baseline=0), f"{how} knock-out, nats per byte"
     elif kind == "scores":
         name = (method or "lahis").replace("-", "_")
         if name not in LABELS or name not in result:
@@ -113,11 +109,6 @@ def _values(
     else:
         raise InputError(f"scores or knock-outs asked for, found kind {kind!r}")
     return found.transpose("language", "layer", "head").values.astype(float), said
-
-
-def _best(values: Float[np.ndarray, "layer head"], top: int) -> list[str]:
-    order = np.argsort(-values, axis=None, kind="stable")[:top]
-    return [str(Head(*divmod(int(i), values.shape[1]))) for i in order]
 
 
 def _hover(

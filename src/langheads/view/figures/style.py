@@ -44,13 +44,11 @@ def _scale(colours: tuple[str, ...]) -> list[tuple[float, str]]:
 def _template(
     ink: str, soft: str, paper: str, empty: str, diverging: tuple[str, ...]
 ) -> go.layout.Template:
-    axis = {
-        "gridcolor": soft,
-        "linecolor": soft,
-        "zerolinecolor": soft,
-        "automargin": False,
-        "title": {"standoff": 6},
-    }
+    lines = {"gridcolor": soft, "linecolor": soft, "zerolinecolor": soft}
+    axis = lines | {"automargin": False, "title": {"standoff": 6}}
+    scales = {"sequential": _scale(_SEQUENTIAL), "diverging": _scale(diverging)}
+    bar = {"outlinewidth": 0, "ticks": "outside", "tickcolor": soft}
+    below = {"font": {"size": 12, "color": ink}}
     return go.layout.Template(
         layout={
             "font": {"family": _FONT, "size": 12, "color": ink},
@@ -58,16 +56,11 @@ def _template(
             # Shows through where a value is missing.
             "plot_bgcolor": empty,
             "colorway": COLOURWAY,
-            "colorscale": {"sequential": _scale(_SEQUENTIAL), "diverging": _scale(diverging)},
-            "coloraxis": {"colorbar": {"outlinewidth": 0, "ticks": "outside", "tickcolor": soft}},
+            "colorscale": scales,
+            "coloraxis": {"colorbar": bar},
             "xaxis": axis,
             "yaxis": axis | {"ticklabelstandoff": 4},
-            "title": {
-                "font": {"size": 15},
-                "subtitle": {"font": {"size": 12, "color": ink}},
-                "x": 0.01,
-                "xanchor": "left",
-            },
+            "title": {"font": {"size": 15}, "subtitle": below, "x": 0.01, "xanchor": "left"},
             "hoverlabel": {"align": "left", "font": {"family": _FONT}},
             "legend": {"bgcolor": CLEAR},
             "shapedefaults": {"line": {"color": ink}},
@@ -116,11 +109,7 @@ def names(dataset: xr.Dataset, dimension: Hashable) -> list[str]:
 
 
 def check_kind(dataset: xr.Dataset, kind: str, needs: Iterable[str]) -> None:
-    """Refuse a dataset that is not a result of `kind`, or that lacks a variable.
-
-    Raises:
-        InputError: what was asked, what was found.
-    """
+    """Refuse a dataset that is not a result of `kind`, or that lacks a variable."""
     if not isinstance(dataset, xr.Dataset):
         raise InputError(f"a dataset of kind {kind!r} asked for, found {type(dataset).__name__}")
     found = dataset.attrs.get("kind")
@@ -135,16 +124,18 @@ def check_kind(dataset: xr.Dataset, kind: str, needs: Iterable[str]) -> None:
 
 
 def check_label(dataset: xr.Dataset, dimension: str, label: str) -> None:
-    """Refuse a label that a dimension does not have.
-
-    Raises:
-        InputError: what was asked, what the dataset has.
-    """
+    """Refuse a label that a dimension does not have."""
     if label not in names(dataset, dimension):
         raise InputError(
             f"{dimension} {label!r} asked for; this dataset has "
             f"{', '.join(names(dataset, dimension))}"
         )
+
+
+def with_ends(middle: float, low: float, high: float, form: str = ".3f") -> str:
+    """A value with the ends of its interval, where it has one, as hovering says it."""
+    ends = f" ({low:{form}} to {high:{form}})" if np.isfinite(low) else ""
+    return f"{middle:{form}}{ends}"
 
 
 def tick_step(count: int, most: int) -> int:

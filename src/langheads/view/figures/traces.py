@@ -10,61 +10,41 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Bool, Float
-from plotly.subplots import make_subplots
 
-from langheads.view.figures.canvas import (
-    Place,
-    cell_rows,
-    colour_axis,
-    facets,
-    grid,
-    spacing,
-    title_outer,
-)
+from langheads.view.figures import canvas
 from langheads.view.figures.style import INTERVAL, tick_labels
 
 Values = Float[np.ndarray, " row"]
+Texts = Sequence[Sequence[str]]
 
 
 def error_bars(middle: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:
     """Bars from `low` to `high` around `middle`, as plotly takes them."""
     middle = np.asarray(middle, dtype=float)
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": np.maximum(np.asarray(high) - middle, 0),
-        "arrayminus": np.maximum(middle - np.asarray(low), 0),
-        **look,
-    }
+    up, down = np.maximum(np.asarray(high) - middle, 0), np.maximum(middle - np.asarray(low), 0)
+    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, **look}
 
 
-def points(
-    x: Any,
-    y: Any,
-    low: Any,
-    high: Any,
-    name: str,
-    colour: str,
-    symbol: str,
-    *,
-    size: int = 9,
-    outline: int = 2,
-    thickness: float = 2.0,
-    width: int = 4,
-    **more: Any,
-) -> go.Scatter:
+@dataclass(frozen=True)
+class Look:
+    """Colour, symbol and sizes of `points`: no outline where it is 0; `ends` of the bars."""
+
+    colour: str
+    symbol: str
+    size: int = 9
+    outline: int = 2
+    thickness: float = 2.0
+    ends: int = 4
+
+
+def points(x: Any, y: Any, low: Any, high: Any, name: str, look: Look, **more: Any) -> go.Scatter:
     """Points on rows with their intervals across; `name` is ready for plotly."""
-    line = {"line": {"color": colour, "width": outline}} if outline else {}
-    return go.Scatter(
-        x=x,
-        y=y,
-        mode="markers",
-        marker={"color": colour, "symbol": symbol, "size": size} | line,
-        error_x=error_bars(x, low, high, color=colour, thickness=thickness, width=width),
-        name=name,
-        cliponaxis=False,
-        **more,
-    )
+    marker: dict[str, Any] = {"color": look.colour, "symbol": look.symbol, "size": look.size}
+    if look.outline:
+        marker["line"] = {"color": look.colour, "width": look.outline}
+    bars = {"color": look.colour, "thickness": look.thickness, "width": look.ends}
+    more |= {"mode": "markers", "marker": marker, "cliponaxis": False, "name": name}
+    return go.Scatter(x=x, y=y, error_x=error_bars(x, low, high, **bars), **more)
 
 
 @dataclass(frozen=True)
@@ -81,76 +61,43 @@ class ShareBars:
 
 
 def share_bars(
-    panels: Mapping[str, ShareBars],
-    height: int,
-    width: int,
-    horizontal: float,
-    x: str,
-    **options: Any,
+    panels: Mapping[str, ShareBars], height: int, width: int, apart: float, x: str, **options: Any
 ) -> tuple[go.Figure, tuple[int, int]]:
-    """One panel a language, one bar a row, from 0 to 1.
+    """One panel a language, one bar a row, from 0 to 1; and the size of all panels in pixels.
 
-    Args:
-        panels: language -> its bars.
-        height: of a panel, in pixels.
-        width: of a panel with its gap, in pixels.
-        horizontal: spacing, as plotly takes it.
-        x: title of the axis across.
-        options: of plotly's ``make_subplots``.
-
-    Returns:
-        The figure, which has no title, and width and height of all panels in pixels.
+    A panel has this height, and with its gap this width, in pixels; `apart` is horizontal spacing
+    as plotly takes it, `x` the title of the axis.
     """
-    rows, columns = grid(len(panels))
+    rows, columns = canvas.grid(len(panels))
     size = (width * columns, rows * height + (rows - 1) * 64)
-    titles = tick_labels(list(panels), 32)
-    figure, places = facets(titles, horizontal, spacing(64, size[1], rows), **options)
-    for at, bars in zip(places, panels.values(), strict=True):
-        ends = error_bars(bars.shares, bars.low, bars.high, thickness=1.5, width=3, color=INTERVAL)
-        figure.add_trace(
-            go.Bar(
-                x=bars.shares,
-                y=list(bars.labels),
-                orientation="h",
-                marker={"color": list(bars.fill), "line": {"color": bars.frame, "width": 1.5}},
-                error_x=ends,
-                text=list(bars.hover),
-                textposition="none",
-                hovertemplate="%{text}<extra></extra>",
-                showlegend=False,
-            ),
-            **at,
-        )
-    title_outer(figure, places, x)
+    below = canvas.spacing(64, size[1], rows)
+    figure, places = canvas.facets(tick_labels(list(panels), 32), apart, below, **options)
+    fixed = {"orientation": "h", "textposition": "none", "showlegend": False}
+    for at, of in zip(places, panels.values(), strict=True):
+        ends = error_bars(of.shares, of.low, of.high, thickness=1.5, width=3, color=INTERVAL)
+        marker = {"color": list(of.fill), "line": {"color": of.frame, "width": 1.5}}
+        said = {"text": list(of.hover), "hovertemplate": "%{text}<extra></extra>"} | fixed
+        y = list(of.labels)
+        figure.add_bar(x=of.shares, y=y, marker=marker, error_x=ends, **said, **at)
+    canvas.title_outer(figure, places, x)
     figure.update_xaxes(range=[0, 1.02], dtick=0.25)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure, size
 
 
-def cells(
+def number_cells(
+    figure: go.Figure,
+    at: canvas.Place,
     values: Float[np.ndarray, "row column"],
-    texts: Sequence[Sequence[str]],
-    hover: Sequence[Sequence[str]],
+    decimals: int,
+    hover: Texts,
     size: int,
-) -> go.Heatmap:
-    """Cells with a number each, on the one colour scale of the figure."""
-    return go.Heatmap(
-        z=values,
-        text=texts,
-        texttemplate="%{text}",
-        textfont={"size": size},
-        hovertext=hover,
-        hovertemplate="%{hovertext}<extra></extra>",
-        coloraxis="coloraxis",
-        xgap=1,
-        ygap=1,
-    )
+    signed: bool = False,
+) -> None:
+    """Cells with a number each, on the one colour scale of the figure.
 
-
-def cell_texts(
-    values: Float[np.ndarray, "row column"], decimals: int, signed: bool
-) -> list[list[str]]:
-    """Numbers in cells: signed, or as short as can be; a minus as wide as a plus, and none at 0."""
+    Numbers are signed, or as short as can be; a minus is as wide as a plus, and none stands at 0.
+    """
 
     def short(value: float) -> str:
         if not math.isfinite(value):
@@ -161,12 +108,16 @@ def cell_texts(
         # Where every value of a column has the same form, narrow cells need no leading zero.
         return (text if signed else text.replace("0.", ".", 1)).replace("-", "−")
 
-    return [[short(float(value)) for value in row] for row in values]
+    texts = [[short(float(value)) for value in row] for row in values]
+    inside = {"text": texts, "texttemplate": "%{text}", "textfont": {"size": size}}
+    beside = {"hovertext": hover, "hovertemplate": "%{hovertext}<extra></extra>"}
+    look = {"coloraxis": "coloraxis", "xgap": 1, "ygap": 1}
+    figure.add_heatmap(z=values, **inside, **beside, **look, **at)
 
 
 def corner_marks(
     figure: go.Figure,
-    at: Place,
+    at: canvas.Place,
     where: Bool[np.ndarray, "row column"],
     name: str,
     symbol: str,
@@ -177,18 +128,9 @@ def corner_marks(
     """Small marks in an upper corner of cells, `dx` right of their middle."""
     rows, columns = np.nonzero(where)
     line = {"color": "black", "width": 1}
-    figure.add_trace(
-        go.Scatter(
-            x=columns + dx,
-            y=rows - 0.32,
-            mode="markers",
-            marker={"symbol": symbol, "color": "white", "line": line, "size": size},
-            name=name,
-            hoverinfo="skip",
-            **more,
-        ),
-        **at,
-    )
+    marker = {"symbol": symbol, "color": "white", "line": line, "size": size}
+    more |= {"mode": "markers", "marker": marker, "name": name, "hoverinfo": "skip"}
+    figure.add_scatter(x=columns + dx, y=rows - 0.32, **more, **at)
 
 
 @dataclass(frozen=True)
@@ -197,7 +139,7 @@ class HeatPanel:
 
     title: str
     values: Float[np.ndarray, "row column"]
-    hover: Sequence[Sequence[str]]
+    hover: Texts
     ends: tuple[float, float]
     units: str
     template: str = "%{text}<extra></extra>"
@@ -211,43 +153,19 @@ def heat_panels(
     bar: int,
     numbers: bool,
 ) -> tuple[go.Figure, int]:
-    """Panels side by side with the same rows; cells show their values where there is room.
+    """Panels of a size in pixels with the same rows, and the width of all in pixels.
 
-    Args:
-        panels: from left to right.
-        rows: their labels.
-        size: width and height of one, in pixels.
-        gap: between them, in pixels.
-        bar: length of their colour bars, in pixels.
-        numbers: whether there is room.
-
-    Returns:
-        The figure, which has no title, and the width of all panels in pixels.
+    Cells show their values where there is room for `numbers`; colour bars are `bar` pixels long.
     """
     width = len(panels) * size[0] + (len(panels) - 1) * gap
-    figure = make_subplots(
-        1,
-        len(panels),
-        subplot_titles=[panel.title for panel in panels],
-        horizontal_spacing=spacing(gap, width, len(panels)),
-        shared_yaxes=True,
-    )
-    for i, panel in enumerate(panels, start=1):
-        axis = f"coloraxis{i}"
-        figure.add_trace(
-            go.Heatmap(
-                z=panel.values,
-                text=panel.hover,
-                texttemplate="%{z:.2f}" if numbers else None,
-                hovertemplate=panel.template,
-                coloraxis=axis,
-                xgap=1,
-                ygap=1,
-            ),
-            row=1,
-            col=i,
-        )
+    apart = canvas.spacing(gap, width, len(panels))
+    figure, places = canvas.side_by_side([of.title for of in panels], apart, shared_yaxes=True)
+    shown = "%{z:.2f}" if numbers else None
+    for i, (of, at) in enumerate(zip(panels, places, strict=True), start=1):
+        look = {"coloraxis": f"coloraxis{i}", "texttemplate": shown, "xgap": 1, "ygap": 1}
+        figure.add_heatmap(z=of.values, text=of.hover, hovertemplate=of.template, **look, **at)
         end = (i * size[0] + (i - 1) * gap) / width
-        figure.update_layout({axis: colour_axis(*panel.ends, panel.units, bar, end)})
-    cell_rows(figure, rows)
+        scale = canvas.colour_axis(*of.ends, of.units, bar, end)
+        figure.update_layout({f"coloraxis{i}": scale})
+    canvas.cell_rows(figure, rows)
     return figure, width

@@ -1,34 +1,19 @@
-"""Picture of attention transfer: how far the answer moves to A's fact, pair by pair, beside random
-heads."""
+"""Attention transfer pair by pair and gate by gate: how far the answer moves, and random heads."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
-from plotly.subplots import make_subplots
 
 from langheads.io.errors import InputError
-from langheads.view.figures.canvas import (
-    cell_columns,
-    cell_rows,
-    colour_axis,
-    finish,
-    legend_above,
-    spacing,
-)
-from langheads.view.figures.style import (
-    LEVEL,
-    check_kind,
-    check_label,
-    label_width,
-    literal,
-    model_of,
-    names,
-    reach,
-    tick_labels,
-)
-from langheads.view.figures.traces import cell_texts, cells, corner_marks
+from langheads.stats import percentile_interval
+from langheads.view.figures import canvas, style, traces
+from langheads.view.figures.style import COLOURWAY, LEVEL, literal, names
+from langheads.view.table import mean
 
 _MEASURES = {
     "answer_a": "answers that give A's fact",
@@ -36,14 +21,15 @@ _MEASURES = {
     "first_token_a": "prompts that rank A's first token higher",
     "logprob_difference": "log p(A's answer) − log p(B's answer)",
 }
-DOES = {"enhance": "A's heads × {:g}", "weaken": "B's heads × {:g}"}
+_DOES = {"enhance": "A's heads × {:g}", "weaken": "B's heads × {:g}"}
 # Parts of a curve: of one pair, and of all.
-PARTS = {
+_PARTS = {
     "change": ("change", "overall_change"),
     "low": ("change_low", "overall_low"),
     "high": ("change_high", "overall_high"),
     "control": ("control_change", "overall_control_change"),
 }
+_GREY = "rgba(138,138,138,{})"
 
 
 def transfer_matrix(
@@ -66,89 +52,66 @@ def transfer_matrix(
 
     Raises:
         InputError: another kind of dataset, a measure or an order that it does not have.
-
-    Example:
-        >>> transfer_matrix(xr.load_dataset("transfer.nc"), "answer_a").show()  # doctest: +SKIP
     """
-    order = checked(transfer, measure, order)
+    order = _checked(transfer, measure, order)
     at = transfer.sel(order=order).transpose("setting", "a", "b", ...)
-    unit, factor = unit_of(transfer, measure)
+    unit, factor = _unit_of(transfer, measure)
     values = [factor * at[f"{measure}_{part}"].values for part in ("change", "control_mean")]
-    end = reach(*values)
-    languages, gates = names(at, "a"), _gates(at)
+    end, languages = style.reach(*values), names(at, "a")
+    whose = zip(at["condition"].values, at["gate"].values, strict=True)
+    gates = [_DOES[str(condition)].format(float(gate)) for condition, gate in whose]
     cell = max(40, min(64, 420 // len(languages)))
     width, height = (size * len(languages) for size in (cell, max(28, min(40, cell))))
     # Panels of few languages are narrower than their titles.
     gap_x, gap_y = max(30, 190 - width), 62
     plot = (len(gates) * width + (len(gates) - 1) * gap_x, 2 * height + gap_y)
-    figure = make_subplots(
-        2, len(gates), shared_yaxes=True,
-        subplot_titles=[*gates, *(f"random heads, {gate}" for gate in gates)],
-        horizontal_spacing=spacing(gap_x, plot[0], len(gates)),
-        vertical_spacing=gap_y / plot[1],
-    )  # fmt: skip
+    titles = [*gates, *(f"random heads, {gate}" for gate in gates)]
+    apart = canvas.spacing(gap_x, plot[0], len(gates)), gap_y / plot[1]
+    figure, places = canvas.facets(titles, *apart, len(gates), shared_yaxes=True)
     figure.update_annotations(font_size=12 if width < 240 else 16)
+    decimals = max(0, 2 - int(np.ceil(np.log10(end))))
     for s in range(len(gates)):
-        _add_setting(figure, s + 1, at.isel(setting=s), measure, [of[s] for of in values], end)
-    cell_columns(figure, tick_labels(languages), tickangle=0)
-    cell_rows(figure, tick_labels(languages))
+        both = (places[s], places[s + len(gates)])
+        here, hover = at.isel(setting=s), _hover(at.isel(setting=s), measure, unit, factor)
+        for place, of in zip(both, values, strict=True):
+            traces.number_cells(figure, place, of[s], decimals, hover, 11, signed=True)
+        low, high = (here[f"{measure}_change_{end}"].values for end in ("low", "high"))
+        further = here[f"{measure}_control_p"].values < LEVEL
+        for name, symbol, where, dx in (
+            ("interval excludes 0", "circle", (low > 0) | (high < 0), -0.36),
+            (f"further towards A than random heads, p &lt; {LEVEL}", "triangle-up", further, 0.36),
+        ):
+            entry: dict[str, Any] = {"legendgroup": name, "showlegend": s == 0}
+            traces.corner_marks(figure, both[0], where, name, symbol, dx, **entry)
+    canvas.cell_columns(figure, style.tick_labels(languages), tickangle=0)
+    canvas.cell_rows(figure, style.tick_labels(languages))
     # A panel of few languages has no room for it on one line.
     figure.update_xaxes(title_text="B: language of<br>the other fact", row=2)
     figure.update_yaxes(title_text="A: language of<br>the fact to move to", col=1)
-    left = 56 + label_width(languages)
-    return finish(
+    left, bar = 56 + style.label_width(languages), f"change in {unit},<br>{_towards(measure)}"
+    return canvas.finish(
         figure,
-        *title_of(transfer, measure, order),
+        *_title_of(transfer, measure, order),
         panels=(max(plot[0], 594 - left), plot[1]),
         margins=(132, 126, 72, left),
-        coloraxis=colour_axis(
-            -end, end, f"change in {unit},<br>{_towards(measure)}", min(plot[1], 320)
-        ),
-        legend=legend_above(plot[1]),
+        coloraxis=canvas.colour_axis(-end, end, bar, min(plot[1], 320)),
+        legend=canvas.legend_above(plot[1]),
     )
 
 
-def _gates(at: xr.Dataset) -> list[str]:
-    whose = zip(at["condition"].values, at["gate"].values, strict=True)
-    return [DOES[str(condition)].format(float(gate)) for condition, gate in whose]
-
-
-def _add_setting(
-    figure: go.Figure,
-    column: int,
-    at: xr.Dataset,
-    measure: str,
-    values: list[np.ndarray],
-    end: float,
-) -> None:
-    """Both panels of a setting, with a dot and a triangle in the upper corners of cells."""
-    hover = _hover(at, measure, *unit_of(at, measure))
-    decimals = max(0, 2 - int(np.ceil(np.log10(end))))
-    for row, of in enumerate(values, start=1):
-        texts = cell_texts(of, decimals, signed=True)
-        figure.add_trace(cells(of, texts, hover, 11), row=row, col=column)
-    low, high = (at[f"{measure}_change_{end}"].values for end in ("low", "high"))
-    further = at[f"{measure}_control_p"].values < LEVEL
-    for name, symbol, where, dx in (
-        ("interval excludes 0", "circle", (low > 0) | (high < 0), -0.36),
-        (f"further towards A than random heads, p &lt; {LEVEL}", "triangle-up", further, 0.36),
-    ):
-        place, first = {"row": 1, "col": column}, column == 1
-        corner_marks(figure, place, where, name, symbol, dx, legendgroup=name, showlegend=first)
-
-
-def checked(transfer: xr.Dataset, measure: str, order: str | None) -> str:
+def _checked(transfer: xr.Dataset, measure: str, order: str | None) -> str:
     """The order that is asked for, of a dataset that has the measure."""
     if measure not in _MEASURES:
         raise InputError(f"measure {measure!r} asked for; allowed are {', '.join(_MEASURES)}")
-    needs = [f"{measure}_{part}" for i in (0, 1) for part in (of[i] for of in PARTS.values())]
-    check_kind(transfer, "transfer", [*needs, f"{measure}_control_mean", f"{measure}_before"])
+    needs = [f"{measure}_{part}" for i in (0, 1) for part in (of[i] for of in _PARTS.values())]
+    needs += [f"{measure}_control_mean", f"{measure}_before"]
+    style.check_kind(transfer, "transfer", needs)
     order = names(transfer, "order")[-1] if order is None else order
-    check_label(transfer, "order", order)
+    style.check_label(transfer, "order", order)
     return order
 
 
-def unit_of(transfer: xr.Dataset, measure: str) -> tuple[str, float]:
+def _unit_of(transfer: xr.Dataset, measure: str) -> tuple[str, float]:
     """Unit on the axis, and what a value is multiplied by: shares are shown in points."""
     if transfer[f"{measure}_change"].attrs.get("units") == "nats":
         return "nats", 1.0
@@ -159,7 +122,7 @@ def _towards(measure: str) -> str:
     return f"{'below' if measure == 'answer_b' else 'above'} 0 is towards A"
 
 
-def title_of(
+def _title_of(
     transfer: xr.Dataset, measure: str, order: str, pair: tuple[str, str] | None = None
 ) -> tuple[str, str]:
     """Title and subtitle."""
@@ -168,7 +131,7 @@ def title_of(
     if pair:
         where = f"A {literal(pair[0])}, B {literal(pair[1])}, {where}"
     return (
-        f"Change of {_MEASURES[measure]}, {model_of(transfer)}",
+        f"Change of {_MEASURES[measure]}, {style.model_of(transfer)}",
         f"{_towards(measure)}; {where}; question in {literal(attrs.get('query', '?'))}; "
         f"{attrs.get('prompts', '?')} prompts a pair and order; "
         f"{attrs.get('controls', '?')} random head sets",
@@ -178,28 +141,116 @@ def title_of(
 def _hover(at: xr.Dataset, measure: str, unit: str, factor: float) -> list[list[str]]:
     """What a cell says, names shown literally."""
 
-    def say(a: int, b: int) -> str:
-        here = at.isel(a=a, b=b)
+    def say(a: str, b: str) -> str:
+        here = at.sel(a=a, b=b)
 
         def value(name: str) -> float:
-            return float(here[f"{measure}{name}"])
+            return factor * float(here[f"{measure}{name}"])
 
-        languages = names(at, "a")[a], names(at, "b")[b]
-        title = f"<b>fact A in {literal(languages[0])}, fact B in {literal(languages[1])}</b>"
+        title = f"<b>fact A in {literal(a)}, fact B in {literal(b)}</b>"
         if not np.isfinite(value("_change")):
             return title + "<br>not run, or a language without heads"
-        ends = factor * value("_change_low"), factor * value("_change_high")
         whose = a if str(at["condition"].values) == "enhance" else b
         lines = [
             title,
-            f"change {factor * value('_change'):+.3g} {unit}, interval {ends[0]:+.3g} to "
-            f"{ends[1]:+.3g}",
-            f"{factor * value('_before'):.3g} before, {factor * value(''):.3g} after",
-            f"random heads: mean {factor * value('_control_mean'):+.3g}, "
-            f"p = {value('_control_p'):.2g}",
-            f"heads {literal(at['heads'].values[whose])}",
+            f"change {value('_change'):+.3g} {unit}, interval {value('_change_low'):+.3g} to "
+            f"{value('_change_high'):+.3g}",
+            f"{value('_before'):.3g} before, {value(''):.3g} after",
+            f"random heads: mean {value('_control_mean'):+.3g}, "
+            f"p = {float(here[f'{measure}_control_p']):.2g}",
+            f"heads {literal(at['heads'].sel(a=whose).values)}",
         ]
         return "<br>".join(lines)
 
-    n = at.sizes["a"]
-    return [[say(a, b) for b in range(n)] for a in range(n)]
+    return [[say(a, b) for b in names(at, "b")] for a in names(at, "a")]
+
+
+def transfer_sweep(
+    transfer: xr.Dataset,
+    measure: str = "logprob_difference",
+    order: str | None = None,
+    pair: tuple[str, str] | None = None,
+) -> go.Figure:
+    """The change of a measure at every gate: chosen heads with their interval, random heads.
+
+    Args:
+        transfer: dataset of kind ``transfer``; more than one gate makes a curve.
+        measure: see `transfer_matrix`.
+        order: see `transfer_matrix`.
+        pair: (A, B); by default the mean over all pairs of languages.
+
+    Returns:
+        A plotly figure of fixed size in pixels: a panel a condition, the gate across. The bars are
+        bootstrap intervals, the band is the 5th to 95th percentile of the random head sets and the
+        dotted line their mean. The untouched model is at gate 1.
+
+    Raises:
+        InputError: see `transfer_matrix`, or a pair that was not run.
+    """
+    order = _checked(transfer, measure, order)
+    at = transfer.sel(order=order)
+    if pair is not None:
+        if not {*pair} <= {*names(at, "a")}:
+            raise InputError(
+                f"pair {pair[0]}, {pair[1]} asked for; this dataset has {', '.join(names(at, 'a'))}"
+            )
+        at = at.sel(a=pair[0], b=pair[1])
+    unit, factor = _unit_of(transfer, measure)
+    curves = {
+        part: factor * at[f"{measure}_{name[pair is None]}"].transpose("setting", ...)
+        for part, name in _PARTS.items()
+    }
+    if not np.isfinite(curves["change"].values).any():
+        raise InputError(
+            f"pair {', '.join(pair)} asked for, but it was not run or has no heads"
+            if pair
+            else f"{measure} was measured of no pair of languages, so there is no curve"
+        )
+    conditions = [c for c in _DOES if c in transfer["condition"].values]
+    figure, places = canvas.side_by_side([""] * len(conditions), 0.06, shared_yaxes=True)
+    for place, condition in zip(places, conditions, strict=True):
+        here = at["condition"].values == condition
+        _add_curve(figure, place, {part: of[here] for part, of in curves.items()}, unit)
+        whose = _DOES[condition].split(" ×")[0]
+        figure.update_xaxes(title_text=f"gate of {whose}", **place)
+    figure.add_hline(y=0, line={"width": 1, "color": style.GREY})
+    figure.update_yaxes(title_text=f"change in {unit}", **places[0])
+    return canvas.finish(
+        figure,
+        *_title_of(transfer, measure, order, pair),
+        panels=(760, 298),
+        margins=(116, 24, 56, 76),
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+    )
+
+
+def _add_curve(
+    figure: go.Figure, at: canvas.Place, curves: Mapping[str, xr.DataArray], unit: str
+) -> None:
+    """One panel, in the order of its gates: band and mean of random heads, and the chosen ones."""
+    gate = np.append(curves["change"]["gate"].values, 1.0)
+    sort = np.argsort(gate)
+
+    def line(values: np.ndarray) -> np.ndarray:
+        # At gate 1 nothing is changed.
+        return np.append(values, 0.0)[sort]
+
+    def add(x: np.ndarray, y: np.ndarray, name: str, mode: str = "lines", **look: object) -> None:
+        figure.add_scatter(x=x, y=y, name=name, mode=mode, showlegend=at["col"] == 1, **look, **at)
+
+    sets = curves["control"].values
+    low, high = map(line, percentile_interval(sets.T, 0.1))
+    change, below, above = (line(curves[part].values) for part in ("change", "low", "high"))
+    x, say = gate[sort], f"gate %{{x:g}}: %{{y:.3g}} {unit}"
+    band: dict[str, Any] = {"fill": "toself", "fillcolor": _GREY.format(0.25), "line": {"width": 0}}
+    there_and_back = np.concatenate([x, x[::-1]]), np.concatenate([high, low[::-1]])
+    add(*there_and_back, "random heads, 5th to 95th percentile", hoverinfo="skip", **band)
+    dotted = {"color": _GREY.format(0.9), "width": 1.5, "dash": "dot"}
+    said = {"hovertemplate": f"{say}, mean of random heads<extra></extra>"}
+    add(x, line(np.array([mean(of) for of in sets])), "random heads, mean", line=dotted, **said)
+    ends = "interval %{customdata[0]:.3g} to %{customdata[1]:.3g}"
+    said = {"hovertemplate": f"{say}, {ends}<extra></extra>"}
+    bars: dict[str, Any] = {"error_y": traces.error_bars(change, below, above, thickness=1.5)}
+    bars["customdata"] = np.stack([below, above], axis=1)
+    blue = {"line": {"color": COLOURWAY[0], "width": 2}}
+    add(x, change, "chosen heads, bootstrap interval", "lines+markers", **blue, **bars, **said)

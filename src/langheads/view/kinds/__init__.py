@@ -1,4 +1,4 @@
-"""How each kind of result is shown: a module a kind, in the order of the page.
+"""How each kind of result is shown, in the order of the page: its figures, tables and sentences.
 
 A new kind of result is a schema in `langheads.io.schemas`, a module here and a name in the list
 below; or, from outside the package, both `register` calls.
@@ -10,13 +10,10 @@ from langheads.view.contents import Kind
 from langheads.view.kinds import (
     ablation,
     attention,
-    attribution,
-    comparison,
-    deletion,
-    head_classes,
+    benchmark,
+    effects,
     heads,
     knockout,
-    knockout_task,
     logit_lens,
     mask,
     offtarget,
@@ -57,9 +54,10 @@ def register(kind: Kind) -> Kind:
     return kind
 
 
-for _module in (
-    *(ablation, scores, knockout, comparison, deletion, heads, head_classes),
-    *(attribution, knockout_task, replies, offtarget, switch_rate, transfer, logit_lens),
-    *(qa, mask, pruned, attention),
+for _kind in (
+    *(ablation.KIND, scores.KIND, knockout.KIND, benchmark.COMPARISON, benchmark.DELETION),
+    *(heads.HEADS, heads.CLASSES, effects.ATTRIBUTION, effects.TASK, replies.KIND),
+    *(offtarget.KIND, switch_rate.KIND, transfer.KIND, logit_lens.KIND, qa.KIND, mask.KIND),
+    *(pruned.KIND, attention.KIND),
 ):
-    register(_module.KIND)
+    register(_kind)

@@ -1,11 +1,21 @@
-"""Chosen heads: which head serves which language, by which rule."""
+"""Chosen heads, and classes of heads: which only one of two languages needs, which both need."""
 
+from __future__ import annotations
+
+import math
 from collections.abc import Iterator
+from typing import Any
 
-from langheads.heads import LanguageHeads
-from langheads.view.contents import Kind, RunFolder
+import numpy as np
+import plotly.graph_objects as go
+
+from langheads.heads import GENERAL, HeadSet, LanguageHeads
+from langheads.heads.classes import HeadClasses
+from langheads.view.contents import Kind, RunFolder, captioned
+from langheads.view.figures.canvas import finish
+from langheads.view.figures.style import COLOURWAY, DOTTED, literal
+from langheads.view.figures.traces import error_bars
 from langheads.view.table import NONE, Table, isolated, plain
-from langheads.view.verdict import GENERAL
 
 
 def _tables(heads: LanguageHeads, run: RunFolder) -> Iterator[Table]:
@@ -18,28 +28,213 @@ def _tables(heads: LanguageHeads, run: RunFolder) -> Iterator[Table]:
 
 
 def _summary(heads: LanguageHeads, run: RunFolder) -> Iterator[str]:
-    numbers = ", ".join(
-        f"{isolated(language)} {len(chosen)}" for language, chosen in heads.specific.items()
-    )
+    numbers = ", ".join(f"{isolated(x)} {len(chosen)}" for x, chosen in heads.specific.items())
     settings = {key: v for key, v in heads.rule.items() if key not in ("name", "listed")}
     rule = str(heads.rule.get("name", "not recorded"))
     if settings:
         rule += f" ({', '.join(f'{key} {plain(value)}' for key, value in settings.items())})"
-    yield (
-        f"Specific heads a language: {numbers or 'none'}; general heads: {len(heads.general)}. "
-        f"Rule: {rule}.{_impossible(heads)}"
-    )
-
-
-def _impossible(heads: LanguageHeads) -> str:
-    """What it means when a rule asks a general head for more languages than there are."""
+    said = f"general heads: {len(heads.general)}. Rule: {rule}."
+    # What it means when a rule asks a general head for more languages than there are.
     least, languages = heads.rule.get("general_at"), len(heads.specific)
-    if not isinstance(least, (int, float)) or least <= languages:
-        return ""
-    return (
-        f" General heads are impossible here: one must be on the lists of {least:g} languages, and "
-        f"there are only {languages}. So a head that is called specific may be shared by several."
+    if isinstance(least, (int, float)) and least > languages:
+        said += (
+            f" General heads are impossible here: one must be on the lists of {least:g} languages, "
+            f"and there are only {languages}. So a head that is called specific may be shared by "
+            "several."
+        )
+    yield f"Specific heads a language: {numbers or 'none'}; {said}"
+
+
+HEADS = Kind("heads", "Chosen heads", tables=_tables, summary=_summary, load=LanguageHeads.load)
+
+# Colour and shape both tell the class; the many other heads are small, open and grey.
+_MARKERS = (
+    {"color": COLOURWAY[0], "symbol": "triangle-right", "size": 11},
+    {"color": COLOURWAY[1], "symbol": "triangle-up", "size": 11},
+    {"color": COLOURWAY[2], "symbol": "diamond", "size": 10},
+    {"color": COLOURWAY[3], "symbol": "x-thin-open", "size": 8},
+    {"color": COLOURWAY[6], "symbol": "circle-open", "size": 6},
+)
+# More names than this in one class cover each other.
+_NAMED = 5
+
+
+def _groups(classes: HeadClasses) -> dict[str, HeadSet]:
+    groups = {f"{name}-specific": heads for name, heads in classes.specific.items()}
+    rest = {"agnostic": classes.agnostic, "undecided": classes.undecided, "other": classes.other}
+    return groups | rest
+
+
+def head_classes(classes: HeadClasses) -> go.Figure:
+    """Change in language A (across) against change in language B (up), one dot a head.
+
+    Colour and shape say the class. Dots that are in a class have their interval as a cross;
+    hovering names every head and gives both intervals. The shaded corner is where both languages
+    are harmed; the dotted lines are `min_drop`. A few heads do most of the harm, so both axes are
+    asinh(change / s), s the median size of all changes: even near 0, logarithmic further out.
+
+    Args:
+        classes: what `classify` gave.
+
+    Returns:
+        A plotly figure of fixed size in pixels.
+    """
+    first, second = classes.languages
+    scale, rule = _scale(classes), classes.rule
+    figure = go.Figure()
+    # Other heads first, so that they lie below.
+    shown = zip(_groups(classes).items(), _MARKERS, strict=True)
+    for (name, heads), marker in reversed(list(shown)):
+        if name == "undecided" and not heads:
+            continue
+        figure.add_trace(_dots(classes, name, heads, marker, scale))
+    edge = float(np.arcsinh(classes.harm * rule["min_drop"] / scale))
+    figure.add_vline(x=edge, line=DOTTED)
+    figure.add_hline(y=edge, line=DOTTED)
+    reached = [_range(classes, language, edge, scale) for language in (first, second)]
+    worse = [ends[0] if classes.harm < 0 else ends[1] for ends in reached]
+    corner = {"x0": edge, "x1": worse[0], "y0": edge, "y1": worse[1], "layer": "below"}
+    figure.add_shape(type="rect", fillcolor="rgba(128,128,128,0.13)", line_width=0, **corner)
+    n = rule["examples"]
+    counted = f"{n[first]} and {n[second]} documents, not aligned"
+    if rule["aligned"]:
+        counted = f"{n[first]} aligned examples"
+    worse_word = "negative" if classes.harm < 0 else "positive"
+    across, up = (_ticks(reached[0], scale, 9, 0.09), _ticks(reached[1], scale, 12, 0.04))
+    what = f"with the head off, asinh scale ({literal(classes.units)})"
+    figure.update_xaxes(across, title_text=f"change in {literal(first)} {what}", tickangle=0)
+    figure.update_yaxes(up, title_text=f"change in {literal(second)} {what}")
+    return finish(
+        figure,
+        f"What {literal(first)} and {literal(second)} lose without each head, "
+        f"{literal(classes.model or 'model unknown')}",
+        f"{literal(rule['measure'])}, {literal(rule['baseline'])} ablation, {counted}, intervals "
+        f"at {100 * (1 - rule['level']):g}%; {worse_word} is worse",
+        panels=(574, 460),
+        margins=(84, 210, 56, 76),
+        legend={"traceorder": "reversed", "x": 1.02, "y": 1},
     )
 
 
-KIND = Kind("heads", "Chosen heads", tables=_tables, summary=_summary, load=LanguageHeads.load)
+def _ticks(ends: list[float], scale: float, most: int, apart: float) -> dict[str, Any]:
+    """An axis with its ticks at round numbers: 0 and 1, 2, 5 times powers of ten.
+
+    At most `most` of them, and `apart` of the axis' length from each other.
+    """
+    low, high = (scale * np.sinh(end) for end in ends)
+    furthest = max(-low, high)
+    # A language whose changes are all far below the scale has ticks of its own size.
+    first = math.floor(math.log10(min(scale, furthest)))
+    tens = 10.0 ** np.arange(first, 1 + math.log10(furthest))
+    ticks = [0.0]
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        sizes = np.outer(tens, steps).ravel()
+        ticks = sorted(t for t in (*-sizes, 0.0, *sizes) if low <= t <= high)
+        if len(ticks) <= most:
+            break
+    kept = [0.0]
+    for tick in sorted(ticks, key=abs, reverse=True):
+        places = np.arcsinh(np.array([tick, *kept]) / scale)
+        if np.abs(places[1:] - places[0]).min() > apart * (ends[1] - ends[0]):
+            kept.append(tick)
+    kept = sorted(kept)
+    labels = [f"{tick:.2g}" for tick in kept]
+    at = np.arcsinh(np.array(kept) / scale)
+    return {"range": ends, "tickvals": at, "ticktext": labels}
+
+
+def _scale(classes: HeadClasses) -> float:
+    """Median size of all changes; where most are 0, their largest."""
+    changes = np.stack([classes.deltas[language][0] for language in classes.languages])
+    sizes = np.abs(changes[np.isfinite(changes)])
+    return float(np.median(sizes) or sizes.max() or 1.0) if sizes.size else 1.0
+
+
+def _dots(
+    classes: HeadClasses, name: str, heads: HeadSet, marker: dict[str, object], scale: float
+) -> go.Scatter:
+    values = {key: _of_heads(of, heads) for key, of in classes.deltas.items()}
+    x, y = (np.arcsinh(values[language] / scale) for language in classes.languages)
+    said = f"<b>%{{hovertext}}</b> {literal(name)}"
+    for k, key in enumerate(values):
+        middle, low, high = (f"%{{customdata[{3 * k + i}]:.4g}}" for i in range(3))
+        said += f"<br>{literal(key)}: {middle} ({low} to {high})"
+    look: dict[str, Any] = {"mode": "markers"}
+    if name != "other":
+        text = [str(head) if i < _NAMED else "" for i, head in enumerate(heads)]
+        bars = (error_bars(*of, thickness=1, width=0) for of in (x, y))
+        look = dict(zip(("error_x", "error_y"), bars, strict=True))
+        look |= {"mode": "markers+text", "text": text}
+    return go.Scatter(
+        x=x[0],
+        y=y[0],
+        textposition="top center",
+        textfont={"size": 10},
+        hovertext=[str(head) for head in heads],
+        name=f"{literal(name)} ({len(heads)})",
+        marker=marker,
+        customdata=np.stack([*values.values()]).reshape(9, len(heads)).T,
+        hovertemplate=f"{said}<br>{literal(classes.units)}<extra></extra>",
+        **look,
+    )
+
+
+def _of_heads(deltas: np.ndarray, heads: HeadSet) -> np.ndarray:
+    """Change and ends of its interval, ``[3, head]``."""
+    return deltas[:, [h.layer for h in heads], [h.head for h in heads]]
+
+
+def _range(classes: HeadClasses, language: str, edge: float, scale: float) -> list[float]:
+    """Ends of an axis, with every interval of a classed head and every dot inside."""
+    all_of = np.arcsinh(classes.deltas[language] / scale)
+    classed = (*classes.specific.values(), classes.agnostic, classes.undecided)
+    shown = [all_of[0].ravel(), *(_of_heads(all_of, heads).ravel() for heads in classed)]
+    values = np.concatenate([*shown, [0.0, edge]])
+    values = values[np.isfinite(values)]
+    room = 0.06 * (values.max() - values.min() or 1.0)
+    return [float(values.min() - room), float(values.max() + room)]
+
+
+def _class_tables(result: HeadClasses, run: RunFolder) -> Iterator[Table]:
+    """Heads in each class, how many chance gives, and which are shown to differ."""
+    distinct = {f"{name}-specific": heads for name, heads in result.distinct.items()}
+    rows = []
+    for name, heads in _groups(result).items():
+        chance, shown = result.expected_by_chance.get(name), distinct.get(name)
+        by_chance = NONE if chance is None else f"{chance:.2g}"
+        differ = NONE if shown is None else f"{len(shown)}: {shown}" if shown else "0"
+        strongest = NONE if name == "other" else str(heads.top(12)) or NONE
+        rows.append([name, str(len(heads)), by_chance, differ, strongest])
+    caption = f"Heads in each class, by {result.rule['measure']}; the 12 strongest are named."
+    header = ["class", "heads", "by chance at most", "shown to differ", "strongest"]
+    yield Table(caption, header, rows)
+
+
+def _class_summary(result: HeadClasses, run: RunFolder) -> Iterator[str]:
+    counts = ", ".join(f"{isolated(name)} {n}" for name, n in result.counts.items())
+    shown = sum(map(len, result.distinct.values()))
+    specific = sum(map(len, result.specific.values()))
+    yield (
+        f"Classes of heads: {counts}. Of {specific} specific ones, {shown} are shown to differ "
+        "between the two languages."
+    )
+
+
+CLASSES = Kind(
+    "head-classes",
+    "Classes of heads",
+    (
+        "Shows: which heads only one of two languages needs, which both need, and the "
+        "intervals behind it.",
+        "Does not show: anything of the other language's need of undecided heads, whose interval "
+        "is too wide either way.",
+    ),
+    captioned(
+        head_classes,
+        "How to read it: each dot is a head; the shaded corner is where both languages are harmed, "
+        "and beside it only one is. Crosses are intervals.",
+    ),
+    _class_tables,
+    _class_summary,
+    HeadClasses.load,
+)

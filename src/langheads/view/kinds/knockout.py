@@ -1,27 +1,24 @@
 """Exact knock-out: what each language loses without each head, and how well scores foretell it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import numpy as np
+import plotly.graph_objects as go
 import xarray as xr
 from jaxtyping import Float
 
 from langheads import stats
+from langheads.heads import Head
+from langheads.io.errors import InputError
 from langheads.scores.registry import LABELS
 from langheads.view.contents import Kind, Picture, RunFolder
-from langheads.view.figures.benchmark import score_against_knockout
-from langheads.view.figures.effects import effect_map
-from langheads.view.figures.overlap import language_overlap
-from langheads.view.figures.scores import scored_methods
-from langheads.view.figures.style import names
-from langheads.view.head_effects import (
-    MAP,
-    OVERLAP,
-    effect_tables,
-    effects_of,
-    main_first,
-    strongest_words,
-)
+from langheads.view.figures import canvas
+from langheads.view.figures.overlap import OVERLAP, language_overlap
+from langheads.view.figures.style import COLOURWAY, DOTTED, check_kind, literal, model_of, names
+from langheads.view.kinds import effects
+from langheads.view.kinds.scores import scored_methods
 from langheads.view.table import Table, decimal, mean
 
 _SCATTER = (
@@ -31,14 +28,102 @@ _SCATTER = (
 _SAME_TEXTS = ("text_hash", "docs", "seed", "max_tokens")
 
 
+def score_against_knockout(
+    scores: xr.Dataset, knockout: xr.Dataset, method: str = "lahis"
+) -> go.Figure:
+    """One panel a language: exact rise in NLL (across) against a score (up), one dot a head.
+
+    Args:
+        scores: dataset of kind ``scores``.
+        knockout: dataset of kind ``knockout``, zero baseline, of the same model.
+        method: a variable of `scores`; hyphens will do.
+
+    Returns:
+        A plotly figure of fixed size, all panels on the same axes; titles give rank correlations.
+        Where the score is in nats per token, the diagonal is where it tells the truth. Hovering
+        gives standard errors, where the files have them.
+
+    Raises:
+        InputError: another kind of dataset, a sampled knock-out, no such score, no common
+            language.
+    """
+    method = method.replace("-", "_")
+    check_kind(scores, "scores", [method])
+    check_kind(knockout, "knockout", ["delta_nats_per_token"])
+    if "sample" in knockout.attrs:
+        raise InputError("this knockout ran only a sample of the documents; give one of all")
+    languages = _common(scores, knockout)
+    if not languages:
+        raise InputError("scores and knock-outs have no language in common")
+    unit, knockout = (
+        str(scores[method].attrs.get("units", "unit unknown")),
+        knockout.sel(baseline="zero"),
+    )
+    exact = knockout.delta_nats_per_token
+    errors = [knockout.get("delta_nats_per_token_se"), scores.get(f"{method}_se")]
+    # Panels share their axes, and so the line of truth.
+    reached = exact.sel(language=languages).values
+    reached = reached[np.isfinite(reached)]
+    titles = []
+    for language in languages:
+        pair = (of.sel(language=language).values for of in (scores[method], exact))
+        titles.append(f"{literal(language)}, Spearman {stats.rank_correlation(*pair):.2f}")
+    rows, columns = canvas.grid(len(languages))
+    figure, places = canvas.facets(titles, 0.09, 0.34 / rows)
+    for language, at in zip(languages, places, strict=True):
+        if unit == "nats per token" and reached.size:
+            ends = [min(0.0, float(reached.min())), max(0.0, float(reached.max()))]
+            truth = {"mode": "lines", "line": DOTTED, "hoverinfo": "skip", "showlegend": False}
+            figure.add_scatter(x=ends, y=ends, **truth, **at)
+        x, y = (of.sel(language=language).values for of in (exact, scores[method]))
+        beside = [_errors(of, language, x.size) for of in errors]
+        figure.add_scatter(
+            x=x.ravel(),
+            y=y.ravel(),
+            mode="markers",
+            # Light within dark: the one stands out from a dark page, the other from a light.
+            marker={
+                "color": COLOURWAY[5],
+                "size": 7,
+                "line": {"color": COLOURWAY[0], "width": 1.2},
+            },
+            hovertext=[str(Head(*divmod(i, x.shape[1]))) for i in range(x.size)],
+            customdata=np.stack(beside, axis=1),
+            hovertemplate=f"<b>%{{hovertext}}</b> {literal(language)}<br>exact "
+            "%{x:.4g}%{customdata[0]} nats per token<br>score %{y:.4g}%{customdata[1]} "
+            f"{literal(unit)}<extra></extra>",
+            showlegend=False,
+            **at,
+        )
+    canvas.title_outer(figure, places, "exact ΔNLL, nats per token", f"score, {literal(unit)}")
+    figure.update_xaxes(matches="x", rangemode="tozero")
+    figure.update_yaxes(matches="y", rangemode="tozero")
+    return canvas.finish(
+        figure,
+        f"{LABELS.get(method, method)} against exact knock-out",
+        model_of(scores),
+        panels=(10 + 300 * columns, 230 * rows),
+        margins=(100, 30, 50, 70),
+    )
+
+
+def _errors(errors: xr.DataArray | None, language: str, size: int) -> np.ndarray:
+    """Standard errors as hover text, one a head; nothing where there is none."""
+    if errors is None:
+        return np.full(size, "", dtype=object)
+    found = errors.sel(language=language).transpose("layer", "head").values.ravel()
+    said = [f" ± {e:.2g} (standard error)" if np.isfinite(e) else "" for e in found]
+    return np.array(said, dtype=object)
+
+
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
     """Map of losses a baseline; the chosen score against them; what languages share."""
     for baseline in names(result, "baseline"):
-        figure = effect_map(result, baseline=baseline, heads=run.heads)
-        yield Picture(figure, MAP.replace("score", "loss"))
+        figure = effects.effect_map(result, baseline=baseline, heads=run.heads)
+        yield Picture(figure, effects.MAP.replace("score", "loss"))
     for name, scores in run.of("scores").items():
-        methods = main_first(scored_methods(scores), run.heads)
-        if methods and _common(scores, result) and "zero" in names(result, "baseline"):
+        methods = scored_methods(scores, run.heads)
+        if methods and _comparable(scores, result) and "zero" in names(result, "baseline"):
             caption = f"{_SCATTER} The score is that of {name}."
             if any(scores.attrs.get(key) != result.attrs.get(key) for key in _SAME_TEXTS):
                 caption += " It was made on other documents than the knock-outs, which adds noise."
@@ -49,16 +134,18 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
 
 def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
     """The heads that cost most, and every score's rank correlation with what is lost."""
-    yield from effect_tables(result, run, ["delta_nats_per_byte"])
+    yield from effects.effect_tables(result, run, ["delta_nats_per_byte"])
     for name, scores in run.of("scores").items():
-        languages, found = _common(scores, result), _correlations(scores, result)
-        rows = [
-            [method.replace("_", "-"), *map(decimal, row), decimal(mean(row))]
-            for method, row in found.items()
-        ]
-        if rows and languages:
-            caption = f"Spearman rank correlation of the scores in {name} with exact knock-out."
-            yield Table(caption, ["score", *languages, "mean"], rows)
+        languages, found = _comparable(scores, result), _correlations(scores, result)
+        if found and languages:
+            yield Table(
+                f"Spearman rank correlation of the scores in {name} with exact knock-out.",
+                ["score", *languages, "mean"],
+                [
+                    [method.replace("_", "-"), *map(decimal, row), decimal(mean(row))]
+                    for method, row in found.items()
+                ],
+            )
 
 
 def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
@@ -71,7 +158,8 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
             f"{int(result.docs.sum())} documents were run without each head, the others stand in "
             "by their gradients."
         )
-    yield from strongest_words(result, f"{how}: the head that each language loses most without")
+    what = f"{how}: the head that each language loses most without"
+    yield from effects.strongest_words(what, result, run)
     for name, scores in run.of("scores").items():
         every = _correlations(scores, result)
         found = {method: row for method, row in every.items() if np.isfinite(row).any()}
@@ -85,30 +173,29 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
             )
 
 
-def _common(scores: xr.Dataset, exact: xr.Dataset) -> list[str]:
+def _common(one: xr.Dataset, other: xr.Dataset) -> list[str]:
+    return [x for x in names(one, "language") if x in names(other, "language")]
+
+
+def _comparable(scores: xr.Dataset, exact: xr.Dataset) -> list[str]:
     """Languages of both; none where the effects are estimates, which scores are not held to."""
-    if "sample" in exact.attrs:
-        return []
-    return [x for x in names(exact, "language") if x in names(scores, "language")]
+    return [] if "sample" in exact.attrs else _common(exact, scores)
 
 
 def _correlations(
     scores: xr.Dataset, exact: xr.Dataset
 ) -> dict[str, Float[np.ndarray, " language"]]:
     """Method -> its rank correlation with zero ablation in each language that both have."""
-    languages = _common(scores, exact)
+    languages, methods = _comparable(scores, exact), scored_methods(scores)
     if "zero" not in names(exact, "baseline"):
-        return dict.fromkeys(scored_methods(scores), np.full(len(languages), np.nan))
-    lost = {x: effects_of(exact, "delta_nats_per_token", "zero", x) for x in languages}
-    return {
-        method: np.array(
-            [
-                stats.rank_correlation(effects_of(scores, method, None, x), lost[x])
-                for x in languages
-            ]
-        )
-        for method in scored_methods(scores)
-    }
+        return dict.fromkeys(methods, np.full(len(languages), np.nan))
+    lost = {x: effects.effects_of(exact, "delta_nats_per_token", "zero", x) for x in languages}
+
+    def correlation(method: str, language: str) -> float:
+        values = effects.effects_of(scores, method, None, language)
+        return stats.rank_correlation(values, lost[language])
+
+    return {of: np.array([correlation(of, x) for x in languages]) for of in methods}
 
 
 KIND = Kind(

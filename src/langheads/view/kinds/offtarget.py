@@ -1,28 +1,205 @@
 """Replies that stray: whether they come back to the wanted language when heads are off or moved."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 
 import numpy as np
+import plotly.graph_objects as go
 import xarray as xr
 
-from langheads.io.measures import labels
+from langheads.io.errors import InputError
+from langheads.io.measures import labels, units
 from langheads.view.contents import Kind, Picture, RunFolder
-from langheads.view.degeneration import LIMITS_IN_WORDS, fallen
-from langheads.view.figures.off_target import (
-    in_order,
-    off_target_bars,
-    off_target_checks,
-    off_target_rates,
-    rates_of,
-    shown,
+from langheads.view.figures import canvas, style
+from langheads.view.figures.style import COLOURWAY, literal, model_of, names, with_ends
+from langheads.view.figures.traces import Look, ShareBars, points, share_bars
+from langheads.view.table import (
+    LIMITS_IN_WORDS,
+    LONG,
+    NONE,
+    Table,
+    fallen,
+    isolated,
+    with_ends_of,
+    with_interval,
 )
-from langheads.view.figures.style import names
-from langheads.view.table import LONG, NONE, Table, isolated, with_interval
 
-_LANGUAGE = {"right": "in the language", "delta_right": "change against none"} | labels(
-    ("lpr", "wpr", "lcpr")
-)
+TWINS = {
+    "random own off": "own off",
+    "random off": "rivals off",
+    "random general off": "rivals, general off",
+    "random suspect off": "suspect off",
+    "random shift": "shift",
+}
+"""Conditions with random heads -> the one whose numbers of heads they have."""
+_SHOWN = {"shift": "steering", "random shift": "random steering"}
+# What a condition is: nothing, heads that should matter, heads drawn at random. Pale bars keep the
+# intervals in them readable; their frame is in `_FRAME`.
+_FILL = {"none": "rgba(138,138,138,0.45)", "random": "rgba(86,180,233,0.25)"}
+_FRAME = {"none": "rgba(138,138,138,0.45)", "random": COLOURWAY[5]}
 _CHECKS = labels(("repetition", "prompt_copy", "empty", "nll", "delta_nll"))
+_RATES = {"lpr": "LPR: lines pass", "wpr": "WPR: words pass", "lcpr": "LCPR: harmonic mean"}
+_LANGUAGE = {"right": "in the language", "delta_right": "change against none"} | labels(_RATES)
+
+
+def off_target_bars(result: xr.Dataset) -> go.Figure:
+    """One panel a language, one bar a condition: the share of replies in the wanted language.
+
+    Args:
+        result: dataset of kind ``offtarget``.
+
+    Returns:
+        A plotly figure of fixed size; bars carry 95% intervals, hovering gives the paired change
+        against nothing off. Conditions without heads stay empty.
+
+    Raises:
+        InputError: another kind of dataset.
+    """
+    style.check_kind(result, "offtarget", ["right", "right_low", "right_high", "delta_right"])
+    conditions = _in_order(result)
+
+    def bars(language: str) -> ShareBars:
+        of = result.sel(language=language, condition=conditions)
+        return ShareBars(
+            [literal(_shown(name)) for name in conditions],
+            of.right.values,
+            of.right_low.values,
+            of.right_high.values,
+            [_FILL.get(name.split()[0], COLOURWAY[0]) for name in conditions],
+            [_FRAME.get(name.split()[0], COLOURWAY[0]) for name in conditions],
+            [_hover(of.sel(condition=name), name, language) for name in conditions],
+        )
+
+    panels, apart = {language: bars(language) for language in names(result, "language")}, 0.03
+    height, x = 24 * len(conditions), "share of replies"
+    figure, size = share_bars(panels, height, 260, apart, x, shared_yaxes=True)
+    return canvas.finish(
+        figure,
+        "Replies in the wanted language, heads off or moved",
+        f"{model_of(result)}, replies stray into {literal(result.attrs.get('suspect', '?'))}; "
+        "95% intervals over prompts",
+        panels=size,
+        margins=(104, 30, 50, 150),
+    )
+
+
+def off_target_checks(result: xr.Dataset) -> go.Figure:
+    """One panel a degeneration check, one row a condition, one mark a language.
+
+    NLL is shown as its change against ``none``, where the file has it.
+
+    Args:
+        result: dataset of kind ``offtarget``.
+
+    Returns:
+        A plotly figure of fixed size; a reply that came back to its language is worth something
+        only where these stay near the row ``none``.
+
+    Raises:
+        InputError: another kind of dataset, or one without degeneration checks.
+    """
+    style.check_kind(result, "offtarget", [])
+    there = {name: label for name, label in _CHECKS.items() if name in result}
+    if "delta_nll" in there:
+        there.pop("nll", None)
+    if not there:
+        raise InputError(f"this dataset has none of {', '.join(_CHECKS)}")
+    return _marks(result, there, "Did the replies fall apart?")
+
+
+def off_target_rates(result: xr.Dataset) -> go.Figure:
+    """One panel a pass rate, one row a condition, one mark a language.
+
+    Args:
+        result: dataset of kind ``offtarget``.
+
+    Returns:
+        A plotly figure of fixed size; languages that have no WPR have neither it nor LCPR.
+
+    Raises:
+        InputError: another kind of dataset, or one without rates.
+    """
+    style.check_kind(result, "offtarget", [])
+    there = _rates(result)
+    if not there:
+        raise InputError(f"this dataset has none of {', '.join(_RATES)}")
+    return _marks(result, there, "Pass rates of the replies")
+
+
+def _rates(result: xr.Dataset) -> dict[str, str]:
+    """The pass rates that a dataset has of any language, with their titles."""
+    return {x: of for x, of in _RATES.items() if x in result and np.isfinite(result[x]).any()}
+
+
+def _shown(condition: str) -> str:
+    """A condition in the field's terms; files of format 1 call steering a shift."""
+    return _SHOWN.get(condition, condition)
+
+
+def _in_order(result: xr.Dataset) -> list[str]:
+    """The conditions as they are drawn: every one followed by its random twin."""
+    given = names(result, "condition")
+    twins = {TWINS[name]: name for name in given if TWINS.get(name) in given}
+    found: list[str] = []
+    for name in given:
+        if TWINS.get(name) not in given:
+            found += [name, *([twins[name]] if name in twins else [])]
+    return found
+
+
+def _marks(result: xr.Dataset, panels: Mapping[str, str], title: str) -> go.Figure:
+    """Measure -> its label: a panel each, with a row a condition and a mark a language."""
+    conditions, languages = _in_order(result), names(result, "language")
+    rows = [literal(_shown(condition)) for condition in conditions]
+    unit, y = units(panels, of="replies"), np.arange(len(rows))
+    figure, places = canvas.side_by_side(list(panels.values()), 0.03, shared_yaxes=True)
+    figure.update_annotations(font_size=13)
+    for (name, label), at in zip(panels.items(), places, strict=True):
+        for k, language in enumerate(languages):
+            of = result.sel(language=language, condition=conditions)
+            low, high = (of.get(f"{name}_{end}", of[name]).values for end in ("low", "high"))
+            # Languages stand below each other, so that no interval hides another.
+            apart = (k - (len(languages) - 1) / 2) * 0.8 / len(languages)
+            look = Look(*style.distinct(k), size=8, outline=0, thickness=1.2, ends=0)
+            said = f"%{{text}}, {literal(language)}<br>{label} %{{x:.3f}} "
+            said += "(%{customdata[0]:.3f} to %{customdata[1]:.3f})<extra></extra>"
+            of_language = points(of[name].values, y + apart, low, high, literal(language), look)
+            of_language.update(legendgroup=literal(language), showlegend=at["col"] == 1)
+            hover = {"customdata": np.stack([low, high], axis=1), "hovertemplate": said}
+            figure.add_trace(of_language.update(hover, text=rows), **at)
+        figure.update_xaxes(title_text=unit[name], rangemode="tozero", nticks=5, **at)
+    canvas.row_axis(figure, rows, room=0.0)
+    for i in y[1:]:
+        line = {"width": 1, "color": "rgba(128,128,128,0.35)"}
+        figure.add_hline(y=i - 0.5, line=line, layer="below")
+    return canvas.finish(
+        figure,
+        title,
+        f"{model_of(result)}; lines are 95% intervals over prompts",
+        panels=(210 * len(panels), max(30, min(64, 9 * len(languages))) * len(rows)),
+        margins=(100, 130, 50, 150),
+    )
+
+
+def _hover(at: xr.Dataset, condition: str, language: str) -> str:
+    text = f"<b>{literal(_shown(condition))}</b>, {literal(language)}"
+    if not np.isfinite(at.right):
+        return f"{text}<br>no heads to switch off"
+
+    def interval(name: str) -> str:
+        return with_ends(*with_ends_of(at, name))
+
+    if "n_heads" in at:
+        text += f", {int(at.n_heads)} heads"
+    text += f"<br>in the language {interval('right')}"
+    if condition != "none":
+        text += f"<br>change against none {interval('delta_right')}"
+    if "suspect" in at and np.isfinite(at.suspect):
+        text += f"<br>in the language strayed into {interval('suspect')}"
+    if "delta_nll" in at and condition != "none":
+        text += f"<br>change of NLL {interval('delta_nll')} nats per token"
+    return text
 
 
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
@@ -38,7 +215,7 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
         "How to read it: each mark is a language; a condition whose marks lie far right of "
         "those in the row none has damaged the replies.",
     )
-    if rates_of(result):
+    if _rates(result):
         yield Picture(
             off_target_rates(result),
             "How to read it: each mark is a language, further right is better. LPR: replies of "
@@ -58,20 +235,16 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
         columns = {name: label for name, label in named.items() if name in result}
         rows = []
         for language in names(result, "language"):
-            for condition in in_order(result):
+            for condition in _in_order(result):
                 at = result.sel(language=language, condition=condition)
                 if np.isfinite(at.right):
-                    cells = (_against_none(at, name, condition) for name in columns)
-                    rows.append([language, shown(condition), *cells])
+                    # Nothing off does not change against itself.
+                    none = {x for x in columns if x.startswith("delta_") and condition == "none"}
+                    cells = (NONE if x in none else with_interval(at, x) for x in columns)
+                    rows.append([language, _shown(condition), *cells])
         if columns:
             header = ["language", "condition", *columns.values()]
             yield Table(caption, header, rows, folded=len(rows) > LONG)
-
-
-def _against_none(at: xr.Dataset, name: str, condition: str) -> str:
-    """A cell; nothing off does not change against itself."""
-    nothing = name.startswith("delta_") and condition == "none"
-    return NONE if nothing else with_interval(at, name)
 
 
 def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
@@ -84,7 +257,7 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
             continue
         up = int((at.delta_right_low.values > 0).sum())
         down = int((at.delta_right_high.values < 0).sum())
-        found.append(f"{shown(condition)}: more in {up}, fewer in {down} of {there.sum()}")
+        found.append(f"{_shown(condition)}: more in {up}, fewer in {down} of {there.sum()}")
     if not found:
         return
     yield (
@@ -92,13 +265,11 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
         f"shown (95% interval without 0, not corrected for their number): {'; '.join(found)}. "
         "What random heads do is what chance does."
     )
-    apart = {
-        shown(condition): [
-            isolated(x) for x in names(result, "language") if _fell(result, condition, x)
-        ]
-        for condition in names(result, "condition")
-    }
-    if said := [f"{name} in {', '.join(of)}" for name, of in apart.items() if of]:
+    said = []
+    for name in names(result, "condition"):
+        of = [isolated(x) for x in names(result, "language") if _fell(result, name, x)]
+        said += [f"{_shown(name)} in {', '.join(of)}"] if of else []
+    if said:
         yield (
             f"Replies fell apart ({LIMITS_IN_WORDS}): {'; '.join(said)}. There, more replies in "
             "the wanted language are no gain."

@@ -1,16 +1,87 @@
 """Pruned model: what heads removed for good cost each language on held-out text."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Mapping
 
+import plotly.graph_objects as go
+
 from langheads.experiments.pruning.account import Pruning
+from langheads.io.errors import InputError
 from langheads.view.contents import Kind, Picture, RunFolder
-from langheads.view.figures.pruning import pruned_losses
+from langheads.view.figures import canvas, style
+from langheads.view.figures.style import COLOURWAY, literal, with_ends
+from langheads.view.figures.traces import Look, points
 from langheads.view.table import NONE, Table, between, count, decimal, isolated
 
 
+def pruned_losses(pruning: Pruning) -> go.Figure:
+    """The rise in NLL of every language with its interval, beside random heads.
+
+    Args:
+        pruning: what ``pruned.json`` says, with losses.
+
+    Returns:
+        A plotly figure of fixed size: filled dots are the removed heads with 95% intervals, open
+        ones the mean of random head sets, their bar the 2.5 to 97.5 percentiles over the sets.
+
+    Raises:
+        InputError: nothing was measured.
+    """
+    losses, dropped = pruning.losses, pruning.dropped
+    if not losses:
+        raise InputError("nothing was measured when these heads were removed; give prune a text")
+    # What was dropped comes first.
+    languages = sorted(losses, key=lambda name: name not in dropped)
+    rows = range(len(languages))
+    series = [("removed heads, 95% interval", "rise", "rise", COLOURWAY[1], "circle", -0.16)]
+    if _with_random(pruning):
+        name = f"{pruning.n_controls} random head sets: mean, 2.5 to 97.5 percentile"
+        series.insert(0, (name, "control_mean", "control", COLOURWAY[6], "circle-open", 0.16))
+    figure = go.Figure()
+    said = {"text": [_said(language, losses[language]) for language in languages]}
+    for name, middle, ends, colour, symbol, apart in series:
+        keys = (middle, f"{ends}_low", f"{ends}_high")
+        x, low, high = ([losses[language][key] for language in languages] for key in keys)
+        y = [i + (apart if len(series) > 1 else 0.0) for i in rows]
+        look = Look(colour, symbol, size=10)
+        hover = said | {"hovertemplate": "%{text}<extra></extra>"}
+        figure.add_trace(points(x, y, low, high, name, look, **hover))
+    figure.add_vline(x=0, line=style.DOTTED)
+    labels = [
+        f"{label}{' (dropped)' if name in dropped else ''}"
+        for name, label in zip(languages, style.tick_labels(languages), strict=True)
+    ]
+    canvas.row_axis(figure, labels)
+    figure.update_xaxes(title_text="rise in NLL, nats per byte", zeroline=False)
+    legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "traceorder": "reversed"}
+    return canvas.finish(
+        figure,
+        f"Rise in NLL without the heads of {literal(', '.join(dropped))}",
+        f"{literal(pruning.account.get('model', 'model unknown'))}, "
+        f"{len(pruning.account.get('removed', ()))} heads removed for good",
+        panels=(560, 40 * len(rows) + 12),
+        margins=(112, 30, 52, style.label_width(labels, 34)),
+        legend=legend,
+    )
+
+
+def _with_random(pruning: Pruning) -> bool:
+    return any(math.isfinite(of["control_mean"]) for of in pruning.losses.values())
+
+
+def _said(language: str, of: Mapping[str, float]) -> str:
+    rise = with_ends(of["rise"], of["rise_low"], of["rise_high"], "+.4f")
+    text = f"<b>{literal(language)}</b><br>{of['before']:.4f} before, {of['after']:.4f} after"
+    text += f"<br>ΔNLL {rise} nats per byte"
+    if math.isfinite(of["control_mean"]):
+        random = with_ends(of["control_mean"], of["control_low"], of["control_high"], "+.4f")
+        text += f"<br>random heads {random}"
+    return text + (f", p = {of['control_p']:.2g}" if math.isfinite(of["control_p"]) else "")
+
+
 def _pictures(pruning: Pruning, run: RunFolder) -> Iterator[Picture]:
-    """The rise of every language's loss, where it was measured."""
     if pruning.losses:
         yield Picture(
             pruned_losses(pruning),
@@ -21,14 +92,13 @@ def _pictures(pruning: Pruning, run: RunFolder) -> Iterator[Picture]:
 
 
 def _tables(pruning: Pruning, run: RunFolder) -> Iterator[Table]:
-    """Losses before and after, with random heads, and what was taken away."""
     if pruning.losses:
         yield _losses(pruning)
     yield Table("What was removed.", ["what", "value"], list(_removed(pruning)))
 
 
 def _losses(pruning: Pruning) -> Table:
-    with_random = any(math.isfinite(of["control_mean"]) for of in pruning.losses.values())
+    with_random = _with_random(pruning)
     header = ["language", "before", "after", "ΔNLL (95% interval)", "ΔNLL in percent"]
     caption = "Loss before and after, in nats per byte."
     if with_random:
@@ -70,9 +140,8 @@ def _removed(pruning: Pruning) -> Iterator[list[str]]:
 
 def _summary(pruning: Pruning, run: RunFolder) -> Iterator[str]:
     """How many heads went, and what that costs."""
-    removed, cut, zeroed = (
-        len(pruning.account.get(key, ())) for key in ("removed", "cut", "zeroed")
-    )
+    keys = ("removed", "cut", "zeroed")
+    removed, cut, zeroed = (len(pruning.account.get(key, ())) for key in keys)
     words = (
         f"Pruned of the heads of {', '.join(map(isolated, pruning.dropped))}: {removed} heads, "
         f"{cut} of them cut out and {zeroed} zeroed"

@@ -7,8 +7,7 @@ import numpy as np
 from langheads.experiments.replies.files import Exchange, Range, Replies, Told
 from langheads.io.measures import MEASURES, units
 from langheads.view.contents import Kind, RunFolder
-from langheads.view.degeneration import fallen
-from langheads.view.table import NONE, Table, between, decimal, isolated
+from langheads.view.table import NONE, Table, between, decimal, fallen, isolated
 
 # Replies that are shown.
 _MOST = 8

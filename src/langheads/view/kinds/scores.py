@@ -1,15 +1,22 @@
-"""Scores of every head: where they lie, and what they were made on."""
+"""Scores of every head: maps of them, where in depth they lie, and what they were made on."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+import plotly.graph_objects as go
 import xarray as xr
 
+from langheads.heads import HeadSet, LanguageHeads
+from langheads.io.errors import InputError, ProvenanceError
 from langheads.scores.registry import LABELS
-from langheads.view.contents import Kind, Picture, RunFolder
-from langheads.view.figures.overlap import language_overlap
-from langheads.view.figures.scores import head_map, layer_profile, scored_methods
-from langheads.view.figures.style import names
-from langheads.view.head_effects import MAP, OVERLAP, main_first
+from langheads.view.contents import Kind, Picture, Planted, RunFolder
+from langheads.view.figures import canvas, style, traces
+from langheads.view.figures.head_panels import HeadMaps, head_panels
+from langheads.view.figures.overlap import OVERLAP, language_overlap
+from langheads.view.figures.style import literal, names
+from langheads.view.kinds.effects import MAP
 from langheads.view.table import Table, count, number
 
 _LAYERS = (
@@ -25,9 +32,129 @@ _COUNTS = {
 }
 
 
+def scored_methods(scores: xr.Dataset, heads: LanguageHeads | None = None) -> list[str]:
+    """The methods that a dataset has, that which `heads` were chosen by before the others."""
+    main = str(heads.rule.get("score", "")).replace("-", "_") if heads else ""
+    return sorted((name for name in LABELS if name in scores), key=lambda name: name != main)
+
+
+def head_map(
+    scores: xr.Dataset,
+    method: str = "lahis",
+    heads: LanguageHeads | None = None,
+    planted: Planted | None = None,
+) -> go.Figure:
+    """One panel a language: the score of every head, layer 0 at the bottom.
+
+    All panels share one colour scale. It ends at the 0.995 quantile of the magnitudes; where that
+    cuts, the last tick says so, and hovering gives the exact value.
+
+    Args:
+        scores: dataset of kind ``scores``, variables ``[language, layer, head]``.
+        method: a variable of it, such as ``lahis`` or ``taylor``; hyphens will do.
+        heads: marks specific heads (white circles) and general heads (black diamonds).
+        planted: language -> its planted heads as ``(layer, head)`` (square frames).
+
+    Returns:
+        A plotly figure of fixed size in pixels; hover gives head, value, unit, standard error.
+
+    Raises:
+        InputError: another kind of dataset, a method it does not have, or a planted head outside
+            the model.
+        ProvenanceError: `heads` of a model of another shape.
+    """
+    values, method, signed = _scores(scores, method, heads)
+    errors, shape = scores.get(f"{method}_se"), (values.shape[1], values.shape[2])
+    maps = HeadMaps(
+        values,
+        names(scores, "language"),
+        str(scores[method].attrs.get("units", "unit unknown")),
+        None if errors is None else errors.transpose("language", "layer", "head").values,
+        signed,
+        heads=heads,
+        # HeadSet refuses what the model does not have.
+        planted={
+            language: HeadSet([(layer, head) for layer, head in of], shape)
+            for language, of in (planted or {}).items()
+        },
+    )
+    return head_panels(maps, f"{LABELS[method]} of every head, {style.model_of(scores)}")
+
+
+def layer_profile(
+    scores: xr.Dataset, method: str = "lahis", heads: LanguageHeads | None = None
+) -> go.Figure:
+    """Where in depth a language's score lies: the share of its total in each layer.
+
+    Of a signed score (``taylor``) the magnitudes are summed. With `heads`, a second panel shows
+    the share of each language's specific heads in each layer.
+
+    Args:
+        scores: dataset of kind ``scores``, variables ``[language, layer, head]``.
+        method: a variable of it; hyphens will do.
+        heads: adds the second panel.
+
+    Returns:
+        A plotly figure of fixed size in pixels; rows are languages, columns layers, and each row
+        sums to 1. A row without score or without specific heads stays empty.
+
+    Raises:
+        InputError: another kind of dataset or a method it does not have.
+        ProvenanceError: `heads` of a model of another shape.
+    """
+    values, method, signed = _scores(scores, method, heads)
+    n_layers, languages = values.shape[1], names(scores, "language")
+    what = "share of the summed magnitudes" if signed else "share of the summed score"
+    weights = {what: np.abs(values).sum(axis=2)}
+    if heads:
+        empty = HeadSet([], heads.shape)
+        counts = [heads.specific.get(language, empty).per_layer() for language in languages]
+        weights["share of the specific heads"] = np.array(counts, dtype=float)
+    hover = [[literal(language)] * n_layers for language in languages]
+    template = "%{text}, layer %{x}: %{z:.3f}<extra></extra>"
+    panels = []
+    for title, of in weights.items():
+        totals = of.sum(axis=1, keepdims=True)
+        shares = np.divide(of, totals, out=np.full(of.shape, np.nan), where=totals > 0)
+        # Two quantities, two scales: one head of five is 0.2, one layer of 32 is 0.03.
+        scale = (0.0, style.reach(shares))
+        panels.append(traces.HeatPanel(title, shares, hover, scale, "share (0 to 1)", template))
+    cell, height = max(12, min(72, 380 // n_layers)), 26 * len(languages)
+    size, rows = (cell * n_layers, height), style.tick_labels(languages)
+    figure, width = traces.heat_panels(panels, rows, size, 90, height, cell >= 32)
+    step, ends = style.tick_step(n_layers, 12), [-0.5, n_layers - 0.5]
+    figure.update_xaxes(title_text="layer", tick0=0, dtick=step, range=ends)
+    figure.update_xaxes(showgrid=False, zeroline=False)
+    return canvas.finish(
+        figure,
+        f"{LABELS[method]} by layer, {style.model_of(scores)}",
+        panels=(width, height),
+        margins=(76, 90, 50, style.label_width(languages)),
+    )
+
+
+def _scores(
+    scores: xr.Dataset, method: str, heads: LanguageHeads | None
+) -> tuple[np.ndarray, str, bool]:
+    """Values ``[language, layer, head]``, the variable, and whether the sign means something."""
+    method = method.replace("-", "_")
+    style.check_kind(scores, "scores", [])
+    if method not in (there := scored_methods(scores)):
+        raise InputError(
+            f"method {method!r} asked for; this dataset has {', '.join(there) or 'no scores'}"
+        )
+    values = scores[method].transpose("language", "layer", "head").values
+    if heads is not None and heads.shape != values.shape[1:]:
+        raise ProvenanceError(
+            f"scores of a model of {values.shape[1]} layers of {values.shape[2]} heads, but the "
+            f"head set is of one of {heads.shape[0]} layers of {heads.shape[1]} heads"
+        )
+    return values, method, method == "taylor" or bool((values < 0).any())
+
+
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
-    """Map and depth of each score, that which heads were chosen by first; what languages share."""
-    methods = main_first(scored_methods(result), run.heads)
+    """Map and depth of each score; what languages share."""
+    methods = scored_methods(result, run.heads)
     for method in methods:
         figure = head_map(result, method, run.heads, run.planted)
         yield Picture(figure, f"{LABELS[method]}. {MAP}")
@@ -38,17 +165,14 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
 
 
 def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
-    """What each language was scored on."""
     columns = {label: name for label, name in _COUNTS.items() if name in result}
-    header, rows = ["language", *columns], []
+    loss = ["loss, nats per byte"] if "nats_per_byte" in result else []
+    rows = []
     for language in names(result, "language"):
         cells = (count(number(result, name, language=language)) for name in columns.values())
-        rows.append([language, *cells])
-        if "nats_per_byte" in result:
-            rows[-1].append(f"{number(result, 'nats_per_byte', language=language):.4g}")
-    if "nats_per_byte" in result:
-        header.append("loss, nats per byte")
-    yield Table("Texts that the scores were made on.", header, rows)
+        nats = (f"{number(result, 'nats_per_byte', language=language):.4g}" for _ in loss)
+        rows.append([language, *cells, *nats])
+    yield Table("Texts that the scores were made on.", ["language", *columns, *loss], rows)
 
 
 def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:

@@ -1,21 +1,137 @@
 """Attention transfer: whether the answer moves to the fact told in A, beside random heads."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import numpy as np
+import plotly.graph_objects as go
 import xarray as xr
 
+from langheads.heads import Head, HeadSet
+from langheads.io.errors import InputError
 from langheads.io.measures import labels
 from langheads.view.contents import Kind, Picture, RunFolder
-from langheads.view.degeneration import fallen
-from langheads.view.figures.style import names
-from langheads.view.figures.transfer import transfer_matrix
-from langheads.view.figures.transfer_attention import transfer_attention
-from langheads.view.figures.transfer_sweep import transfer_sweep
-from langheads.view.table import LONG, Table, between, decimal, isolated, mean
+from langheads.view.figures import canvas, style
+from langheads.view.figures.style import COLOURWAY, literal, names
+from langheads.view.figures.transfer import transfer_matrix, transfer_sweep
+from langheads.view.table import LONG, Table, between, decimal, fallen, isolated, mean
 
 _MEASURES = labels(("answer_a", "answer_b", "first_token_a", "logprob_difference"))
 _CHECKS = labels(("repetition", "prompt_copy", "empty", "prompt_nll"))
+
+
+def transfer_attention(
+    transfer: xr.Dataset,
+    pair: tuple[str, str],
+    setting: str | None = None,
+    order: str | None = None,
+) -> go.Figure:
+    """Attention from the last position of the prompt to both facts, head by head.
+
+    Open marks: nothing gated. Filled: under the gate. A head's own pattern is made before its
+    gate, so only heads in later layers than a gated one can move.
+
+    Args:
+        transfer: dataset of kind ``transfer`` with attention.
+        pair: (A, B).
+        setting: a label of its ``setting`` dimension; the first by default.
+        order: a label of its ``order`` dimension; by default both orders where it has them.
+
+    Returns:
+        A plotly figure of fixed size in pixels: a panel a language's heads and one of the other
+        heads that move most, a row a head, the share of attention across, the mean over prompts.
+
+    Raises:
+        InputError: another kind of dataset, one without attention, or a pair, setting or order
+            that it does not have.
+    """
+    at = _selected(transfer, pair, setting, order)
+    heads, titles = _panels(at, transfer, pair)
+    shown = [at[f"attention_{when}"].values[Head.parse(h)] for when in ("before", "after")
+             for of in heads for h in of]  # fmt: skip
+    end = style.reach(np.array(shown))
+    figure, places = canvas.side_by_side(titles, 0.1, shared_xaxes="all")
+    for place, own in zip(places, heads, strict=True):
+        _add_heads(figure, place, at, own)
+    figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_xaxes(title_text="share of attention", range=[-0.03 * end, 1.05 * end])
+    height = 24 + 26 * max(map(len, heads))
+    said, of_order = str(at["setting"].values), str(at["order"].values)
+    order_words = {"both": "both orders of the facts"}.get(of_order, of_order)
+    return canvas.finish(
+        figure,
+        f"Attention from the answer's position to the two facts, {style.model_of(transfer)}",
+        f"A {literal(pair[0])}, B {literal(pair[1])}, {said}, {order_words}; mean over prompts",
+        panels=(760 if len(heads) == 2 else 960, height),
+        margins=(124, 24, 52, 76),
+        legend=canvas.legend_above(height) | {"yref": "paper"},
+    )
+
+
+def _selected(
+    transfer: xr.Dataset, pair: tuple[str, str], setting: str | None, order: str | None
+) -> xr.Dataset:
+    """What was measured of a pair, under the setting and in the order that are asked for."""
+    style.check_kind(transfer, "transfer", ["attention_before", "attention_after", "heads"])
+    where = {
+        "a": pair[0],
+        "b": pair[1],
+        "setting": names(transfer, "setting")[0] if setting is None else setting,
+        "order": names(transfer, "order")[-1] if order is None else order,
+    }
+    for dimension, label in where.items():
+        style.check_label(transfer, dimension, label)
+    at = transfer.sel(where)
+    if not np.isfinite(at["attention_after"].values).any():
+        raise InputError(
+            f"pair {', '.join(pair)}, {where['setting']} asked for, but it was not run or has no "
+            "heads"
+        )
+    return at
+
+
+def _panels(
+    at: xr.Dataset, transfer: xr.Dataset, pair: tuple[str, str]
+) -> tuple[list[list[str]], list[str]]:
+    """The heads of each panel, and its title."""
+    heads = [str(transfer["heads"].sel(a=language).values).split() for language in pair]
+    titles = [f"heads of {literal(name)} ({side})" for name, side in zip(pair, "AB", strict=True)]
+    if others := _moved_most(at, {name for of in heads for name in of}):
+        heads.append(others)
+        titles.append("others that move most")
+    return heads, titles
+
+
+def _add_heads(figure: go.Figure, place: canvas.Place, at: xr.Dataset, heads: list[str]) -> None:
+    """One panel: what every head looks at, before and under the gate."""
+    cells = [Head.parse(name) for name in heads]
+    for fact, colour in zip("AB", COLOURWAY, strict=False):
+        # A head that does not move is a dot in its ring.
+        for when, said, symbol, size in (
+            ("before", "nothing gated", "circle-open", 14),
+            ("after", "under the gate", "circle", 7),
+        ):
+            values = at[f"attention_{when}"].sel(fact=fact).values
+            line = {"color": colour, "width": 2}
+            figure.add_scatter(
+                x=[float(values[cell]) for cell in cells],
+                y=heads,
+                mode="markers",
+                marker={"symbol": symbol, "size": size, "color": colour, "line": line},
+                name=f"fact {fact}, {said}",
+                legendgroup=f"{fact}{said}",
+                showlegend=place["col"] == 1,
+                hovertemplate=f"%{{y}}: %{{x:.3f}}<extra>to fact {fact}, {said}</extra>",
+                **place,
+            )
+
+
+def _moved_most(at: xr.Dataset, chosen: set[str], count: int = 6) -> list[str]:
+    """Heads that were not chosen, those first whose attention to a fact changes most."""
+    change = np.abs((at["attention_after"] - at["attention_before"]).values).max(axis=-1)
+    ranked = HeadSet.ranked(np.nan_to_num(change, nan=-1.0))
+    return [str(head) for head in ranked if change[head] > 0 and str(head) not in chosen][:count]
 
 
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
@@ -68,10 +184,8 @@ def _furthest_pair(transfer: xr.Dataset, setting: str) -> tuple[str, str] | None
 
 def _largest(values: xr.DataArray) -> tuple[str, str]:
     """(A, B) of the largest value."""
-    values = values.transpose("a", "b")
-    at = np.unravel_index(np.nanargmax(values.values), values.shape)
-    a, b = (str(values[dim].values[i]) for dim, i in zip(("a", "b"), at, strict=True))
-    return a, b
+    at = values.stack(pair=("a", "b")).idxmax("pair").item()
+    return str(at[0]), str(at[1])
 
 
 def _overall(at: xr.Dataset, name: str) -> tuple[float, float, float]:

@@ -1,0 +1,219 @@
+"""Benchmark of scores: how well each foretells exact knock-out, and deletion curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from langheads.io.errors import InputError
+from langheads.view.contents import Kind, RunFolder, captioned
+from langheads.view.figures import canvas
+from langheads.view.figures.style import check_kind, distinct, literal, model_of, names
+from langheads.view.table import Table, decimal, mean
+
+_PANELS = {
+    "spearman": "Spearman with exact knock-out",
+    "average_precision": "average precision on planted heads",
+    "area": "area under the deletion curve, share of NLL",
+    "split_half": "split-half reliability",
+}
+
+
+def score_benchmark(comparison: xr.Dataset) -> go.Figure:
+    """One panel a measure, one row a score, one dot a language; the bar is the mean.
+
+    Args:
+        comparison: dataset of kind ``comparison``.
+
+    Returns:
+        A plotly figure of fixed size; measures that the run did not make are left out.
+
+    Raises:
+        InputError: another kind of dataset, or one without any measure.
+    """
+    check_kind(comparison, "comparison", ["spearman"])
+    panels = {x: title for x, title in _PANELS.items() if np.isfinite(comparison[x]).any()}
+    if not panels:
+        raise InputError("the comparison has no measure to show")
+    methods, languages = names(comparison, "score"), names(comparison, "language")
+    figure, places = canvas.side_by_side(list(panels.values()), 0.03, shared_yaxes=True)
+    figure.update_annotations(font_size=11)
+    rows = [literal(method) for method in methods]
+    bars: dict[str, Any] = {"orientation": "h", "marker": {"color": "rgba(128,128,128,0.25)"}}
+    bars |= {"hovertemplate": "%{y}: mean %{x:.3f}<extra></extra>", "showlegend": False}
+    for name, at in zip(panels, places, strict=True):
+        values = comparison[name].values
+        means = [np.nanmean(row) if np.isfinite(row).any() else None for row in values]
+        figure.add_bar(x=means, y=rows, **bars, **at)
+        for k, language in enumerate(languages):
+            colour, symbol = distinct(k)
+            figure.add_scatter(
+                x=values[:, k],
+                y=rows,
+                mode="markers",
+                marker={"color": colour, "symbol": symbol, "size": 8},
+                name=literal(language),
+                legendgroup=language,
+                showlegend=at["col"] == 1,
+                hovertemplate=f"%{{y}}, {literal(language)}: %{{x:.3f}}<extra></extra>",
+                **at,
+            )
+    figure.update_yaxes(autorange="reversed")
+    # The legend has a line a language.
+    height = max(6 + 30 * len(methods), 30 * len(languages))
+    return canvas.finish(
+        figure,
+        f"Benchmark of scores, {literal(comparison.attrs.get('model', 'unknown'))}",
+        panels=(max(500, 240 * len(panels) + 20), height),
+        margins=(84, 90, 40, 130),
+    )
+
+
+def _comparison_tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
+    """Means over languages of every measure, and the lowest rank correlation of any."""
+    table = [str(name) for name in result if result[name].dims == ("score", "language")]
+    measures = [name for name in table if name != "spearman"]
+    rows = []
+    for score in names(result, "score"):
+        of = result.sel(score=score)
+        spearman = of["spearman"].values
+        lowest = np.nanmin(spearman) if np.isfinite(spearman).any() else np.nan
+        cells = (decimal(mean(of[name].values)) for name in measures)
+        row = [score, decimal(mean(spearman)), decimal(lowest), *cells]
+        rows.append([*row, f"{float(of.forwards):.0f}", decimal(float(of.seconds), 1)])
+    header = ["score", "spearman, mean", "spearman, lowest"]
+    header += [*(x.replace("_", " ") for x in measures), "forwards of every document", "seconds"]
+    yield Table("Every score, means over languages.", header, rows)
+
+
+def _best(values: xr.DataArray, leave_out: str = "") -> tuple[str, Mapping[str, float]]:
+    """The score of the highest mean over languages, and all means; no score where none has one."""
+    every = {str(of.score.values): mean(of.values) for of in values.transpose("score", ...)}
+    means = {x: value for x, value in every.items() if x != leave_out and np.isfinite(value)}
+    return max(means, key=lambda score: means[score], default=""), means
+
+
+def _comparison_summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
+    best, means = _best(result["spearman"], "knockout")
+    if best:
+        yield (
+            f"Benchmark: of {len(means)} scores, {best} ranks heads most as exact knock-out does "
+            f"(mean Spearman {decimal(means[best])})."
+        )
+
+
+COMPARISON = Kind(
+    "comparison",
+    "Benchmark of scores",
+    (
+        "Shows: which score foretells exact knock-out, finds planted heads, and gives the same "
+        "ranking on other documents.",
+        "Does not show: that a head is specific. A score can foretell losses well and still "
+        "rank general heads first.",
+    ),
+    captioned(
+        score_benchmark,
+        "How to read it: each mark is a language, the bar their mean; further right is better.",
+    ),
+    _comparison_tables,
+    _comparison_summary,
+)
+
+
+def deletion_curves(deletion: xr.Dataset) -> go.Figure:
+    """One panel a language: what it loses, and the others on average, as heads go by each score.
+
+    Args:
+        deletion: dataset of kind ``deletion``.
+
+    Returns:
+        A plotly figure, all panels on the same axes; solid lines are the language's own text,
+        dotted ones the mean of the other languages'. A click in the legend hides a score.
+
+    Raises:
+        InputError: another kind of dataset.
+    """
+    check_kind(deletion, "deletion", ["rise"])
+    languages, steps = names(deletion, "heads_of"), deletion.step.values
+    rows, columns = canvas.grid(len(languages))
+    figure, places = canvas.facets([literal(x) for x in languages], 0.08, 0.34 / rows)
+    for language, at in zip(languages, places, strict=True):
+        for k, method in enumerate(names(deletion, "score")):
+            colour, symbol = distinct(k)
+            rise = 100 * deletion.rise.sel(score=method, heads_of=language)
+            own, others = rise.sel(text_of=language), rise.drop_sel(text_of=language)
+            label = literal(method.replace("_", "-"))
+            for of, dash, whose in (
+                (own, "solid", language),
+                (others.mean("text_of"), "dot", "others"),
+            ):
+                figure.add_scatter(
+                    x=steps,
+                    y=of.values,
+                    mode="lines+markers",
+                    line={"color": colour, "dash": dash, "width": 1.5},
+                    marker={"symbol": symbol, "size": 6},
+                    name=label,
+                    legendgroup=label,
+                    showlegend=at == places[0] and dash == "solid",
+                    hovertemplate=f"{label}, text of {literal(whose)}<br>%{{x}} heads off: "
+                    "%{y:+.2f}%<extra></extra>",
+                    **at,
+                )
+        figure.update_xaxes(type="log", tickvals=list(steps), **at)
+    canvas.title_outer(figure, places, "heads off", "rise in NLL, %")
+    figure.update_xaxes(matches="x")
+    figure.update_yaxes(matches="y", rangemode="tozero")
+    return canvas.finish(
+        figure,
+        "Heads removed in the order of each score",
+        f"{model_of(deletion)}, {literal(deletion.attrs.get('docs', '?'))} held-out documents a "
+        "language; solid: own text, dotted: mean of the others",
+        panels=(10 + 300 * columns, 230 * rows),
+        margins=(100, 150, 50, 70),
+    )
+
+
+def _deletion_tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
+    rows = []
+    for score in names(result, "score"):
+        area = result.area.sel(score=score).values
+        rows.append([score.replace("_", "-"), *map(decimal, area), decimal(mean(area))])
+    caption = (
+        "Area under the deletion curve: own ΔNLL minus the mean of the other languages', share of "
+        "the loss with nothing off, mean over the steps. Larger is better; 0 tells no language "
+        "from another."
+    )
+    yield Table(caption, ["score", *names(result, "heads_of"), "mean"], rows)
+
+
+def _deletion_summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
+    best, areas = _best(result["area"])
+    if best:
+        yield (
+            f"Deletion: heads in the order of {best.replace('_', '-')} hurt their own language "
+            f"most beyond the others, by {decimal(areas[best])} of its loss on average."
+        )
+
+
+DELETION = Kind(
+    "deletion",
+    "Deletion curves",
+    (
+        "Shows: what each language loses on held-out text as heads go in the order of a score. "
+        "A score that finds a language's own heads has a steep solid and a flat dotted line.",
+        "Does not show: chance. There are no random head sets here; the proof by ablation has "
+        "them.",
+    ),
+    captioned(
+        deletion_curves,
+        "How to read it: further right more heads are off, further up more is lost. A click in the "
+        "legend hides a score.",
+    ),
+    _deletion_tables,
+    _deletion_summary,
+)
