@@ -14,7 +14,7 @@ from langheads.heads import HeadSet
 from langheads.io.errors import InputError
 from langheads.model import head_shape, tokenize_languages
 from langheads.scores.gradient import gate_gradients
-from langheads.scores.quadrature import quadrature
+from langheads.scores.quadrature import quadrature, shrunk
 from langheads.scores.scan import knockout_nll
 from langheads.stats import standard_error
 from langheads.text import Documents
@@ -31,7 +31,7 @@ def test_the_formula_by_hand(zoo, batch_tokens):
     shape = head_shape(model)
     documents = tokenize_languages(model, {"en": TEXTS["en"]}, bos=True)["en"]
     g, _ = gate_gradients(model, documents)
-    rows = quadrature(model, documents, g, seed=4, batch_tokens=batch_tokens)
+    rows = quadrature(model, documents, g, seed=4, shrink=False, batch_tokens=batch_tokens)
     rng = np.random.default_rng(4)
     drawn = [module._draw(len(documents), shape, rng) for _ in range(3)]
     size = documents.n_predicted / documents.n_predicted.mean()
@@ -127,7 +127,7 @@ def test_standard_error_is_the_spread_over_resampled_documents(monkeypatch):
         return found
 
     monkeypatch.setattr(module, "gate_gradients", recorded)
-    rows = quadrature(model, documents, g)
+    rows = quadrature(model, documents, g, shrink=False)
     inside, y = np.array(drawn), np.array(change)
     outside = ~inside
 
@@ -191,6 +191,33 @@ def test_the_bare_estimate_is_near_the_truth():
         estimate = np.array([float(estimated_rise(model, tokens, x, y)) for x, y in pairs])
     assert np.corrcoef(exact, estimate)[0, 1] > 0.95
     assert np.abs(exact).max() > 0.1
+
+
+def test_shrinking_finds_its_two_numbers_and_brings_estimates_nearer_to_the_truth():
+    """Drawn from its own model: beta 1.5, tau .3, errors of the size of the effects."""
+    rng = np.random.default_rng(0)
+    before, after, furthest = [], [], 0.0
+    for _ in range(25):
+        x = -rng.gamma(0.5, size=200)
+        truth = 1.5 * x * (1 + 0.3 * rng.normal(size=200))
+        se = rng.uniform(0.2, 1.0, size=200)
+        a = truth + se * rng.normal(size=200)
+        moved = shrunk(a, se, x)
+        before.append(np.mean((a - truth) ** 2))
+        after.append(np.mean((moved - truth) ** 2))
+        furthest = max(furthest, np.abs((moved - a) / se).max())
+        # Units of the loss and of the documents fall out.
+        np.testing.assert_allclose(shrunk(1e-4 * a, 1e-4 * se, 1e3 * x), 1e-4 * moved, rtol=1e-3)
+    assert np.mean(after) < 0.5 * np.mean(before)
+    assert furthest <= 1 + 1e-9
+
+
+def test_what_has_no_error_is_not_moved():
+    x, a = np.linspace(-1, -0.1, 20), np.linspace(-2, 2, 20)
+    np.testing.assert_array_equal(shrunk(a, np.zeros(20), x), a)
+    se = np.where(np.arange(20) < 10, 0.0, 0.5)
+    np.testing.assert_array_equal(shrunk(a, se, x)[:10], a[:10])
+    np.testing.assert_array_equal(shrunk(a[:5], se[:5] + 1, x[:5]), a[:5])
 
 
 def test_too_few_documents(zoo):

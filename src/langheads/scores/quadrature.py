@@ -15,13 +15,22 @@ others. With y_ih = g_ih(under the draw) - g_ih(1),
 
     g_h(1/3)  ~  g_h(1) + mean_{i in S} y_ih - mean_{i not in S} y_ih
 
-The second mean takes away what the other drawn heads do to g_h: a randomised experiment with the
-documents as their own controls, without bias where heads interact in pairs, m_h m_k. What is left
-out is an interaction that is curved in gate h. Documents are weighted by predicted tokens, as in
-exact knock-out, so the two can be laid over each other: the estimate is nats over tokens, and its
-standard error that of a ratio by linearisation, as `stats.paired_ratio` has it.
+Call the difference of the two means a_h. The second takes away what the other drawn heads do to
+g_h: a randomised experiment with the documents as their own controls, without bias where heads
+interact in pairs, m_h m_k. What is left out is an interaction that is curved in gate h. Documents
+are weighted by predicted tokens, as in exact knock-out, so the two can be laid over each other: the
+estimate is nats over tokens, and its standard error that of a ratio by linearisation, as
+`stats.paired_ratio` has it.
 
-No constant is fitted. Nodes and weights: Hildebrand, Introduction to Numerical Analysis, 8.11.
+Most of a_h's noise is that of the heads drawn with h. It is shrunk towards what the curvature of
+the loss lets expect, x_h = - mean_i g_ih^2 / mean_i tokens_i with g of the summed NLL (the Fisher
+information of the gate), by the empirical Bayes estimate over the heads of a language,
+
+    a_h ~ N(beta x_h, se_h^2 + (tau beta x_h)^2)
+
+beta and tau at the maximum of this likelihood, a_h moved to its posterior mean and by at most se_h.
+The standard error stays that of a_h before. Nothing is fitted to knock-outs. Nodes and weights:
+Hildebrand, Introduction to Numerical Analysis, 8.11.
 """
 
 from __future__ import annotations
@@ -32,6 +41,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.optimize import minimize
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -39,10 +49,12 @@ from langheads.io.errors import InputError
 from langheads.model import head_shape
 from langheads.scores.gradient import gate_gradients
 from langheads.scores.registry import QUADRATURE, OfLanguage
+from langheads.stats import standard_error
 from langheads.text import Documents
 
 logger = logging.getLogger("langheads")
 NODE, WEIGHT = 1 / 3, 3 / 4
+_FEWEST = 8  # heads, of which two numbers can be fitted
 _NOISY = (
     "quadrature on %d documents of %s: each of the %d heads of a layer is drawn in few of them, "
     "so the estimate is noisy"
@@ -55,6 +67,7 @@ def quadrature(
     gradients: Float[np.ndarray, "doc layer head"],
     *,
     seed: int | Sequence[int] = 0,
+    shrink: bool = True,
     batch_tokens: int | str = "auto",
     progress: tqdm | None = None,
 ) -> Float[np.ndarray, "doc layer head"]:
@@ -66,6 +79,7 @@ def quadrature(
             layer has heads, so a few times that many are needed for a usable estimate.
         gradients: `gate_gradients` of the same documents.
         seed: of the draw; give languages different ones.
+        shrink: move the noisy part towards what the gradients let expect, see above.
         batch_tokens: tokens a batch, see `map_documents`.
         progress: updated by documents done, three times each.
 
@@ -99,9 +113,54 @@ def quadrature(
     # What each document adds to the two means, so that rows spread as the estimate does.
     spread = np.where(drawn, (change - mean_inside) / inside, (mean_outside - change) / outside)
     difference = mean_inside - mean_outside + len(documents) * spread.sum(axis=0)
+    if shrink:
+        estimate, error = difference.mean(axis=0), standard_error(difference)
+        fisher = (gradients * documents.n_predicted[:, None, None]) ** 2
+        toward = -fisher.mean(axis=0) / documents.n_predicted.mean()
+        moved = shrunk(estimate.ravel(), error.ravel(), toward.ravel())
+        difference += moved.reshape(shape) - estimate
     rows = -(weighted + WEIGHT * difference)
     # The mean is per token of documents that are a sample: a long one adds to both.
     return rows - (size - 1)[:, None, None] * rows.mean(axis=0)
+
+
+def shrunk(
+    a: Float[np.ndarray, " head"], se: Float[np.ndarray, " head"], x: Float[np.ndarray, " head"]
+) -> Float[np.ndarray, " head"]:
+    """Estimates moved towards a multiple of x, the noisier the further, by at most `se` each.
+
+    Args:
+        a: estimates.
+        se: their standard errors; those of 0 stay.
+        x: what they are expected to be proportional to.
+
+    Returns:
+        Posterior means under a ~ N(beta x, se^2 + (tau beta x)^2); see the head of this module.
+    """
+    fitted = (se > 0) & (x != 0)
+    if fitted.sum() < _FEWEST:
+        return a
+    # Units fall out, so that the search starts at 1 whatever the model.
+    a_, se_, x_ = a[fitted], se[fitted], x[fitted]
+    unit = np.sum(a_ * x_ / se_**2) / np.sum((x_ / se_) ** 2) or 1.0
+
+    def expected(parameters: Float[np.ndarray, " 2"]) -> tuple[np.ndarray, np.ndarray]:
+        mean = parameters[0] * unit * x_
+        return mean, (np.exp(parameters[1]) * mean) ** 2
+
+    def surprise(parameters: Float[np.ndarray, " 2"]) -> float:
+        mean, spread = expected(parameters)
+        variance = se_**2 + spread
+        return float(np.sum(np.log(variance / se_**2) + (a_ - mean) ** 2 / variance))
+
+    slopes = (1.0, np.median(a_ / x_) / unit)
+    starts = [np.array([slope, np.log(tau)]) for slope in slopes for tau in (0.1, 1.0)]
+    found = min((minimize(surprise, s, method="Nelder-Mead") for s in starts), key=lambda r: r.fun)
+    mean, spread = expected(found.x)
+    posterior = (a_ * spread + mean * se_**2) / (spread + se_**2)
+    moved = a.copy()
+    moved[fitted] = np.clip(posterior, a_ - se_, a_ + se_)
+    return moved
 
 
 def quadrature_pass(of: OfLanguage) -> dict[str, np.ndarray]:
