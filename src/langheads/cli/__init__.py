@@ -8,12 +8,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
 
 import typer
 
 from langheads.cli.app import VERBS, make_app
 from langheads.io.errors import LangheadsError
+from langheads.io.files import written_files
 
 __all__ = ["VERBS", "main", "make_app"]
 
@@ -25,7 +27,18 @@ _UsageError: type[Exception] = next(
 
 
 def main() -> None:
-    """Entry point: one line on stderr and exit code 2 for every expected error."""
+    """Entry point: one line on stderr and exit code 2 for every expected error, 130 for Ctrl-C and
+    143 for SIGTERM."""
+    stopped = ("interrupted", 130)
+
+    def terminate(*_: object) -> None:
+        nonlocal stopped
+        stopped = ("terminated", 143)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    written_files.clear()
+    written_files.clear()
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     # Before torch is imported: on a busy machine, threads that spin for long while they wait for
@@ -33,9 +46,10 @@ def main() -> None:
     # one.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if not sys.stderr.isatty():
-        # Progress bars are for people; in a log they bury the one line that matters.
-        os.environ.setdefault("TQDM_DISABLE", "1")
+        # Bars of loading are for people; langheads itself gives a log a line a minute.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
@@ -55,5 +69,18 @@ def main() -> None:
         typer.echo(f"error: {error.filename!s:.60}...: {error.strerror}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("error: interrupted; nothing half-written was left", err=True)
-        sys.exit(130)
+        typer.echo(f"error: {stopped[0]}; {_kept()}", err=True)
+        sys.exit(stopped[1])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _kept() -> str:
+    """What an interrupted verb leaves, and how to go on."""
+    # What was written into a folder that was then taken back is no more.
+    kept = [str(path) for path in dict.fromkeys(written_files) if path.exists()]
+    more = f" and {len(kept) - 4} more" if len(kept) > 4 else ""
+    return (
+        f"nothing half-written was left; kept: {', '.join(kept[-4:]) or 'nothing'}{more}; give the "
+        "same command again to start over"
+    )

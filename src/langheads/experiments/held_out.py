@@ -18,6 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError, ProvenanceError
 from langheads.io.files import parse_json
+from langheads.io.progress import progress_bar
 from langheads.io.records import parse
 from langheads.model import (
     captured_block_inputs,
@@ -167,7 +168,7 @@ def losses_by_language(
     """
     total = (len(conditions) or 1) * sum(map(len, documents.values()))
     losses = {}
-    with tqdm(total=total, unit="doc", desc=desc) as bar:
+    with progress_bar(total=total, unit="doc", desc=desc) as bar:
         for language, of_language in documents.items():
             bar.set_postfix_str(language)
             losses[language] = losses_with_heads_off(

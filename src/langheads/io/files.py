@@ -17,6 +17,8 @@ logger = logging.getLogger("langheads")
 
 TEXT_SUFFIXES = (".jsonl", ".txt", ".parquet")
 """Files of a folder of texts or questions."""
+written_files: list[Path] = []
+"""What this process has written, for whoever is told that it was interrupted."""
 
 
 @contextmanager
@@ -47,6 +49,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
         temporary = None
+        written_files.append(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:

@@ -38,6 +38,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.heads import HeadSet, every_head
 from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError
+from langheads.io.progress import progress_bar
 from langheads.model import (
     bos_policy,
     check_tokens,
@@ -110,7 +111,7 @@ def attribute(
         "patching": ({i: pair[1] for i, pair in pairs.items()}, patching),
     }
     columns, steps = {}, sum(len(asked[name][0]) for name in wanted)
-    with tqdm(total=steps, unit="prompt", desc="attribute") as bar:
+    with progress_bar(total=steps, unit="prompt", desc="attribute") as bar:
         for name in wanted:
             columns[name] = _rows(model, read, *asked[name], batch_tokens, bar)
     choices = [plain[i] for i in range(len(read))]

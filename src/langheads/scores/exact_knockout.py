@@ -38,6 +38,7 @@ from langheads import stats
 from langheads.heads import HeadSet
 from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError
+from langheads.io.progress import progress_bar
 from langheads.io.results import document_counts, provenance
 from langheads.model import describe, head_shape, mean_z, tokenize_languages
 from langheads.scores.sampled_knockout import (
@@ -196,7 +197,7 @@ def _deltas(
     sampled = np.zeros((len(documents), most), np.int8)
     run = sum(map(len, documents.values()) if sizes is None else sizes.values())
     at = tuple(np.array(list(heads)).T)
-    with tqdm(total=baselines * len(heads) * run, unit="doc", desc="knockout") as bar:
+    with progress_bar(total=baselines * len(heads) * run, unit="doc", desc="knockout") as bar:
         for j, (language, of) in enumerate(documents.items()):
             bar.set_postfix_str(language)
             found = measure(j, of, bar)

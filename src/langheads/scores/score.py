@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel
 
 from langheads import stats
 from langheads.io.errors import InputError
+from langheads.io.progress import progress_bar
 from langheads.io.results import document_counts, provenance
 from langheads.model import describe, head_shape, load, tokenize_languages
 from langheads.scores.registry import (
@@ -177,7 +177,7 @@ def measure_scores(
     passes = list(dict.fromkeys([GRADIENT, *(p for of in methods for p in of.passes)]))
     measured = Measured({}, dict.fromkeys((p.name for p in passes), 0.0))
     total = sum(p.repeats for p in passes) * sum(map(len, documents.values()))
-    with tqdm(total=total, unit="doc", desc="score") as bar:
+    with progress_bar(total=total, unit="doc", desc="score") as bar:
         settings = {"batch_tokens": batch_tokens, "progress": bar}
         for number, (language, of_language) in enumerate(documents.items()):
             bar.set_postfix_str(language)

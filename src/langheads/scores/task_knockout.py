@@ -25,13 +25,13 @@ import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads import stats
 from langheads.heads import HeadSet
 from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError
+from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import describe, head_shape, mean_z
 from langheads.scores.answers import (
@@ -149,7 +149,7 @@ def _all_scans(
     layers, indices = np.array(list(heads)).T
     passes = (LOGPROB in measures) + any(name != LOGPROB for name in measures)
     total = passes * math.prod(full[:3]) * len(heads)
-    with tqdm(total=total, unit="answer", desc="knockout") as bar:
+    with progress_bar(total=total, unit="answer", desc="knockout") as bar:
         for j, (language, of_language) in enumerate(answers.items()):
             bar.set_postfix_str(language)
             for i, baseline in enumerate(baselines):

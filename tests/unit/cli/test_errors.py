@@ -634,16 +634,33 @@ def test_a_process_ends_with_code_and_line(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_an_interrupt_is_told_in_one_line(verb, tiny_folder, texts_folder, out, monkeypatch):
+@pytest.mark.parametrize(
+    ("by", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_is_told_in_one_line(
+    verb, tiny_folder, texts_folder, out, monkeypatch, by, code, word
+):
+    from langheads import pipeline
     from langheads.scores import gradient
 
-    def interrupted(model, tokens, lengths):
-        raise KeyboardInterrupt
+    def signalled(*arguments, **keywords):
+        os.kill(os.getpid(), by)
 
-    monkeypatch.setattr(gradient, "document_nll", interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(pipeline, "ablate", signalled)
+    asked = ["run", tiny_folder, "--text", texts_folder, "--proof-docs", "2", *SMALL]
+    found = verb(*asked, "--out", out, "--method", "lahis", "--languages", "en,zh")
+    kept = f"{out / 'scores.nc'}, {out / 'heads.json'}"
+    told = f"error: {word}; nothing half-written was left; kept: {{}}; give the same command again "
+    assert (found[0], found[1]) == (code, "")
+    assert found[2].splitlines()[-1] == told.format(kept) + "to start over"
+    assert sorted(os.listdir(out)) == ["heads.json", "scores.nc"]
+    monkeypatch.setattr(gradient, "document_nll", signalled)
     found = verb("score", tiny_folder, "--text", texts_folder, "--out", out / "s.nc", *SMALL)
-    assert found == (130, "", "error: interrupted; nothing half-written was left\n")
-    assert os.listdir(out) == []
+    assert found == (code, "", told.format("nothing") + "to start over\n")
+    assert sorted(os.listdir(out)) == ["heads.json", "scores.nc"]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.slow
@@ -653,24 +670,29 @@ def test_what_stops_in_the_middle_leaves_nothing(verb, tiny_folder, out, tmp_pat
     (tmp_path / "many" / "en.txt").write_text("\n".join(lines))
     arguments = ["score", tiny_folder, "--text", tmp_path / "many", "--device", "cpu",
                  "--method", "lahis-sequential,lahis", "--batch-tokens", "200"]  # fmt: skip
-    # An empty value leaves the progress bar on: it tells when scoring is under way.
-    environment = os.environ | {"TQDM_DISABLE": "", "OMP_NUM_THREADS": "1"}
+    # An empty value leaves progress on, here a line a document: it tells when scoring is under way.
+    environment = os.environ | {"TQDM_DISABLE": "", "TQDM_MININTERVAL": "0", "OMP_NUM_THREADS": "1"}
+    signals = {"interrupted": signal.SIGINT, "terminated": signal.SIGTERM, "killed": signal.SIGKILL}
     stopped = {
-        name: command(*arguments, "--out", out / f"{name}.nc", env=environment)
-        for name in ("interrupted", "killed")
+        name: command(*arguments, "--out", out / f"{name}.nc", env=environment) for name in signals
     }
     errors = {}
     for name, process in stopped.items():
         seen = ""
-        while not re.search(r" [1-9]\d*/800", seen):
+        while not re.search(r"^score: [1-9]\d* of 800 doc, ", seen, re.MULTILINE):
             seen += process.stderr.read(1)
             assert process.poll() is None, seen
-        process.send_signal(signal.SIGINT if name == "interrupted" else signal.SIGKILL)
+        process.send_signal(signals[name])
         errors[name] = seen + process.communicate(timeout=60)[1]
-    assert stopped["interrupted"].returncode == 130
-    last = re.split(r"[\r\n]", errors["interrupted"].strip())[-1]
-    assert last == "error: interrupted; nothing half-written was left"
-    assert "Traceback" not in errors["interrupted"]
+    for name, code in (("interrupted", 130), ("terminated", 143)):
+        assert stopped[name].returncode == code
+        # What was read ahead of a line is lost to `communicate`.
+        assert errors[name].endswith(
+            f"error: {name}; nothing half-written was left; kept: nothing; give the same command "
+            "again to start over\n"
+        )
+        assert "Traceback" not in errors[name]
+        assert "\r" not in errors[name]
     assert stopped["killed"].returncode == -signal.SIGKILL
     assert [name for name in os.listdir(out) if not name.startswith(".")] == []
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.held_out import losses_with_heads_off
 from langheads.heads import HeadSet
+from langheads.io.progress import progress_bar
 from langheads.stats import paired_ratio, permutation_p
 from langheads.text import Documents
 
@@ -43,7 +43,7 @@ def losses_before_and_after(
     """
     found: dict[str, dict[str, float | None]] = {}
     steps = (len(random) + 1) * sum(map(len, documents.values()))
-    with tqdm(total=steps, unit="doc", desc="prune") as bar:
+    with progress_bar(total=steps, unit="doc", desc="prune") as bar:
         for language, of in documents.items():
             conditions = [(some, None) for some in random]
             on, *off = losses_with_heads_off(before, of, conditions, batch_tokens, bar).T

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
+from langheads.io.progress import progress_bar
 from langheads.model import (
     Gates,
     bos_policy,
@@ -110,7 +110,7 @@ def generate(
     under = None if gates is None else gates_of_all(model, gates, value, language)
     if under is not None and under.ndim == 3 and len(under) != len(prompts):
         raise InputError(f"gates for {len(under)} prompts, but {len(prompts)} prompts were given")
-    with tqdm(total=len(rows), unit="prompt", desc="generate") as bar:
+    with progress_bar(total=len(rows), unit="prompt", desc="generate") as bar:
         grown = decode_rows(
             model, rows, max_new_tokens=max_new_tokens, gates=under, baseline=baseline,
             # Streams of consecutive seeds must not meet: prompts are spread apart.

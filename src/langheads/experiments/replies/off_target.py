@@ -40,7 +40,6 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.language_heads import require_heads_of
@@ -52,6 +51,7 @@ from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.given import ByLanguage
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
+from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import describe
 from langheads.text import Corpus, Detector, Rules
@@ -157,7 +157,9 @@ def _run_all(
 ) -> dict[tuple[str, str], list[Run]]:
     """(language, condition) -> the run of every head set."""
     runs = {}
-    with tqdm(total=len(languages) * len(conditions), unit="condition", desc="offtarget") as bar:
+    with progress_bar(
+        total=len(languages) * len(conditions), unit="condition", desc="offtarget"
+    ) as bar:
         for row, language in enumerate(languages):
             for condition in conditions:
                 bar.set_postfix_str(f"{language}, {condition}")

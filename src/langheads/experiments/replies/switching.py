@@ -22,7 +22,6 @@ import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.replies.experiment import as_prompts
@@ -33,6 +32,7 @@ from langheads.heads.given import ByLanguage, Named
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
 from langheads.io.measures import TEXT_CHECKS, units
+from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import describe, gated, head_shape
 from langheads.text import Corpus, Detector, switch_rate
@@ -145,7 +145,7 @@ def _with_heads_off(
     """`_MEASURES` of every language with each head off alone, and `_BEFORE` with nothing off."""
     found = {name: np.full((len(prompts), *tried.shape), np.nan) for name in _MEASURES}
     before: dict[str, list[float]] = {name: [] for name in _BEFORE}
-    with tqdm(total=len(tried) * len(prompts), unit="head", desc="switch rates") as bar:
+    with progress_bar(total=len(tried) * len(prompts), unit="head", desc="switch rates") as bar:
         for row, (language, texts) in enumerate(prompts.items()):
             old = answer(model, texts, [language] * len(texts), detect, **settings)
             for name, values in before.items():

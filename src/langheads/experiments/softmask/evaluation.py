@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.replies.experiment import Reply, generate
@@ -34,6 +33,7 @@ from langheads.experiments.softmask.training import answer_losses
 from langheads.heads.mask import HeadMask, baseline_digest
 from langheads.io.arguments import MAX_RESAMPLES
 from langheads.io.errors import InputError
+from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import describe, end_tokens, head_shape
 from langheads.scores.answers import Answers, tokenize_answers
@@ -147,7 +147,7 @@ def ask(
     ends = set(end_tokens(model))
     prompts = [question.prompt(asked.template) for question in asked.examples]
     total = len(asked.gates) * len(prompts)
-    with tqdm(total=total, unit="question", desc="evaluate") as bar:
+    with progress_bar(total=total, unit="question", desc="evaluate") as bar:
         for name, under in asked.gates.items():
             bar.set_postfix_str(name)
             nll = answer_losses(

@@ -15,6 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.experiments.softmask.contexts import ContextSplit
 from langheads.heads import HeadSet
 from langheads.io.errors import NonFiniteError
+from langheads.io.progress import progress_bar
 from langheads.model import document_nll, gated, head_shape, map_documents
 from langheads.scores.answers import Answers
 
@@ -63,7 +64,7 @@ def train_gates(
                 nll = answer_losses(model, of, gates, baseline=baseline, batch_tokens=batch_tokens)
                 losses[name].append([step, float(nll.sum() / answer_sizes(of).sum())])
 
-    with tqdm(total=len(steps), unit="step", desc="adapt") as bar:
+    with progress_bar(total=len(steps), unit="step", desc="adapt") as bar:
         check(0)
         for number, indices in enumerate(steps, start=1):
             try:

@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.language_heads import require_heads_of
@@ -55,6 +54,7 @@ from langheads.experiments.transfer.summarise import Run, summary
 from langheads.heads import LanguageHeads
 from langheads.heads.given import ByLanguage
 from langheads.io.errors import InputError
+from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import bos_policy, describe
 from langheads.text import Corpus, degeneration_checks
@@ -176,7 +176,7 @@ def _run_all(
     conditions = {text: plan.conditions(text) for text in asked}
     steps = sum(2 * len(every) + attention * len(few) for every, few in conditions.values())
     runs = {}
-    with tqdm(total=steps * len(plan.occupations), unit="prompt", desc="transfer") as bar:
+    with progress_bar(total=steps * len(plan.occupations), unit="prompt", desc="transfer") as bar:
         for text, of_text in asked.items():
             bar.set_postfix_str("-".join(text))
             shared = {"batch_tokens": batch_tokens, "progress": bar}
