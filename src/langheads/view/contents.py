@@ -1,7 +1,5 @@
 """What a page is made of: the results of a run folder, and how a kind of result is shown."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,18 +1,26 @@
-"""A folder of results, read for the report: every kind of result by file name."""
+"""A folder of results, read for the report: every kind of result by file name.
+
+Beside them may stand the heads on which training made each language lean (``planted.json``).
+"""
 
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
+
 from langheads.experiments.replies.files import is_summary
-from langheads.heads import planted_of
+from langheads.heads import HeadSet, LanguageHeads, planted_of
 from langheads.io.errors import InputError
 from langheads.io.files import read_json
 from langheads.io.results import load_result
 from langheads.io.schemas import files, kind_of_file
 from langheads.view.belonging import leave_out_other_models, leave_out_other_sources
-from langheads.view.contents import RunFolder
+from langheads.view.contents import Planted, RunFolder
+from langheads.view.figures.style import names
 from langheads.view.kinds import KINDS
-from langheads.view.planted import read_planted
+from langheads.view.language_verdict import own_and_other
+from langheads.view.table import Table
+from langheads.view.verdict import proves
 
 
 def read_run(folder: Path) -> RunFolder:
@@ -58,7 +66,7 @@ def _take(run: RunFolder, path: Path, name: str) -> None:
     """Put a file where it belongs, under its name within the folder."""
     wanted = kind_of_file(path.name)
     if wanted == "planted":
-        run.planted = read_planted(path)
+        run.planted = _read_planted(path)
         return
     if path.suffix == ".nc":
         result: Any = load_result(path, wanted)
@@ -78,3 +86,65 @@ def _kind_of(path: Path) -> str:
     if is_summary(document):
         return "replies"
     return str(document.get("kind", "heads")) if isinstance(document, dict) else "heads"
+
+
+def _read_planted(path: Path) -> Planted:
+    document = read_json(path)
+    try:
+        return {
+            str(language): [(int(layer), int(head)) for layer, head in pairs]
+            for language, pairs in document["planted"].items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f'{path} does not list planted heads; expected {{"planted": {{"en": [[1, 3], ...]}}}}'
+        ) from error
+
+
+def planted_table(run: RunFolder) -> Table:
+    """Planted heads, those found again, and the rises when a language's specific heads are off."""
+    heads = run.heads
+    proofs = [a for a in run.of("ablation").values() if heads is None or proves(a, heads)]
+    ablation: xr.Dataset | None = next(iter(proofs), None)
+    header = ["language", "planted heads"]
+    caption = "Heads on which training made each language lean."
+    if heads:
+        header.append("found among its specific heads")
+        caption = f"{caption[:-1]}, and whether they were found."
+    if ablation is not None:
+        caption += (
+            " ΔNLL is that of the language's specific heads, off together, in nats per byte; in "
+            "brackets in percent of that text's loss with nothing off."
+        )
+        for name in names(ablation, "baseline"):
+            header += [f"own ΔNLL, {name}", f"largest other ΔNLL, {name}"]
+    rows = []
+    for language, pairs in run.planted.items():
+        row = [language, " ".join(f"L{layer}H{head}" for layer, head in pairs)]
+        if heads:
+            row.append(f"{len(_found(run.planted, heads)[language])} of {len(pairs)}")
+        if ablation is not None:
+            for name in names(ablation, "baseline"):
+                row += own_and_other(ablation, name, language)
+        rows.append(row)
+    return Table(caption, header, rows)
+
+
+def planted_words(run: RunFolder) -> list[str]:
+    """How many planted heads are among the chosen ones."""
+    if not run.planted or run.heads is None:
+        return []
+    found = sum(map(len, _found(run.planted, run.heads).values()))
+    return [
+        f"Of {sum(map(len, run.planted.values()))} planted heads, {found} are among the specific "
+        "heads of their language."
+    ]
+
+
+def _found(planted: Planted, heads: LanguageHeads) -> dict[str, HeadSet]:
+    """Language -> its planted heads that are among its specific heads."""
+    return {
+        language: HeadSet([(layer, head) for layer, head in pairs], heads.shape)
+        & heads.specific.get(language, HeadSet([], heads.shape))
+        for language, pairs in planted.items()
+    }

@@ -6,8 +6,6 @@ the same. Figures take their colours from a template, which the page's script ch
 reader's light or dark setting. What stands in the page for each kind of result: `kinds.KINDS`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import plotly.io as pio
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
@@ -23,15 +20,15 @@ from plotly.offline import get_plotlyjs
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.files import write_text_atomically
 from langheads.io.schemas import SCHEMAS
+from langheads.view import embed
 from langheads.view.attention.page import attention_json, attention_scripts
 from langheads.view.attention.patterns import AttentionData
 from langheads.view.belonging import other_weights_words
 from langheads.view.contents import Picture, RunFolder
-from langheads.view.embed import csp_hash, resource, script_json
-from langheads.view.figures.style import DARK, LIGHT
-from langheads.view.folder import read_run
+from langheads.view.embed import resource, script_json
+from langheads.view.figures.style import PAGES
+from langheads.view.folder import planted_table, planted_words, read_run
 from langheads.view.kinds import KINDS
-from langheads.view.planted import planted_table, planted_words
 from langheads.view.provenance import provenance_tables
 from langheads.view.table import Table
 from langheads.view.verdict import Verdict, proofs_of_other_heads, verdict
@@ -61,8 +58,6 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
     """
     folder = Path(run)
     page = _page(_sections(read_run(folder)), folder.resolve().name)
-    # Half of a surrogate pair, which JSON can hold, has no UTF-8.
-    page = page.encode("utf-8", "replace").decode("utf-8")
     return write_text_atomically(out or folder / "report.html", page)
 
 
@@ -164,36 +159,26 @@ def _summary(run: RunFolder) -> Section:
 
 def _page(sections: list[Section], run_name: str) -> str:
     figures: list[dict[str, Any]] = []
-    shown = []
+    shown: list[dict[str, Any]] = []
     for section in sections:
-        pictures = []
+        shown.append({"section": section, "pictures": []})
         for picture in section.pictures:
             figure = picture.figure.to_plotly_json()
-            figure["layout"] = {k: v for k, v in figure["layout"].items() if k != "template"}
+            figure["layout"].pop("template", None)
             figure["id"] = f"figure-{len(figures) + 1}"
             figures.append(figure)
-            pictures.append({"caption": picture.caption, **figure})
-        shown.append({"section": section, "pictures": pictures})
-    templates = {
-        "light": pio.templates[LIGHT].to_plotly_json(),
-        "dark": pio.templates[DARK].to_plotly_json(),
-    }
+            shown[-1]["pictures"].append({"caption": picture.caption, **figure})
+    templates = {of: pio.templates[x].to_plotly_json() for of, x in PAGES.items()}
+    data = {"figures": figures, "templates": templates}
     views = [view for section in sections for view in section.attention]
     scripts = [get_plotlyjs(), resource("page.js"), *(attention_scripts(views) if views else [])]
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(resource("page.html.j2")).render(
+    return embed.page(
+        "page.html.j2",
+        scripts,
         run=run_name,
         version=version("langheads"),
         shown=shown,
-        data=_json({"figures": figures, "templates": templates}),
+        data=script_json(pio.json.to_json_plotly(data, engine="json")),
         attention_css=Markup(resource("attention.css")) if views else "",
         attention_data=attention_json(views) if views else "",
-        scripts=[Markup(script) for script in scripts],
-        script_hashes=[csp_hash(script) for script in scripts],
     )
-
-
-def _json(value: Any) -> Markup:
-    return script_json(pio.json.to_json_plotly(value, engine="json"))

@@ -1,8 +1,6 @@
 """A table of text, numbers as its cells (a true minus sign, a dash for what is not there), and when
 checks say that texts fell apart, so that no other number means what it says."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Which heads a view shows: given by name, by a head set, or the best of a score."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -34,9 +32,8 @@ def choose(
     roles: dict[Head, list[str]] = {}
     if isinstance(heads, xr.Dataset):
         of, values = _of_language(heads, score, language, shape)
-        order = [int(i) for i in np.argsort(-values, axis=None, kind="stable")]
-        ranked = [Head(*divmod(i, shape[1])) for i in order if np.isfinite(values.flat[i])]
-        chosen = HeadSet(ranked[:top], shape)
+        ranked = HeadSet.ranked(values, top)
+        chosen = HeadSet([head for head in ranked if np.isfinite(values[head])], shape)
         roles = {head: [of] for head in chosen}
     elif isinstance(heads, LanguageHeads | Mapping):
         specific = as_language_heads(heads, shape).specific  # type: ignore[arg-type]

@@ -4,20 +4,17 @@ circuitsvis' own renderer loads its JavaScript from the network and puts text in
 unescaped, so only its bundled file is used, and data goes into the page as escaped JSON.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from langheads.io.errors import InputError
 from langheads.view.attention.patterns import AttentionData, AttentionPatterns
-from langheads.view.embed import csp_hash, resource, script_json
+from langheads.view.embed import page, resource, script_json
 
 # A view stays below this in bytes of page, of which a stored value takes 4/3 in base64.
 MOST_BYTES = 4_800_000
@@ -29,27 +26,14 @@ _MOST_MATRIX_CELLS = 20_000
 
 
 def attention_page(data: AttentionData) -> str:
-    """A whole page with one view.
-
-    Args:
-        data: the view.
-
-    Returns:
-        HTML: 1.4 MB with circuitsvis for a small view, at most 5 MB.
-    """
-    scripts = attention_scripts([data])
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.from_string(resource("attention.html.j2")).render(
+    """A whole page with one view: 1.4 MB with circuitsvis for a small view, at most 5 MB."""
+    return page(
+        "attention.html.j2",
+        attention_scripts([data]),
         model=str(data.provenance.get("model", "model unknown")),
         css=Markup(resource("attention.css")),
         data=attention_json([data]),
-        scripts=[Markup(script) for script in scripts],
-        script_hashes=[csp_hash(script) for script in scripts],
     )
-    # Half of a surrogate pair, which JSON can hold, has no UTF-8.
-    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def attention_scripts(views: Sequence[AttentionData]) -> list[str]:

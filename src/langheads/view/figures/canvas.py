@@ -1,7 +1,5 @@
 """What pictures stand on: panels in a grid, axes of rows and cells, titles, sizes in pixels."""
 
-from __future__ import annotations
-
 import html
 import math
 import unicodedata

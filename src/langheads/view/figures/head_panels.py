@@ -1,7 +1,5 @@
 """One panel a language with every head in it: the drawing that all maps of heads share."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

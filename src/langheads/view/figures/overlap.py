@@ -1,7 +1,5 @@
 """Picture of what languages share: do they rank heads alike, and have they the same best heads?"""
 
-from __future__ import annotations
-
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
@@ -82,9 +80,7 @@ def language_overlap(
     )
 
 
-def clustered(
-    correlation: Float[np.ndarray, "language language"],
-) -> Int[np.ndarray, " language"]:
+def clustered(correlation: Float[np.ndarray, "language language"]) -> Int[np.ndarray, " language"]:
     """An order in which languages that rank heads alike are neighbours."""
     distance = 1 - np.nan_to_num(correlation)
     np.fill_diagonal(distance, 0.0)

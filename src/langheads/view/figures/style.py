@@ -4,8 +4,6 @@ Figures leave colours of paper, text and colour scales to the template, so that 
 shown light or dark; colours set by a figure itself are readable on both.
 """
 
-from __future__ import annotations
-
 import html
 from collections.abc import Hashable, Iterable
 
@@ -29,6 +27,7 @@ INTERVAL = "#969696"
 LEVEL = 0.05
 
 LIGHT, DARK = "langheads", "langheads_dark"
+PAGES = {"light": LIGHT, "dark": DARK}
 _FONT = "system-ui, 'Noto Sans', 'Helvetica Neue', Arial, sans-serif"
 # Even steps in lightness, blue to red (ColorBrewer RdBu); dark pages take a dark centre.
 _DIVERGING_LIGHT = ("#053061", "#4393c3", "#d1e5f0", "#f7f7f7", "#fddbc7", "#d6604d", "#67001f")

@@ -1,7 +1,5 @@
 """What pictures are drawn with: points and bars with their intervals, cells with their numbers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Attention transfer pair by pair and gate by gate: how far the answer moves, and random heads."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

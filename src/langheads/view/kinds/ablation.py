@@ -1,7 +1,5 @@
 """Proof by ablation: whose loss rises when whose heads are off, beside random head sets."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Benchmark of scores: how well each foretells exact knock-out, and deletion curves."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -74,7 +72,6 @@ def score_benchmark(comparison: xr.Dataset) -> go.Figure:
 
 
 def _comparison_tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
-    """Means over languages of every measure, and the lowest rank correlation of any."""
     table = [str(name) for name in result if result[name].dims == ("score", "language")]
     measures = [name for name in table if name != "spearman"]
     rows = []

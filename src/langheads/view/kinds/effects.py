@@ -3,8 +3,6 @@
 The kinds that show nothing else are here: attribution to heads, and answers without each head.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import partial
 

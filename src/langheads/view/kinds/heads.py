@@ -1,7 +1,5 @@
 """Chosen heads, and classes of heads: which only one of two languages needs, which both need."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -196,7 +194,6 @@ def _range(classes: HeadClasses, language: str, edge: float, scale: float) -> li
 
 
 def _class_tables(result: HeadClasses, run: RunFolder) -> Iterator[Table]:
-    """Heads in each class, how many chance gives, and which are shown to differ."""
     distinct = {f"{name}-specific": heads for name, heads in result.distinct.items()}
     rows = []
     for name, heads in _groups(result).items():

@@ -1,7 +1,5 @@
 """Exact knock-out: what each language loses without each head, and how well scores foretell it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
@@ -117,7 +115,6 @@ def _errors(errors: xr.DataArray | None, language: str, size: int) -> np.ndarray
 
 
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
-    """Map of losses a baseline; the chosen score against them; what languages share."""
     for baseline in names(result, "baseline"):
         figure = effects.effect_map(result, baseline=baseline, heads=run.heads)
         yield Picture(figure, effects.MAP.replace("score", "loss"))
@@ -133,7 +130,6 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
 
 
 def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
-    """The heads that cost most, and every score's rank correlation with what is lost."""
     yield from effects.effect_tables(result, run, ["delta_nats_per_byte"])
     for name, scores in run.of("scores").items():
         languages, found = _comparable(scores, result), _correlations(scores, result)
@@ -149,7 +145,6 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
 
 
 def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
-    """The worst heads, and how well the best of the scores foretells them."""
     how = "Exact knock-out"
     if "sample" in result.attrs:
         how = "Knock-out on a sample of the documents"
@@ -198,16 +193,10 @@ def _correlations(
     return {of: np.array([correlation(of, x) for x in languages]) for of in methods}
 
 
-KIND = Kind(
-    "knockout",
-    "Exact knock-out",
-    (
-        "Shows: what is really lost when one head alone is switched off, and how well scores "
-        "foretell it.",
-        "Does not show: what heads do together. Where one head stands in for another, both "
-        "look idle here; and a head that hurts is needed, not proven to serve one language.",
-    ),
-    _pictures,
-    _tables,
-    _summary,
+_SHOWS = (
+    "Shows: what is really lost when one head alone is switched off, and how well scores "
+    "foretell it.",
+    "Does not show: what heads do together. Where one head stands in for another, both "
+    "look idle here; and a head that hurts is needed, not proven to serve one language.",
 )
+KIND = Kind("knockout", "Exact knock-out", _SHOWS, _pictures, _tables, _summary)

@@ -1,7 +1,5 @@
 """Logit lens: at which depth the residual stream of one prompt turns to each answer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import plotly.graph_objects as go
@@ -60,7 +58,6 @@ def logit_lens(result: xr.Dataset) -> go.Figure:
 
 
 def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
-    """Logits of the answers at the end of the residual stream, and how far the first is ahead."""
     answers = names(result, "answer")
     end = result["logit"].isel(depth=-1)
     rows = []
@@ -72,19 +69,15 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
     yield Table("Logits at the end of the residual stream, of one prompt.", header, rows)
 
 
-KIND = Kind(
-    "logit-lens",
-    "Logit lens",
-    (
-        "Shows: at which depth the residual stream of one prompt turns to each answer, with "
-        "nothing gated and under gates.",
-        "Does not show: a mean or an interval. It is one worked example; the attention "
-        "transfer is the test.",
-    ),
-    captioned(
-        logit_lens,
-        "How to read it: a colour is an answer, a line style what was gated; where two lines of a "
-        "style cross, the model turns from one answer to the other.",
-    ),
-    _tables,
+_SHOWS = (
+    "Shows: at which depth the residual stream of one prompt turns to each answer, with "
+    "nothing gated and under gates.",
+    "Does not show: a mean or an interval. It is one worked example; the attention "
+    "transfer is the test.",
 )
+_PICTURES = captioned(
+    logit_lens,
+    "How to read it: a colour is an answer, a line style what was gated; where two lines of a "
+    "style cross, the model turns from one answer to the other.",
+)
+KIND = Kind("logit-lens", "Logit lens", _SHOWS, _PICTURES, _tables)

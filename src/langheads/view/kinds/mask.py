@@ -112,12 +112,7 @@ def _add_losses(
 
 
 def _add_gates(
-    figure: go.Figure,
-    at: canvas.Place,
-    name: str,
-    mask: HeadMask,
-    colour: str,
-    heads: list[Head],
+    figure: go.Figure, at: canvas.Place, name: str, mask: HeadMask, colour: str, heads: list[Head]
 ) -> None:
     figure.add_scatter(
         x=mask.values,
@@ -139,18 +134,13 @@ def _load(path: Path) -> HeadMask:
     return HeadMask.load(path)
 
 
-KIND = Kind(
-    "head-mask",
-    "Soft head mask",
-    (
-        "Shows: how the mask was learned, and the gate of each trained head.",
-        "Does not show: that it helps on other questions; that is for an evaluation to say.",
-    ),
-    captioned(
-        mask_training,
-        "How to read it: left the loss as gates are learned, right the gates; a gate of 1 leaves "
-        "a head as it was.",
-    ),
-    load=_load,
-    anchor="mask",
+_SHOWS = (
+    "Shows: how the mask was learned, and the gate of each trained head.",
+    "Does not show: that it helps on other questions; that is for an evaluation to say.",
 )
+_PICTURES = captioned(
+    mask_training,
+    "How to read it: left the loss as gates are learned, right the gates; a gate of 1 leaves "
+    "a head as it was.",
+)
+KIND = Kind("head-mask", "Soft head mask", _SHOWS, _PICTURES, load=_load, anchor="mask")

@@ -1,7 +1,5 @@
 """Replies that stray: whether they come back to the wanted language when heads are off or moved."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -203,7 +201,6 @@ def _hover(at: xr.Dataset, condition: str, language: str) -> str:
 
 
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
-    """Replies in the wanted language, the checks, and the pass rates where there are any."""
     yield Picture(
         off_target_bars(result),
         "How to read it: longer bars are more replies in the wanted language; compare with "
@@ -225,7 +222,6 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
 
 
 def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
-    """Every language and condition as numbers: the language of the replies, and the checks."""
     tables = {
         "Share of replies in the wanted language and pass rates, with 95% intervals over "
         "prompts.": _LANGUAGE,
@@ -248,7 +244,6 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
 
 
 def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
-    """In how many languages each condition changes the share of right replies; what fell apart."""
     found = []
     for condition in names(result, "condition"):
         at = result.sel(condition=condition)
@@ -283,16 +278,10 @@ def _fell(result: xr.Dataset, condition: str, language: str) -> bool:
     return bool(fallen(changes))
 
 
-KIND = Kind(
-    "offtarget",
-    "Replies that stray",
-    (
-        "Shows: whether replies come back to the wanted language when heads are off or moved, "
-        "beside random heads, and whether they stay sound.",
-        "Does not show: good replies. A reply counts as right by its language alone; where NLL "
-        "or repetition rise, it may be nothing but words of the right language.",
-    ),
-    _pictures,
-    _tables,
-    _summary,
+_SHOWS = (
+    "Shows: whether replies come back to the wanted language when heads are off or moved, "
+    "beside random heads, and whether they stay sound.",
+    "Does not show: good replies. A reply counts as right by its language alone; where NLL "
+    "or repetition rise, it may be nothing but words of the right language.",
 )
+KIND = Kind("offtarget", "Replies that stray", _SHOWS, _pictures, _tables, _summary)

@@ -1,7 +1,5 @@
 """Pruned model: what heads removed for good cost each language on held-out text."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 
@@ -139,7 +137,6 @@ def _removed(pruning: Pruning) -> Iterator[list[str]]:
 
 
 def _summary(pruning: Pruning, run: RunFolder) -> Iterator[str]:
-    """How many heads went, and what that costs."""
     keys = ("removed", "cut", "zeroed")
     removed, cut, zeroed = (len(pruning.account.get(key, ())) for key in keys)
     words = (
@@ -169,17 +166,10 @@ def _with_ends(of: Mapping[str, float], middle: str, prefix: str) -> str:
     return between(of[middle], of[f"{prefix}_low"], of[f"{prefix}_high"], 4)
 
 
-KIND = Kind(
-    "pruned",
-    "Pruned model",
-    (
-        "Shows: what the loss of each language rises by when these heads are removed for good, "
-        "on held-out text.",
-        "Does not show: a smaller or faster model. Heads that were zeroed in place save "
-        "neither memory nor time; only those cut out do.",
-    ),
-    _pictures,
-    _tables,
-    _summary,
-    Pruning.load,
+_SHOWS = (
+    "Shows: what the loss of each language rises by when these heads are removed for good, "
+    "on held-out text.",
+    "Does not show: a smaller or faster model. Heads that were zeroed in place save "
+    "neither memory nor time; only those cut out do.",
 )
+KIND = Kind("pruned", "Pruned model", _SHOWS, _pictures, _tables, _summary, Pruning.load)

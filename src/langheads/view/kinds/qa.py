@@ -1,7 +1,5 @@
 """Answers under a mask: to questions that no mask was trained on, paired by question."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
@@ -126,7 +124,6 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
 
 
 def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
-    """Every measure under every condition, with the change against the untouched model."""
     changes = [str(x) for x in result if str(x).startswith("delta_")]
     measures = [x.removeprefix("delta_") for x in changes if not x.endswith(("_low", "_high"))]
     beside = any(f"versus_random_{name}" in result for name in measures)
@@ -148,7 +145,6 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
 
 
 def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
-    """What each mask does to accuracy, beside random heads, and whether replies fell apart."""
     found, apart = [], []
     random = [name for name in _masks(result) if _is_random(name)]
     for condition in _masks(result):
@@ -178,16 +174,10 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
         )
 
 
-KIND = Kind(
-    "qa",
-    "Answers under a mask",
-    (
-        "Shows: answers to questions that no mask was trained on, under each mask and with "
-        "nothing changed, paired by question.",
-        "Does not show: that these heads were needed for the gain, unless random heads under a "
-        "mask of their own stand beside them.",
-    ),
-    _pictures,
-    _tables,
-    _summary,
+_SHOWS = (
+    "Shows: answers to questions that no mask was trained on, under each mask and with "
+    "nothing changed, paired by question.",
+    "Does not show: that these heads were needed for the gain, unless random heads under a "
+    "mask of their own stand beside them.",
 )
+KIND = Kind("qa", "Answers under a mask", _SHOWS, _pictures, _tables, _summary)

@@ -23,7 +23,6 @@ _LABELS = {name: MEASURES[name].label for name in _ROWS}
 
 
 def _tables(found: Replies, run: RunFolder) -> Iterator[Table]:
-    """The numbers beside those of the untouched model and of random heads; the first replies."""
     columns: dict[str, Mapping[str, float | Range]] = {}
     if found.untouched:
         columns["untouched"] = found.untouched
@@ -46,7 +45,6 @@ def _tables(found: Replies, run: RunFolder) -> Iterator[Table]:
 
 
 def _summary(found: Replies, run: RunFolder) -> Iterator[str]:
-    """The share of right replies beside untouched and random heads, and whether they fell apart."""
     under = _under(found)
     sentence = f"Replies {under}, {_replies_of(found)}"
     if np.isfinite(found.numbers.get("right", np.nan)):
@@ -163,16 +161,12 @@ def _cut_back(text: str, most: int) -> str:
     return text if len(text) <= most else text[:most] + "…"
 
 
+_SHOWS = (
+    "Shows: what each of these prompts is replied under the gates, and in which language, "
+    "beside the untouched model and random heads of the same layers.",
+    "Does not show: chance. These are means without intervals, and few draws of random "
+    "heads make no p-value; a number within their range is what any heads do.",
+)
 KIND = Kind(
-    "replies",
-    "Replies under gates",
-    (
-        "Shows: what each of these prompts is replied under the gates, and in which language, "
-        "beside the untouched model and random heads of the same layers.",
-        "Does not show: chance. These are means without intervals, and few draws of random "
-        "heads make no p-value; a number within their range is what any heads do.",
-    ),
-    tables=_tables,
-    summary=_summary,
-    load=Replies.load,
+    "replies", "Replies under gates", _SHOWS, tables=_tables, summary=_summary, load=Replies.load
 )

@@ -1,7 +1,5 @@
 """Scores of every head: maps of them, where in depth they lie, and what they were made on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
@@ -153,7 +151,6 @@ def _scores(
 
 
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
-    """Map and depth of each score; what languages share."""
     methods = scored_methods(result, run.heads)
     for method in methods:
         figure = head_map(result, method, run.heads, run.planted)

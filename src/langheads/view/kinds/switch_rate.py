@@ -1,7 +1,5 @@
 """Switch rates: how often replies leave their language when one head is off."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
@@ -96,7 +94,6 @@ def share_interval(share: float, count: int) -> tuple[float, float]:
 
 
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
-    """The highest rates, and the map of all."""
     yield Picture(
         switch_rate_bars(result),
         "How to read it: the heads without which most replies leave the language, longest first; "
@@ -107,7 +104,6 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
 
 
 def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
-    """The heads of the highest switch rate in each language, with their checks."""
     rows = []
     for language in names(result, "language"):
         at = result.sel(language=language)
@@ -126,7 +122,6 @@ def _rate(at: xr.Dataset, head: Head) -> str:
 
 
 def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
-    """How many heads switch at all and stay sound, and the strongest sound one a language."""
     tried = np.isfinite(result.switch_rate.values)
     switching = (result.switch_rate.values > 0) & tried
     sound = switching & (result.sound.values > 0)
@@ -156,15 +151,9 @@ def _strongest(result: xr.Dataset, language: str) -> str:
     return "none, no head tried is sound"
 
 
-KIND = Kind(
-    "switch-rate",
-    "Switch rates",
-    (
-        "Shows: how often replies leave their language when one head is off.",
-        "Does not show: a change of language where replies fell apart (open bars, not sound). "
-        "The highest of many rates is high by chance as well.",
-    ),
-    _pictures,
-    _tables,
-    _summary,
+_SHOWS = (
+    "Shows: how often replies leave their language when one head is off.",
+    "Does not show: a change of language where replies fell apart (open bars, not sound). "
+    "The highest of many rates is high by chance as well.",
 )
+KIND = Kind("switch-rate", "Switch rates", _SHOWS, _pictures, _tables, _summary)

@@ -1,8 +1,7 @@
 """Attention transfer: whether the answer moves to the fact told in A, beside random heads."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import plotly.graph_objects as go
@@ -47,7 +46,11 @@ def transfer_attention(
             that it does not have.
     """
     at = _selected(transfer, pair, setting, order)
-    heads, titles = _panels(at, transfer, pair)
+    heads = [str(transfer["heads"].sel(a=language).values).split() for language in pair]
+    titles = [f"heads of {literal(name)} ({side})" for name, side in zip(pair, "AB", strict=True)]
+    if others := _moved_most(at, {name for of in heads for name in of}):
+        heads.append(others)
+        titles.append("others that move most")
     shown = [at[f"attention_{when}"].values[Head.parse(h)] for when in ("before", "after")
              for of in heads for h in of]  # fmt: skip
     end = style.reach(np.array(shown))
@@ -91,18 +94,6 @@ def _selected(
     return at
 
 
-def _panels(
-    at: xr.Dataset, transfer: xr.Dataset, pair: tuple[str, str]
-) -> tuple[list[list[str]], list[str]]:
-    """The heads of each panel, and its title."""
-    heads = [str(transfer["heads"].sel(a=language).values).split() for language in pair]
-    titles = [f"heads of {literal(name)} ({side})" for name, side in zip(pair, "AB", strict=True)]
-    if others := _moved_most(at, {name for of in heads for name in of}):
-        heads.append(others)
-        titles.append("others that move most")
-    return heads, titles
-
-
 def _add_heads(figure: go.Figure, place: canvas.Place, at: xr.Dataset, heads: list[str]) -> None:
     """One panel: what every head looks at, before and under the gate."""
     cells = [Head.parse(name) for name in heads]
@@ -135,11 +126,8 @@ def _moved_most(at: xr.Dataset, chosen: set[str], count: int = 6) -> list[str]:
 
 
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
-    """Pair by pair, gate by gate, and where heads look, if the file has it.
-
-    Nothing where no pair was measured; the summary says so.
-    """
     order = names(result, "order")[-1]
+    # Nothing where no pair was measured; the summary says so.
     if not np.isfinite(result["logprob_difference_overall_change"].sel(order=order)).any():
         return
     yield Picture(
@@ -195,26 +183,23 @@ def _overall(at: xr.Dataset, name: str) -> tuple[float, float, float]:
 
 
 def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
-    """Changes over all pairs of languages, with what random heads do; the checks."""
-    rows = []
-    for name, label in _MEASURES.items():
-        for order in names(result, "order"):
-            for setting in names(result, "setting"):
-                at = result.sel(order=order, setting=setting)
-                change = _overall(at, name)
-                if np.isfinite(change[0]):
-                    measure = f"{label} ({result[name].attrs.get('units', '?')})"
-                    random = mean(at[f"{name}_overall_control_change"].values)
-                    p = float(at[f"{name}_overall_control_p"])
-                    row = [measure, order, setting, between(*change), decimal(random), decimal(p)]
-                    rows.append(row)
+    rows, settings = [], names(result, "setting")
+    for (name, label), order, setting in product(
+        _MEASURES.items(), names(result, "order"), settings
+    ):
+        at = result.sel(order=order, setting=setting)
+        change = _overall(at, name)
+        if np.isfinite(change[0]):
+            measure = f"{label} ({result[name].attrs.get('units', '?')})"
+            random = mean(at[f"{name}_overall_control_change"].values)
+            p = float(at[f"{name}_overall_control_p"])
+            rows.append([measure, order, setting, between(*change), decimal(random), decimal(p)])
     header = ["measure", "order", "heads and gate", "change", "random heads", "p"]
     caption = "Changes against nothing gated, mean over pairs of languages, with 95% intervals."
     yield Table(caption, header, rows, folded=len(rows) > LONG)
     rows = [
         _check_row(result, name, setting)
-        for name in _checks(result)
-        for setting in names(result, "setting")
+        for name, setting in product(_checks(result), settings)
         if np.isfinite(_at(result, setting)[f"{name}_change"]).any()
     ]
     if rows:
@@ -247,7 +232,6 @@ def _check_row(result: xr.Dataset, name: str, setting: str) -> list[str]:
 
 
 def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
-    """Whether answers move to A's fact, and more than with random heads."""
     found, apart = [], []
     for setting in names(result, "setting"):
         at = _at(result, setting)
@@ -285,16 +269,10 @@ def _checks(result: xr.Dataset) -> list[str]:
     return [name for name in _CHECKS if f"{name}_overall_change" in result]
 
 
-KIND = Kind(
-    "transfer",
-    "Attention transfer",
-    (
-        "Shows: whether the answer moves to the fact told in A when A's heads are strengthened "
-        "or B's weakened, beside random heads at the same gate.",
-        "Does not show: that the heads carry the language. They may carry the place of a fact "
-        "in the prompt, which is why both orders are told.",
-    ),
-    _pictures,
-    _tables,
-    _summary,
+_SHOWS = (
+    "Shows: whether the answer moves to the fact told in A when A's heads are strengthened "
+    "or B's weakened, beside random heads at the same gate.",
+    "Does not show: that the heads carry the language. They may carry the place of a fact "
+    "in the prompt, which is why both orders are told.",
 )
+KIND = Kind("transfer", "Attention transfer", _SHOWS, _pictures, _tables, _summary)
