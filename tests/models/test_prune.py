@@ -10,6 +10,7 @@ import torch
 import transformers
 
 import langheads
+from langheads.experiments.pruning.files import new_folder
 from langheads.experiments.pruning.losses import random_heads
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, ModelError, ProvenanceError
@@ -443,3 +444,16 @@ def test_a_full_disk_leaves_nothing(zoo, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"cannot write .*pruned: No space left on device"):
         langheads.prune(model, heads, drop="zh", out=tmp_path / "pruned")
     assert os.listdir(tmp_path) == []
+
+
+def test_the_weights_that_a_killed_run_left_are_removed_by_the_next(tmp_path):
+    with new_folder(tmp_path / "first") as folder:
+        (folder / "model.safetensors").write_text("whole")
+        own = folder.name
+    # No process has a number that high.
+    left = tmp_path / own.replace(f".{os.getpid()}.", ".4194399.")
+    left.mkdir()
+    (left / "model.safetensors").write_text("half")
+    with new_folder(tmp_path / "second"):
+        assert not left.exists()
+    assert sorted(os.listdir(tmp_path)) == ["first", "second"]

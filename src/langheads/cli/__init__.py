@@ -14,7 +14,7 @@ import sys
 import typer
 
 from langheads.cli.app import VERBS, make_app
-from langheads.io.errors import LangheadsError
+from langheads.io.errors import LangheadsError, printable
 from langheads.io.files import written_files
 
 __all__ = ["VERBS", "main", "make_app"]
@@ -60,13 +60,13 @@ def main() -> None:
         if debug:
             raise
         message = error.format_message() if isinstance(error, _UsageError) else str(error)  # type: ignore[attr-defined]
-        typer.echo(f"error: {' '.join(message.split())}", err=True)
+        typer.echo(f"error: {printable(' '.join(message.split()))}", err=True)
         sys.exit(2)
     except OSError as error:
         # What only looking at a path raises.
         if debug or error.errno != errno.ENAMETOOLONG:
             raise
-        typer.echo(f"error: {error.filename!s:.60}...: {error.strerror}", err=True)
+        typer.echo(f"error: {printable(str(error.filename))[:60]}...: {error.strerror}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo(f"error: {stopped[0]}; {_kept()}", err=True)

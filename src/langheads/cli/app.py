@@ -19,6 +19,7 @@ from langheads.cli.checks import check
 from langheads.cli.signatures import Function, Parameter, plain, read_function
 from langheads.cli.tell import lines_about, path_of, table_of
 from langheads.cli.values import LIMITS, kind_of, shown_default
+from langheads.io.errors import printable
 from langheads.io.files import check_suffix, check_writable
 from langheads.io.schemas import files_in_words
 
@@ -210,7 +211,7 @@ def _save_and_tell(function: Function, result: Any, out: str) -> None:
     elif function.returns in _WRITTEN:
         result.save(out)
     for line in lines_about(result):
-        typer.echo(line.rstrip(), err=True)
+        typer.echo(printable(line.rstrip()), err=True)
     if (table := table_of(result)) is not None:
-        typer.echo(table)
-    typer.echo(path_of(result) or out)
+        typer.echo("\n".join(map(printable, table.split("\n"))))
+    typer.echo(printable(str(path_of(result) or out)))

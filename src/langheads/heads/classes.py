@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from langheads.heads.head_set import HeadSet
 from langheads.io.errors import InputError
-from langheads.io.records import Heads, Number, Record, Saved, Shape, expected, holds
+from langheads.io.records import Heads, Name, Number, Record, Saved, Shape, expected, holds
 
 Interval = Float[np.ndarray, "bound layer head"]
 _BOUNDS = ("delta", "low", "high")
@@ -43,10 +43,10 @@ class _ClassesFile(Record):
 
     format: Literal[1] = 1
     kind: Literal["head-classes"] = "head-classes"
-    model: str
+    model: Name
     shape: Shape
-    languages: Annotated[tuple[str, str], Field(strict=False), expected("two texts")]
-    units: str
+    languages: Annotated[tuple[Name, Name], Field(strict=False), expected("two texts")]
+    units: Name
     harm: Annotated[Literal[-1, 1], expected("-1 or 1")]
     rule: Annotated[dict[str, Any], holds(_Rule)]
     specific: dict[str, Heads]

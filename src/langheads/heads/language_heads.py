@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from langheads.heads.head_set import HeadSet
 from langheads.io.errors import InputError
 from langheads.io.files import parse_json
-from langheads.io.records import Heads, Record, Saved, Shape, holds, parse
+from langheads.io.records import Heads, Name, Record, Saved, Shape, holds, parse
 
 
 def _by_language(text: str) -> str:
@@ -39,9 +39,9 @@ class _HeadsFile(Record):
     made: ClassVar[str] = "heads.json of select"
 
     format: Literal[1] = 1
-    model: str
+    model: Name
     shape: Shape
-    specific: dict[str, Heads]
+    specific: dict[Name, Heads]
     general: Heads
     rule: dict[str, Any]
     provenance: Annotated[dict[str, Any], holds(_Provenance)]
@@ -53,8 +53,8 @@ class _PlantedFile(Record):
 
     model: str = ""
     weight_hash: str = ""
-    planted: dict[str, Heads] = Field(default={})
-    decoys: dict[str, Heads] = Field(default={})
+    planted: dict[Name, Heads] = Field(default={})
+    decoys: dict[Name, Heads] = Field(default={})
 
 
 def read_planted(path: str | Path, shape: tuple[int, int]) -> dict[str, dict[str, HeadSet]]:

@@ -20,6 +20,7 @@ from langheads.io.errors import InputError
 from langheads.io.records import (
     From0,
     From1,
+    Name,
     Number,
     Record,
     Saved,
@@ -78,9 +79,9 @@ class _MaskFile(Record):
 
     format: Literal[1] = 1
     kind: Literal["head-mask"] = "head-mask"
-    model: str
+    model: Name
     shape: Shape
-    language: str
+    language: Name
     gates: list[_Gate]
     settings: Annotated[dict[str, Any], holds(_Settings)]
     losses: Annotated[dict[str, Any], holds(_Losses)]

@@ -14,6 +14,8 @@ MAX_RESAMPLES = 1_000_000
 """The largest number of resamples: one more digit is no better, and fills the memory."""
 MAX_CONTROLS = 100_000
 """The largest number of random head sets; all are held in memory before the first is run."""
+MAX_NAME = 200
+"""Characters of the name of a language or a model, which stands at every mark of a page."""
 _MAX_FLOAT32 = (2 - 2.0**-23) * 2.0**127
 
 

@@ -4,9 +4,41 @@ Every message is one line: what was asked, what was found, what is allowed or wh
 command line prints it behind ``error:`` and exits with 2; in Python all are `LangheadsError`.
 """
 
+import logging
+import re
+
+
+def printable(text: str) -> str:
+    """The text with a picture for each character that would steer a terminal, on one line.
+
+    Example:
+        >>> printable("a\\n\\x1b[2J")
+        'a ␛[2J'
+    """
+    shown = text.replace("\n", " ")
+    return _STEERING.sub(lambda c: chr(0x2400 + ord(c[0])) if c[0] < " " else "\ufffd", shown)
+
+
+# Control characters, and those that turn the direction of what follows.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+class _Plain(logging.Filter):
+    """Names from files stand in warnings, too."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable(record.getMessage()), None
+        return True
+
+
+logging.getLogger("langheads").addFilter(_Plain())
+
 
 class LangheadsError(Exception):
-    """Base of every error that langheads raises on purpose."""
+    """Base of every error that langheads raises on purpose; its words are one plain line."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InputError(LangheadsError, ValueError):

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
+import re
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +23,8 @@ TEXT_SUFFIXES = (".jsonl", ".txt", ".parquet")
 """Files of a folder of texts or questions."""
 written_files: list[Path] = []
 """What this process has written, for whoever is told that it was interrupted."""
+MAX_LINE = 1_000_000
+"""Characters of a line that is not a document: a prompt, a question, a template."""
 
 
 @contextmanager
@@ -37,14 +43,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _refuse_what_is_no_file(path)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        prefix = temporary_prefix(path.parent)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".tmp")
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        # mkstemp makes a private file; a result is as readable as any other file of the user.
+        # mkstemp makes a private file; a result is as readable as the one before it, or as any
+        # other file of the user.
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~umask)
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
@@ -55,6 +63,34 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def temporary_prefix(folder: Path) -> str:
+    """How the names of this process's temporary files and folders begin; they end in ``.tmp``.
+
+    Those that a killed process of this machine left in the folder are removed.
+    """
+    machine = f".langheads.{re.sub(r'[^a-zA-Z0-9-]', '-', platform.node())[:60]}."
+    for left in folder.glob(f"{machine}*.tmp"):
+        if _is_dead(left.name.removeprefix(machine).partition(".")[0]):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+    return f"{machine}{os.getpid()}."
+
+
+def _is_dead(process: str) -> bool:
+    # On Windows the question itself would end the process.
+    if not process.isdecimal() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        pass
+    return False
 
 
 def _refuse_what_is_no_file(path: Path) -> None:
@@ -85,13 +121,20 @@ def read_json(path: str | Path) -> Any:
     return parse_json(text, path, lines=True)
 
 
-def json_lines(path: str | Path) -> Iterator[tuple[str, Any]]:
+def json_lines(path: str | Path, most: int | None = None) -> Iterator[tuple[str, Any]]:
     """Place (file and line) and content of each line of JSON that is not blank.
 
+    Args:
+        path: of the file.
+        most: characters that a line may have.
+
     Raises:
-        InputError: a file that cannot be read, or a line that is not UTF-8 or JSON.
+        InputError: a file that cannot be read, or a line that is not UTF-8 or JSON, or too long.
     """
-    return ((where, parse_json(line, where)) for where, line in text_lines(path))
+    for where, line in text_lines(path):
+        if most is not None and len(line) > most:
+            raise InputError(f"{where}: {len(line)} characters, at most {most} are read here")
+        yield where, parse_json(line, where)
 
 
 def text_lines(path: str | Path, *, blank: bool = False) -> Iterator[tuple[str, str]]:
@@ -106,7 +149,7 @@ def text_lines(path: str | Path, *, blank: bool = False) -> Iterator[tuple[str, 
             text = line.decode("utf-8").removesuffix("\r")
         except UnicodeDecodeError as error:
             raise InputError(f"{where}, byte {error.start + 1}: not UTF-8") from error
-        if blank or text.strip():
+        if blank or text.replace("\ufeff", "").strip():
             yield where, text
 
 
@@ -180,14 +223,18 @@ def check_writable(path: str | Path, *inputs: str | Path | None) -> None:
         inputs: files that are read; of a folder the texts in it; None is passed over.
 
     Raises:
-        InputError: the folder cannot be written to, nor made, or `path` is a folder, a device or
-            an input.
+        InputError: the folder cannot be written to, nor made, or `path` is a folder, a device, an
+            input, or has too long a name.
     """
     path = Path(path)
     try:
         _refuse_what_is_no_file(path)
         # The folder itself is made when there is something to put into it.
         folder = next(folder for folder in path.absolute().parents if folder.exists())
+        for part in path.absolute().relative_to(folder).parts:
+            # Tells of a name that is too long for a file.
+            with suppress(FileNotFoundError):
+                os.lstat(folder / part)
         with tempfile.TemporaryFile(dir=folder):
             pass
         target = path.resolve()

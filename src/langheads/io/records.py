@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic import ValidationError as Misfit
 from pydantic_core import PydanticCustomError
 
-from langheads.io.arguments import MAX_SEED
+from langheads.io.arguments import MAX_NAME, MAX_SEED
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.files import json_lines, read_json, write_text_atomically
 
@@ -172,7 +172,8 @@ def _told(error: Misfit, allowed: Iterable[str] = ()) -> str:
 
 def _key(place: tuple[int | str, ...]) -> str:
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-    return "".join(parts).removeprefix(".")
+    key = "".join(parts).removeprefix(".")
+    return key if len(key) <= 2 * MAX_NAME else f"{key[:MAX_NAME]}…"
 
 
 def holds(kind: type) -> AfterValidator:
@@ -211,12 +212,19 @@ def _without_lone_surrogates(text: str) -> str:
     return text
 
 
+def _short(name: str) -> str:
+    if len(name) > MAX_NAME:
+        raise ValueError(f"is a name of {len(name)} characters, at most {MAX_NAME}")
+    return name
+
+
 def _as_text(given: Any) -> Any:
     return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
 
 
 Text = Annotated[str, AfterValidator(_without_lone_surrogates)]
 Filled = Annotated[Text, Field(min_length=1), expected("a text, not empty")]
+Name = Annotated[str, AfterValidator(_short)]
 Id = Annotated[Text, BeforeValidator(_as_text), expected("a text or a whole number")]
 Number = Annotated[float, Field(allow_inf_nan=False), expected("a finite number")]
 From0 = Annotated[int, Field(ge=0), expected("a whole number from 0")]

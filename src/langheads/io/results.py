@@ -19,6 +19,7 @@ from xarray.backends import H5NetCDFStore
 
 from langheads.io.errors import InputError, ProvenanceError
 from langheads.io.files import atomic_path, check_suffix
+from langheads.io.netcdf import safe_content, with_checksum
 from langheads.io.schemas import SCHEMAS, check_layout
 from langheads.io.sources import made_from
 
@@ -111,7 +112,7 @@ def save(dataset: xr.Dataset, path: str | Path) -> Path:
     with h5netcdf.File(content, "w") as file:
         _without_nul(dataset).dump_to_store(H5NetCDFStore(file))
     with atomic_path(path) as temporary:
-        temporary.write_bytes(content.getvalue())
+        temporary.write_bytes(with_checksum(content.getvalue()))
     return Path(path)
 
 
@@ -140,24 +141,28 @@ def load_result(path: str | Path, kind: str | None = None) -> xr.Dataset:
     if not path.is_file():
         raise InputError(f"no file {path}")
     try:
-        dataset = xr.load_dataset(path, engine="h5netcdf")
-    except (OSError, ValueError, KeyError) as error:
+        # Times would be converted; a result has numbers with units.
+        dataset = xr.load_dataset(safe_content(path), engine="h5netcdf", decode_times=False)
+    except InputError:
+        raise
+    except Exception as error:
+        # HDF5, h5netcdf and xarray raise many kinds over a file that was changed.
         raise InputError(f"{path} is not a netCDF result of langheads") from error
+    # A file gives numpy's numbers back; what was saved were Python's.
+    dataset.attrs = plain_attrs(dataset)
     found = dataset.attrs.get("kind")
-    if found is None or dataset.attrs.get("format") != 1:
+    if not isinstance(found, str) or repr(dataset.attrs.get("format")) != "1":
         raise InputError(f"{path} is not a result of langheads (format 1)")
     if kind is not None and found != kind:
         raise InputError(f"{path} holds {found}, expected {kind}")
-    check_layout(path, dataset, str(found))
-    # A file gives numpy's numbers back; what was saved were Python's.
-    dataset.attrs = plain_attrs(dataset)
+    check_layout(path, dataset, found)
     return dataset
 
 
 def plain_attrs(dataset: xr.Dataset) -> dict[str, Any]:
     """Provenance in types that JSON holds, too."""
     return {
-        str(key): value.item() if isinstance(value, np.generic) else value
+        str(key): value.tolist() if isinstance(value, np.generic | np.ndarray) else value
         for key, value in dataset.attrs.items()
     }
 

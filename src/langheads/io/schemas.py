@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from langheads.io.arguments import MAX_NAME
 from langheads.io.errors import InputError
 
 if TYPE_CHECKING:
@@ -181,6 +182,11 @@ def check_layout(path: object, dataset: xr.Dataset, kind: str) -> None:
         if dim in dataset.indexes and not dataset.indexes[dim].is_unique:
             named = ", ".join(map(str, dataset.indexes[dim]))
             raise InputError(f"{path} names one {dim} twice ({named:.60}); make it again")
+    for dim, labels in dataset.indexes.items():
+        if (longest := max(map(len, map(str, labels)), default=0)) > MAX_NAME:
+            raise InputError(
+                f"{path} has a {dim} with a name of {longest} characters; at most {MAX_NAME}"
+            )
     for name in schema.variables:
         over = schema.dims_of(name)
         if name not in dataset or set(dataset[name].dims) != set(over):

@@ -15,7 +15,14 @@ from langheads.text.degeneration import (
     prompt_copy_share,
     repetition_share,
 )
-from langheads.text.documents import Documents, bos_prefix, length_batches, pad_right, tokenize
+from langheads.text.documents import (
+    Documents,
+    beginning,
+    bos_prefix,
+    length_batches,
+    pad_right,
+    tokenize,
+)
 from langheads.text.identify import Detector, detector
 from langheads.text.questions import QA_TEMPLATE, Question, Questions, read_questions
 
@@ -28,6 +35,7 @@ __all__ = [
     "Question",
     "Questions",
     "Rules",
+    "beginning",
     "bos_prefix",
     "degeneration_checks",
     "detector",

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from langheads.io.arguments import asked_languages, check_seed
+from langheads.io.arguments import MAX_NAME, asked_languages, check_seed
 from langheads.io.errors import InputError
 from langheads.text.readers import DataSet, Keyed, given_texts, read_folder, read_hub
 
@@ -161,7 +161,12 @@ def read_texts(
     if aligned is None:
         aligned = source.aligned if isinstance(source, Corpus) else _told_aligned(found, name)
     for language, documents in found.items():
-        if not any(text.strip() for text in documents):
+        if len(language) > MAX_NAME:
+            raise InputError(
+                f"language {language:.40}... in {name} has a name of {len(language)} characters; "
+                f"at most {MAX_NAME}"
+            )
+        if not any(map(_has_words, documents)):
             raise InputError(f"language {language} in {name} has no documents that are not empty")
     if aligned:
         texts = _in_one_order(found, seed, name)
@@ -170,9 +175,14 @@ def read_texts(
     return Corpus(texts, name, seed, aligned, found)
 
 
+def _has_words(text: str) -> bool:
+    """A byte order mark alone is no text."""
+    return bool(text.replace("\ufeff", "").strip())
+
+
 def _by_id(texts: Sequence[str]) -> dict[str, str] | None:
     """Id -> document; None where not each has an id of its own."""
-    texts = [text for text in texts if text.strip()]
+    texts = [text for text in texts if _has_words(text)]
     found: dict[str, str] = {text.key: text for text in texts if isinstance(text, Keyed)}
     return found if len(found) == len(texts) else None
 
@@ -184,7 +194,7 @@ def _told_aligned(found: Mapping[str, Sequence[str]], name: str) -> bool:
         return False
     if all(of is not None and of.keys() == (ids[0] or {}).keys() for of in ids):
         return True
-    counts = {sum(bool(text.strip()) for text in texts) for texts in found.values()}
+    counts = {sum(map(_has_words, texts)) for texts in found.values()}
     if len(counts) == 1 and name != _IN_PYTHON:
         logger.warning(
             "%s has %d documents in every language: if document n says the same in each, aligned "
@@ -225,7 +235,7 @@ def _by_line(texts: Sequence[str], name: str) -> dict[str, str]:
     return {
         str(line): text if name == _IN_PYTHON else Keyed(text, f"{name}, line {line}")
         for line, text in enumerate(texts)
-        if text.strip()
+        if _has_words(text)
     }
 
 
@@ -278,7 +288,7 @@ def _key(text: str, seed: int) -> str:
 
 
 def _ordered(texts: Iterable[str], seed: int) -> tuple[str, ...]:
-    unique = dict.fromkeys(text for text in texts if text.strip())
+    unique = dict.fromkeys(text for text in texts if _has_words(text))
     ordered = sorted(unique, key=lambda text: _key(text, seed))
     first: dict[str, str] = {}
     for text in ordered:

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from langheads.io.errors import InputError
-from langheads.text.documents import bos_prefix
+from langheads.text.documents import beginning, bos_prefix
 
 _JOINER = "\u200d"
 # Scripts that are written without spaces: there a unit is as good as a word.
@@ -84,6 +84,7 @@ def display_tokens(tokenizer: Any, text: str, *, bos: bool, max_tokens: int) -> 
     """
     prefix = bos_prefix(tokenizer, bos)
     room = max_tokens - bos
+    text = beginning(tokenizer, text, room + 1)
     if getattr(tokenizer, "is_fast", False):
         encoded = tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False

@@ -8,6 +8,7 @@ counts whole.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from langheads.io.errors import InputError
+
+_LONG = 1_000_000
+_END = re.compile(r"(?<=\S)\s")
 
 
 @dataclass(frozen=True)
@@ -95,21 +99,22 @@ def tokenize(
         raise InputError(f"max_tokens {max_tokens} asked for; a document needs at least 2 tokens")
     prefix = bos_prefix(tokenizer, bos)
     with_offsets = bool(getattr(tokenizer, "is_fast", False))
+    room = max_tokens - len(prefix)
+    begun = [beginning(tokenizer, text, room + 1) for text in texts]
     # Cut by hand: asking a fast tokenizer to truncate leaves that setting in it.
     encoded = tokenizer(
-        list(texts),
+        begun,
         add_special_tokens=False,
         return_offsets_mapping=with_offsets,
         verbose=False,
     )
-    room = max_tokens - len(prefix)
     tokens, n_bytes, kept, cut = [], [], [], 0
     for index, text in enumerate(texts):
         ids = prefix + encoded["input_ids"][index][:room]
         if len(ids) < 2:
             continue
         kept.append(index)
-        cut += len(encoded["input_ids"][index]) > room
+        cut += len(encoded["input_ids"][index]) > room or len(begun[index]) < len(text)
         first = 0 if bos else 1  # the first token of the text that is predicted
         if with_offsets:
             offsets = encoded["offset_mapping"][index][:room]
@@ -131,6 +136,30 @@ def tokenize(
         language, tuple(tokens), np.array(n_bytes, dtype=np.int64), len(texts) - len(kept), bos,
         max_tokens, cut, tuple(kept),
     )  # fmt: skip
+
+
+def beginning(tokenizer: Any, text: str, n_tokens: int) -> str:
+    """So much of a text as its first tokens need; all of it unless it has a million characters.
+
+    Tokenising takes about a hundred bytes a character. No token stands for more characters than
+    the longest has, so the first n end within n times as many; the cut is at white space beyond
+    them, where what is before it is split as in the whole text. (A tokenizer that drops
+    characters, or has one token for many unknown ones, may find fewer than n in it.)
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        text: the text.
+        n_tokens: how many tokens are wanted.
+
+    Example:
+        >>> beginning(None, "short", 2048)
+        'short'
+    """
+    if len(text) <= _LONG:
+        return text
+    least = max(_LONG, n_tokens * max(map(len, tokenizer.get_vocab())))
+    space = _END.search(text, least)
+    return text[: space.start() if space and space.start() < 2 * least else 2 * least]
 
 
 def bos_prefix(tokenizer: Any, bos: bool) -> list[int]:

@@ -18,8 +18,9 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from langheads.io.arguments import asked_languages, check_seed
 from langheads.io.errors import InputError
-from langheads.io.files import json_lines
+from langheads.io.files import MAX_LINE, json_lines
 from langheads.io.records import Id, Record, Text, expected
+from langheads.text.readers import language_files
 
 QA_TEMPLATE = "{context}\nQ: {question}\nA:"
 """How a question is put; a space joins the answer, also in languages that write without."""
@@ -175,8 +176,8 @@ def _opened(
     folder = Path(source)
     if not str(source) or not folder.is_dir():
         raise InputError(f"no folder {source}; questions are a folder of <language>.jsonl")
-    present = sorted(path.stem for path in folder.glob("*.jsonl") if path.is_file())
-    return str(source), present, lambda name: _by_id(json_lines(folder / f"{name}.jsonl"))
+    present = [path.stem for path in language_files(folder, suffixes=(".jsonl",))]
+    return str(source), present, lambda name: _by_id(json_lines(folder / f"{name}.jsonl", MAX_LINE))
 
 
 def check_template(template: str) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from langheads.io.errors import InputError
-from langheads.io.files import TEXT_SUFFIXES, json_lines, text_lines
+from langheads.io.files import MAX_LINE, TEXT_SUFFIXES, json_lines, text_lines
+from langheads.io.parquet import text_column
 from langheads.io.records import Id, Record, Text, parse
+
+logger = logging.getLogger("langheads")
 
 # A corpus on the Hub can be far larger than any sample taken of it; this many documents a
 # language are read, in the order of the data set, before sampling.
@@ -17,6 +21,11 @@ _HUB_DOCUMENTS = 20_000
 # `datasets` no longer runs a data set's own script (as XL-Sum has one). Of such a data set the Hub
 # keeps a parquet copy, CONFIG/SPLIT/0000.parquet, in this revision.
 _PARQUET_COPY = "refs/convert/parquet"
+# What lies beside texts.
+_PAPERS = {
+    *("README", "LICENSE", "LICENCE", "COPYING", "NOTICE", "NOTES", "AUTHORS", "CHANGELOG"),
+    *("CHANGES", "CITATION", "CONTRIBUTORS", "CREDITS", "METADATA", "SOURCE", "SOURCES", "TODO"),
+}
 _SCRIPT = "Dataset scripts are no longer supported"
 
 
@@ -33,14 +42,13 @@ def read_folder(folder: Path, wanted: tuple[str, ...] | None) -> dict[str, Seque
             "or hf:REPO"
         )
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix in TEXT_SUFFIXES and path.is_file() and path.stem.upper() != "README":
-            if path.stem in files:
-                raise InputError(
-                    f"two files for language {path.stem} in {folder}: {files[path.stem].name} and "
-                    f"{path.name}; keep one"
-                )
-            files[path.stem] = path
+    for path in language_files(folder, wanted):
+        if path.stem in files:
+            raise InputError(
+                f"two files for language {path.stem} in {folder}: {files[path.stem].name} and "
+                f"{path.name}; keep one"
+            )
+        files[path.stem] = path
     if not files:
         raise InputError(f"no <language>.jsonl, .txt or .parquet in {folder}")
     for language in wanted or ():
@@ -48,6 +56,24 @@ def read_folder(folder: Path, wanted: tuple[str, ...] | None) -> dict[str, Seque
             found = ", ".join(files)
             raise InputError(f"no file for language {language} in {folder}; found {found}")
     return {language: _read_file(files[language]) for language in wanted or files}
+
+
+def language_files(
+    folder: Path, wanted: Iterable[str] | None = None, suffixes: Sequence[str] = TEXT_SUFFIXES
+) -> list[Path]:
+    """Files of a folder that are of a language each.
+
+    Hidden ones are not, nor are those with names like LICENSE and notes, which is told, unless
+    they are wanted.
+    """
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in suffixes]
+    files = [path for path in files if path.is_file() and not path.name.startswith(".")]
+    papers = [
+        path for path in files if path.stem.upper() in _PAPERS - {*map(str.upper, wanted or ())}
+    ]
+    if told := [path.name for path in papers if path.stem.upper() != "README"]:
+        logger.warning("not taken for texts of a language in %s: %s", folder, ", ".join(told))
+    return [path for path in files if path not in papers]
 
 
 @runtime_checkable
@@ -127,15 +153,7 @@ class Keyed(str):
 
 def _read_file(path: Path) -> list[str]:
     if path.suffix == ".parquet":
-        import pyarrow.parquet as parquet
-
-        try:
-            column = parquet.read_table(path)["text"].to_pylist()
-        except KeyError as error:
-            raise InputError(f"{path} has no column text") from error
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} is not a parquet file ({error})") from error
-        texts: list[str] = parse(list[Text], column, f"{path}, column text")
+        texts: list[str] = parse(list[Text], text_column(path), f"{path}, column text")
         return texts
     if path.suffix == ".txt":
         # A blank line is kept: it is the place of a document that the other languages may have.
@@ -152,7 +170,7 @@ def records(source: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
     if not isinstance(source, str | Path):
         name, found = "the list", [(f"prompt {n}", of) for n, of in enumerate(source, start=1)]
     elif Path(source).is_file():
-        name, found = str(source), list(json_lines(source))
+        name, found = str(source), list(json_lines(source, MAX_LINE))
     else:
         raise InputError(f'no file {source}; prompts are a line of {{"prompt": ...}} each')
     if not found:

@@ -23,8 +23,9 @@ from typing import Any
 
 from langheads.io.arguments import asked_languages
 from langheads.io.errors import InputError
-from langheads.io.files import json_lines
+from langheads.io.files import MAX_LINE, json_lines
 from langheads.io.records import Text, parse
+from langheads.text.readers import language_files
 
 BUILT_IN = Path(str(resources.files("langheads"))) / "data" / "transfer"
 """Templates that come with langheads."""
@@ -103,7 +104,7 @@ def read_templates(
     folder = BUILT_IN if source is None else Path(source)
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; templates are a folder of <language>.jsonl")
-    files = {path.stem: path for path in sorted(folder.glob("*.jsonl"))}
+    files = {path.stem: path for path in language_files(folder, suffixes=(".jsonl",))}
     asked = asked_languages(languages)
     wanted = list(files if asked is None else asked)
     missing = [language for language in wanted if language not in files]
@@ -128,7 +129,7 @@ def read_templates(
 def _template(path: Path, language: str) -> Template:
     # With their places: which forms a name needs is known when the sentences are.
     lines: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in _NEEDED}
-    for where, given in json_lines(path):
+    for where, given in json_lines(path, MAX_LINE):
         record = _record(given, where)
         kind = next((kind for kind in _NEEDED if kind in record), None)
         if kind is None:

@@ -95,7 +95,7 @@ def _read_planted(path: Path) -> Planted:
             str(language): [(int(layer), int(head)) for layer, head in pairs]
             for language, pairs in document["planted"].items()
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             f'{path} does not list planted heads; expected {{"planted": {{"en": [[1, 3], ...]}}}}'
         ) from error

@@ -1,7 +1,10 @@
 """Writing all or nothing, and reading JSON with the line of a mistake."""
 
+import logging
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 import xarray as xr
@@ -205,3 +208,59 @@ def test_a_file_of_another_kind_is_not_replaced_without_a_word(tmp_path, caplog)
     path.write_text("my notes")
     save(xr.Dataset({"a": 2}), path)
     assert "is there already and is no .nc file; it is replaced" in caplog.text
+
+
+def test_a_file_that_is_written_again_keeps_its_permissions(tmp_path):
+    path = write_text_atomically(tmp_path / "a.json", "{}")
+    for mode in (0o600, 0o664):
+        path.chmod(mode)
+        write_text_atomically(path, "{ }")
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tmp_path):
+    """A process writes a file, and a folder of weights as `prune` does, and is killed."""
+    code = """
+import pathlib, sys, tempfile, time
+from langheads.io.files import atomic_path, temporary_prefix
+folder = pathlib.Path(sys.argv[1])
+with atomic_path(folder / "a.nc") as file:
+    weights = tempfile.mkdtemp(dir=folder, prefix=temporary_prefix(folder), suffix=".tmp")
+    (pathlib.Path(weights) / "model.safetensors").write_text("half")
+    file.write_text("half")
+    print("there", flush=True)
+    time.sleep(600)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout.readline() == "there\n"
+        write_text_atomically(tmp_path / "other.json", "{}")
+        left = sorted(os.listdir(tmp_path))
+        assert [name[:11] for name in left] == [".langheads.", ".langheads.", "other.json"]
+        writer.kill()
+    (tmp_path / ".langheads.mine.tmp").write_text("of nobody that is known")
+    write_text_atomically(tmp_path / "other.json", "{}")
+    assert sorted(os.listdir(tmp_path)) == [".langheads.mine.tmp", "other.json"]
+
+
+@pytest.mark.parametrize("below", ["", "new/"])
+def test_a_name_that_is_too_long_is_found_before_the_work(tmp_path, below):
+    path = tmp_path / f"{below}{'n' * 253}.nc"
+    with pytest.raises(InputError, match=r"cannot write .*: File name too long$"):
+        check_writable(path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_longest_name_is_written(tmp_path):
+    path = tmp_path / f"{'n' * 252}.nc"
+    check_writable(path)
+    write_text_atomically(path, "x")
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_what_steers_a_terminal_is_not_printed(caplog):
+    hostile = "a\x1b[2J\x07\r\n\x9b1m\u202eb\tc"
+    shown = "a\u241b[2J\u2407\u240d \ufffd1m\ufffdb\tc"
+    assert str(InputError(hostile)) == shown
+    logging.getLogger("langheads").warning("language %s", hostile)
+    assert caplog.messages == [f"language {shown}"]

@@ -186,3 +186,26 @@ def test_documents_that_are_cut_are_counted():
     for limit in range(2, 12):
         found = tokenize(tokenizer, "en", texts, max_tokens=limit, bos=True)
         assert found.cut == sum(length + 1 > limit for length in lengths)
+
+
+@pytest.mark.parametrize("space", [" ", ""])
+def test_a_text_of_millions_of_characters_is_not_tokenised_whole(tiny, space):
+    """A token a byte, so what the first tokens stand for is known without a tokenizer."""
+    read = []
+
+    class Counting:
+        is_fast, bos_token_id = True, None
+
+        def get_vocab(self):
+            return tiny.tokenizer.get_vocab()
+
+        def __call__(self, texts, **settings):
+            read.extend(map(len, texts))
+            return tiny.tokenizer(texts, **settings)
+
+    text = f"word{space}" * 550_000
+    found = tokenize(Counting(), "en", [text, "short"], max_tokens=100, bos=False)
+    assert bytes(tiny.tokenizer.decode(found.tokens[0]), "utf-8") == text[:100].encode()
+    assert (found.cut, found.n_bytes.tolist()) == (1, [99, 4])
+    assert read[0] <= 2_000_000
+    assert read[1] == 5

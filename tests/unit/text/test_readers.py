@@ -8,6 +8,7 @@ from pyarrow import parquet
 
 from langheads.io.errors import InputError
 from langheads.text import read_texts
+from langheads.text.requests import read_requests
 
 BOM = b"\xef\xbb\xbf"
 
@@ -243,3 +244,46 @@ def test_the_parquet_copy_stands_in_for_a_script(data_set_with_script):
 def test_configurations_of_a_script_must_be_named(data_set_with_script):
     with pytest.raises(InputError, match=r"is made by a script, so its .*; name one, hf:.*:CONFIG"):
         read_texts(data_set_with_script)
+
+
+def test_what_lies_beside_texts_is_no_language(tmp_path, caplog):
+    for name in ("en.txt", "LICENSE.txt", "notes.txt", ".hidden.txt", ".en.jsonl", "README.txt"):
+        (tmp_path / name).write_text("some words")
+    assert read_texts(tmp_path).languages == ("en",)
+    assert caplog.messages == [
+        f"not taken for texts of a language in {tmp_path}: LICENSE.txt, notes.txt"
+    ]
+    assert read_texts(tmp_path, languages="notes").languages == ("notes",)
+
+
+def test_a_byte_order_mark_alone_is_no_document(tmp_path):
+    (tmp_path / "en.txt").write_bytes(b"\xef\xbb\xbf\xef\xbb\xbf\none\n\xef\xbb\xbf \n")
+    (tmp_path / "zh.jsonl").write_text('{"text": "\\ufeff"}\n{"text": "\\ufeffa"}\n', "utf-8")
+    assert read_texts(tmp_path).texts == {"en": ("one",), "zh": ("\ufeffa",)}
+
+
+def test_a_language_has_a_short_name():
+    with pytest.raises(InputError) as error:
+        read_texts({"n" * 100_000: ["one"]})
+    assert str(error.value) == (
+        f"language {'n' * 40}... in texts given in Python has a name of 100000 characters; at most "
+        "200"
+    )
+
+
+def test_a_small_parquet_file_that_holds_gigabytes_is_refused(tmp_path):
+    """A text of 1 MB stands there once, and 7,000 rows point to it."""
+    text = pyarrow.array(["x" * 10**6])
+    rows = pyarrow.array([0] * 7000, pyarrow.int32())
+    table = pyarrow.table({"text": pyarrow.DictionaryArray.from_arrays(rows, text)})
+    parquet.write_table(table, tmp_path / "en.parquet")
+    assert (tmp_path / "en.parquet").stat().st_size < 10**6
+    told = "en.parquet holds far more text than a file of its size should$"
+    with pytest.raises(InputError, match=told):
+        read_texts(tmp_path)
+
+
+def test_a_prompt_of_one_line_of_megabytes_is_refused(tmp_path):
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "x" * 1_000_001}))
+    with pytest.raises(InputError, match="line 1: 1000015 characters, at most 1000000 are read"):
+        read_requests(tmp_path / "p.jsonl")

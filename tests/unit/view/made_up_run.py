@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from langheads.heads import HeadSet, LanguageHeads
+from langheads.io.results import save
 
 PROVENANCE = {
     "format": 1,
@@ -99,10 +100,10 @@ def make_ablation(languages, diagonal=(0.2, 0.3), empty=(), controls=100, seed=0
 
 def write_run(folder: Path, languages=("en", "zh", "हिन्दी", "العربية"), **ablation):
     folder.mkdir(parents=True, exist_ok=True)
-    make_scores(languages).to_netcdf(folder / "scores.nc", engine="h5netcdf")
+    save(make_scores(languages), folder / "scores.nc")
     make_heads(languages).save(folder / "heads.json")
     proof = make_ablation(languages, **ablation)
-    proof.to_netcdf(folder / "ablation.nc", engine="h5netcdf")
+    save(proof, folder / "ablation.nc")
     # One planted head of each language is found, the other is not.
     planted = {name: [list(next(iter(s))), [0, 5]] for name, s in _specific(languages)}
     (folder / "planted.json").write_text(json.dumps({"planted": planted}), encoding="utf-8")

@@ -246,3 +246,28 @@ def test_replies_of_another_model_are_left_out(tmp_path):
     run = read_run(tmp_path)
     assert "replies.summary.json was made with weights efef" in run.reasons["replies.summary.json"]
     assert not run.of("replies")
+
+
+def test_replies_and_summary_of_two_runs_are_not_read_as_one(tmp_path):
+    """A run that is killed between its two files leaves new replies under the old summary."""
+    records, document = make_replies(LANGUAGES)
+    made = Replies(records, document["summary"], document["provenance"])
+    path, summary = made.save(tmp_path / "twice.jsonl"), tmp_path / "twice.summary.json"
+    assert Replies.load(summary).exchanges == made.exchanges
+    old = summary.read_text("utf-8")
+    new = [record | {"reply": "another"} for record in records]
+    Replies(new, made.summary, made.provenance).save(path)
+    summary.write_text(old, "utf-8")
+    told = (
+        "does not sum up the replies in twice.jsonl beside it: they were changed, or a run was "
+        "ended before it wrote both; generate them again"
+    )
+    with pytest.raises(InputError) as error:
+        Replies.load(summary)
+    assert str(error.value) == f"{summary} {told}"
+    make_scores(LANGUAGES).to_netcdf(tmp_path / "scores.nc")
+    assert read_run(tmp_path).reasons["twice.summary.json"] == told
+    # Written by an earlier version, the summary has no hash.
+    unhashed = {k: v for k, v in json.loads(old).items() if k in ("summary", "provenance")}
+    summary.write_text(json.dumps(unhashed), "utf-8")
+    assert len(Replies.load(summary).records) == len(new)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from langheads.io.files import read_json, write_text_atomically
-from langheads.io.records import From0, Record
+from langheads.io.records import From0, Name, Record
 
 
 class _Loss(Record):
@@ -37,8 +37,8 @@ class _Account(Record):
     what: ClassVar[str] = "an account of prune"
 
     kind: Literal["pruned"] = "pruned"
-    dropped: list[str]
-    nats_per_byte: dict[str, _Loss] = Field(default={})
+    dropped: list[Name]
+    nats_per_byte: dict[Name, _Loss] = Field(default={})
     controls: From0 = 0
     provenance: dict[str, Any] = Field(default={})
 

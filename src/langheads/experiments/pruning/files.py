@@ -17,7 +17,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError, ModelError
-from langheads.io.files import check_writable
+from langheads.io.files import check_writable, temporary_prefix
 from langheads.model import tokenizer_of
 from langheads.model.surgery import differs_from_gates, wrong_slices
 
@@ -98,8 +98,10 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}."))
+        parent = out.absolute().parent
+        parent.mkdir(parents=True, exist_ok=True)
+        prefix = temporary_prefix(parent)
+        temporary = Path(tempfile.mkdtemp(dir=parent, prefix=prefix, suffix=".tmp"))
         yield temporary
         # Private so far, and safetensors' files, too; a result is as readable as any other.
         umask = os.umask(0)

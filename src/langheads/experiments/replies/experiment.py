@@ -24,13 +24,14 @@ from langheads.model import (
     Gates,
     bos_policy,
     check_tokens,
+    context_length,
     decode_rows,
     end_tokens,
     gates_of_all,
     reply_text,
     tokenizer_of,
 )
-from langheads.text import bos_prefix
+from langheads.text import beginning, bos_prefix
 
 # Nearer to 0, logits divided by the temperature leave float32; a user there means greedy.
 _COLDEST, _HOTTEST = 1e-4, 1e4
@@ -170,6 +171,13 @@ def prompt_tokens(
         ]
     # A chat template has its own BOS.
     prefix = bos_prefix(tokenizer, bool(bos) if chat else bos_policy(model, bos))
+    room = context_length(model)
+    for number, text in enumerate(texts, start=1):
+        if room is not None and beginning(tokenizer, text, room + 1) != text:
+            raise InputError(
+                f"prompt {number} has {len(text)} characters, far more than the model's context "
+                f"of {room} tokens holds; shorten it"
+            )
     encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     rows = [prefix + ids for ids in encoded]
     for number, row in enumerate(rows, start=1):

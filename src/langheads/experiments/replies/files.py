@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from langheads.io.errors import InputError
 from langheads.io.files import json_lines, read_json, write_text_atomically
 from langheads.io.measures import TEXT_CHECKS
-from langheads.io.records import From0, Record, expected, holds, parse
+from langheads.io.records import Record, expected, holds, parse
 
 _SUMMARY = ".summary.json"
+_HASH = "replies_sha256"
 
 
 class Range(NamedTuple):
@@ -40,6 +43,8 @@ class _Told(Record):
     right: bool | None
 
 
+# As many as a float can count.
+_Count = Annotated[int, Field(ge=0, le=2**53), expected("a whole number from 0")]
 _Check = Annotated[float | bool, expected("a number")]
 
 
@@ -141,7 +146,7 @@ class Replies:
         found, numbers = {}, self.numbers
         if "right_before" in numbers:
             found["right"] = numbers["right_before"]
-        if "delta_nll_per_token" in numbers:
+        if {"nll_per_token", "delta_nll_per_token"} <= numbers.keys():
             found["nll_per_token"] = numbers["nll_per_token"] - numbers["delta_nll_per_token"]
         before = [record.get("untouched") for record in self.records]
         there = [one for one in before if one is not None]
@@ -195,15 +200,21 @@ class Replies:
     def save(self, path: str | Path) -> Path:
         """Write the replies, and their summary and origin beside them; both atomically.
 
+        The summary names the replies by hash, so that two that are not of one run are refused.
+
         Args:
             path: of the replies, such as ``replies.jsonl``.
 
         Returns:
             The same path.
         """
-        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in self.records]
-        write_text_atomically(path, "".join(lines))
-        document = {"summary": self.summary, "provenance": self.provenance}
+        lines = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in self.records)
+        write_text_atomically(path, lines)
+        document = {
+            "summary": self.summary,
+            "provenance": self.provenance,
+            _HASH: _hash(lines.encode()),
+        }
         text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
         write_text_atomically(summary_path(path), text)
         return Path(path)
@@ -219,17 +230,18 @@ class Replies:
         if not is_summary(document):
             raise InputError(f"{path} is not a summary of generate")
         _Summary.of_file(document, path)
-        parse(From0, document["summary"].get("replies"), f"{path}: replies")
-        random = dict(document["summary"].get("random_heads") or {})
+        summary = dict(document["summary"])
+        random = dict(summary.pop("random_heads", None) or {})
+        parse(_Count, summary.get("replies"), f"{path}: replies")
+        parse(dict[str, float | None], summary, f"{path}: summary")
         parse(list[str], random.pop("draws", []), f"{path}: draws")
         parse(dict[str, _Range | None], random, f"{path}: random_heads")
-        found = cls(_records(path), document["summary"], document["provenance"])
-        if found.records and len(found.records) != found.numbers["replies"]:
+        records = _records(path, document.get(_HASH))
+        if records and len(records) != summary["replies"]:
             raise InputError(
-                f"{path} sums up {found.numbers['replies']:g} replies, beside it are "
-                f"{len(found.records)}"
+                f"{path} sums up {summary['replies']} replies, beside it are {len(records)}"
             )
-        return found
+        return cls(records, document["summary"], document["provenance"])
 
 
 def summary_path(path: str | Path) -> Path:
@@ -245,12 +257,22 @@ def is_summary(document: Any) -> bool:
     return isinstance(made, dict) and made.get("kind") == "replies"
 
 
-def _records(summary: Path) -> list[dict[str, Any]]:
+def _records(summary: Path, hashed: Any) -> list[dict[str, Any]]:
     """The replies beside a summary, empty where they are not there."""
     path = summary.with_name(summary.name.removesuffix(_SUMMARY) + ".jsonl")
     if not summary.name.endswith(_SUMMARY) or not path.is_file():
         return []
+    # Earlier versions wrote no hash.
+    if hashed is not None and hashed != _hash(path.read_bytes()):
+        raise InputError(
+            f"{summary} does not sum up the replies in {path.name} beside it: they were changed, "
+            "or a run was ended before it wrote both; generate them again"
+        )
     lines = list(json_lines(path))
     for where, record in lines:
         _Line.parse(record, where)
     return [record for _, record in lines]
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -18,11 +18,11 @@ from jaxtyping import Float
 from pydantic import Field
 
 from langheads.io.errors import InputError
-from langheads.io.records import From0, Record, Saved, expected
+from langheads.io.records import From0, Name, Record, Saved, expected
 
 
 class _Context(Record):
-    label: str
+    label: Name
     tokens: Annotated[tuple[str, ...], Field(strict=False), expected("a list of texts")]
     spans: list[Annotated[tuple[str, From0, From0], Field(strict=False), expected("a span")]]
     note: str
@@ -35,9 +35,9 @@ class _ViewFile(Record):
     format: Literal[1] = 1
     kind: Literal["attention"] = "attention"
     heads: list[
-        Annotated[tuple[str, str, float | None], Field(strict=False), expected("a head's name")]
+        Annotated[tuple[Name, Name, float | None], Field(strict=False), expected("a head's name")]
     ]
-    score: str
+    score: Name
     contexts: list[_Context]
     provenance: dict[str, Any]
 

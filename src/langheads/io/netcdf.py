@@ -1,0 +1,135 @@
+"""netCDF (HDF5) that can be opened: nothing else is asked of it here than to be safe to read.
+
+One byte that is wrong can make HDF5 loop for ever, and a file of 66 kB can hold 10^12 zeros or
+name other files to be read. So what langheads writes ends in a checksum, behind the end of the
+HDF5 file where no reader of netCDF looks; a file without one (foreign, or of an earlier version)
+is first read by a process of its own with limits; and sizes and kinds are looked at before values.
+The checksum is against damage: who can write it can still make HDF5 loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from langheads.io.apart import apart
+from langheads.io.errors import InputError
+
+_MAGIC, _TAG = b"\x89HDF\r\n\x1a\n", b"\nlangheads sha256 "
+_TAIL = len(_TAG) + 64
+_MOST_VARIABLES, _MOST_TEXTS, _MOST_UNKNOWN = 1000, 10**6, 2**31
+# What values may take beside twice the size of their file, which is never compressed by langheads.
+_ROOM = 2**28
+# Built into HDF5; others are code that it looks for on the disk.
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+_MEMORY = 3 * 2**30
+
+
+def with_checksum(content: bytes) -> bytes:
+    """The content of a netCDF file, with its checksum behind it."""
+    return content + _TAG + hashlib.sha256(content).hexdigest().encode()
+
+
+def safe_content(path: Path) -> io.BytesIO:
+    """The content of a netCDF file that can be opened without harm.
+
+    Raises:
+        InputError: it was damaged, is no netCDF, or holds what no result of langheads does.
+    """
+    refused = f"{path} is not a netCDF result of langheads"
+    try:
+        with open(path, "rb") as file:
+            begins = file.read(len(_MAGIC))
+            size = file.seek(0, io.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            tail = file.read()
+            checked = tail.startswith(_TAG)
+            if begins != _MAGIC or (size > _MOST_UNKNOWN and not checked):
+                raise InputError(refused)
+            file.seek(0)
+            content = file.read()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    if checked:
+        content = content[:-_TAIL]
+        if with_checksum(content)[-_TAIL:] != tail:
+            raise InputError(f"{path} was damaged (its checksum does not fit); make it again")
+        why = _harm(content)
+    else:
+        said = apart(f"{__name__}:told", path, seconds=5 + size // 2**24, memory=_MEMORY + 4 * size)
+        long = "it cannot be read with what time and memory a result takes"
+        why = {None: long, b"-": None}.get(said, (said or b"").decode())
+    if why is not None:
+        raise InputError(f"{refused}{why and f': {why}'}")
+    return io.BytesIO(content)
+
+
+def told(path: Path) -> bytes:
+    """What `safe_content` is told by the process that reads the file first: "-", or the harm."""
+    why = _harm(path.read_bytes(), all_values=True)
+    return b"-" if why is None else why.encode()
+
+
+def _harm(content: bytes, all_values: bool = False) -> str | None:
+    """Why a file must not be read; None where it can be, "" where it cannot be told."""
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            return _harm_in(file, len(content), all_values)
+    except Exception:
+        # h5py raises many kinds over a file that was changed.
+        return ""
+
+
+def _harm_in(file: Any, size: int, all_values: bool) -> str | None:
+    if len(file) > _MOST_VARIABLES or len(file.attrs) > _MOST_VARIABLES:
+        return f"{max(len(file), len(file.attrs))} variables or attributes"
+    room, texts = _ROOM + 2 * size, []
+    for name in file:
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            return f"{name!r:.60} is a link to somewhere else"
+        if not isinstance(of := file[name], h5py.Dataset):
+            return f"{name!r:.60} is no variable"
+        plan = of.id.get_create_plist()
+        if of.is_virtual or of.external or len(of.attrs) > _MOST_VARIABLES:
+            return f"{name!r:.60} is kept in another file, or has too many attributes"
+        if not {plan.get_filter(i)[0] for i in range(plan.get_nfilters())} <= _FILTERS:
+            return f"{name!r:.60} is packed in an unknown way"
+        if of.dtype.kind not in "fiubSO":
+            return f"{name!r:.60} is of {of.dtype!s:.60}, neither numbers nor texts"
+        if of.shape is None:
+            return f"{name!r:.60} is empty"
+        values = math.prod(of.shape)
+        if of.dtype.kind == "O":
+            texts.append(of)
+        room -= values * of.dtype.itemsize
+        if room < 0 or (of.dtype.kind == "O" and values > _MOST_TEXTS):
+            return f"{name!r:.60} {list(of.shape)} is far larger than the file"
+    for of in texts:
+        # One text in the file can stand for many values.
+        for part in _parts(of, max(1, 2**26 // size)):
+            room -= sum(map(len, part))
+            if room < 0:
+                return f"{of.name[1:]!r:.60} is far larger than the file"
+    if all_values:
+        for of in (file, *file.values()):
+            dict(of.attrs)
+        for of in file.values():
+            of[()]
+    return None
+
+
+def _parts(of: Any, most: int) -> Iterator[Any]:
+    """A variable's values, some at a time."""
+    if not of.shape:
+        yield [of[()]]
+        return
+    for at in np.ndindex(of.shape[:-1]):
+        for start in range(0, of.shape[-1], most):
+            yield of[(*at, slice(start, start + most))]

@@ -1,0 +1,61 @@
+"""The column ``text`` of a parquet file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from langheads.io.apart import apart
+from langheads.io.errors import InputError
+
+# What the texts may take beside so many times the size of their file.
+_ROOM, _UNPACKED = 2**28, 30
+_TOO_MUCH = b'"holds far more text than a file of its size should"'
+
+
+def text_column(path: Path) -> list[Any]:
+    """Its values, whatever they are.
+
+    Raises:
+        InputError: no such column, no parquet, or far more text than the file should hold.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    memory = 3 * 2**30 + 4 * _UNPACKED * size
+    read = apart(f"{__name__}:told", path, seconds=10 + size // 2**22, memory=memory)
+    if read is None:
+        raise InputError(
+            f"{path} is not a parquet file (it cannot be read with what time and memory texts take)"
+        )
+    found = json.loads(read)
+    if isinstance(found, str):
+        raise InputError(f"{path} {found}")
+    return list(found)
+
+
+def told(path: Path) -> bytes:
+    """What `text_column` is told by the process that reads the file: a list, or what is wrong."""
+    import pyarrow.parquet as parquet
+
+    found: list[Any] = []
+    room = _ROOM + _UNPACKED * path.stat().st_size
+    try:
+        with parquet.ParquetFile(path) as file:
+            if "text" not in file.schema_arrow.names:
+                return b'"has no column text"'
+            # Some rows at a time: a text that stands there once can be that of many rows.
+            for batch in file.iter_batches(64, columns=["text"]):
+                values = batch.column(0).to_pylist()
+                room -= batch.nbytes + sum(len(text) for text in values if isinstance(text, str))
+                if room < 0:
+                    return _TOO_MUCH
+                found += values
+        return json.dumps(found, default=str).encode()
+    except MemoryError:
+        return _TOO_MUCH
+    except Exception as error:
+        # pyarrow raises many kinds over a file that was changed, and Python over what it holds.
+        return json.dumps(f"is not a parquet file ({str(error)[:200]})").encode()

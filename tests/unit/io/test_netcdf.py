@@ -1,0 +1,170 @@
+"""netCDF that must not be opened: bombs, other files, and bytes over which HDF5 loops for ever."""
+
+import base64
+import os
+import time
+import zlib
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+from langheads.io.apart import apart
+from langheads.io.errors import InputError
+from langheads.io.netcdf import with_checksum
+from langheads.io.results import load_result, save
+from tests.unit.view.made_up_run import make_scores
+
+REFUSED = "is not a netCDF result of langheads"
+
+
+def made(path, fill, checked):
+    """A file of HDF5 that says that it is a result."""
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"kind": "scores", "format": 1})
+        fill(file)
+    if checked:
+        path.write_bytes(with_checksum(path.read_bytes()))
+    return path
+
+
+def zeros(file):
+    file.create_dataset("lahis", (10**6, 10**6), "f8", chunks=(1000, 1000), compression="gzip")
+
+
+def many(file):
+    for n in range(5000):
+        file.create_dataset(f"v{n}", data=1.0)
+
+
+def another_file(file):
+    file.create_dataset("lahis", (4,), "u1", external=[("secret.txt", 0, 4)])
+
+
+def linked(file):
+    file["lahis"] = h5py.ExternalLink("secret.nc", "/lahis")
+
+
+def soft(file):
+    file["lahis"] = h5py.SoftLink("/lahis")
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((4,), "f8")
+    layout[:] = h5py.VirtualSource("secret.nc", "lahis", (4,))
+    file.create_virtual_dataset("lahis", layout)
+
+
+def pairs(file):
+    file["lahis"] = np.zeros(3, dtype=[("a", "f8"), ("b", "i4")])
+
+
+BOMBS = {
+    "10^12 zeros": (zeros, r"'lahis' \[1000000, 1000000\] is far larger than the file"),
+    "5,000 variables": (many, "5000 variables or attributes"),
+    "another file's bytes": (another_file, "'lahis' is kept in another file, or has too many"),
+    "link to another file": (linked, "'lahis' is a link to somewhere else"),
+    "link to itself": (soft, "'lahis' is a link to somewhere else"),
+    "virtual": (virtual, "'lahis' is kept in another file, or has too many attributes"),
+    "a group": (lambda file: file.create_group("lahis"), "'lahis' is no variable"),
+    "no values": (
+        lambda file: file.create_dataset("lahis", data=h5py.Empty("f8")),
+        "'lahis' is empty",
+    ),
+    "pairs": (pairs, r"'lahis' is of \[\('a', '<f8'\), \('b', '<i4'\)\], neither numbers nor"),
+}
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["with checksum", "without"])
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_no_result_holds_is_refused_before_it_is_read(tmp_path, monkeypatch, name, checked):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.txt").write_text("secret")
+    save(make_scores(["en"]), tmp_path / "secret.nc")
+    fill, why = BOMBS[name]
+    path = made(tmp_path / "s.nc", fill, checked)
+    started = time.process_time()
+    with pytest.raises(InputError, match=f"s.nc {REFUSED}: {why}"):
+        load_result(path)
+    assert time.process_time() - started < 2
+
+
+def test_a_text_that_stands_there_once_and_is_read_often_is_refused(tmp_path):
+    path = tmp_path / "s.nc"
+    with h5py.File(path, "w") as file:
+        texts = file.create_dataset("heads", (10**5,), h5py.string_dtype())
+        texts[0] = "x" * 10**6
+        at = texts.id.get_offset()
+    content = bytearray(path.read_bytes())
+    content[at : at + 16 * 10**5] = content[at : at + 16] * 10**5
+    path.write_bytes(with_checksum(bytes(content)))
+    with pytest.raises(InputError, match=f"{REFUSED}: 'heads' is far larger than the file$"):
+        load_result(path)
+
+
+# 15 is 13 in one byte of the heap in which HDF5 keeps more than eight attributes.
+LOOPS = zlib.decompress(base64.b85decode(
+    "c-rgqaB<`1lHy_j0S*oZ76t(ZWbhvfEM-vnF!=-q{J`JCC5VZ)iHS)G%w<M57aedhF))JUMP-0a0jlR=c*g|M(E!"
+    "!E3}%KF6T>JN1;heHxyCJSK^_4N96$~eax#ady~|Mk8CVKqL8GC7he#V)kaU6*HG>9_wv>R0om%H3=M>`M0(22DD"
+    "GLHcQZ(dPV0OT4@tL^)JXjScNEI(c6&t#$SHHse+=79s7%rpOh@cU!3Sg)Jx&$U82X&7$11f#G%)-_w#K#Tjx@#b"
+    "n4h#(JK<d4CfHK21P}U1)VBiK)ImUN&8KyBnRDi_ic>OnJxCRvf1?8H|Qd@>FCWrthkg^tB8Nd(*RRJ=4n*5YdhA"
+    "^lttU&7NsUNir)1X>Fg_E(z{ml$wP%R*^cyGfV1~I4#P?YZIK7WEi3~B}_6pu@4zhRgL6#xa;)(I>B_bl3ZW;8Dl"
+    "3&8Qui4yK8@rDxbC~=Mw6DU!O5+x`}3ne;H5)4XGKuLY?e#b_Q#uKf8yR*L!IGzPi%Mxhu!%&=@UzA#mP=AAWG|W"
+    "c9C>RB!U=)mkQ7{Td!6+C7qhJ(_f}sZ7f`eV*!=a3q85nfI>=WLG(rz9uPVljLFlel2zr@JE%)rAS!H{SG5fk8mj"
+    "^;pzj~E#lQ3et)X{dff3iTUNsNa}E{U#LZH>FU&8HM`IDb#O4u6|Yq5ulFj%)As3UlOPuH1;F_SHpp#9yAao$AK_"
+    "|k%1j-e_DP~Zej^J_VWSNb1=mFIR_Nw7o--IWP-=Hgn<h5k<^u?78Pga=h+(RWSHiqmL#X7*&6Cu=mEJYX{NSDdI"
+    "ow1K$(I{TVp*#Gd+W0STq0tC2p=8"
+))  # fmt: skip
+
+
+def test_a_byte_over_which_hdf5_loops_for_ever(tmp_path):
+    """Without a checksum another process finds out, and is ended by its limit."""
+    path = tmp_path / "s.nc"
+    path.write_bytes(LOOPS)
+    assert apart("langheads.io.netcdf:told", path, seconds=0, memory=2**32) is None
+    xr.Dataset(attrs={f"a{n}": n for n in range(20)}).to_netcdf(path, engine="h5netcdf")
+    assert apart("langheads.io.netcdf:told", path, seconds=20, memory=2**32) == b"-"
+
+
+@pytest.mark.slow
+def test_a_byte_over_which_hdf5_loops_is_told_in_one_line(tmp_path):
+    (tmp_path / "s.nc").write_bytes(LOOPS)
+    with pytest.raises(InputError, match=f"{REFUSED}: it cannot be read with what time and memory"):
+        load_result(tmp_path / "s.nc")
+
+
+def test_each_byte_that_changes_is_told(tmp_path):
+    path = save(make_scores(["en"]), tmp_path / "s.nc")
+    content = path.read_bytes()
+    told = f"{path} was damaged (its checksum does not fit); make it again"
+    for at in range(8, len(content) - 81, 997):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+        with pytest.raises(InputError) as error:
+            load_result(path)
+        assert str(error.value) == told
+
+
+def test_other_readers_do_not_see_the_checksum(tmp_path):
+    """HDF5 keeps where a file ends in the file; opened to be changed, the file loses what follows,
+    and is then read as one without a checksum."""
+    path = save(make_scores(["en"]), tmp_path / "s.nc")
+    assert path.read_bytes()[-82:-64] == b"\nlangheads sha256 "
+    with h5py.File(path, "r+") as file:
+        assert file["lahis"].shape == (1, 4, 6)
+        file.attrs["note"] = "mine"
+    assert b"langheads sha256" not in path.read_bytes()
+    assert load_result(path).attrs["note"] == "mine"
+
+
+def test_a_process_of_its_own_has_limits(tmp_path):
+    assert apart("os.path:getsize", tmp_path, seconds=5, memory=2**32) is None  # gives no bytes
+    (tmp_path / "a").write_bytes(b"whole")
+    assert apart("pathlib:Path.read_bytes", tmp_path / "a", seconds=5, memory=2**32) is None
+    assert apart("os:fsencode", tmp_path / "a", seconds=5, memory=2**32) == os.fsencode(
+        tmp_path / "a"
+    )
+    xr.Dataset({"a": 1}).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    read = "langheads.io.netcdf:told"
+    assert apart(read, tmp_path / "a.nc", seconds=5, memory=2**32) == b"-"
+    assert apart(read, tmp_path / "a.nc", seconds=5, memory=2**24) is None
