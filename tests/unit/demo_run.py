@@ -20,10 +20,10 @@ def write_demo_run(folder):
     folder.mkdir(parents=True)
     model = langheads.load("demo", device="cpu")
     texts = {language: grammar.documents(language, 14) for language in grammar.LANGUAGES}
-    scores = langheads.score(model, texts, docs=8, max_tokens=80, method="lahis")
+    scores = langheads.score(model, texts, docs=8, max_tokens=40, method="lahis")
     heads = langheads.select(scores, quantile=0.9, share=0.05)
     heads.save(folder / "heads.json")
-    exact = langheads.knockout(model, texts, languages=["zh", "hi"], docs=3, max_tokens=60)
+    exact = langheads.knockout(model, texts, languages=["zh", "hi"], docs=3, max_tokens=40)
     langheads.classify(exact, ["zh", "hi"]).save(folder / "classes.json")
     # A gate of 3 moves none of these few answers.
     moved = langheads.transfer(
