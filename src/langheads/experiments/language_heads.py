@@ -13,14 +13,21 @@ from langheads.heads import GENERAL as GENERAL
 from langheads.heads import Head, LanguageHeads, as_language_heads
 from langheads.heads import heads_of as heads_of
 from langheads.heads.given import ByLanguage
+from langheads.heads.same_model import require_same_model
 from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError
-from langheads.io.results import require_same_model
-from langheads.model import describe, head_shape
+from langheads.model import head_shape
 
 
-def require_heads_of(model: TransformerBridge, heads: ByLanguage) -> LanguageHeads:
+def require_heads_of(
+    model: TransformerBridge, described: Mapping[str, str], heads: ByLanguage
+) -> LanguageHeads:
     """The head set of this model; refuses that of another. Heads by name are made one.
+
+    Args:
+        model: the model.
+        described: which it is, see `langheads.model.describe`.
+        heads: heads a language.
 
     Raises:
         InputError: what is no head, or one that the model does not have.
@@ -28,7 +35,7 @@ def require_heads_of(model: TransformerBridge, heads: ByLanguage) -> LanguageHea
     """
     of = as_language_heads(heads, head_shape(model), str(model.cfg.model_name))
     if of.provenance:
-        require_same_model("the head set", describe(model), of.provenance)
+        require_same_model("the head set", described, of.provenance)
     return of
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from langheads.heads.head_set import HeadSet, require_shape
+from langheads.heads.same_model import require_same_model
 from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError
 from langheads.io.records import (
@@ -29,7 +30,6 @@ from langheads.io.records import (
     expected,
     holds,
 )
-from langheads.io.results import require_same_model
 
 _Texts = Annotated[list[str], expected("a list of texts")]
 _Steps = Annotated[tuple[From0, Number], Field(strict=False)]

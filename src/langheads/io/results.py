@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import platform
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
@@ -17,7 +16,7 @@ import numpy as np
 import xarray as xr
 from xarray.backends import H5NetCDFStore
 
-from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.errors import InputError
 from langheads.io.files import atomic_path, check_suffix
 from langheads.io.netcdf import safe_content, with_checksum
 from langheads.io.schemas import SCHEMAS, check_layout
@@ -27,16 +26,6 @@ if TYPE_CHECKING:
     # Reading results, as figures do, does not need torch.
     from langheads.text import Corpus, Documents
 
-logger = logging.getLogger("langheads")
-
-_LATER = ("exact_weight_hash", "config_hash")
-_IDENTITY = (
-    ("revision", "revision"),
-    ("weight_hash", "weights"),
-    ("exact_weight_hash", "exact weights"),
-    ("config_hash", "configuration"),
-    ("tokenizer_hash", "tokenizer"),
-)
 _PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
 
 
@@ -165,47 +154,3 @@ def plain_attrs(dataset: xr.Dataset) -> dict[str, Any]:
         str(key): value.tolist() if isinstance(value, np.generic | np.ndarray) else value
         for key, value in dataset.attrs.items()
     }
-
-
-def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Refuse to combine results of two models; tell where it cannot be known, or dtypes differ.
-
-    Args:
-        what: the thing that is refused, for the message.
-        wanted: provenance of the model at hand; where it was loaded to take results of
-            ``other_weights``, a difference is only told.
-        found: provenance stored with the thing.
-
-    Raises:
-        ProvenanceError: another revision, weights, configuration or tokenizer; names both.
-    """
-    dtypes = [str(of.get("dtype", "")) for of in (wanted, found)]
-    unknown = []
-    for key, label in _IDENTITY:
-        ours, theirs = str(wanted.get(key, "")), str(found.get(key, ""))
-        if ours == theirs or (key == "exact_weight_hash" and dtypes[0] != dtypes[1]):
-            continue
-        # Results of earlier versions have neither of the first two, and of a model from the Hub
-        # its revision only.
-        of_the_hub = key == "weight_hash" and bool(wanted.get("revision"))
-        if (key in _LATER or of_the_hub) and not (ours and theirs):
-            unknown.append(label)
-            continue
-        told = (
-            f"{what} was made with {label} {theirs[:12] or 'unknown'} of model "
-            f"{found.get('model', 'unknown')}, but this is {label} {ours[:12] or 'unknown'} of "
-            f"{wanted.get('model', 'unknown')}"
-        )
-        if not wanted.get("other_weights"):
-            raise ProvenanceError(f"{told}; make it again with this model")
-        logger.warning("%s; it is used all the same, as asked for", told)
-        return
-    if unknown:
-        logger.warning(
-            "%s or this is of an earlier version of langheads: whether the %s are the same could "
-            "not be checked",
-            what,
-            " and the ".join(dict.fromkeys(unknown)),
-        )
-    if all(dtypes) and dtypes[0] != dtypes[1]:
-        logger.warning("%s was made in %s, but this is %s", what, dtypes[1], dtypes[0])

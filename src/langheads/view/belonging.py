@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from langheads.heads.same_model import require_same_model
 from langheads.io.errors import ProvenanceError
-from langheads.io.results import require_same_model
 from langheads.io.sources import content_hash, named_in
 from langheads.view.contents import RunFolder
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from langheads.io.errors import InputError, ProvenanceError
-from langheads.io.results import document_counts, load_result, provenance, require_same_model, save
+from langheads.io.errors import InputError
+from langheads.io.results import document_counts, load_result, provenance, save
 from langheads.text import Documents, read_texts
 
 MODEL = {
@@ -131,30 +131,6 @@ def test_netcdf_of_somebody_else_is_refused(tmp_path, attrs):
 def test_a_missing_result_is_told(tmp_path):
     with pytest.raises(InputError, match=r"no file .*none\.nc"):
         load_result(tmp_path / "none.nc")
-
-
-def test_the_same_model_under_another_name_is_the_same_model():
-    require_same_model("the head set", MODEL, MODEL | {"model": "other", "dtype": "bfloat16"})
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"weight_hash": "c" * 64}, "the head set was made with weights cccccccccccc of model B, "
-         "but this is weights aaaaaaaaaaaa of tiny/llama"),
-        ({"tokenizer_hash": "c" * 64}, "with tokenizer cccccccccccc of model B, but this is "
-         "tokenizer bbbbbbbbbbbb of tiny/llama"),
-        ({"revision": "main"}, "with revision main of model B, but this is revision unknown"),
-    ],
-)  # fmt: skip
-def test_another_model_is_refused_with_both_names(change, message):
-    with pytest.raises(ProvenanceError, match=message):
-        require_same_model("the head set", MODEL, MODEL | {"model": "B"} | change)
-
-
-def test_a_result_without_provenance_is_of_another_model():
-    with pytest.raises(ProvenanceError, match="weights unknown of model unknown"):
-        require_same_model("the head set", MODEL, {})
 
 
 def test_counts_a_language():

@@ -11,9 +11,9 @@ import xarray as xr
 import langheads
 from langheads.heads import HeadSet, LanguageHeads, planted_of
 from langheads.heads.mask import HeadMask
+from langheads.heads.same_model import require_same_model
 from langheads.io.errors import ProvenanceError
-from langheads.io.results import require_same_model
-from langheads.model import DEMO, EMBEDDED, describe, gated, load
+from langheads.model import DEMO, EMBEDDED, describe, gated, identity, load
 from tests.models.zoo import SPECS, hugging_face
 
 
@@ -152,3 +152,27 @@ def test_scores_with_bos_proved_without_are_told(model, caplog):
 
     held_out(model, scores.attrs, text, docs=2, bos=False)
     assert "the heads were scored with BOS, and these documents are read without it" in caplog.text
+
+
+def test_a_measurement_reads_the_weights_once(tiny, texts, tmp_path, monkeypatch):
+    """Of a large model that takes many seconds; it was done for heads, mask and result each."""
+    before = describe(tiny)
+    heads = LanguageHeads(
+        {"en": HeadSet(["L0H1"], (3, 4)), "zh": HeadSet(["L1H2"], (3, 4))},
+        HeadSet([], (3, 4)),
+        "tiny",
+        provenance=before,
+    )
+    read = []
+    hashes = identity._weight_hashes
+    monkeypatch.setattr(identity, "_weight_hashes", lambda of: read.append(of) or hashes(of))
+    proof = langheads.ablate(tiny, heads, texts, docs=1, n_controls=2, baseline="zero")
+    assert {key: proof.attrs[key] for key in before} == before
+    assert len(read) == 1
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "the cat", "language": "en"}\n')
+    replies = langheads.generate_replies(
+        tiny, tmp_path / "prompts.jsonl", heads=heads, gate={"en": 0.0}, n_controls=1,
+        max_new_tokens=2,
+    )  # fmt: skip
+    assert {key: replies.provenance[key] for key in before} == before
+    assert len(read) == 2

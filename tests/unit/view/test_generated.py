@@ -63,7 +63,7 @@ def test_what_generate_writes_is_read_as_it_is(tiny, loaded):
     records, summary = reply_records(
         tiny, requests, detect, n_controls=2, max_new_tokens=4, **settings
     )
-    made = reply_provenance(tiny, requests, detect, source="p", **settings)
+    made = reply_provenance(describe(tiny), requests, detect, source="p", **settings)
     found = loaded(records, {"summary": summary, "provenance": made})
 
     random = summary.pop("random_heads")

@@ -27,10 +27,11 @@ import xarray as xr
 
 from langheads import stats
 from langheads.heads import HeadSet, planted_of, read_planted
+from langheads.heads.same_model import require_same_model
 from langheads.io.errors import InputError
 from langheads.io.files import parse_json
 from langheads.io.records import Number, parse
-from langheads.io.results import load_result, require_same_model
+from langheads.io.results import load_result
 from langheads.io.sources import made_from
 from langheads.scores.registry import GRAD_ABS, SCORES
 

@@ -24,8 +24,9 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.held_out import held_out, losses_by_language
 from langheads.heads import HeadSet
+from langheads.heads.same_model import require_same_model
 from langheads.io.errors import InputError
-from langheads.io.results import provenance, require_same_model
+from langheads.io.results import provenance
 from langheads.model import describe, head_shape
 from langheads.scores.registry import GRAD_ABS, SCORES
 from langheads.text import Corpus

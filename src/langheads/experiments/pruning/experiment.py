@@ -92,7 +92,8 @@ def prune(
     """
     out = Path(out)
     names = [drop] if isinstance(drop, str) else list(dict.fromkeys(drop))
-    heads = require_heads_of(model, heads)
+    described = describe(model)
+    heads = require_heads_of(model, described, heads)
     removed = _removed(heads, names, out, n_controls)
     proof = None
     if text is not None:
@@ -100,14 +101,14 @@ def prune(
             model, heads.provenance, text, languages=languages, docs=docs, max_tokens=max_tokens,
             seed=seed, bos=bos, allow_overlap=allow_overlap,
         )  # fmt: skip
-    account = {"format": 1, "kind": "pruned", "model": describe(model)["model"]}
+    account = {"format": 1, "kind": "pruned", "model": described["model"]}
     account |= {"shape": list(heads.shape), "dropped": names}
     with new_folder(out) as folder:
         account |= _saved_without(model, removed, folder)
         account["also_heads_of"] = _also_heads_of(heads, names, removed)
         if proof is not None:
             account |= _costs(model, removed, folder, n_controls, proof, batch_tokens)
-        account["provenance"] = _made_from(model, heads, proof)
+        account["provenance"] = _made_from(described, heads, proof)
         found = Pruning.of(account)
         found.save(folder / ACCOUNT)
     return found
@@ -144,10 +145,10 @@ def _costs(
 
 
 def _made_from(
-    model: TransformerBridge, heads: LanguageHeads, proof: HeldOut | None
+    described: Mapping[str, str], heads: LanguageHeads, proof: HeldOut | None
 ) -> dict[str, Any]:
     corpus = Corpus({}, "none", 0) if proof is None else proof.corpus
-    made_from = provenance("pruned", describe(model), corpus, sources=[heads])
+    made_from = provenance("pruned", described, corpus, sources=[heads])
     made_from |= {"heads": heads.provenance, "rule": heads.rule}
     return made_from if proof is None else made_from | {"overlap": proof.overlap}
 

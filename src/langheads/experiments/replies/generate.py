@@ -16,6 +16,7 @@ from langheads.heads import LanguageHeads, as_language_heads
 from langheads.heads.given import ByLanguage
 from langheads.heads.mask import HeadMask
 from langheads.io.errors import InputError
+from langheads.model import describe, head_shape
 from langheads.text import Corpus, Rules
 from langheads.text import detector as _detector
 from langheads.text.confusion import require_known
@@ -84,8 +85,11 @@ def generate_replies(
     Raises:
         LangheadsError: see `check_replies`, `reply_records` and `langheads.generate`.
     """
+    described = describe(model)
     if heads is not None:
-        heads = require_heads_of(model, heads)
+        heads = require_heads_of(model, described, heads)
+    if mask is not None:
+        mask.require_model("the mask", described, head_shape(model), None)
     requests = read_requests(prompts)
     detect = _detector(detector, candidates=candidates, model_path=detector_model)
     settings: dict[str, Any] = {
@@ -108,7 +112,7 @@ def generate_replies(
         "bos": bos,
     }
     records, summary = reply_records(model, requests, detect, **settings, batch_tokens=batch_tokens)
-    made = reply_provenance(model, requests, detect, source=str(prompts), **settings)
+    made = reply_provenance(described, requests, detect, source=str(prompts), **settings)
     return Replies(records, summary, made)
 
 

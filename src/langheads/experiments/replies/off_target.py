@@ -129,7 +129,8 @@ def off_target(
     chosen = _conditions(conditions)
     _check_numbers(prompts, n_controls, n_resamples)
     needed = list(dict.fromkeys([*prompts, suspect]))
-    heads = require_heads_of(model, heads)
+    described = describe(model)
+    heads = require_heads_of(model, described, heads)
     _check_languages(heads, needed, detect, rules)
     means = _means(model, needed, texts, bos) if set(_STEERED) & set(chosen) else {}
     how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "chat": chat}
@@ -139,7 +140,7 @@ def off_target(
     runs = _run_all(run, heads, list(prompts), chosen, suspect, n_controls, seed)
     corpus = Corpus({lang: tuple(of) for lang, of in prompts.items()}, "prompts", seed)
     made_from = provenance(
-        "offtarget", describe(model), corpus, sources=[heads], suspect=suspect,
+        "offtarget", described, corpus, sources=[heads], suspect=suspect,
         detector=detect.name, amount=amount, draws=n_controls, sure=rules.min_confidence,
         min_words=rules.min_words, segment=rules.segment, resamples=n_resamples, **how,
     )  # fmt: skip

@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.language_heads import heads_of, named_gates, require_heads_of
+from langheads.experiments.language_heads import heads_of, named_gates
 from langheads.experiments.matched_heads import Matched, matched_gates, matched_set
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.mask import HeadMask
 from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError
-from langheads.model import describe, head_shape, mean_z, tokenize_languages
+from langheads.model import mean_z, tokenize_languages
 from langheads.text import Corpus
 
 Steering = tuple[HeadSet, Float[Tensor, "layer head d_head"], float]
@@ -111,7 +111,6 @@ def plan_intervention(
         raise InputError("gates and a mask were both given; give one")
     gates, steering, mean = None, [], None
     if heads is not None and (gate or steer):
-        require_heads_of(model, heads)
         gates = named_gates(heads, gate) if gate else None
         if corpus is not None and (steer or baseline == "mean"):
             texts = corpus.front(docs)
@@ -123,7 +122,6 @@ def plan_intervention(
                 steering.append((both, means[to] - means[away], amount))
             mean = torch.stack(list(means.values())).mean(dim=0) if baseline == "mean" else None
     if mask is not None:
-        mask.require_model("the mask", describe(model), head_shape(model), mean)
         gates = mask.gates()
     return Intervention(gates, tuple(steering), mean)
 

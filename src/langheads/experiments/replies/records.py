@@ -18,7 +18,7 @@ from langheads.experiments.replies.summarise import over_controls, reply_summary
 from langheads.heads import LanguageHeads
 from langheads.heads.mask import HeadMask
 from langheads.io.results import provenance
-from langheads.model import describe, head_shape, model_name
+from langheads.model import head_shape, model_name
 from langheads.text import Corpus, Detector, Rules
 from langheads.text.confusion import require_known
 from langheads.text.identify import warn_if_too_few_candidates
@@ -50,7 +50,7 @@ def reply_records(
 
     Args:
         model, heads, gate, mask, baseline, docs, max_tokens, compare, n_controls: as for
-            `langheads.generate_replies`.
+            `langheads.generate_replies`, which checks that heads and mask are of the model.
         requests, detect: see `langheads.text.requests`, `langheads.text.detector`.
         steer: (to, from) -> how many times the difference of their mean z is added.
         corpus: texts for means of z; needed by `steer` and by baseline ``mean``.
@@ -63,7 +63,6 @@ def reply_records(
 
     Raises:
         InputError: a mask beside gates, an unknown language; see `check_steering`.
-        ProvenanceError: a head set or mask of another model.
     """
     gate, steer, rules = dict(gate or {}), dict(steer or {}), rules or Rules()
     requests = read_requests(requests)
@@ -102,7 +101,7 @@ def _over_controls(
 
 
 def reply_provenance(
-    model: TransformerBridge,
+    described: Mapping[str, str],
     requests: Sequence[Request],
     detect: Detector,
     *,
@@ -119,11 +118,12 @@ def reply_provenance(
     """What `reply_records` made its replies from, as JSON: model, prompts, heads, versions.
 
     Args:
+        described: which model, see `langheads.model.describe`.
         source: where the prompts came from.
         corpus: the texts of the means of z; their source and hashes are stored.
         seed: of the samples.
         settings: everything else that fixes the replies.
-        model, requests, detect, heads, gate, steer, mask, rules: as for `reply_records`.
+        requests, detect, heads, gate, steer, mask, rules: as for `reply_records`.
     """
     rules, gate, steer = rules or Rules(), dict(gate or {}), dict(steer or {})
     prompts: dict[str, tuple[str, ...]] = {}
@@ -135,7 +135,7 @@ def reply_provenance(
     settings = {"controls" if key == "n_controls" else key: of for key, of in settings.items()}
     return provenance(
         "replies",
-        describe(model),
+        described,
         Corpus(prompts, source, seed),
         sources=[heads, mask],
         gates=gate,

@@ -111,9 +111,11 @@ def adapt(
         )
     check_template(template)
     token_budget(model, batch_tokens)
-    given = heads
+    given, described = heads, describe(model)
     if isinstance(heads, LanguageHeads | Mapping):
-        heads = language_heads.heads_of(require_heads_of(model, heads), heads_of or language)
+        heads = language_heads.heads_of(
+            require_heads_of(model, described, heads), heads_of or language
+        )
     chosen = check_heads(heads, head_shape(model))
     everything = read_questions(questions, languages=[language], seed=seed)
     asked, tokens = tokenize_answers(
@@ -127,7 +129,6 @@ def adapt(
         batch_tokens=batch_tokens,
     )  # fmt: skip
     trained_on = [examples[i].with_answer(template) for i in split.train]
-    described = describe(model)
     return HeadMask(
         heads=chosen,
         values=tuple(values.tolist()),

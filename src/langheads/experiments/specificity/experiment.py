@@ -94,7 +94,8 @@ def ablate(
     block that a head is off in.
     """
     baselines = _checked(baseline, n_controls, docs)
-    heads = require_heads_of(model, heads)
+    described = describe(model)
+    heads = require_heads_of(model, described, heads)
     proof = held_out(
         model, heads.provenance, text, languages=languages, docs=docs, max_tokens=max_tokens,
         seed=seed, bos=bos, allow_overlap=allow_overlap, aligned=aligned,
@@ -112,7 +113,7 @@ def ablate(
     )
     made_from = provenance(
         "ablation",
-        describe(model),
+        described,
         proof.corpus,
         sources=[heads],
         **proof.settings,

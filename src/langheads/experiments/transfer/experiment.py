@@ -124,7 +124,8 @@ def transfer(
     settings = settings_of(gates_enhance, gates_weaken)
     orders = list(dict.fromkeys(orders))
     check_sizes(n_controls, n_occupations, limit, max_new_tokens, orders)
-    heads = require_heads_of(model, heads)
+    described = describe(model)
+    heads = require_heads_of(model, described, heads)
     known, source = known_templates(model, templates)
     chosen = language_pairs(heads, known, languages, pairs, query, source)
     own = own_heads(heads, chosen)
@@ -144,7 +145,7 @@ def transfer(
     runs = _run_all(model, plan, asked, attention, max_new_tokens, batch_tokens)
     told = Corpus({x: known[x].record() for x in dict.fromkeys([*own, query])}, source, seed)
     attrs = provenance(
-        "transfer", describe(model), told, sources=[heads],
+        "transfer", described, told, sources=[heads],
         query=query, bos=bos, layers=heads.shape[0], heads=heads.shape[1], controls=n_controls,
         jobs=n_occupations, prompts=len(occupations), resampled="occupations",
         max_new_tokens=max_new_tokens, rule=json.dumps(heads.rule, ensure_ascii=False),

@@ -22,9 +22,9 @@ from jaxtyping import Float
 
 from langheads.heads import HeadSet, LanguageHeads, one_head_set
 from langheads.heads.given import ByLanguage, Named
+from langheads.heads.same_model import require_same_model
 from langheads.io.errors import InputError
 from langheads.io.files import write_text_atomically
-from langheads.io.results import require_same_model
 from langheads.io.sources import made_from
 from langheads.view.attention.choice import Heads, choose, score_name, values
 from langheads.view.attention.page import BYTES_A_CELL, MOST_BYTES, attention_page
