@@ -20,14 +20,14 @@ QA is a folder of <language>.jsonl ({"context", "question", "answers"}). Context
 questions are kept out of the test.
 """
 
-import json
 import sys
 from pathlib import Path
 
 import langheads
 from langheads.demo import grammar
 from langheads.experiments.softmask.experiment import ALL, LANGUAGE
-from langheads.model import DEMO
+from langheads.heads import read_planted
+from langheads.model import DEMO, head_shape
 
 QUESTIONS = 300  # of the demo's grammar, a language
 TRAIN = 200
@@ -40,16 +40,6 @@ MEASURES = ("accuracy", "exact_match", "f1", "answer_nll", "repetition", "empty"
 OUT = Path("results")
 
 
-def planted() -> dict[str, langheads.HeadSet]:
-    """The demo's planted heads."""
-    told = json.loads((DEMO / "planted.json").read_text(encoding="utf-8"))
-    shape = tuple(told["shape"])
-    return {
-        language: langheads.HeadSet(map(tuple, heads), shape)
-        for language, heads in told["planted"].items()
-    }
-
-
 def main(
     name: str = "demo",
     heads: str | None = None,
@@ -59,7 +49,10 @@ def main(
 ) -> None:
     """Train, test, save, and print each language's masks beside each other."""
     model = langheads.load(name)
-    own = planted() if heads is None else langheads.LanguageHeads.load(heads).specific
+    if heads is None:
+        own = read_planted(DEMO / "planted.json", head_shape(model))["planted"]
+    else:
+        own = langheads.LanguageHeads.load(heads).specific
     OUT.mkdir(parents=True, exist_ok=True)
     for language in languages.split(","):
         found = langheads.compare_masks(

@@ -34,7 +34,6 @@ the prompt, so that is what it is given. For XL-Sum the prompt is the article, c
 for a summary in its language; whether a model strays there is what the first column shows.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -44,8 +43,9 @@ import langheads
 from langheads import off_target
 from langheads.demo import grammar
 from langheads.experiments.held_out import check_held_out
+from langheads.heads import read_planted
 from langheads.io.errors import InputError
-from langheads.model import DEMO
+from langheads.model import DEMO, head_shape
 from langheads.stats import bootstrap_interval
 from langheads.text import Rules, detector
 
@@ -85,10 +85,8 @@ def demo() -> dict:
 
     General heads are those that the count rule finds on the same stories, planted ones left out.
     """
-    planted = json.loads((DEMO / "planted.json").read_text(encoding="utf-8"))
-    shape = tuple(planted["shape"])
-    own = {language: _heads(heads, shape) for language, heads in planted["planted"].items()}
     model = langheads.load("demo")
+    own = read_planted(DEMO / "planted.json", head_shape(model))["planted"]
     texts = {language: grammar.documents(language, TEXTS) for language in grammar.LANGUAGES}
     scores = langheads.score(model, texts, docs=SCORED, method="lahis")
     general = langheads.select(scores, quantile=0.9, share=0.05).general
@@ -164,10 +162,6 @@ def _prompt(model: TransformerBridge, article: str, language: str) -> str:
                 f"into the model's context of {limit}; take a model with a longer one"
             )
         article = article[: len(article) * 9 // 10]
-
-
-def _heads(pairs: list, shape: tuple) -> langheads.HeadSet:
-    return langheads.HeadSet(map(tuple, pairs), shape)
 
 
 def main(arguments: list[str]) -> None:

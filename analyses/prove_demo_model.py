@@ -25,7 +25,9 @@ from einops import rearrange
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+import langheads
 from langheads.demo import grammar
+from langheads.model import describe
 
 SEED, DOCUMENTS, PROBE_QUESTIONS = 1, 120, 120
 # demo: a language's planted heads together.
@@ -199,6 +201,7 @@ def prove(folder: Path, name: str, *, recipe: str, made: str) -> list[str]:
     result: dict[str, Any] = {
         "format": 1,
         "model": name,
+        "weight_hash": describe(langheads.load(folder, device="cpu"))["weight_hash"],
         "shape": [LAYERS, HEADS],
         "planted": {x: [list(head) for head in heads] for x, heads in of["planted"].items()},
         "proof": proof,

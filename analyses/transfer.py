@@ -25,13 +25,13 @@ Number to expect: demo, both orders, mean over pairs of languages, change of log
     python analyses/transfer.py MODEL heads.json [FOLDER OF TEMPLATES]
 """
 
-import json
 import sys
 from pathlib import Path
 
 import langheads
 from langheads.experiments.transfer.summarise import CHECKS, MEASURES
-from langheads.model import DEMO
+from langheads.heads import read_planted
+from langheads.model import DEMO, head_shape
 
 OCCUPATIONS = 10
 LIMIT = 30  # of the 90 ordered pairs of occupations
@@ -43,12 +43,8 @@ OUT = Path("results/transfer.nc")
 
 def planted() -> langheads.LanguageHeads:
     """The demo's planted heads."""
-    told = json.loads((DEMO / "planted.json").read_text(encoding="utf-8"))
-    shape = tuple(told["shape"])
-    own = {
-        language: langheads.HeadSet(map(tuple, heads), shape)
-        for language, heads in told["planted"].items()
-    }
+    shape = head_shape(langheads.load("demo"))
+    own = read_planted(DEMO / "planted.json", shape)["planted"]
     return langheads.LanguageHeads(own, langheads.HeadSet([], shape), "demo")
 
 

@@ -9,7 +9,7 @@ demo-attention.png beside them is a screenshot of the report.
 
 import _common
 
-from langheads.io.files import read_json
+from langheads.heads import read_planted
 from langheads.io.results import load_result
 from langheads.view import (
     head_map,
@@ -22,7 +22,8 @@ from langheads.view import (
 verb = "langheads demo --out RUN"
 scores = _common.result("scores.nc", "scores", verb)
 proof = _common.result("ablation.nc", "ablation", verb)
-planted = read_json(_common.file("planted.json", verb))["planted"]
+shape = (scores.sizes["layer"], scores.sizes["head"])
+planted = read_planted(_common.file("planted.json", verb), shape)["planted"]
 figures = {
     "demo-head-map": head_map(scores, heads=_common.heads(verb), planted=planted),
     "demo-specificity": specificity_matrix(proof, "zero"),

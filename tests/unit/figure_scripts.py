@@ -85,10 +85,10 @@ PUBLISHED = {
 }
 
 
-def run_scripts(run, out):
+def run_scripts(run, out, scripts=SCRIPTS):
     """What each failing script said, and the packages that all of them imported."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM, FIGURES, run, out, *SCRIPTS],
+        [sys.executable, "-W", "error", "-c", PROGRAM, FIGURES, run, out, *scripts],
         capture_output=True, text=True, timeout=240, check=True,
     )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])

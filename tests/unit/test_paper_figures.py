@@ -83,7 +83,7 @@ def test_a_share_that_is_not_known_is_a_dash(made):
 def test_languages_whose_cut_names_are_equal_stay_apart(tmp_path):
     long = [f"a-language-with-a-very-long-name-{i}" for i in (1, 2)]
     run = write_made_up_run(tmp_path / "run", ("en", *long))
-    run_scripts(run, tmp_path / "out")
+    run_scripts(run, tmp_path / "out", ["perplexity_matrix", "general_heads"])
     cut = ["en", *["a-language-with-a-very-…"] * 2]
     data, layout = figures_in(tmp_path / "out" / "perplexity-matrix.html")
     assert layout["xaxis"]["ticktext"] == cut

@@ -178,12 +178,13 @@ def test_lahis_ranks_the_planted_heads_first(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["text/de.jsonl", "planted.json"])
-def test_demo_leaves_files_that_are_not_its_own(tmp_path, name):
+def test_demo_leaves_files_that_are_not_its_own(tmp_path, monkeypatch, name):
     """They were overwritten."""
+    monkeypatch.setattr(pipeline, "_DEMO_TEXTS", 4)
     mine = tmp_path / name
     mine.parent.mkdir(exist_ok=True)
     mine.write_text('{"text": "mein Text"}\n', "utf-8")
     with pytest.raises(InputError, match=f"{name} is there and is not the demo's"):
-        pipeline.demo(tmp_path)
+        pipeline.demo(tmp_path, docs=2)
     assert mine.read_text("utf-8") == '{"text": "mein Text"}\n'
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [mine.name]

@@ -167,9 +167,10 @@ class HeadSet(Set[Head]):
         if there <= 2 * n:
             # So few are listed; of more, every second draw at the least is a new one.
             layers = [itertools.combinations(range(per_layer), count) for count in counts]
-            every = [self._of_layers(chosen) for chosen in itertools.product(*layers)]
-            others = [some for some in every if some != self]
-            drawn = dict.fromkeys(others[i] for i in rng.permutation(there)[:n])
+            mine = ((h for layer, h in self if layer == i) for i in range(self.shape[0]))
+            own = tuple(tuple(sorted(of)) for of in mine)
+            others = [chosen for chosen in itertools.product(*layers) if chosen != own]
+            drawn = dict.fromkeys(self._of_layers(others[i]) for i in rng.permutation(there)[:n])
         while len(drawn) < min(n, there):
             found = self._of_layers(
                 sorted(rng.choice(per_layer, size=count, replace=False)) for count in counts

@@ -69,8 +69,8 @@ from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
 from langheads.scores.formulas import MeanProduct
 
-# Numbers in one array of a chunk of permutations: 64 MiB.
-_AT_ONCE = 2**23
+# Numbers in one array of a chunk of permutations: 8 MiB, which a cache holds.
+_AT_ONCE = 2**20
 # Of the lower ends together, and what the warning of too few permutations is about.
 _ALPHA = 0.05
 # Of the pooled variance: less is rounding.
@@ -127,7 +127,7 @@ def contrast(
         InputError: fewer than two languages, a language with fewer than two documents, or a seed
             out of range.
 
-    Memory: a few arrays ``[doc, layer * head]`` over all documents, and some 64 MiB.
+    Memory: a few arrays ``[doc, layer * head]`` over all documents, and some 8 MiB.
     """
     counts = np.array([len(g) for g in gradients.values()])
     if len(counts) < 2 or counts.min() < 2:

@@ -13,7 +13,7 @@ from langheads.demo import grammar
 
 FOLDER = Path(langheads.demo.__file__).parent / "model"
 PLANTED = json.loads((FOLDER / "planted.json").read_text(encoding="utf-8"))
-DOCUMENTS = 60
+DOCUMENTS = 30
 
 
 @pytest.fixture(scope="module")

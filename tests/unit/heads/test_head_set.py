@@ -132,7 +132,7 @@ def test_matched_sets_of_a_large_model_are_not_listed():
     assert len(set(some.matched_sets(20, np.random.default_rng(0)))) == 20
 
 
-@pytest.mark.parametrize("n", [3, 200])
+@pytest.mark.parametrize("n", [3, 14])
 def test_matched_sets_are_uniform_over_all_others(n):
     """Listed (27 others are at most 2 n) or drawn one by one (they are more)."""
     some = HeadSet(["L0H0", "L0H2"], (1, 8))
