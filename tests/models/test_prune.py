@@ -11,7 +11,6 @@ import transformers
 
 import langheads
 from langheads.experiments.pruning.files import new_folder
-from langheads.experiments.pruning.losses import random_heads
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, ModelError, ProvenanceError
 from langheads.model import gated, head_shape
@@ -196,7 +195,7 @@ def test_demo_with_losses(tmp_path):
         assert ends == pytest.approx((mean, mean - 1.96 * se, mean + 1.96 * se), rel=1e-3, abs=1e-6)
     # Random heads, with their slices of W_O zeroed by hand in plain transformers.
     assert account["controls"] == 4
-    random = random_heads(heads.specific["zh"], 4, 0)
+    random = heads.specific["zh"].matched_sets(4, np.random.default_rng(0))
     assert [some.per_layer() for some in random] == [heads.specific["zh"].per_layer()] * 4
     d_head = untouched.config.hidden_size // untouched.config.num_attention_heads
     rises = {language: [] for language in texts}

@@ -264,10 +264,9 @@ def test_languages_in_one_string_are_not_letters(untyped):
 
 
 def test_requests_may_be_mappings(tiny):
-    from langheads.experiments.replies.records import reply_records
-    from langheads.text import detector
+    from langheads import generate_replies
 
     asked = [{"prompt": "the cat", "language": "en"}]
-    records, _ = reply_records(tiny, asked, detector("py3langid"), max_new_tokens=2)
+    records = generate_replies(tiny, asked, max_new_tokens=2).records
     assert records[0]["prompt"] == "the cat"
     assert records[0]["id"] == "1"

@@ -22,17 +22,7 @@ from langheads.model import head_shape
 def require_heads_of(
     model: TransformerBridge, described: Mapping[str, str], heads: ByLanguage
 ) -> LanguageHeads:
-    """The head set of this model; refuses that of another. Heads by name are made one.
-
-    Args:
-        model: the model.
-        described: which it is, see `langheads.model.describe`.
-        heads: heads a language.
-
-    Raises:
-        InputError: what is no head, or one that the model does not have.
-        ProvenanceError: another shape, or other weights or tokenizer.
-    """
+    """The head set of this model, or heads by name as one; refuses that of another model."""
     of = as_language_heads(heads, head_shape(model), str(model.cfg.model_name))
     if of.provenance:
         require_same_model("the head set", described, of.provenance)
@@ -40,15 +30,9 @@ def require_heads_of(
 
 
 def named_gates(heads: LanguageHeads, values: Mapping[str, float]) -> Float[Tensor, "layer head"]:
-    """Gates from values a language.
+    """Gates from values a language, or ``general``; all other heads get 1.
 
-    Args:
-        heads: which head serves which language.
-        values: language, or ``general``, -> the gate of its heads; all other heads get 1.
-
-    Raises:
-        InputError: an unknown language, one without heads, a head of two languages that were given
-            different values, or a value that float32 cannot hold.
+    Refuses a head of two languages that were given different values.
 
     Example:
         >>> en = HeadSet(["L0H1"], (1, 3))

@@ -84,3 +84,26 @@ def asked_languages(languages: str | Iterable[str] | None) -> tuple[str, ...] | 
     if not all(asked):
         raise InputError("an empty language name was asked for; write --languages en,zh")
     return asked
+
+
+def asked_names(
+    what: str, asked: str | Iterable[str], allowed: Iterable[str], have: str = "allowed are"
+) -> list[str]:
+    """The names asked for, each once.
+
+    Raises:
+        InputError: none, or one that is not allowed.
+
+    Example:
+        >>> asked_names("baseline", "mean", ("zero", "mean"))
+        ['mean']
+    """
+    names, allowed = (
+        [asked] if isinstance(asked, str) else list(dict.fromkeys(asked)),
+        list(allowed),
+    )
+    if (unknown := [name for name in names if name not in allowed]) or not names:
+        raise InputError(
+            f"{what} {', '.join(unknown) or 'none'} asked for; {have} {', '.join(allowed)}"
+        )
+    return names

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
@@ -33,17 +33,11 @@ logger = logging.getLogger("langheads")
 
 @dataclass(frozen=True)
 class Answers:
-    """One language's examples in tokens.
+    """One language's examples in tokens."""
 
-    Attributes:
-        prompts: what greedy decoding continues, ``[pos]`` an example.
-        texts: prompt and first answer, ``[pos]`` an example; their documents.
-        starts: where the answer begins in `texts`, ``[example]``.
-    """
-
-    prompts: Documents
-    texts: Documents
-    starts: Int[np.ndarray, " example"]
+    prompts: Documents  # what greedy decoding continues, ``[pos]`` an example
+    texts: Documents  # prompt and first answer, ``[pos]`` an example; their documents
+    starts: Int[np.ndarray, " example"]  # where the answer begins in `texts`, ``[example]``
 
 
 def tokenize_answers(
@@ -57,19 +51,8 @@ def tokenize_answers(
 ) -> tuple[Questions, dict[str, Answers]]:
     """Tokenise every example once; those too long in any language are left out of all.
 
-    Args:
-        model: gives tokenizer and context length.
-        questions: aligned examples.
-        template: of the prompt.
-        max_tokens: longest prompt with its answer.
-        max_new_tokens: room that a reply needs in the model's context.
-        bos: prepend BOS; None does what the model's tokenizer does by itself.
-
-    Returns:
-        The examples that are left, and their tokens a language.
-
-    Raises:
-        InputError: no example is short enough; see also `tokenize_languages`.
+    `max_tokens` is of a prompt with its answer; a reply needs room for `max_new_tokens` in the
+    model's context. Refuses questions of which none is short enough.
     """
     context = context_length(model) or max_tokens + max_new_tokens + 1
     tokens = {}
@@ -101,87 +84,35 @@ def tokenize_answers(
     answers = {}
     for language, (prompts, texts) in tokens.items():
         starts = [_shared(prompts.tokens[i], texts.tokens[i]) for i in kept]
-        answers[language] = Answers(
-            prompts.only(kept.tolist()), texts.only(kept.tolist()), np.array(starts)
-        )
+        some = kept.tolist()
+        answers[language] = Answers(prompts.only(some), texts.only(some), np.array(starts))
     return questions.only(map(int, kept)), answers
 
 
 def answer_logprob(
-    model: TransformerBridge,
-    answers: Answers,
-    heads: HeadSet,
-    *,
-    baseline: Float[Tensor, "layer head d_head"] | None = None,
-    batch_tokens: int | str = "auto",
-    progress: tqdm | None = None,
+    model: TransformerBridge, answers: Answers, heads: HeadSet, **how: Any
 ) -> Float[np.ndarray, "conditions example"]:
     """Log-probability of every example's first answer, nats, summed over its tokens.
 
-    Args:
-        model: the model.
-        answers: of one language.
-        heads: which heads to knock out, one at a time.
-        baseline: what stands in for a head; None is zero.
-        batch_tokens: tokens a forward, padding included.
-        progress: updated by examples times heads done.
-
-    Returns:
-        ``[1 + heads, example]``, nothing off first.
+    Nothing off first, then each head off alone; `how` as for `knockout_nll`.
     """
-    nll = knockout_nll(
-        model,
-        answers.texts,
-        heads,
-        starts=answers.starts,
-        baseline=baseline,
-        batch_tokens=batch_tokens,
-        progress=progress,
-    )
-    return -nll.T
+    return -knockout_nll(model, answers.texts, heads, starts=answers.starts, **how).T
 
 
 def greedy_replies(
-    model: TransformerBridge,
-    answers: Answers,
-    heads: HeadSet,
-    *,
-    max_new_tokens: int,
-    baseline: Float[Tensor, "layer head d_head"] | None = None,
-    batch_tokens: int | str = "auto",
-    progress: tqdm | None = None,
+    model: TransformerBridge, answers: Answers, heads: HeadSet, **how: Any
 ) -> list[list[str]]:
     """What the model writes after every prompt, up to EOS, the end of the line or the limit.
 
-    Heads run side by side, every row of a batch under gates of its own; a batch holds prompts of
-    like length.
-
-    Args:
-        model: the model.
-        answers: of one language.
-        heads: which heads to knock out, one at a time.
-        max_new_tokens: longest reply.
-        baseline: what stands in for a head; None is zero.
-        batch_tokens: tokens a batch, padding and reply included.
-        progress: updated by examples times heads done.
-
-    Returns:
-        ``[1 + heads][example]``, nothing off first.
+    ``[1 + heads][example]``, nothing off first. Heads run side by side, every row of a batch under
+    gates of its own; a batch holds prompts of like length. `how` as for `decode_rows`.
     """
-
     off = [HeadSet([], heads.shape), *(HeadSet([head], heads.shape) for head in heads)]
     prompts = answers.prompts.tokens
+    gates = torch.from_numpy(np.stack([each.gates(0.0) for each in off]))
+    gates_of = [number for number in range(len(off)) for _ in prompts]
     with fused_attention(model):
-        written = decode_rows(
-            model,
-            prompts * len(off),
-            gates=torch.from_numpy(np.stack([each.gates(0.0) for each in off])),
-            gates_of=[number for number in range(len(off)) for _ in prompts],
-            baseline=baseline,
-            max_new_tokens=max_new_tokens,
-            batch_tokens=batch_tokens,
-            progress=progress,
-        )
+        written = decode_rows(model, prompts * len(off), gates=gates, gates_of=gates_of, **how)
     lines = [reply_text(model, tokens).split("\n", 1)[0].strip() for tokens in written]
     return [lines[i : i + len(prompts)] for i in range(0, len(lines), len(prompts))]
 

@@ -32,22 +32,14 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads import model as engine
 from langheads.heads import HeadSet, every_head
 from langheads.heads.given import ByLanguage, Named
+from langheads.io.arguments import asked_names
 from langheads.io.errors import InputError
 from langheads.io.progress import progress_bar
-from langheads.model import (
-    bos_policy,
-    check_tokens,
-    gated,
-    head_shape,
-    map_documents,
-    token_budget,
-    tokenizer_of,
-)
 from langheads.model.logit_attribution import readout, require_linear_readout
 from langheads.scores.attribution_dataset import attribution_dataset
 from langheads.scores.patching import logit_difference, patched_differences
@@ -92,7 +84,7 @@ def attribute(
         >>> found = attribute(model, "prompts.jsonl")  # doctest: +SKIP
         >>> found.direct.sel(language="en").argmax(("layer", "head"))  # doctest: +SKIP
     """
-    shape = head_shape(model)
+    shape = engine.head_shape(model)
     chosen = every_head(np.ndindex(shape) if heads is None else heads, shape)
     if not chosen:
         raise InputError("no heads to patch were given; leave heads out to patch all")
@@ -100,46 +92,55 @@ def attribute(
     wanted = _measures(measures, any(prompt.corrupt is not None for prompt in read))
     if "direct" in wanted:
         require_linear_readout(model)
-    bos = bos_policy(model, bos)
+    bos = engine.bos_policy(model, bos)
     plain = {i: _choice(model, prompt.prompt, prompt, bos) for i, prompt in enumerate(read)}
     pairs = {i: _pair(model, p, bos) for i, p in enumerate(read) if p.corrupt is not None}
     clean = {i: torch.tensor(pair[0].tokens) for i, pair in pairs.items()}
-    patching = partial(_patching, model, clean, chosen, token_budget(model, batch_tokens))
-    asked: dict[str, tuple[Mapping[int, Choice], _Measure]] = {
-        "direct": (plain, partial(_direct, model)),
-        "gradient": (plain, partial(_gradient, model)),
-        "patching": ({i: pair[1] for i, pair in pairs.items()}, patching),
-    }
+    patching = partial(_patching, clean, chosen, engine.token_budget(model, batch_tokens))
+    corrupt = {i: pair[1] for i, pair in pairs.items()}
+    asked = {"direct": (plain, _direct), "gradient": (plain, _gradient)}
+    asked["patching"] = corrupt, patching
     columns, steps = {}, sum(len(asked[name][0]) for name in wanted)
     with progress_bar(total=steps, unit="prompt", desc="attribute") as bar:
+        how: dict[str, Any] = {"batch_tokens": batch_tokens, "progress": bar}
         for name in wanted:
-            columns[name] = _rows(model, read, *asked[name], batch_tokens, bar)
-    choices = [plain[i] for i in range(len(read))]
-    return attribution_dataset(model, read, choices, columns, chosen, source=prompts, bos=bos)
-
-
-_Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Tokens ``[batch, pos]``, lengths, and number, answer and wrong token of each prompt -> rows."""
+            choices, measure = asked[name]
+            columns[name] = _rows(model, read, choices, partial(measure, model), **how)
+    first = [plain[i] for i in range(len(read))]
+    return attribution_dataset(model, read, first, columns, chosen, source=prompts, bos=bos)
 
 
 def _measures(measures: str | Iterable[str] | None, any_pair: bool) -> list[str]:
     if measures is None:
         return list(MEASURES if any_pair else MEASURES[:2])
-    wanted = [measures] if isinstance(measures, str) else list(dict.fromkeys(measures))
-    if not wanted or not set(wanted) <= set(MEASURES):
-        raise InputError(
-            f"measure {', '.join(wanted) or 'none'} asked for; allowed are {', '.join(MEASURES)}"
-        )
+    wanted = asked_names("measure", measures, MEASURES)
     if "patching" in wanted and not any_pair:
         raise InputError("patching asked for, but no prompt has a corrupt to patch into")
     return [name for name in MEASURES if name in wanted]
 
 
+def _rows(
+    model: TransformerBridge,
+    read: Sequence[Prompt],
+    choices: Mapping[int, Choice],
+    measure: Callable[..., Tensor],
+    **how: Any,
+) -> Float[np.ndarray, "prompt columns"]:
+    """A row a prompt, in batches of like length; NaN for prompts without a choice."""
+    languages = ", ".join(dict.fromkeys(read[i].language for i in choices))
+    documents = Documents.of_rows(languages, [of.tokens for of in choices.values()])
+    given = torch.tensor([(i, of.answer, of.wrong) for i, of in choices.items()])
+    found = engine.map_documents(model, documents, measure, given=given, **how)
+    rows = np.full((len(read), found.shape[1]), np.nan)
+    rows[list(choices)] = found.double().numpy()
+    return rows
+
+
 def _choice(model: TransformerBridge, text: str, prompt: Prompt, bos: bool) -> Choice:
     """As `choice`, within what the model can read."""
-    found = choice(tokenizer_of(model), text, prompt, bos=bos)
-    check_tokens(model, found.tokens, prompt.where)
-    check_tokens(model, found[1:], prompt.where)
+    found = choice(engine.tokenizer_of(model), text, prompt, bos=bos)
+    engine.check_tokens(model, found.tokens, prompt.where)
+    engine.check_tokens(model, found[1:], prompt.where)
     return found
 
 
@@ -159,26 +160,6 @@ def _pair(model: TransformerBridge, prompt: Prompt, bos: bool) -> tuple[Choice, 
     return clean, corrupt
 
 
-def _rows(
-    model: TransformerBridge,
-    read: Sequence[Prompt],
-    choices: Mapping[int, Choice],
-    measure: _Measure,
-    batch_tokens: int | str,
-    bar: tqdm,
-) -> Float[np.ndarray, "prompt columns"]:
-    """A row a prompt, in batches of like length; NaN for prompts without a choice."""
-    languages = ", ".join(dict.fromkeys(read[i].language for i in choices))
-    documents = Documents.of_rows(languages, [of.tokens for of in choices.values()])
-    given = torch.tensor([(i, of.answer, of.wrong) for i, of in choices.items()])
-    found = map_documents(
-        model, documents, measure, given=given, batch_tokens=batch_tokens, progress=bar
-    )
-    rows = np.full((len(read), found.shape[1]), np.nan)
-    rows[list(choices)] = found.double().numpy()
-    return rows
-
-
 def _direct(model: TransformerBridge, tokens: Tensor, lengths: Tensor, given: Tensor) -> Tensor:
     """D, its parts, and what each head adds to it: ``[batch, 1 + part + layer head]``."""
     found = readout(model, tokens, lengths, given[:, 1], given[:, 2])
@@ -187,13 +168,10 @@ def _direct(model: TransformerBridge, tokens: Tensor, lengths: Tensor, given: Te
 
 def _gradient(model: TransformerBridge, tokens: Tensor, lengths: Tensor, given: Tensor) -> Tensor:
     """D and its gradient at each prompt's own gates: ``[batch, 1 + layer head]``."""
-    gates = torch.ones(
-        len(tokens),
-        *head_shape(model),
-        dtype=torch.promote_types(model.cfg.dtype, torch.float32),
-        device=tokens.device,
-    ).requires_grad_()
-    with torch.enable_grad(), gated(model, gates):
+    dtype = torch.promote_types(model.cfg.dtype, torch.float32)
+    gates = torch.ones(len(tokens), *engine.head_shape(model), dtype=dtype, device=tokens.device)
+    gates.requires_grad_()
+    with torch.enable_grad(), engine.gated(model, gates):
         difference = logit_difference(model, tokens, lengths, given[:, 1], given[:, 2])
         (gradient,) = torch.autograd.grad(difference.sum(), gates)
     own = difference.detach()[:, None].to(gradient.device)
@@ -201,10 +179,10 @@ def _gradient(model: TransformerBridge, tokens: Tensor, lengths: Tensor, given: 
 
 
 def _patching(
-    model: TransformerBridge,
     clean: Mapping[int, Tensor],
     heads: HeadSet,
     budget: int,
+    model: TransformerBridge,
     tokens: Tensor,
     lengths: Tensor,
     given: Tensor,

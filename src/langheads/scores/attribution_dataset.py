@@ -55,16 +55,8 @@ def attribution_dataset(
 ) -> xr.Dataset:
     """See `langheads.attribute`.
 
-    Args:
-        model: the model.
-        read: the prompts.
-        choices: what the model read of each, and the two tokens.
-        columns: measure -> a row a prompt: of ``direct`` D, its parts, the heads; of ``gradient`` D
-            and the heads; of ``patching`` D of the clean and the corrupt run, and of the corrupt
-            run with each of `patched`.
-        patched: the heads that were patched.
-        source: where the prompts are from.
-        bos: whether BOS was prepended.
+    `columns` has a row a prompt: of ``direct`` D, its parts, the heads; of ``gradient`` D and the
+    heads; of ``patching`` D of the clean and the corrupt run, and of that with each of `patched`.
     """
     shape = head_shape(model)
     languages = list(dict.fromkeys(prompt.language for prompt in read))
@@ -95,14 +87,10 @@ def attribution_dataset(
             "part_of": list(PARTS),
         },
         attrs=provenance(
-            "attribution",
-            describe(model),
-            Corpus(records, named, 0),
-            prompts=len(read),
-            bos=bos,
+            "attribution", describe(model), Corpus(records, named, 0), prompts=len(read), bos=bos,
             patched_position="last" if "patching" in columns else "",
         ),
-    )
+    )  # fmt: skip
 
 
 def _patching(

@@ -8,13 +8,9 @@ over documents i with n_i predicted tokens (nats per token) or UTF-8 bytes (nats
 the standard error of a ratio over paired documents (`langheads.stats`). No approximation: this is
 what gradient scores are judged against.
 
-Done naively this is one full forward a head. A head of layer l changes nothing before layer l, so
-the residual stream is captured once a batch and only blocks l .. L-1 run again
-(`langheads.model.replay`); the heads of a layer run side by side as rows of one batch, as many as
-the token budget allows, each row with its own gates.
-
-Counting multiplications for L equal blocks of cost B and an unembedding of cost U, the bound on
-the gain over full forwards is (L B + U) / ((L + 1) B / 2 + U).
+Done naively this is one full forward a head; `scores.scan` runs no block again that a head does not
+reach. Counting multiplications for L equal blocks of cost B and an unembedding of cost U, the bound
+on the gain over full forwards is (L B + U) / ((L + 1) B / 2 + U).
 """
 
 from __future__ import annotations
@@ -30,26 +26,20 @@ import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float, Int
-from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads import stats
 from langheads.heads import HeadSet
 from langheads.heads.given import ByLanguage, Named
+from langheads.io.arguments import asked_names
 from langheads.io.errors import InputError
 from langheads.io.progress import progress_bar
 from langheads.io.results import document_counts, provenance
 from langheads.model import describe, head_shape, mean_z, tokenize_languages
-from langheads.scores.sampled_knockout import (
-    draw,
-    estimate,
-    first_order,
-    forwards,
-    sample_sizes,
-)
-from langheads.scores.scan import check_baselines, check_heads, knockout_nll
-from langheads.scores.screen import check_screen, screened
+from langheads.scores import sampled_knockout as sampled
+from langheads.scores.scan import BASELINES, Baseline, check_heads, knockout_nll
+from langheads.scores.score import check_screen, screened
 from langheads.text import Corpus, Documents, read_texts
 
 
@@ -110,7 +100,7 @@ def knockout(
         >>> effect = knockout(model, "texts/", docs=100)  # doctest: +SKIP
         >>> effect.delta_nats_per_byte.sel(baseline="zero", language="zh")  # doctest: +SKIP
     """
-    baselines = check_baselines(baseline)
+    baselines = asked_names("baseline", baseline, BASELINES)
     shape = head_shape(model)
     everyone = check_heads(None, shape)
     chosen = everyone if heads is None else check_heads(heads, shape)
@@ -120,30 +110,25 @@ def knockout(
     corpus = read_texts(text, languages=languages, seed=seed, aligned=aligned)
     texts = corpus.front(docs)
     documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
-    sizes = None if sample is None else sample_sizes(sample, documents)
+    sizes = None if sample is None else sampled.sample_sizes(sample, documents)
     if rule is not None:
         chosen = screened(model, documents, *rule, seed=seed, batch_tokens=batch_tokens)
-    reference: dict[str, Tensor | None] = dict.fromkeys(baselines)
+    reference: dict[str, Baseline] = dict.fromkeys(baselines)
     if "mean" in reference:
         means = [mean_z(model, of_language.tokens) for of_language in documents.values()]
         reference["mean"] = torch.stack(means).mean(dim=0)
+    plan = _Plan(model, chosen, list(reference.values()), batch_tokens, sizes, seed)
     started = time.perf_counter()
-    how = (model, chosen, list(reference.values()), batch_tokens)
-
-    def measure(number: int, of: Documents, bar: tqdm) -> _Measured:
-        if sizes is None:
-            return _scan(*how, of, bar)
-        rng = np.random.default_rng([seed, number])
-        return _sample(*how, of, bar, count=sizes[of.language], rng=rng)
-
-    variables = _deltas(measure, documents, chosen, len(baselines), sizes)
+    variables = _deltas(plan, documents)
     some = next(iter(documents.values()))
-    cost: dict[str, Any] = {}
-    screening: dict[str, Any] = {}
+    told: dict[str, Any] = {"seconds": round(time.perf_counter() - started, 3)}
+    told |= {"docs": max(map(len, texts.values()))}
+    told |= {"max_tokens": some.max_tokens, "bos": some.bos}
     if rule is not None:
-        screening = {"screen": screen, "screened_out": str(everyone - chosen)}
+        told |= {"screen": screen, "screened_out": str(everyone - chosen)}
     if sizes is not None:
-        cost = {"sample": sample, "forwards": forwards(documents, sizes, chosen, len(baselines))}
+        cost = sampled.forwards(documents, sizes, chosen, len(baselines))
+        told |= {"sample": sample, "forwards": cost}
     return xr.Dataset(
         variables | document_counts(documents, "language"),
         coords={
@@ -152,23 +137,13 @@ def knockout(
             "layer": np.arange(shape[0]),
             "head": np.arange(shape[1]),
         },
-        attrs=provenance(
-            "knockout",
-            describe(model),
-            corpus,
-            seconds=round(time.perf_counter() - started, 3),
-            docs=max(map(len, texts.values())),
-            max_tokens=some.max_tokens,
-            bos=some.bos,
-            **screening,
-            **cost,
-        ),
+        attrs=provenance("knockout", describe(model), corpus, **told),
     )
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """One language: rises ``[baseline, doc, heads]``, NLL ``[doc]``, and effects a unit of size.
+    """One language: rises and NLL, nats, and effects a unit of size.
 
     Documents that were not run have rise NaN and `sampled` 0.
     """
@@ -179,15 +154,49 @@ class _Measured:
     sampled: Int[np.ndarray, " doc"]
 
 
-def _deltas(
-    measure: Callable[[int, Documents, tqdm], _Measured],
-    documents: Mapping[str, Documents],
-    heads: HeadSet,
-    baselines: int,
-    sizes: Mapping[str, int] | None,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Plan:
+    """Which heads are off, with what in their place, on how many documents of each language."""
+
+    model: TransformerBridge
+    heads: HeadSet
+    reference: Sequence[Baseline]
+    batch_tokens: int | str
+    sizes: Mapping[str, int] | None
+    seed: int
+
+    def measure(self, number: int, documents: Documents, bar: tqdm) -> _Measured:
+        """The effect on all documents of a language, estimated where only some are run."""
+        if self.sizes is None:
+            return self._all(documents, bar)
+        how = (self.model, documents, self.heads, self.reference)
+        x, nll = sampled.first_order(*how, batch_tokens=self.batch_tokens)
+        # One draw for all baselines.
+        rng = np.random.default_rng([self.seed, number])
+        drawn = sampled.draw(np.concatenate(x, axis=1), self.sizes[documents.language], rng)
+        rise = np.full_like(x, np.nan)
+        rise[:, drawn.run] = self._all(documents.only(drawn.run.tolist()), bar).rise
+        effects = [sampled.estimate(of, x_of, drawn).per for of, x_of in zip(rise, x, strict=True)]
+        taken = np.zeros(len(documents), np.int8)
+        taken[drawn.random], taken[drawn.certain] = 1, 2
+        return _Measured(rise, nll, effects, taken)
+
+    def _all(self, documents: Documents, bar: tqdm) -> _Measured:
+        """All documents, with every head off alone."""
+        how: dict[str, Any] = {"batch_tokens": self.batch_tokens, "progress": bar}
+        found = [
+            knockout_nll(self.model, documents, self.heads, baseline=baseline, **how)
+            for baseline in self.reference
+        ]
+        rise = np.stack([of[:, 1:] - of[:, :1] for of in found])
+        effects = [partial(stats.paired_ratio, np.zeros(len(documents)), of) for of in rise]
+        return _Measured(rise, found[0][:, 0], effects, np.ones(len(documents), np.int8))
+
+
+def _deltas(plan: _Plan, documents: Mapping[str, Documents]) -> dict[str, Any]:
     """Variables of the result: delta NLL a unit and of every document, baseline by baseline."""
     units = {"delta_nats_per_byte": "nats per byte", "delta_nats_per_token": "nats per token"}
+    heads, baselines, sizes = plan.heads, len(plan.reference), plan.sizes
     ends = ("", "_se") if sizes is None else ("", "_se", "_low", "_high")
     full = (baselines, len(documents), *heads.shape)
     values = {name: {end: np.full(full, np.nan) for end in ends} for name in units}
@@ -200,7 +209,7 @@ def _deltas(
     with progress_bar(total=baselines * len(heads) * run, unit="doc", desc="knockout") as bar:
         for j, (language, of) in enumerate(documents.items()):
             bar.set_postfix_str(language)
-            found = measure(j, of, bar)
+            found = plan.measure(j, of, bar)
             nats_per_byte[j] = found.nll.sum() / of.n_bytes.sum()
             sampled[j, : len(of)] = found.sampled
             for i, (rise, effect) in enumerate(zip(found.rise, found.effects, strict=True)):
@@ -223,51 +232,6 @@ def _deltas(
         "doc_tokens": _padded([of.n_predicted for of in documents.values()], "tokens"),
         **({} if sizes is None else {"sampled": (("language", "doc"), sampled, flag)}),
     }
-
-
-def _scan(
-    model: TransformerBridge,
-    heads: HeadSet,
-    reference: Sequence[Float[Tensor, "layer head d_head"] | None],
-    batch_tokens: int | str,
-    documents: Documents,
-    bar: tqdm,
-) -> _Measured:
-    """All documents, with every head off alone."""
-    found = [
-        knockout_nll(
-            model, documents, heads, baseline=baseline, batch_tokens=batch_tokens, progress=bar
-        )
-        for baseline in reference
-    ]
-    rise = np.stack([of[:, 1:] - of[:, :1] for of in found])
-    before = np.zeros(len(documents))
-    effects = [partial(stats.paired_ratio, before, of) for of in rise]
-    return _Measured(rise, found[0][:, 0], effects, np.ones(len(documents), np.int8))
-
-
-def _sample(
-    model: TransformerBridge,
-    heads: HeadSet,
-    reference: Sequence[Float[Tensor, "layer head d_head"] | None],
-    batch_tokens: int | str,
-    documents: Documents,
-    bar: tqdm,
-    *,
-    count: int,
-    rng: np.random.Generator,
-) -> _Measured:
-    """Some documents with every head off alone, and the effect on all of them, estimated."""
-    x, nll = first_order(model, documents, heads, reference, batch_tokens=batch_tokens)
-    # One draw for all baselines.
-    drawn = draw(np.concatenate(x, axis=1), count, rng)
-    run = documents.only(drawn.run.tolist())
-    rise = np.full_like(x, np.nan)
-    rise[:, drawn.run] = _scan(model, heads, reference, batch_tokens, run, bar).rise
-    effects = [estimate(of, x_of, drawn).per for of, x_of in zip(rise, x, strict=True)]
-    sampled = np.zeros(len(documents), np.int8)
-    sampled[drawn.random], sampled[drawn.certain] = 1, 2
-    return _Measured(rise, nll, effects, sampled)
 
 
 def _padded(

@@ -35,12 +35,9 @@ HeadMap = Float[np.ndarray, "layer head"]
 
 @dataclass(frozen=True)
 class MeanProduct:
-    """A score that is a product of means over documents, ``prod_k mean_i f_k(g_i)``.
+    """A score that is a product of means over documents, ``prod_k mean_i f_k(g_i)``."""
 
-    Attributes:
-        features: the functions f_k, each ``[doc, layer, head]`` -> ``[doc, layer, head]``.
-    """
-
+    # The functions f_k, each ``[doc, layer, head]`` -> ``[doc, layer, head]``.
     features: tuple[Callable[[Gradients], Gradients], ...]
 
     def __call__(self, languages: Mapping[str, OfLanguage]) -> dict[str, tuple[HeadMap, HeadMap]]:

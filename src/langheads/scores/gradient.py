@@ -1,18 +1,17 @@
 """Gradients of every document's loss with respect to gates, and the sequential LAHIS score.
 
-With g_i = d NLL_i / d m, the gradient of document i's mean NLL (nats per predicted token) with
-respect to the gates m, at m = 1. What scores make of g: `scores.formulas`.
-
-`lahis-sequential` is what the script of the LAHIS authors (arXiv 2511.07498) really does: AdamW
-(learning rate 1e-2, default betas, weight decay 1e-2) moves m after each document, so the score
-depends on their order. It is kept for comparison. Departure: their script adds up in bfloat16,
-where a sum of ones stops at 256; here gates and gradients are float32 or wider and means are
-float64, whatever the model's dtype.
+What scores make of the gradients: `scores.formulas`, which defines them. `lahis-sequential` is what
+the script of the LAHIS authors (arXiv 2511.07498) really does: AdamW (learning rate 1e-2, default
+betas, weight decay 1e-2) moves the gates m after each document, so the score depends on their
+order. It is kept for comparison. Departure: their script adds up in bfloat16, where a sum of ones
+stops at 256; here gates and gradients are float32 or wider and means are float64, whatever the
+model's dtype.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,28 +39,20 @@ def gate_gradients(
     *,
     at: Gradients | None = None,
     baseline: Float[Tensor, "layer head d_head"] | None = None,
-    batch_tokens: int | str = "auto",
-    progress: tqdm | None = None,
+    **how: Any,
 ) -> tuple[Gradients, Float[np.ndarray, " doc"]]:
-    """Exact gradient of every document's mean NLL with respect to its own gates.
+    """Exact gradient of every document's mean NLL with respect to its own gates, and that NLL.
 
     Every document of a batch has its own row of gates, so one backward of the summed losses gives
-    all per-document gradients at once.
+    all per-document gradients at once. Both are in nats per token, float64 arrays of values
+    computed in float32 or wider.
 
     Args:
         model: the model.
         documents: of one language.
         at: the gates, a row a document; 1 everywhere by default.
         baseline: what a gate below 1 mixes in, see `gated`; None is zero.
-        batch_tokens: tokens a batch, see `map_documents`.
-        progress: updated by documents done.
-
-    Returns:
-        gradients ``[doc, layer, head]`` in nats per token, and the mean NLL ``[doc]`` in nats per
-        token; float64 arrays of values computed in float32 or wider.
-
-    Raises:
-        NonFiniteError, OutOfMemoryError: see `map_documents`.
+        how: see `map_documents`, as for errors.
 
     Memory: activations of one batch; the result is 8 bytes x documents x layers x heads.
     """
@@ -81,36 +72,21 @@ def gate_gradients(
         losses = repeat(mean_nll.detach(), "batch -> batch 1").to(gradient.device)
         return torch.cat([gradient.flatten(start_dim=1), losses], dim=1)
 
-    rows = map_documents(
-        model,
-        documents,
-        measure,
-        given=torch.from_numpy(gates_of).to(_gate_dtype(model)),
-        batch_tokens=batch_tokens,
-        progress=progress,
-    ).double()
+    given = torch.from_numpy(gates_of).to(_gate_dtype(model))
+    rows = map_documents(model, documents, measure, given=given, **how).double()
     return rows[:, :-1].reshape(-1, *shape).numpy(), rows[:, -1].numpy()
 
 
 def lahis_sequential(
     model: TransformerBridge, documents: Documents, *, progress: tqdm | None = None
 ) -> HeadMap:
-    """The released script's score: AdamW steps the gates after every document.
+    """The released script's score, 1e-3 nats per token: AdamW steps the gates after each document.
 
     For documents i in order, with m_i the gates before the step:
 
         score = 1000 * mean_i(|g_i m_i|) * mean_i[g_i m_i < 0]
 
-    Args:
-        model: the model.
-        documents: of one language; their order matters.
-        progress: updated by documents done.
-
-    Returns:
-        ``[layer, head]``, in 1e-3 nats per token.
-
-    Raises:
-        NonFiniteError: a loss or gradient is NaN or infinite.
+    Refuses a gradient that is NaN or infinite.
     """
     gates = torch.ones(
         *head_shape(model), dtype=_gate_dtype(model), device=model.cfg.device

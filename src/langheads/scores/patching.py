@@ -41,14 +41,7 @@ def logit_difference(
     answer: Int[Tensor, " batch"],
     wrong: Int[Tensor, " batch"],
 ) -> Float[Tensor, " batch"]:
-    """Logit of the answer minus that of the wrong token after each row's last real token.
-
-    Args:
-        model: the model, under gates or not.
-        tokens: right-padded.
-        lengths: tokens of each row, padding not counted.
-        answer, wrong: a token a row.
-    """
+    """Logit of the answer minus that of the wrong token after each row's last real token."""
     logits = widened(last(model(tokens, return_type="logits"), lengths))
     row = torch.arange(len(tokens), device=logits.device)
     return logits[row, answer.to(logits.device)] - logits[row, wrong.to(logits.device)]
@@ -67,16 +60,8 @@ def patched_differences(
 ) -> Float[Tensor, "batch columns"]:
     """Logit differences of the clean run, the corrupt run, and the corrupt run with each head.
 
-    Args:
-        model: the model.
-        clean: right-padded tokens and lengths of the run that heads are taken from.
-        corrupt: those of the run that they are put into.
-        answer, wrong: a token a row, the same for both runs.
-        heads: which heads.
-        budget: tokens a forward, padding included.
-
-    Returns:
-        ``[batch, 2 + heads]``: clean, corrupt, then `heads` in their order; in logits.
+    Runs are right-padded tokens with their lengths; heads of the clean one are put into the
+    corrupt one, with as many side by side as fit into `budget` tokens.
 
     Memory: layers x ``[batch, corrupt_pos, d_model]`` beside a forward's own.
     """

@@ -42,7 +42,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.optimize import minimize
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import InputError
@@ -68,10 +67,12 @@ def quadrature(
     *,
     seed: int | Sequence[int] = 0,
     shrink: bool = True,
-    batch_tokens: int | str = "auto",
-    progress: tqdm | None = None,
+    **how: Any,
 ) -> Float[np.ndarray, "doc layer head"]:
-    """Every document's contribution to the estimated rise in NLL, head by head.
+    """Every document's contribution to the estimated rise in NLL, head by head, nats per token.
+
+    The mean over documents is the score, its standard deviation over the square root of their
+    number the standard error.
 
     Args:
         model: the model.
@@ -80,16 +81,7 @@ def quadrature(
         gradients: `gate_gradients` of the same documents.
         seed: of the draw; give languages different ones.
         shrink: move the noisy part towards what the gradients let expect, see above.
-        batch_tokens: tokens a batch, see `map_documents`.
-        progress: updated by documents done, three times each.
-
-    Returns:
-        ``[doc, layer, head]`` in nats per token: the mean over documents is the score, its standard
-        deviation over the square root of their number the standard error.
-
-    Raises:
-        InputError: fewer than 2 documents.
-        NonFiniteError, OutOfMemoryError: see `map_documents`.
+        how: see `map_documents`, as for errors; progress counts every document three times.
     """
     shape = head_shape(model)
     if len(documents) < 2:
@@ -103,9 +95,8 @@ def quadrature(
     weighted = gradients * size[:, None, None]
     rng = np.random.default_rng(seed)
     drawn = np.stack([_draw(len(documents), shape, rng) for _ in range(QUADRATURE.repeats)])
-    settings: dict[str, Any] = {"batch_tokens": batch_tokens, "progress": progress}
     gates = np.where(drawn, NODE, 1.0)
-    change = np.stack([gate_gradients(model, documents, at=at, **settings)[0] for at in gates])
+    change = np.stack([gate_gradients(model, documents, at=at, **how)[0] for at in gates])
     change = change * size[:, None, None] - weighted
     inside, outside = drawn.sum(axis=(0, 1)), (~drawn).sum(axis=(0, 1))
     mean_inside = np.where(drawn, change, 0).sum(axis=(0, 1)) / inside
@@ -129,13 +120,8 @@ def shrunk(
 ) -> Float[np.ndarray, " head"]:
     """Estimates moved towards a multiple of x, the noisier the further, by at most `se` each.
 
-    Args:
-        a: estimates.
-        se: their standard errors; those of 0 stay.
-        x: what they are expected to be proportional to.
-
-    Returns:
-        Posterior means under a ~ N(beta x, se^2 + (tau beta x)^2); see the head of this module.
+    Posterior means under a ~ N(beta x, se^2 + (tau beta x)^2), see the head of this module;
+    estimates with a standard error of 0 stay.
     """
     fitted = (se > 0) & (x != 0)
     if fitted.sum() < _FEWEST:
@@ -165,10 +151,8 @@ def shrunk(
 
 def quadrature_pass(of: OfLanguage) -> dict[str, np.ndarray]:
     """See `quadrature`."""
-    gradients = of.rows["gradient"]
-    return {
-        "quadrature": quadrature(of.model, of.documents, gradients, seed=of.seed, **of.settings)
-    }
+    rows = quadrature(of.model, of.documents, of.rows["gradient"], seed=of.seed, **of.settings)
+    return {"quadrature": rows}
 
 
 def _draw(

@@ -33,65 +33,43 @@ _TAKEN = ("gradient", "docs", "skipped", "tokens", "bytes", "grad-abs", "helpful
 
 @dataclass
 class OfLanguage:
-    """What passes and scores are given of one language.
+    """What passes and scores are given of one language."""
 
-    Attributes:
-        model: the model.
-        documents: of the language.
-        seed: for draws; the numbers differ between languages.
-        settings: ``batch_tokens`` and ``progress``, as `map_documents` takes them.
-        rows: what the passes so far gave, arrays with a row a document.
-    """
-
-    model: TransformerBridge
-    documents: Documents
-    seed: list[int]
-    settings: dict[str, Any]
+    model: TransformerBridge  # the model
+    documents: Documents  # of the language
+    seed: list[int]  # for draws; the numbers differ between languages
+    settings: dict[str, Any]  # ``batch_tokens`` and ``progress``, as `map_documents` takes them
+    # What the passes so far gave, arrays with a row a document.
     rows: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A measurement over every document of a language.
+    """A measurement over every document of a language."""
 
-    Attributes:
-        name: of the pass, under which its seconds are stored.
-        cost: forwards of every document, a backward as two.
-        run: ``OfLanguage -> {name: rows}``, or where it stands as ``module:function``.
-        repeats: how many times it goes over the documents, for the progress bar.
-    """
-
-    name: str
-    cost: int
+    name: str  # of the pass, under which its seconds are stored
+    cost: int  # forwards of every document, a backward as two
+    # ``OfLanguage -> {name: rows}``, or where it stands as ``module:function``.
     run: str | Callable[[OfLanguage], Mapping[str, np.ndarray]]
-    repeats: int = 1
+    repeats: int = 1  # how many times it goes over the documents, for the progress bar
 
 
 @dataclass(frozen=True)
 class Score:
-    """A score of every head.
+    """A score of every head."""
 
-    Attributes:
-        name: as it is asked for, such as ``lahis-paper``; in files ``-`` is ``_``.
-        label: as figures and tables call it.
-        units: of its values.
-        passes: what it is made from, in this order.
-        run: ``{language: OfLanguage} -> {language: values}``, or where it stands as
-            ``module:function``; values are ``[layer, head]``, or a pair of that and its standard
-            error over documents. None is the mean over documents of its last pass' rows.
-        min_languages: languages that it needs.
-        ordered: whether it depends on the order of the documents.
-        estimates_knockout: whether it predicts the change in NLL when the head is removed, so that
-            its size can be right or wrong and not only its ranking.
-    """
-
-    name: str
-    label: str
-    units: str
-    passes: tuple[Pass, ...] = ()
+    name: str  # as it is asked for, such as ``lahis-paper``; in files ``-`` is ``_``
+    label: str  # as figures and tables call it
+    units: str  # of its values
+    passes: tuple[Pass, ...] = ()  # what it is made from, in this order
+    # ``{language: OfLanguage} -> {language: values}``, or where it stands as ``module:function``;
+    # values are ``[layer, head]``, or a pair of that and its standard error over documents. None is
+    # the mean over documents of its last pass' rows.
     run: str | Callable[[Mapping[str, OfLanguage]], Mapping[str, Any]] | None = None
-    min_languages: int = 1
-    ordered: bool = False
+    min_languages: int = 1  # languages that it needs
+    ordered: bool = False  # whether it depends on the order of the documents
+    # Whether it predicts the change in NLL when the head is removed, so that its size can be right
+    # or wrong and not only its ranking.
     estimates_knockout: bool = False
 
     @property
@@ -156,55 +134,30 @@ NORMS = Pass("norms", 1, "langheads.scores.activation:norms_pass")
 
 _FORMULAS = "langheads.scores.formulas"
 _NATS = "nats per token"
-for _score in (
-    Score("lahis", "LAHIS score", _NATS, (GRADIENT,), f"{_FORMULAS}:LAHIS"),
-    Score(
-        "lahis-paper",
-        "LAHIS score, formula of the paper's text",
-        _NATS,
-        (GRADIENT,),
-        f"{_FORMULAS}:LAHIS_PAPER",
-    ),
-    Score(
-        "lahis-sequential",
-        "LAHIS score, sequential as in the authors' script",
-        "1e-3 nats per token",
-        (SEQUENTIAL,),
-        "langheads.scores.gradient:sequential_score",
-        ordered=True,
-    ),
-    Score(
-        "taylor",
-        "First-order estimate (Taylor)",
-        _NATS,
-        (GRADIENT,),
-        f"{_FORMULAS}:TAYLOR",
-        estimates_knockout=True,
-    ),
-    Score(
-        "quadrature",
-        "Estimated knock-out (quadrature)",
-        _NATS,
-        (GRADIENT, QUADRATURE),
-        estimates_knockout=True,
-    ),
+_FIRST = (GRADIENT,)
+_TABLE = (
+    Score("lahis", "LAHIS score", _NATS, _FIRST, f"{_FORMULAS}:LAHIS"),
+    Score("lahis-paper", "LAHIS score, formula of the paper's text", _NATS, _FIRST,
+          f"{_FORMULAS}:LAHIS_PAPER"),
+    Score("lahis-sequential", "LAHIS score, sequential as in the authors' script",
+          "1e-3 nats per token", (SEQUENTIAL,), "langheads.scores.gradient:sequential_score",
+          ordered=True),
+    Score("taylor", "First-order estimate (Taylor)", _NATS, _FIRST, f"{_FORMULAS}:TAYLOR",
+          estimates_knockout=True),
+    Score("quadrature", "Estimated knock-out (quadrature)", _NATS, (GRADIENT, QUADRATURE),
+          estimates_knockout=True),
     Score("grad-act", "Gradient times activation, position by position", _NATS, (GRAD_ACT,)),
     Score("output-norm", "Norm of what the head writes", "norm of the residual stream", (NORMS,)),
-    Score(
-        "entropy",
-        "Share of the norm, by entropy over languages",
-        "nats",
-        (NORMS,),
-        "langheads.scores.activation:entropy_score",
-        min_languages=2,
-    ),
-    Score("random", "Random numbers", "none", (), "langheads.scores.formulas:random_score"),
-):
+    Score("entropy", "Share of the norm, by entropy over languages", "nats", (NORMS,),
+          "langheads.scores.activation:entropy_score", min_languages=2),
+    Score("random", "Random numbers", "none", (), f"{_FORMULAS}:random_score"),
+)  # fmt: skip
+for _score in _TABLE:
     register(_score)
 
-GRAD_ABS = Score("grad_abs", "Size of the gradient", _NATS, (GRADIENT,), f"{_FORMULAS}:GRAD_ABS")
+GRAD_ABS = Score("grad_abs", "Size of the gradient", _NATS, _FIRST, f"{_FORMULAS}:GRAD_ABS")
 HELPFUL = Score(
-    "helpful", "Documents with a negative gradient", "share", (GRADIENT,), f"{_FORMULAS}:HELPFUL"
+    "helpful", "Documents with a negative gradient", "share", _FIRST, f"{_FORMULAS}:HELPFUL"
 )
 BY_PRODUCTS = (GRAD_ABS, HELPFUL)
 """What every run stores beside the scores asked for, since it makes the gradient pass anyway."""

@@ -43,6 +43,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -67,17 +68,11 @@ logger = logging.getLogger("langheads")
 
 @dataclass(frozen=True)
 class Drawn:
-    """Which documents of a language are run.
+    """Which documents of a language are run."""
 
-    Attributes:
-        certain: indices of those taken for their size.
-        random: indices of those drawn from the rest.
-        rest: all but the certain ones, the drawn ones among them.
-    """
-
-    certain: Int[np.ndarray, " _"]
-    random: Int[np.ndarray, " _"]
-    rest: Int[np.ndarray, " _"]
+    certain: Int[np.ndarray, " _"]  # indices of those taken for their size
+    random: Int[np.ndarray, " _"]  # indices of those drawn from the rest
+    rest: Int[np.ndarray, " _"]  # all but the certain ones, the drawn ones among them
 
     @property
     def run(self) -> Int[np.ndarray, " _"]:
@@ -87,21 +82,14 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Total rise of each head over all documents of a language, in nats.
+    """Total rise of each head over all documents of a language, in nats."""
 
-    Attributes:
-        total: the estimate.
-        error: its standard error about the total of all documents.
-        width: half of the interval.
-        rise: every document's rise, that of the line where it was not run.
-        scatter: summed squared residuals that documents have about the line which were not run.
-    """
-
-    total: Heads
-    error: Heads
-    width: Heads
+    total: Heads  # the estimate
+    error: Heads  # its standard error about the total of all documents
+    width: Heads  # half of the interval
+    # Every document's rise, that of the line where it was not run.
     rise: Float[np.ndarray, "doc heads"]
-    scatter: Heads
+    scatter: Heads  # summed squared residuals that documents have about the line which were not run
 
     def per(self, size: Int[np.ndarray, " doc"]) -> tuple[Heads, Heads, Heads, Heads]:
         """Rise a unit of size, its standard error over documents, and the ends of the interval."""
@@ -115,12 +103,8 @@ class Estimate:
 def sample_sizes(sample: int | float, documents: Mapping[str, Documents]) -> dict[str, int] | None:
     """How many documents of each language are run; None, and a word on the log, if all are.
 
-    Args:
-        sample: a share of the documents, or a number (an int).
-        documents: language -> its documents.
-
-    Raises:
-        InputError: neither, or too few for an interval.
+    `sample` is a share of the documents, or a number of them (an int); too few for an interval are
+    refused.
     """
     number = isinstance(sample, Integral) and not isinstance(sample, bool)
     if isinstance(sample, bool) or not (sample >= 1 if number else 0 < sample <= 1):
@@ -150,37 +134,20 @@ def first_order(
     documents: Documents,
     heads: HeadSet,
     baselines: Iterable[Float[Tensor, "layer head d_head"] | None],
-    *,
-    batch_tokens: int | str = "auto",
+    **how: Any,
 ) -> tuple[Float[np.ndarray, "baseline doc heads"], Float[np.ndarray, " doc"]]:
-    """First-order estimate of every document's rise under each baseline, and its summed NLL; nats.
-
-    Args:
-        model: the model.
-        documents: of one language.
-        heads: those that are knocked out.
-        baselines: what stands in for a head; None is zero.
-        batch_tokens: tokens a batch, see `map_documents`.
-    """
+    """First-order rise of every document under each baseline, and its summed NLL; nats."""
     at = tuple(np.array(list(heads)).T)
     tokens = documents.n_predicted
     rises, nll = [], np.zeros(len(documents))
     for baseline in baselines:
-        gradient, nll = gate_gradients(
-            model, documents, baseline=baseline, batch_tokens=batch_tokens
-        )
+        gradient, nll = gate_gradients(model, documents, baseline=baseline, **how)
         rises.append(-gradient[(slice(None), *at)] * tokens[:, None])
     return np.stack(rises), nll * tokens
 
 
 def draw(x: Float[np.ndarray, "doc heads"], count: int, rng: np.random.Generator) -> Drawn:
-    """The documents to run: a quarter for their size, the others at random.
-
-    Args:
-        x: first-order estimate of every document's rise.
-        count: how many; all are certain where there are no more.
-        rng: source of the draw.
-    """
+    """The documents to run: a quarter for their size, by first-order x, the others at random."""
     rms = np.sqrt((x**2).mean(axis=0))
     size = (np.abs(x / np.where(rms > 0, rms, 1)) ** 4).sum(axis=1)
     falling = np.argsort(-size, kind="stable")
@@ -191,13 +158,7 @@ def draw(x: Float[np.ndarray, "doc heads"], count: int, rng: np.random.Generator
 def estimate(
     rise: Float[np.ndarray, "doc heads"], x: Float[np.ndarray, "doc heads"], drawn: Drawn
 ) -> Estimate:
-    """Total rise over all documents, from those that were run.
-
-    Args:
-        rise: exact rise of every document that was run, nats; the others are not looked at.
-        x: first-order estimate of every document's rise, nats.
-        drawn: which were run, and how they came to be.
-    """
+    """Total rise over all documents, nats, from those that were run; x is first order, of all."""
     none = np.zeros(x.shape[1])
     if not len(drawn.rest):
         return Estimate(rise.sum(axis=0), none, none, rise, none)
@@ -228,16 +189,10 @@ def estimate(
 
 
 def moderated(variance: Heads, df: int, spread: Heads) -> Heads:
-    """Variances drawn towards their trend over heads (Smyth 2004, with a trend).
+    """Variances with `df` degrees of freedom, drawn towards their trend over heads (Smyth 2004).
 
-    Args:
-        variance: of each head, with `df` degrees of freedom.
-        df: at least 1.
-        spread: what the trend is on, in logarithms.
-
-    Returns:
-        The same, where few heads or none have a trend; heads whose variance or spread is 0 have
-        none.
+    The trend is on log `spread`. Unchanged where few heads or none have one; heads whose variance
+    or spread is 0 have none.
     """
     there = (variance > 0) & (spread > 0)
     if there.sum() < _MIN_TREND:

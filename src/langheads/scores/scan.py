@@ -7,7 +7,6 @@ as rows of one batch, as many as the token budget allows, each row with its own 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
@@ -33,6 +32,8 @@ from langheads.model.batches import Batches
 from langheads.text import Documents
 
 BASELINES = ("zero", "mean")
+Baseline = Float[Tensor, "layer head d_head"] | None
+"""What stands in for a head that is off; None is zero."""
 
 
 def knockout_nll(
@@ -41,34 +42,19 @@ def knockout_nll(
     heads: HeadSet,
     *,
     starts: Int[np.ndarray, " doc"] | None = None,
-    baseline: Float[Tensor, "layer head d_head"] | None = None,
+    baseline: Baseline = None,
     batch_tokens: int | str = "auto",
     progress: tqdm | None = None,
 ) -> Float[np.ndarray, "doc conditions"]:
-    """Summed NLL of every document, with nothing off and with each head off alone.
+    """Summed NLL of every document, nats, with nothing off and then with each head off alone.
 
-    Args:
-        model: the model.
-        documents: of one language.
-        heads: which heads to knock out, one at a time.
-        starts: the first token of each document that counts; by default all but the first do.
-        baseline: what stands in for a head, ``[layer, head, d_head]``; None is zero.
-        batch_tokens: tokens a forward, which says how many heads run side by side.
-        progress: updated by documents times heads done.
-
-    Returns:
-        ``[doc, 1 + heads]``, nothing off first, nats.
+    `starts` are the first tokens that count, by default all but a document's first. The tokens of
+    a batch say how many heads run side by side; `progress` is updated by documents times heads.
 
     Memory: layers x ``[batch, pos, d_model]`` beside a forward's own.
     """
-    off = partial(
-        _nll_with_heads_off,
-        model,
-        heads,
-        baseline=baseline,
-        budget=token_budget(model, batch_tokens),
-        progress=progress,
-    )
+    budget = token_budget(model, batch_tokens)
+    off = partial(_nll_with_heads_off, model, heads, baseline, budget, progress)
     given = None if starts is None else torch.from_numpy(starts)
     nll = map_documents(model, documents, off, given=given, batch_tokens=batch_tokens)
     return nll.double().numpy()
@@ -78,10 +64,10 @@ def knockout_nll(
 def _nll_with_heads_off(
     model: TransformerBridge,
     heads: HeadSet,
-    *batch: Int[Tensor, "batch ..."],
-    baseline: Float[Tensor, "layer head d_head"] | None,
+    baseline: Baseline,
     budget: int,
     progress: tqdm | None,
+    *batch: Int[Tensor, "batch ..."],
 ) -> Float[Tensor, "batch conditions"]:
     """One batch, given as `document_nll` takes it."""
 
@@ -112,29 +98,10 @@ def _nll_with_heads_off(
     return torch.stack([columns[None], *(columns[head] for head in heads)], dim=1)
 
 
-def check_baselines(baseline: str | Iterable[str]) -> list[str]:
-    """The baselines asked for, each once.
-
-    Raises:
-        InputError: none, or an unknown one.
-    """
-    baselines = [baseline] if isinstance(baseline, str) else list(dict.fromkeys(baseline))
-    if not baselines or not set(baselines) <= set(BASELINES):
-        raise InputError(
-            f"baseline {', '.join(baselines) or 'none'} asked for; allowed are "
-            f"{', '.join(BASELINES)}"
-        )
-    return baselines
-
-
 def check_heads(heads: Named | ByLanguage | None, shape: tuple[int, int]) -> HeadSet:
-    """The heads asked for; None is all of the model.
-
-    Raises:
-        InputError: none, or one that the model does not have.
-    """
+    """The heads asked for, None for all; refuses those that the model does not have, and none."""
     if heads is None:
-        heads = HeadSet([(x, y) for x in range(shape[0]) for y in range(shape[1])], shape)
+        heads = HeadSet(np.ndindex(shape), shape)
     chosen = every_head(heads, shape)
     if not chosen:
         raise InputError("no heads asked for; give at least one, or leave heads out for all")

@@ -1,8 +1,16 @@
-"""Scores of every head for every language: the passes that they share run once, then each score."""
+"""Scores of every head for every language: the passes that they share run once, then each score.
+
+A screen ``method:share`` takes in each language the ceil(share L H) heads with the highest score
+on the very documents that are knocked out, and keeps every head that any language takes. What it
+drops is not measured, and a screen is only as good as its score: exact knock-out of all heads is
+what scores are judged against, not the other way round.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,21 +24,17 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel
 
 from langheads import stats
+from langheads.heads import Head, HeadSet
+from langheads.io.arguments import asked_names
 from langheads.io.errors import InputError
 from langheads.io.progress import progress_bar
 from langheads.io.results import document_counts, provenance
 from langheads.model import describe, head_shape, load, tokenize_languages
-from langheads.scores.registry import (
-    BY_PRODUCTS,
-    GRADIENT,
-    SCORES,
-    OfLanguage,
-    Score,
-    found,
-    names,
-)
+from langheads.scores import registry
+from langheads.scores.registry import SCORES, OfLanguage, Score, found
 from langheads.text import Corpus, Documents, read_texts
 
+logger = logging.getLogger("langheads")
 HeadMap = Float[np.ndarray, "layer head"]
 
 
@@ -87,7 +91,8 @@ def score(
         >>> scores = langheads.score(langheads.load("demo"), "texts/", docs=100)  # doctest: +SKIP
         >>> scores.lahis.sel(language="zh").argmax(...)  # doctest: +SKIP
     """
-    methods, model = _asked(method), load(model)
+    methods = [SCORES[name] for name in asked_names("method", method, SCORES)]
+    model = load(model)
     if docs is not None and docs < 1:
         raise InputError(f"{docs} documents asked for; at least 1 is needed")
     layers, heads = head_shape(model)
@@ -97,47 +102,33 @@ def score(
     measured = measure_scores(model, documents, methods, seed=seed, batch_tokens=batch_tokens)
     g = [of.rows["gradient"] for of in measured.languages.values()]
     some = next(iter(documents.values()))
+    told: dict[str, Any] = {
+        "docs": max(map(len, texts.values())),
+        "max_tokens": some.max_tokens,
+        "bos": some.bos,
+    }
+    in_json = {
+        "scored_up_to": corpus.cutoffs(docs),
+        "scored": corpus.marks(docs),
+        "seconds": {k: round(v, 3) for k, v in measured.seconds.items()},
+        "forward_equivalents": {of.name: of.cost for of in methods},
+    }
+    told |= {key: json.dumps(of) for key, of in in_json.items()}
     return xr.Dataset(
         _variables(measured, methods)
         | (stacked(g) if gradients else {})
         | document_counts(documents, "language"),
         coords={"language": list(documents), "layer": np.arange(layers), "head": np.arange(heads)},
-        attrs=provenance(
-            "scores",
-            describe(model),
-            corpus,
-            docs=max(map(len, texts.values())),
-            max_tokens=some.max_tokens,
-            bos=some.bos,
-            scored_up_to=json.dumps(corpus.cutoffs(docs)),
-            scored=json.dumps(corpus.marks(docs)),
-            seconds=json.dumps({k: round(v, 3) for k, v in measured.seconds.items()}),
-            forward_equivalents=json.dumps({of.name: of.cost for of in methods}),
-        ),
+        attrs=provenance("scores", describe(model), corpus, **told),
     )
-
-
-def _asked(method: str | Iterable[str]) -> list[Score]:
-    asked = [method] if isinstance(method, str) else list(dict.fromkeys(method))
-    unknown = [name for name in asked if name not in SCORES]
-    if unknown or not asked:
-        raise InputError(
-            f"method {', '.join(unknown) or 'none'} asked for; allowed are {', '.join(names())}"
-        )
-    return [SCORES[name] for name in asked]
 
 
 @dataclass
 class Measured:
-    """What was measured.
+    """What was measured."""
 
-    Attributes:
-        languages: language -> its documents and what every pass gave.
-        seconds: pass -> seconds, all languages together.
-    """
-
-    languages: dict[str, OfLanguage]
-    seconds: dict[str, float]
+    languages: dict[str, OfLanguage]  # language -> its documents and what every pass gave
+    seconds: dict[str, float]  # pass -> seconds, all languages together
 
     def maps(self, score: Score) -> dict[str, list[HeadMap]]:
         """The score of every head, a map a language; its standard errors under ``_se``, if any."""
@@ -158,23 +149,11 @@ def measure_scores(
     seed: int = 0,
     batch_tokens: int | str = "auto",
 ) -> Measured:
-    """Run every pass that the scores take, once; and the gradient pass in any case.
-
-    Args:
-        model: the model.
-        documents: language -> documents.
-        methods: the scores.
-        seed: of what draws.
-        batch_tokens: tokens a batch.
-
-    Raises:
-        InputError: too few languages for a score.
-        LangheadsError: see the measurements.
-    """
+    """Run every pass that the scores take, once; and the gradient pass in any case."""
     for of in methods:
         if len(documents) < of.min_languages:
             raise InputError(f"{of.name} compares languages: it needs at least {of.min_languages}")
-    passes = list(dict.fromkeys([GRADIENT, *(p for of in methods for p in of.passes)]))
+    passes = list(dict.fromkeys([registry.GRADIENT, *(p for of in methods for p in of.passes)]))
     measured = Measured({}, dict.fromkeys((p.name for p in passes), 0.0))
     total = sum(p.repeats for p in passes) * sum(map(len, documents.values()))
     with progress_bar(total=total, unit="doc", desc="score") as bar:
@@ -195,7 +174,7 @@ def _variables(measured: Measured, methods: Sequence[Score]) -> dict[str, Any]:
     dims = ("language", "layer", "head")
     variables = {
         of.variable + suffix: (dims, np.stack(maps), {"units": of.units})
-        for of in (*methods, *BY_PRODUCTS)
+        for of in (*methods, *registry.BY_PRODUCTS)
         for suffix, maps in measured.maps(of).items()
         if of in methods or not suffix
     }
@@ -214,3 +193,50 @@ def stacked(gradients: Sequence[Float[np.ndarray, "_ layer head"]]) -> dict[str,
         row[: len(g)] = g  # float64 to float32
     dims = ("language", "doc", "layer", "head")
     return {"gradient": (dims, padded, {"units": "nats per token"})}
+
+
+def check_screen(screen: str) -> tuple[str, float]:
+    """Method and share of a screen; refuses what is not ``method:share``.
+
+    Example:
+        >>> check_screen("taylor:0.1")
+        ('taylor', 0.1)
+    """
+    method, _, share = screen.partition(":")
+    try:
+        number = float(share)
+    except ValueError:
+        number = math.nan
+    # One that depends on the order of documents ranks that, too.
+    allowed = [name for name, of in SCORES.items() if not of.ordered]
+    if method not in allowed or not 0 < number <= 1:
+        raise InputError(
+            f"screen {screen!r} asked for; allowed is METHOD:SHARE, METHOD one of "
+            f"{', '.join(allowed)}, 0 < SHARE <= 1, such as taylor:0.1"
+        )
+    return method, number
+
+
+def screened(
+    model: TransformerBridge,
+    documents: Mapping[str, Documents],
+    method: str,
+    share: float,
+    **how: Any,
+) -> HeadSet:
+    """The heads that pass; how many do not is said on the log. `how` as for `measure_scores`."""
+    shape = head_shape(model)
+    every = math.prod(shape)
+    # Rounded first: 10 * 0.3 is a little above 3.
+    count = max(1, math.ceil(round(share * every, 9)))
+    passed: list[Head] = []
+    score = SCORES[method]
+    for values in measure_scores(model, documents, [score], **how).maps(score)[""]:
+        passed += HeadSet.ranked(values, count)
+    # In the model's order: ranks of different languages cannot be compared.
+    heads = HeadSet(sorted(passed), shape)
+    logger.warning(
+        "screen %s:%g: %d of %d heads are knocked out, %d are left out",
+        *(method, share, len(heads), every, every - len(heads)),
+    )
+    return heads

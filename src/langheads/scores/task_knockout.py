@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +26,27 @@ import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
+from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads import stats
 from langheads.heads import HeadSet
 from langheads.heads.given import ByLanguage, Named
+from langheads.io.arguments import asked_names
 from langheads.io.errors import InputError
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import describe, head_shape, mean_z
-from langheads.scores.answers import (
-    Answers,
-    answer_logprob,
-    greedy_replies,
-    tokenize_answers,
-)
-from langheads.scores.scan import check_baselines, check_heads
-from langheads.text import QA_TEMPLATE, Corpus, Question, Questions, read_questions
+from langheads.scores.answers import Answers, answer_logprob, greedy_replies, tokenize_answers
+from langheads.scores.scan import BASELINES, Baseline, check_heads
+from langheads.text import QA_TEMPLATE, Corpus, Questions, read_questions
 from langheads.text.answers import REPLY_MEASURES, best
 from langheads.text.questions import check_template
 
 LOGPROB = "answer-logprob"
 MEASURES = {LOGPROB: "nats", **dict.fromkeys(REPLY_MEASURES, "share")}
+Means = dict[str, Float[np.ndarray, " language"]]
+Changes = dict[str, Float[np.ndarray, "baseline language example layer head"]]
 _SIGN = "negative: answers are worse without the head"
 
 
@@ -97,66 +97,55 @@ def knockout_task(
     Example:
         >>> effect = knockout_task(model, "xquad/", languages=["en", "hi"])  # doctest: +SKIP
     """
-    measures, baselines = _checked(measure, docs, max_new_tokens), check_baselines(baseline)
-    check_template(template)
+    measures = asked_names("measure", measure, MEASURES)
+    for number, what in ((max_new_tokens, "new tokens"), (docs, "questions")):
+        if number is not None and number < 1:
+            raise InputError(f"{number} {what} asked for; at least 1 is needed")
+    baselines = asked_names("baseline", baseline, BASELINES)
+    how: dict[str, Any] = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
+    how["template"] = check_template(template)
     chosen = check_heads(heads, head_shape(model))
     everything = read_questions(questions, languages=languages, seed=seed)
-    how: dict[str, Any] = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
-    how["template"] = template
     asked, answers = tokenize_answers(model, everything.front(docs), bos=bos, **how)
-    settings = {"max_new_tokens": max_new_tokens, "batch_tokens": batch_tokens}
-    found = _all_scans(model, asked, answers, chosen, measures, baselines, settings)
+    plan = _Plan(model, asked, answers, chosen, measures, baselines, max_new_tokens, batch_tokens)
     how |= {"docs": len(asked.ids), "bos": next(iter(answers.values())).texts.bos}
     how["questions_not_in_every_language"] = asked.left_out
     attrs = provenance("knockout-task", describe(model), _corpus(everything, template), **how)
-    return _dataset(*found, baselines, asked, attrs)
+    return _dataset(*_all_scans(plan), baselines, asked, attrs)
 
 
-def _checked(measure: str | Iterable[str], docs: int | None, max_new_tokens: int) -> list[str]:
-    """The measures; refuses unknown ones, and numbers that nothing can be made of."""
-    measures = [measure] if isinstance(measure, str) else list(dict.fromkeys(measure))
-    unknown = [name for name in measures if name not in MEASURES]
-    if unknown or not measures:
-        raise InputError(
-            f"measure {', '.join(unknown) or 'none'} asked for; allowed are {', '.join(MEASURES)}"
-        )
-    if max_new_tokens < 1:
-        raise InputError(f"{max_new_tokens} new tokens asked for; at least 1 is needed")
-    if docs is not None and docs < 1:
-        raise InputError(f"{docs} questions asked for; at least 1 is needed")
-    return measures
+@dataclass(frozen=True)
+class _Plan:
+    """Which answers are measured under which heads."""
+
+    model: TransformerBridge
+    asked: Questions
+    answers: Mapping[str, Answers]
+    heads: HeadSet
+    measures: Sequence[str]
+    baselines: Sequence[str]
+    max_new_tokens: int
+    batch_tokens: int | str
 
 
-def _all_scans(
-    model: TransformerBridge,
-    asked: Questions,
-    answers: Mapping[str, Answers],
-    heads: HeadSet,
-    measures: Sequence[str],
-    baselines: Sequence[str],
-    settings: Mapping[str, Any],
-) -> tuple[
-    dict[str, Float[np.ndarray, " language"]],
-    dict[str, Float[np.ndarray, "baseline language example layer head"]],
-]:
+def _all_scans(plan: _Plan) -> tuple[Means, Changes]:
     """Each measure's mean with nothing off, and its change by example under each head off."""
+    answers, heads = plan.answers, plan.heads
     mean = None
-    if "mean" in baselines:
-        mean = torch.stack([mean_z(model, a.texts.tokens) for a in answers.values()]).mean(dim=0)
-    full = (len(baselines), len(answers), len(asked.ids), *heads.shape)
-    on = {name: np.zeros(len(answers)) for name in measures}
-    differences = {name: np.full(full, np.nan) for name in measures}
+    if "mean" in plan.baselines:
+        means = [mean_z(plan.model, of.texts.tokens) for of in answers.values()]
+        mean = torch.stack(means).mean(dim=0)
+    full = (len(plan.baselines), len(answers), len(plan.asked.ids), *heads.shape)
+    on = {name: np.zeros(len(answers)) for name in plan.measures}
+    differences = {name: np.full(full, np.nan) for name in plan.measures}
     layers, indices = np.array(list(heads)).T
-    passes = (LOGPROB in measures) + any(name != LOGPROB for name in measures)
+    passes = (LOGPROB in plan.measures) + any(name != LOGPROB for name in plan.measures)
     total = passes * math.prod(full[:3]) * len(heads)
     with progress_bar(total=total, unit="answer", desc="knockout") as bar:
-        for j, (language, of_language) in enumerate(answers.items()):
+        for j, language in enumerate(answers):
             bar.set_postfix_str(language)
-            for i, baseline in enumerate(baselines):
-                found = _scan(
-                    model, asked.examples[language], of_language, language, heads, measures,
-                    baseline=mean if baseline == "mean" else None, progress=bar, **settings,
-                )  # fmt: skip
+            for i, baseline in enumerate(plan.baselines):
+                found = _scan(plan, language, mean if baseline == "mean" else None, bar)
                 for name, values in found.items():
                     on[name][j] = values[0].mean()
                     # Two advanced indices behind a slice: the heads' axis comes first.
@@ -164,15 +153,22 @@ def _all_scans(
     return on, differences
 
 
+def _corpus(everything: Questions, template: str) -> Corpus:
+    """Prompts with answers as texts, for their hash."""
+    whole = everything.examples.items()
+    texts = {language: tuple(q.with_answer(template) for q in of) for language, of in whole}
+    return Corpus(texts, everything.source, everything.seed)
+
+
 def _dataset(
-    on: Mapping[str, Float[np.ndarray, " language"]],
-    differences: Mapping[str, Float[np.ndarray, "baseline language example layer head"]],
+    on: Means,
+    differences: Changes,
     baselines: Sequence[str],
     asked: Questions,
     attrs: dict[str, Any],
 ) -> xr.Dataset:
     """Means, changes with standard errors, and the change of each example."""
-    whole = ("baseline", "language", "layer", "head")
+    over = ("baseline", "language", "layer", "head")
     by_example = ("baseline", "language", "example", "layer", "head")
     contexts = [question.context_digest for question in next(iter(asked.examples.values()))]
     variables: dict[str, Any] = {"context": ("example", contexts)}
@@ -182,51 +178,33 @@ def _dataset(
         sums, sizes = stats.cluster_sums(np.moveaxis(changes, 2, 0), contexts)
         variables |= {
             key: ("language", on[name], units),
-            f"delta_{key}": (whole, changes.mean(axis=2), signed),
-            f"delta_{key}_se": (whole, stats.paired_ratio(0 * sizes, sums, sizes)[1], units),
+            f"delta_{key}": (over, changes.mean(axis=2), signed),
+            f"delta_{key}_se": (over, stats.paired_ratio(0 * sizes, sums, sizes)[1], units),
             f"example_delta_{key}": (by_example, changes.astype(np.float32), signed),
         }
     layers, heads = map(np.arange, changes.shape[3:])
-    coords = {"baseline": baselines, "language": list(asked.examples), "example": list(asked.ids)}
-    return xr.Dataset(variables, coords | {"layer": layers, "head": heads}, attrs)
+    coords: dict[str, Any] = {"baseline": baselines, "language": list(asked.examples)}
+    coords |= {"example": list(asked.ids), "layer": layers, "head": heads}
+    return xr.Dataset(variables, coords, attrs)
 
 
 def _scan(
-    model: TransformerBridge,
-    examples: Sequence[Question],
-    answers: Answers,
-    language: str,
-    heads: HeadSet,
-    measures: Sequence[str],
-    *,
-    max_new_tokens: int,
-    **settings: Any,
+    plan: _Plan, language: str, baseline: Baseline, progress: tqdm
 ) -> dict[str, Float[np.ndarray, "conditions example"]]:
     """Each measure of every example, nothing off first, then each head off alone."""
     found = {}
-    if LOGPROB in measures:
-        found[LOGPROB] = answer_logprob(model, answers, heads, **settings)
-    if of_replies := [name for name in measures if name != LOGPROB]:
-        written = greedy_replies(model, answers, heads, max_new_tokens=max_new_tokens, **settings)
+    examples, answers = plan.asked.examples[language], plan.answers[language]
+    how: dict[str, Any] = {"baseline": baseline, "progress": progress}
+    how["batch_tokens"] = plan.batch_tokens
+    if LOGPROB in plan.measures:
+        found[LOGPROB] = answer_logprob(plan.model, answers, plan.heads, **how)
+    if of_replies := [name for name in plan.measures if name != LOGPROB]:
+        how["max_new_tokens"] = plan.max_new_tokens
+        written = greedy_replies(plan.model, answers, plan.heads, **how)
         for name in of_replies:
             judged = [
-                [
-                    best(name, reply, e.answers, language)
-                    for reply, e in zip(line, examples, strict=True)
-                ]
-                for line in written
+                [best(name, reply, e.answers, language) for reply, e in pairs]
+                for pairs in (zip(line, examples, strict=True) for line in written)
             ]
             found[name] = np.array(judged)
     return found
-
-
-def _corpus(questions: Questions, template: str) -> Corpus:
-    """Prompts with answers as texts, for their hash."""
-    return Corpus(
-        {
-            language: tuple(question.with_answer(template) for question in examples)
-            for language, examples in questions.examples.items()
-        },
-        questions.source,
-        questions.seed,
-    )

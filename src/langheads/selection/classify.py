@@ -127,11 +127,15 @@ def classify(
     }
     only = {a: drops[a] & little[b] & ~drops[b], b: drops[b] & little[a] & ~drops[a]}
     either = np.minimum(effect[a], effect[b]), np.maximum(effect[a], effect[b])
+    # Format 1 says level for alpha and bootstraps for n_resamples.
+    rule = {
+        "measure": measure, "baseline": baseline, "level": alpha, "min_drop": min_drop,
+        "min_ratio": min_ratio, "bootstraps": n_resamples, "seed": seed,
+        "examples": {x: int(of.sum()) if task else len(of) for x, (_, of) in examples.items()},
+        "aligned": task,
+    }  # fmt: skip
     return HeadClasses(
-        specific={
-            a: _falling(only[a], effect[a]),
-            b: _falling(only[b], effect[b]),
-        },
+        specific={x: _falling(only[x], effect[x]) for x in pair},
         agnostic=_falling(drops[a] & drops[b], either[0]),
         undecided=_falling((drops[a] ^ drops[b]) & ~only[a] & ~only[b], either[1]),
         other=_falling(mask & ~drops[a] & ~drops[b], either[1]),
@@ -139,20 +143,7 @@ def classify(
         harm=harm,
         model=str(knockout.attrs.get("model", "")),
         units=str(knockout[variable].units) if task else measure.replace("-", " "),
-        # Format 1 says level for alpha and bootstraps for n_resamples.
-        rule={
-            "measure": measure,
-            "baseline": baseline,
-            "level": alpha,
-            "min_drop": min_drop,
-            "min_ratio": min_ratio,
-            "bootstraps": n_resamples,
-            "seed": seed,
-            "examples": {
-                x: int(sizes.sum()) if task else len(sizes) for x, (_, sizes) in examples.items()
-            },
-            "aligned": task,
-        },
+        rule=rule,
         provenance=plain_attrs(knockout) | made_from(knockout.attrs, knockout),
     )
 

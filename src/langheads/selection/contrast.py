@@ -78,28 +78,25 @@ _LEAST_VARIANCE = 1e-12
 logger = logging.getLogger("langheads")
 
 Heads = Float[np.ndarray, "*permutation language heads"]
+Maps = Float[np.ndarray, "language layer head"]
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """Contrasts of every language and head, all arrays ``[language, layer, head]``.
+    """Contrasts of every language and head, all arrays ``[language, layer, head]``."""
 
-    Attributes:
-        share: share of the language's summed score, 0 to 1 (signed for signed scores).
-        contrast: share minus the other languages' mean share.
-        se: standard error of the contrast over documents, by linearisation.
-        low: lower end of share - min_ratio * max(others, 0), at 95% confidence for all heads and
-            languages together.
-        p: one-sided permutation p-value.
-        q: the same after Benjamini-Hochberg over all heads and languages.
-    """
-
-    share: Float[np.ndarray, "language layer head"]
-    contrast: Float[np.ndarray, "language layer head"]
-    se: Float[np.ndarray, "language layer head"]
-    low: Float[np.ndarray, "language layer head"]
-    p: Float[np.ndarray, "language layer head"]
-    q: Float[np.ndarray, "language layer head"]
+    # Share of the language's summed score, 0 to 1 (signed for signed scores).
+    share: Maps
+    # Share minus the other languages' mean share.
+    contrast: Maps
+    # Standard error of the contrast over documents, by linearisation.
+    se: Maps
+    # Lower end of share - min_ratio * max(others, 0), at 95% confidence for all heads and languages
+    # together.
+    low: Maps
+    p: Maps  # one-sided permutation p-value
+    # The same after Benjamini-Hochberg over all heads and languages.
+    q: Maps
 
     def specific(self, alpha: float) -> Bool[np.ndarray, "language layer head"]:
         """Where a head is specific to a language."""
@@ -116,16 +113,8 @@ def contrast(
 ) -> Contrast:
     """Test every head of every language against the other languages.
 
-    Args:
-        gradients: language -> gate gradients ``[doc, layer, head]``, see `gate_gradients`.
-        formula: the score that they make.
-        min_ratio: how many times the others' mean share the own share must be.
-        permutations: of the language labels; p is never below 1 / (1 + permutations).
-        seed: of these.
-
-    Raises:
-        InputError: fewer than two languages, a language with fewer than two documents, or a seed
-            out of range.
+    `gradients` are those of `gate_gradients`, and `formula` the score that they make. p is never
+    below 1 / (1 + permutations). Refuses fewer than two languages, or two documents of one.
 
     Memory: a few arrays ``[doc, layer * head]`` over all documents, and some 8 MiB.
     """
@@ -137,7 +126,12 @@ def contrast(
         )
     shape = next(iter(gradients.values())).shape[1:]
     tests = len(counts) * math.prod(shape)
-    _warn_if_few(permutations, tests)
+    if tests > _ALPHA * (1 + permutations):
+        logger.warning(
+            "%d tests, %d permutations: the smallest p is %.1g, so that a single specific head "
+            "cannot reach q < %g; %d permutations would do",
+            *(tests, permutations, 1 / (1 + permutations), _ALPHA, math.ceil(tests / _ALPHA)),
+        )
     values = [_pseudo_values(formula, g) for g in gradients.values()]
     share = np.stack([x.mean(axis=0) for x in values])
     squared_error = np.stack([stats.standard_error(x) ** 2 for x in values])
@@ -224,17 +218,3 @@ def _lower_end(
     fourth = _plus_others(squared_error**2 / (counts[:, None] - 1), weight**2)
     df = np.divide(squared**2, fourth, out=np.ones_like(squared), where=fourth > 0)
     return _minus_others(share, ratio) - student_t.isf(_ALPHA / tests, df) * np.sqrt(squared)
-
-
-def _warn_if_few(permutations: int, tests: int) -> None:
-    """Warn where a single specific head has no chance."""
-    if tests > _ALPHA * (1 + permutations):
-        logger.warning(
-            "%d tests, %d permutations: the smallest p is %.1g, so that a single specific head "
-            "cannot reach q < %g; %d permutations would do",
-            tests,
-            permutations,
-            1 / (1 + permutations),
-            _ALPHA,
-            math.ceil(tests / _ALPHA),
-        )

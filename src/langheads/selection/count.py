@@ -104,10 +104,7 @@ def select(
     if rule == "count":
         # Rounded first: 100 * 0.29 is a little below 29.
         n = max(1, math.floor(round(shape[0] * shape[1] * share, 9)))
-        specific = {
-            language: [head for head in heads if head not in general][:n]
-            for language, heads in lists.items()
-        }
+        specific = {x: [head for head in of if head not in general][:n] for x, of in lists.items()}
         settings |= {"share": share, "n": n}
         settings |= {"listed": {language: len(heads) for language, heads in lists.items()}}
     else:
@@ -152,11 +149,8 @@ def _values(scores: xr.Dataset, score: str) -> dict[str, np.ndarray]:
 def _general(lists: Mapping[str, list[Head]], general_at: int) -> list[Head]:
     """Heads on so many lists, most widely shared first; ties in the order of the first list."""
     if general_at > len(lists):
-        logger.warning(
-            "no head can be general: %d languages, general heads are on at least %d lists",
-            len(lists),
-            general_at,
-        )
+        told = "no head can be general: %d languages, general heads are on at least %d lists"
+        logger.warning(told, len(lists), general_at)
     counts = Counter(head for heads in lists.values() for head in heads)
     return [head for head, count in counts.most_common() if count >= general_at]
 

@@ -11,12 +11,11 @@ import torch
 
 import langheads
 from langheads import cli
+from langheads.experiments.replies.generate import generate_replies
 from langheads.experiments.replies.judge import reply_nll
-from langheads.experiments.replies.records import reply_records
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.model import describe, gated, mean_z, steered
 from langheads.text import detector, repetition_share, right_language
-from langheads.text.requests import read_requests
 
 PROMPTS = [
     {"prompt": "the cat sleeps on", "language": "en", "id": "first"},
@@ -255,10 +254,10 @@ def test_shift_and_mean_baseline(verb, prompts, heads, out, tiny, texts, texts_f
 
 
 def test_too_few_candidates_are_told(tiny, caplog):
-    requests = read_requests([{"prompt": "the cat", "language": "en"}])
+    prompts = [{"prompt": "the cat", "language": "en"}]
     for languages in (["en", "zh", "hi"], ["en", "zh", "hi", "de"]):
         caplog.clear()
-        reply_records(tiny, requests, detector(candidates=languages), max_new_tokens=2)
+        generate_replies(tiny, prompts, candidates=languages, max_new_tokens=2)
         assert ("always surer than 0.3" in caplog.text) is (len(languages) == 3)
 
 

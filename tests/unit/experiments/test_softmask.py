@@ -12,7 +12,7 @@ import langheads
 from langheads.demo import grammar
 from langheads.experiments.replies.experiment import Reply
 from langheads.experiments.softmask import training
-from langheads.experiments.softmask.contexts import split_by_context
+from langheads.experiments.softmask.training import split_by_context
 from langheads.io.errors import InputError, NonFiniteError, ProvenanceError
 from langheads.text import Question, read_questions
 

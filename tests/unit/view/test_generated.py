@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 
 from langheads.experiments.replies.files import Replies
-from langheads.experiments.replies.records import reply_provenance, reply_records
+from langheads.experiments.replies.generate import generate_replies
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError
 from langheads.model import describe
-from langheads.text import detector
-from langheads.text.requests import read_requests
 from langheads.view import report
 from langheads.view.contents import RunFolder
 from langheads.view.folder import read_run
@@ -52,7 +50,6 @@ def test_what_generate_writes_is_read_as_it_is(tiny, loaded):
         {"prompt": "the cat sleeps on", "language": "en"},
         {"prompt": "猫", "language": "zh"},
     ]
-    requests, detect = read_requests(prompts), detector()
     heads = LanguageHeads(
         {"en": HeadSet(["L0H1", "L2H3"], (3, 4)), "zh": HeadSet(["L1H0"], (3, 4))},
         HeadSet([], (3, 4)),
@@ -60,11 +57,10 @@ def test_what_generate_writes_is_read_as_it_is(tiny, loaded):
         provenance=describe(tiny),
     )
     settings = {"heads": heads, "gate": {"en": 0.25}}
-    records, summary = reply_records(
-        tiny, requests, detect, n_controls=2, max_new_tokens=4, **settings
-    )
-    made = reply_provenance(describe(tiny), requests, detect, source="p", **settings)
-    found = loaded(records, {"summary": summary, "provenance": made})
+    made = generate_replies(tiny, prompts, n_controls=2, max_new_tokens=4, **settings)
+    assert made.provenance["text"] == "prompts given in Python"
+    records, summary = made.records, made.summary
+    found = loaded(records, {"summary": summary, "provenance": made.provenance})
 
     random = summary.pop("random_heads")
     assert found.draws == tuple(random.pop("draws"))
@@ -74,13 +70,14 @@ def test_what_generate_writes_is_read_as_it_is(tiny, loaded):
     assert {x: r._asdict() for x, r in found.random.items()} == {
         name: of for name, of in random.items() if of is not None
     }
-    assert [one.reply.text for one in found.exchanges] == [one["reply"] for one in records]
+    assert [one.reply for one in found.exchanges] == [one["reply"] for one in records]
     before = [one["untouched"]["repetition"] for one in records]
     assert found.untouched["repetition"] == pytest.approx(np.mean(before))
     # The untouched model's replies, made once more with nothing gated.
-    plain, alone = reply_records(tiny, requests, detect, max_new_tokens=4)
+    untouched = generate_replies(tiny, prompts, max_new_tokens=4)
+    plain, alone = untouched.records, untouched.summary
     assert found.untouched["nll_per_token"] == pytest.approx(alone["nll_per_token"], abs=1e-6)
-    assert [one.untouched.text for one in found.exchanges] == [one["reply"] for one in plain]
+    assert [one.untouched.reply for one in found.exchanges] == [one["reply"] for one in plain]
     assert (found.gates, found.heads) == ({"en": 0.25}, {"en": "L0H1 L2H3"})
     (numbers, replies), (said, *_) = tables(found), words(found)
     assert numbers.caption.startswith("Under en heads × 0.25 (en: L0H1 L2H3): means over 2 replies")

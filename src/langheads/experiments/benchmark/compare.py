@@ -81,33 +81,26 @@ def compare(run: str | Path) -> xr.Dataset:
     for i, name in enumerate(names):
         for j, language in enumerate(languages):
             lost = delta.sel(language=language).values
-            if name == KNOCKOUT:
-                row = _measures(lost, lost, estimates=True)
-                row |= _on_planted(lost, planted, language)
+            of = known.get(name)
+            values = lost if of is None else scores[of.variable].sel(language=language).values
+            row = _measures(values, lost, estimates=of is None or of.estimates_knockout)
+            row |= _on_planted(values, planted, language)
+            if of is None:
                 row["split_half"] = _split_knockout(exact, language)
             else:
-                of = known[name]
-                values = scores[of.variable].sel(language=language).values
-                row = _measures(values, lost, estimates=of.estimates_knockout)
-                row |= _on_planted(values, planted, language)
                 row |= _on_other_documents(of.variable, language, areas, parts)
             for measure, value in row.items():
                 table[measure][i, j] = value
     seconds, forwards = _costs(scores, exact, names)
-    return xr.Dataset(
-        {
-            name: (("score", "language"), values, {"units": MEASURES[name]})
-            for name, values in table.items()
-        }
-        | {
-            "seconds": ("score", seconds, {"units": "s, all languages"}),
-            "forwards": ("score", forwards, {"units": "forwards of every document"}),
-        },
-        coords={"score": names, "language": languages},
-        attrs=scores.attrs
-        | {"kind": "comparison", "method": ",".join(names)}
-        | made_from(scores.attrs, scores, exact, deleted),
-    )
+    variables: dict[str, Any] = {
+        name: (("score", "language"), values, {"units": MEASURES[name]})
+        for name, values in table.items()
+    }
+    variables["seconds"] = "score", seconds, {"units": "s, all languages"}
+    variables["forwards"] = "score", forwards, {"units": "forwards of every document"}
+    attrs = scores.attrs | {"kind": "comparison", "method": ",".join(names)}
+    attrs |= made_from(scores.attrs, scores, exact, deleted)
+    return xr.Dataset(variables, {"score": names, "language": languages}, attrs)
 
 
 def _scores_and_knockout(run: Path) -> tuple[xr.Dataset, xr.Dataset]:
@@ -169,27 +162,18 @@ def _on_other_documents(
 
 def as_text(comparison: xr.Dataset) -> str:
     """A row a score: means over languages, and the lowest rank correlation of any."""
-    columns = ["score", "spearman", "lowest", "slope", "prec", "AP", "decoys", "area"]
-    columns += ["split", "fwd", "s"]
-    rows = [columns]
+    columns = {"slope": "slope", "prec": "precision", "AP": "average_precision"}
+    columns |= {"decoys": "decoys", "area": "area", "split": "split_half"}
+    rows = [["score", "spearman", "lowest", *columns, "fwd", "s"]]
     for method in map(str, comparison.score.values):
         of = comparison.sel(score=method)
-        numbers = [
-            of.spearman.mean(),
-            of.spearman.min(),
-            *(of[name].mean() for name in ("slope", "precision", "average_precision", "decoys")),
-            of.area.mean(),
-            of.split_half.mean(),
-        ]
+        means = [of[name].mean() for name in columns.values()]
+        numbers = [of.spearman.mean(), of.spearman.min(), *means]
         cells = ["-" if np.isnan(x) else f"{float(x):.3f}" for x in numbers]
         rows.append([method, *cells, f"{float(of.forwards):.0f}", f"{float(of.seconds):.1f}"])
-    widths = [max(len(row[k]) for row in rows) for k in range(len(columns))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join(
-            cell.ljust(width) if k == 0 else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     )
 
 

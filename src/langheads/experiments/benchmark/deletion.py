@@ -25,6 +25,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.experiments.held_out import held_out, losses_by_language
 from langheads.heads import HeadSet
 from langheads.heads.same_model import require_same_model
+from langheads.io.arguments import asked_names
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
 from langheads.model import describe, head_shape
@@ -104,22 +105,12 @@ def deletion(
             "area": (("score", "heads_of"), (own - others).mean(axis=-1), share),
             "nats_per_byte": ("text_of", nats_per_byte, {"units": "nats per byte"}),
         },
-        coords={
-            "score": names,
-            "heads_of": languages,
-            "step": list(steps),
-            "text_of": languages,
-        },
-        attrs=provenance(
-            "deletion",
-            described,
-            proof.corpus,
-            sources=[scores],
-            **proof.settings,
-            overlap=proof.overlap,
-            scored_docs=int(scores.attrs["docs"]),
+        {"score": names, "heads_of": languages, "step": list(steps), "text_of": languages},
+        provenance(
+            "deletion", described, proof.corpus, sources=[scores], **proof.settings,
+            overlap=proof.overlap, scored_docs=int(scores.attrs["docs"]),
         ),
-    )
+    )  # fmt: skip
 
 
 def _asked(scores: xr.Dataset, method: str | Iterable[str] | None) -> list[str]:
@@ -128,6 +119,4 @@ def _asked(scores: xr.Dataset, method: str | Iterable[str] | None) -> list[str]:
     there = [name for name in known if name in scores.data_vars]
     wanted = [method] if isinstance(method, str) else list(method or there)
     asked = [name.replace("-", "_") for name in wanted]
-    if unknown := [name for name in asked if name not in there]:
-        raise InputError(f"score {', '.join(unknown)} asked for; the file has {', '.join(there)}")
-    return asked
+    return asked_names("score", asked, there, "the file has")

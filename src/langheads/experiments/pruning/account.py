@@ -2,8 +2,8 @@
 
 It has ``removed`` heads, of which ``cut`` and ``zeroed``; ``kept`` old numbers of each layer's
 heads where some were cut; ``parameters_zeroed``, ``parameters_saved`` and ``bytes_saved`` (0 where
-nothing was cut); with texts, ``nats_per_byte`` of every language, see `experiments.pruning.losses`,
-and how many ``controls``; ``provenance``.
+nothing was cut); with texts, ``nats_per_byte`` of every language, see `pruning.experiment`, and how
+many ``controls``; ``provenance``.
 """
 
 from __future__ import annotations
@@ -45,21 +45,15 @@ class _Account(Record):
 
 @dataclass(frozen=True)
 class Pruning:
-    """The account of `langheads.prune`.
+    """The account of `langheads.prune`."""
 
-    Attributes:
-        dropped: languages, or ``general``, whose heads were removed.
-        losses: language -> ``before``, ``after``, ``rise`` in nats per byte, the ends of the
-            rise's interval and what random heads do; NaN where the file has no such number. Empty
-            where nothing was measured.
-        n_controls: random head sets behind these.
-        account: the whole file.
-    """
-
-    dropped: tuple[str, ...]
+    dropped: tuple[str, ...]  # languages, or ``general``, whose heads were removed
+    # Language -> ``before``, ``after``, ``rise`` in nats per byte, the ends of the rise's interval
+    # and what random heads do; NaN where the file has no such number. Empty where nothing was
+    # measured.
     losses: Mapping[str, Mapping[str, float]]
-    n_controls: int
-    account: Mapping[str, Any]
+    n_controls: int  # random head sets behind these
+    account: Mapping[str, Any]  # the whole file
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -1,4 +1,14 @@
-"""Remove heads from a model for good, and save it for plain `transformers`.
+"""Remove heads from a model for good, save it for plain `transformers`, and say what that costs.
+
+For every language, over paired documents (see `langheads.stats.paired_ratio`):
+
+    rise         = (NLL by the pruned model - NLL by the model) / UTF-8 bytes
+    control_mean = mean of the same over random head sets, as many heads in each layer, at gate 0
+    control_p    = (1 + random sets whose rise is at least as large) / (1 + random sets)
+
+and the ends of their 95% intervals: ``rise_low`` and ``rise_high``, 1.96 standard errors (None for
+one document), ``control_low`` and ``control_high``, 2.5% and 97.5% of the sets. Gate 0 stands for a
+removed head, as `prune` checks.
 
 Memory: two copies of the weights on the CPU, one after the other.
 Cost: with texts, 2 + n_controls forwards of every document.
@@ -16,25 +26,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float, Int
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.held_out import HeldOut, held_out
+from langheads.experiments.held_out import HeldOut, held_out, losses_with_heads_off
 from langheads.experiments.language_heads import GENERAL, heads_of, require_heads_of
+from langheads.experiments.pruning import files
 from langheads.experiments.pruning.account import Pruning
-from langheads.experiments.pruning.files import (
-    ACCOUNT,
-    check_folder,
-    check_saved,
-    new_folder,
-    tokenizer_as_read,
-)
-from langheads.experiments.pruning.losses import losses_before_and_after, random_heads
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.given import ByLanguage
 from langheads.io.errors import InputError
+from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import describe, load
 from langheads.model.surgery import without_heads
+from langheads.stats import paired_ratio, permutation_p
 from langheads.text import Corpus
 
 logger = logging.getLogger("langheads")
@@ -103,20 +110,23 @@ def prune(
         )  # fmt: skip
     account = {"format": 1, "kind": "pruned", "model": described["model"]}
     account |= {"shape": list(heads.shape), "dropped": names}
-    with new_folder(out) as folder:
+    with files.new_folder(out) as folder:
         account |= _saved_without(model, removed, folder)
         account["also_heads_of"] = _also_heads_of(heads, names, removed)
         if proof is not None:
             account |= _costs(model, removed, folder, n_controls, proof, batch_tokens)
-        account["provenance"] = _made_from(described, heads, proof)
+        corpus = Corpus({}, "none", 0) if proof is None else proof.corpus
+        made_from = provenance("pruned", described, corpus, sources=[heads])
+        made_from |= {"heads": heads.provenance, "rule": heads.rule}
+        account["provenance"] = made_from | ({} if proof is None else {"overlap": proof.overlap})
         found = Pruning.of(account)
-        found.save(folder / ACCOUNT)
+        found.save(folder / files.ACCOUNT)
     return found
 
 
 def _saved_without(model: TransformerBridge, removed: HeadSet, folder: Path) -> dict[str, Any]:
     """Save the model without these heads, check the files, and say what is gone."""
-    tokenizer, pruned = tokenizer_as_read(model), without_heads(model, removed)
+    tokenizer, pruned = files.tokenizer_as_read(model), without_heads(model, removed)
     pruned.network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     gone = {"removed": removed, "cut": pruned.cut, "zeroed": pruned.zeroed}
@@ -126,7 +136,7 @@ def _saved_without(model: TransformerBridge, removed: HeadSet, folder: Path) -> 
     w_o = pruned.w_o
     # Its weights go before the saved ones are read.
     del pruned
-    return told | {"logits_differ_by": check_saved(model, removed, folder, w_o, told["kept"])}
+    return told | {"logits_differ_by": files.check_saved(model, removed, folder, w_o, told["kept"])}
 
 
 def _costs(
@@ -137,20 +147,46 @@ def _costs(
     proof: HeldOut,
     batch_tokens: int | str,
 ) -> dict[str, Any]:
-    """The loss of the saved model on held-out texts, beside random heads."""
+    """The loss of the saved model on held-out texts of every language, beside random heads."""
     after = load(folder, dtype=model.cfg.dtype, device=str(model.cfg.device))
-    random = random_heads(removed, n_controls, proof.corpus.seed)
-    losses = losses_before_and_after(model, after, random, proof.documents, batch_tokens)
-    return {"controls": len(random), "nats_per_byte": losses}
+    # Different ones; all where there are fewer.
+    random = removed.matched_sets(n_controls, np.random.default_rng(proof.corpus.seed))
+    found: dict[str, dict[str, float | None]] = {}
+    steps = (len(random) + 1) * sum(map(len, proof.documents.values()))
+    with progress_bar(total=steps, unit="doc", desc="prune") as bar:
+        for language, of in proof.documents.items():
+            conditions = [(some, None) for some in random]
+            on, *off = losses_with_heads_off(model, of, conditions, batch_tokens, bar).T
+            pruned = losses_with_heads_off(after, of, [], batch_tokens, bar)[:, 0]
+            bar.update(len(of))
+            found[language] = _loss(on, pruned, off, of.n_bytes)
+    return {"controls": len(random), "nats_per_byte": found}
 
 
-def _made_from(
-    described: Mapping[str, str], heads: LanguageHeads, proof: HeldOut | None
-) -> dict[str, Any]:
-    corpus = Corpus({}, "none", 0) if proof is None else proof.corpus
-    made_from = provenance("pruned", described, corpus, sources=[heads])
-    made_from |= {"heads": heads.provenance, "rule": heads.rule}
-    return made_from if proof is None else made_from | {"overlap": proof.overlap}
+def _loss(
+    on: Float[np.ndarray, " doc"],
+    pruned: Float[np.ndarray, " doc"],
+    off: Sequence[Float[np.ndarray, " doc"]],
+    n_bytes: Int[np.ndarray, " doc"],
+) -> dict[str, float | None]:
+    """Nats per byte of one language: of the model, of the pruned one, and what random heads do."""
+    rise, se = map(float, paired_ratio(on, pruned, n_bytes))
+    size = n_bytes.sum()
+    found: dict[str, float | None] = {
+        "before": float(on.sum() / size),
+        "after": float(pruned.sum() / size),
+        "rise": rise,
+        # JSON has no NaN.
+        "rise_low": rise - 1.96 * se if np.isfinite(se) else None,
+        "rise_high": rise + 1.96 * se if np.isfinite(se) else None,
+    }
+    if not off:
+        return found
+    rises = np.array([(losses - on).sum() / size for losses in off])
+    low, high = np.quantile(rises, [0.025, 0.975]).tolist()
+    p = float(permutation_p(np.array([rise]), rises[:, None])[0])
+    found |= {"control_mean": float(rises.mean()), "control_low": low, "control_high": high}
+    return found | {"control_p": p}
 
 
 def _removed(heads: LanguageHeads, names: list[str], out: Path, n_controls: int) -> HeadSet:
@@ -159,7 +195,7 @@ def _removed(heads: LanguageHeads, names: list[str], out: Path, n_controls: int)
         raise InputError(
             f"no language to drop; the head set has {', '.join([*heads.specific, GENERAL])}"
         )
-    check_folder(out)
+    files.check_folder(out)
     removed = HeadSet([head for name in names for head in heads_of(heads, name)], heads.shape)
     if len(removed) == heads.shape[0] * heads.shape[1]:
         raise InputError(

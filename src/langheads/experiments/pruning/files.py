@@ -91,11 +91,7 @@ def check_folder(out: Path) -> None:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out`, which gets its name when the block ends well.
-
-    Raises:
-        InputError: it cannot be made, written or renamed.
-    """
+    """A temporary folder beside `out`, which gets its name when the block ends well."""
     temporary: Path | None = None
     try:
         parent = out.absolute().parent

@@ -17,20 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads import model as engine
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
 from langheads.io.progress import progress_bar
-from langheads.model import (
-    Gates,
-    bos_policy,
-    check_tokens,
-    context_length,
-    decode_rows,
-    end_tokens,
-    gates_of_all,
-    reply_text,
-    tokenizer_of,
-)
 from langheads.text import beginning, bos_prefix
 
 # Nearer to 0, logits divided by the temperature leave float32; a user there means greedy.
@@ -61,7 +51,7 @@ def generate(
     model: TransformerBridge,
     prompts: str | Sequence[str],
     *,
-    gates: Gates | None = None,
+    gates: engine.Gates | None = None,
     value: float = 0.0,
     language: str | None = None,
     baseline: Float[Tensor, "layer head d_head"] | None = None,
@@ -108,11 +98,11 @@ def generate(
     seed = check_seed(seed)
     prompts = as_prompts(prompts)
     rows = prompt_tokens(model, prompts, max_new_tokens=max_new_tokens, chat=chat, bos=bos)
-    under = None if gates is None else gates_of_all(model, gates, value, language)
+    under = None if gates is None else engine.gates_of_all(model, gates, value, language)
     if under is not None and under.ndim == 3 and len(under) != len(prompts):
         raise InputError(f"gates for {len(under)} prompts, but {len(prompts)} prompts were given")
     with progress_bar(total=len(rows), unit="prompt", desc="generate") as bar:
-        grown = decode_rows(
+        grown = engine.decode_rows(
             model, rows, max_new_tokens=max_new_tokens, gates=under, baseline=baseline,
             # Streams of consecutive seeds must not meet: prompts are spread apart.
             seeds=[seed * 1_000_003 + i for i in range(len(rows))],
@@ -130,11 +120,7 @@ def _check_sampling(max_new_tokens: int, temperature: float) -> None:
 
 
 def as_prompts(prompts: str | Sequence[str]) -> list[str]:
-    """Prompts; one string is one.
-
-    Raises:
-        InputError: something that is no string.
-    """
+    """Prompts; one string is one, and what is no string is refused."""
     if isinstance(prompts, str):
         return [prompts]
     found = list(prompts) if isinstance(prompts, Iterable) else [prompts]
@@ -153,7 +139,7 @@ def prompt_tokens(
     bos: bool | None = None,
 ) -> list[Int[Tensor, " _"]]:
     """Tokens ``[pos]`` of each prompt; arguments and errors as for `generate`."""
-    tokenizer = tokenizer_of(model)
+    tokenizer = engine.tokenizer_of(model)
     if not prompts:
         raise InputError("no prompts; give at least one")
     texts = list(prompts)
@@ -170,8 +156,8 @@ def prompt_tokens(
             for text in texts
         ]
     # A chat template has its own BOS.
-    prefix = bos_prefix(tokenizer, bool(bos) if chat else bos_policy(model, bos))
-    room = context_length(model)
+    prefix = bos_prefix(tokenizer, bool(bos) if chat else engine.bos_policy(model, bos))
+    room = engine.context_length(model)
     for number, text in enumerate(texts, start=1):
         if room is not None and beginning(tokenizer, text, room + 1) != text:
             raise InputError(
@@ -183,15 +169,15 @@ def prompt_tokens(
     for number, row in enumerate(rows, start=1):
         if not row:
             raise InputError(f"prompt {number} is empty and no BOS stands before it; give a text")
-        check_tokens(model, row, f"prompt {number}", new=max_new_tokens)
+        engine.check_tokens(model, row, f"prompt {number}", new=max_new_tokens)
     return [torch.tensor(row, dtype=torch.long) for row in rows]
 
 
 def _reply(
     model: TransformerBridge, prompt: str, row: Int[Tensor, " pos"], tokens: Int[Tensor, " new"]
 ) -> Reply:
-    text, ids = reply_text(model, tokens), tokens.tolist()
-    finished = "eos" if ids[-1] in end_tokens(model) else "length"
+    text, ids = engine.reply_text(model, tokens), tokens.tolist()
+    finished = "eos" if ids[-1] in engine.end_tokens(model) else "length"
     return Reply(
         prompt=prompt,
         text=text.rstrip("\ufffd") if finished == "length" else text,

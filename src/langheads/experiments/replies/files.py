@@ -20,6 +20,9 @@ from langheads.io.records import Record, expected, holds, parse
 
 _SUMMARY = ".summary.json"
 _HASH = "replies_sha256"
+# As many as a float can count.
+_Count = Annotated[int, Field(ge=0, le=2**53), expected("a whole number from 0")]
+_Check = Annotated[float | bool, expected("a number")]
 
 
 class Range(NamedTuple):
@@ -36,25 +39,24 @@ class _Range(Record):
     high: float
 
 
-class _Told(Record):
+class Told(Record):
+    """A reply and the language that was detected; `right` is None where none was wanted."""
+
     reply: str
     language: str
     confidence: float
     right: bool | None
 
 
-# As many as a float can count.
-_Count = Annotated[int, Field(ge=0, le=2**53), expected("a whole number from 0")]
-_Check = Annotated[float | bool, expected("a number")]
-
-
-class _Untouched(_Told):
+class _Untouched(Told):
     repetition: _Check
     prompt_copy: _Check
     empty: _Check
 
 
-class _Line(_Told):
+class Exchange(Told):
+    """A prompt with its reply, and that of the untouched model where there is one."""
+
     id: str
     prompt: str
     wanted: str | None
@@ -75,46 +77,11 @@ class _Summary(Record):
     provenance: Annotated[dict[str, Any], holds(_Made)]
 
 
-class Told(NamedTuple):
-    """A reply and the language that was detected; `right` is None where none was wanted."""
-
-    text: str
-    language: str
-    confidence: float
-    right: bool | None
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Told:
-        """From a record, or from what it says of the untouched model."""
-        right = record["right"]
-        return cls(
-            str(record["reply"]),
-            str(record["language"]),
-            float(record["confidence"]),
-            None if right is None else bool(right),
-        )
-
-
-class Exchange(NamedTuple):
-    """A prompt with its reply, and that of the untouched model where there is one."""
-
-    id: str
-    prompt: str
-    wanted: str | None
-    reply: Told
-    untouched: Told | None
-
-
 @dataclass(frozen=True)
 class Replies:
-    """What `langheads.experiments.replies.records` found.
+    """What `langheads.generate_replies` found."""
 
-    Attributes:
-        records: one a reply, in order; empty where their file is not beside the summary.
-        summary: of the replies.
-        provenance: of the replies.
-    """
-
+    # One a reply, in order; empty where their file is not beside the summary.
     records: Sequence[Mapping[str, Any]]
     summary: Mapping[str, Any]
     provenance: Mapping[str, Any]
@@ -122,23 +89,23 @@ class Replies:
     @cached_property
     def numbers(self) -> dict[str, float]:
         """Those of the summary, each in its unit; NaN where there was nothing to divide by."""
-        found = {"replies": float(int(self.summary["replies"]))}
         own = {name: of for name, of in self.summary.items() if name != "random_heads"}
-        return {n: float("nan") if of is None else float(of) for n, of in own.items()} | found
+        return {name: float("nan") if of is None else float(of) for name, of in own.items()}
 
     @cached_property
     def random(self) -> dict[str, Range]:
         """The same over the draws of random heads."""
+        there = (self.summary.get("random_heads") or {}).items()
         return {
-            str(name): Range(*(float(of[part]) for part in Range._fields))
-            for name, of in (self.summary.get("random_heads") or {}).items()
+            name: Range(*(float(of[part]) for part in Range._fields))
+            for name, of in there
             if name != "draws" and of is not None
         }
 
     @cached_property
     def draws(self) -> tuple[str, ...]:
         """The heads of each draw."""
-        return tuple(map(str, (self.summary.get("random_heads") or {}).get("draws", ())))
+        return tuple((self.summary.get("random_heads") or {}).get("draws", ()))
 
     @cached_property
     def untouched(self) -> dict[str, float]:
@@ -148,73 +115,54 @@ class Replies:
             found["right"] = numbers["right_before"]
         if {"nll_per_token", "delta_nll_per_token"} <= numbers.keys():
             found["nll_per_token"] = numbers["nll_per_token"] - numbers["delta_nll_per_token"]
-        before = [record.get("untouched") for record in self.records]
-        there = [one for one in before if one is not None]
-        if there and len(there) == len(before):
+        there = [one.untouched for one in self.exchanges if one.untouched is not None]
+        if there and len(there) == len(self.records):
             for name in TEXT_CHECKS:
-                found[name] = sum(float(one[name]) for one in there) / len(there)
+                found[name] = sum(float(getattr(one, name)) for one in there) / len(there)
         return found
 
     @cached_property
     def exchanges(self) -> tuple[Exchange, ...]:
         """The replies, in order."""
-        return tuple(
-            Exchange(
-                str(record["id"]),
-                str(record["prompt"]),
-                None if record["wanted"] is None else str(record["wanted"]),
-                Told.of(record),
-                None if record.get("untouched") is None else Told.of(record["untouched"]),
-            )
-            for record in self.records
-        )
+        return tuple(Exchange.parse(record, "a reply") for record in self.records)
 
-    @cached_property
+    @property
     def gates(self) -> dict[str, float]:
         """Language, or ``general``, -> the gate of its heads."""
         return self._made("gates")
 
-    @cached_property
+    @property
     def steering(self) -> dict[str, float]:
         """``to-from`` -> how many times the difference of their mean z was added."""
         return self._made("shift")
 
-    @cached_property
+    @property
     def mask(self) -> dict[str, float]:
         """Head -> its learned gate."""
         return self._made("mask")
 
-    @cached_property
+    @property
     def heads(self) -> dict[str, str]:
         """Whose heads these are -> the heads."""
-        return {str(name): str(of) for name, of in (self.provenance.get("heads") or {}).items()}
+        return self._made("heads")
 
     @property
     def touched(self) -> bool:
         """Whether anything was done to the model."""
         return bool(self.gates or self.steering or self.mask)
 
-    def _made(self, what: str) -> dict[str, float]:
-        return {str(name): float(of) for name, of in (self.provenance.get(what) or {}).items()}
+    def _made(self, what: str) -> dict[str, Any]:
+        return dict(self.provenance.get(what) or {})
 
     def save(self, path: str | Path) -> Path:
         """Write the replies, and their summary and origin beside them; both atomically.
 
         The summary names the replies by hash, so that two that are not of one run are refused.
-
-        Args:
-            path: of the replies, such as ``replies.jsonl``.
-
-        Returns:
-            The same path.
         """
         lines = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in self.records)
         write_text_atomically(path, lines)
-        document = {
-            "summary": self.summary,
-            "provenance": self.provenance,
-            _HASH: _hash(lines.encode()),
-        }
+        document: dict[str, Any] = {"summary": self.summary, "provenance": self.provenance}
+        document |= {_HASH: _hash(lines.encode())}
         text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
         write_text_atomically(summary_path(path), text)
         return Path(path)
@@ -270,7 +218,7 @@ def _records(summary: Path, hashed: Any) -> list[dict[str, Any]]:
         )
     lines = list(json_lines(path))
     for where, record in lines:
-        _Line.parse(record, where)
+        Exchange.parse(record, where)
     return [record for _, record in lines]
 
 

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.language_heads import require_heads_of
+from langheads.experiments.language_heads import heads_of, require_heads_of
+from langheads.experiments.matched_heads import matched_controls
 from langheads.experiments.replies.files import Replies
-from langheads.experiments.replies.plan import check_steering
-from langheads.experiments.replies.records import reply_provenance, reply_records
+from langheads.experiments.replies.judge import Answered, answer, over_controls, reply_summary
+from langheads.experiments.replies.plan import Asked
 from langheads.heads import LanguageHeads, as_language_heads
 from langheads.heads.given import ByLanguage
 from langheads.heads.mask import HeadMask
 from langheads.io.errors import InputError
-from langheads.model import describe, head_shape
-from langheads.text import Corpus, Rules
-from langheads.text import detector as _detector
+from langheads.io.results import provenance
+from langheads.model import describe, head_shape, model_name
+from langheads.text import Corpus, Detector, Rules
+from langheads.text import detector as text_detector
 from langheads.text.confusion import require_known
-from langheads.text.requests import read_requests
+from langheads.text.identify import warn_if_too_few_candidates
+from langheads.text.requests import Request, read_requests
 
 
 def generate_replies(
     model: TransformerBridge,
-    prompts: str | Path,
+    prompts: str | Path | Sequence[Mapping[str, Any]],
     *,
     heads: ByLanguage | None = None,
     gate: Mapping[str, float] | None = None,
@@ -83,37 +89,93 @@ def generate_replies(
         A record a prompt, their summary, and what they were made from.
 
     Raises:
-        LangheadsError: see `check_replies`, `reply_records` and `langheads.generate`.
+        LangheadsError: see `langheads.generate`; gates, steering or a mask that cannot be set or
+            are of another model.
     """
     described = describe(model)
-    if heads is not None:
-        heads = require_heads_of(model, described, heads)
+    heads = None if heads is None else require_heads_of(model, described, heads)
     if mask is not None:
         mask.require_model("the mask", described, head_shape(model), None)
     requests = read_requests(prompts)
-    detect = _detector(detector, candidates=candidates, model_path=detector_model)
-    settings: dict[str, Any] = {
-        "heads": heads,
-        "gate": gate or {},
-        "steer": _pairs(steer, heads),
-        "mask": mask,
-        "baseline": baseline,
-        "corpus": text,
-        "docs": docs,
-        "max_tokens": max_tokens,
-        "compare": compare,
-        "n_controls": n_controls,
-        "rules": Rules(min_words=min_words, min_confidence=min_confidence),
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "seed": seed,
-        "use_cache": use_cache,
-        "chat": chat,
-        "bos": bos,
-    }
-    records, summary = reply_records(model, requests, detect, **settings, batch_tokens=batch_tokens)
-    made = reply_provenance(described, requests, detect, source=str(prompts), **settings)
-    return Replies(records, summary, made)
+    detect = text_detector(detector, candidates=candidates, model_path=detector_model)
+    steering = _pairs(steer, heads)
+    asked = Asked(heads, gate or {}, steering, baseline, text, mask, docs, max_tokens)
+    rules = Rules(min_words=min_words, min_confidence=min_confidence)
+    run = _Run(
+        model, described, requests, detect, asked, rules, compare, n_controls, seed,
+        {"max_new_tokens": max_new_tokens, "temperature": temperature, "use_cache": use_cache,
+         "chat": chat, "bos": bos},
+    )  # fmt: skip
+    records, summary = run.replies(batch_tokens)
+    source = str(prompts) if isinstance(prompts, str | Path) else "prompts given in Python"
+    return Replies(records, summary, run.provenance(source))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What fixes the replies."""
+
+    model: TransformerBridge
+    described: Mapping[str, str]
+    requests: Sequence[Request]
+    detect: Detector
+    asked: Asked
+    rules: Rules
+    compare: bool
+    n_controls: int
+    seed: int
+    how: Mapping[str, Any]
+
+    def replies(self, batch_tokens: int | str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """A record a request, and their summary; ``random_heads`` has it over the controls."""
+        detect, asked, model = self.detect, self.asked, self.model
+        wanted = [request.language for request in self.requests]
+        asked.check()
+        require_known(wanted, detect)
+        warn_if_too_few_candidates(detect, self.rules.min_confidence)
+        under = asked.on(model, self.how["bos"])
+        run: Callable[..., Answered] = partial(
+            answer, model, [of.prompt for of in self.requests], wanted, detect, seed=self.seed,
+            min_confidence=self.rules.min_confidence, batch_tokens=batch_tokens, **self.how,
+        )  # fmt: skip
+        touched = bool(asked.gate or asked.steer or asked.mask)
+        before = run() if self.compare and touched else None
+        answered = run(under)
+        summed = partial(
+            reply_summary, wanted=wanted, detect=detect, rules=self.rules, before=before
+        )
+        summary = summed(answered)
+        if self.n_controls and touched:
+            rng = np.random.default_rng(self.seed)
+            heads = under.touched(head_shape(model))
+            if controls := matched_controls(heads, self.n_controls, rng):
+                draws = [" ".join(map(str, control.values())) for control in controls]
+                ranges = over_controls([summed(run(under.on(control))) for control in controls])
+                summary["random_heads"] = {"draws": draws, **ranges}
+        made = {"model": model_name(model), **asked.told()}
+        made |= {"baseline": asked.baseline, "detector": detect.name}
+        return _records(self.requests, answered, before, made), summary
+
+    def provenance(self, source: str) -> dict[str, Any]:
+        """What the replies were made from, as JSON: model, prompts, heads, versions."""
+        asked, heads, corpus = self.asked, self.asked.heads, self.asked.corpus
+        told = asked.told()
+        prompts: dict[str, tuple[str, ...]] = {}
+        for request in self.requests:
+            key = request.language or "none wanted"
+            prompts[key] = (*prompts.get(key, ()), request.prompt)
+        named = dict.fromkeys([*asked.gate, *(name for pair in asked.steer for name in pair)])
+        return provenance(
+            "replies", self.described, Corpus(prompts, source, self.seed),
+            sources=[heads, asked.mask], gates=told["gates"], shift=told["shift"],
+            heads={} if heads is None else {name: str(heads_of(heads, name)) for name in named},
+            head_set=None if heads is None else {"model": heads.model, "rule": heads.rule},
+            mask=told["mask"],
+            means=None if corpus is None else {"text": corpus.source, "text_hash": corpus.hashes},
+            detector=self.detect.name, min_words=self.rules.min_words,
+            sure=self.rules.min_confidence, baseline=asked.baseline, docs=asked.docs,
+            max_tokens=asked.max_tokens, compare=self.compare, controls=self.n_controls, **self.how,
+        )  # fmt: skip
 
 
 def check_replies(
@@ -129,19 +191,14 @@ def check_replies(
     candidates: Iterable[str] | None = None,
     detector_model: str | Path | None = None,
 ) -> None:
-    """Refuse what `generate_replies` could not do, without a model; arguments as there.
-
-    Raises:
-        InputError: prompts that cannot be read, an unknown detector or language, gates or steering
-            that cannot be set.
-    """
+    """Refuse what `generate_replies` could not do, without a model; arguments as there."""
     if docs < 1:
         raise InputError(f"{docs} documents asked for; at least 1 a language is needed (--docs)")
     if heads is not None:
         heads = as_language_heads(heads)
     requests = read_requests(prompts)
-    detect = _detector(detector, candidates=candidates, model_path=detector_model)
-    check_steering(heads, gate or {}, _pairs(steer, heads), baseline, text)
+    detect = text_detector(detector, candidates=candidates, model_path=detector_model)
+    Asked(heads, gate or {}, _pairs(steer, heads), baseline, text).check()
     require_known([request.language for request in requests], detect)
 
 
@@ -162,3 +219,28 @@ def _pairs(
             )
         found[fitting[0]] = amount
     return found
+
+
+def _records(
+    requests: Sequence[Request],
+    answered: Answered,
+    before: Answered | None,
+    made: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    records = [
+        {
+            "id": request.id,
+            "prompt": request.prompt,
+            "reply": reply.text,
+            "finished": reply.finished,
+            "wanted": request.language,
+            **asdict(judgement),
+            "nll_per_token": float(nats),
+            **made,
+        }
+        for request, reply, judgement, nats in zip(requests, *answered, strict=True)
+    ]
+    if before is not None:
+        for record, reply, judgement in zip(records, before.replies, before.judged, strict=True):
+            record["untouched"] = {"reply": reply.text, **asdict(judgement)}
+    return records

@@ -1,10 +1,10 @@
-"""What replies are worth: their language, and checks that tell a switch from degeneration."""
+"""What replies are worth: their language, and checks that tell a switch from degeneration; sums."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,47 +13,34 @@ import torch
 from jaxtyping import Float
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads import text
 from langheads.experiments.replies.experiment import Reply, generate
 from langheads.experiments.replies.plan import Intervention
+from langheads.io.measures import TEXT_CHECKS
 from langheads.model import document_nll, end_tokens, map_documents, steered
-from langheads.text import Detector, Documents, degeneration_checks, right_language
 from langheads.text.confusion import require_known
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One reply.
+    """One reply."""
 
-    Attributes:
-        language: as detected on the whole reply.
-        confidence: of the detector, share.
-        right: whether that is the wanted language, and with enough confidence; an empty reply is
-            not. None where no language is wanted.
-        repetition: share of 4-grams of tokens that stood in the reply before.
-        prompt_copy: share of 4-grams of tokens that the prompt has.
-        empty: nothing but white space.
-    """
-
-    language: str
-    confidence: float
+    language: str  # as detected on the whole reply
+    confidence: float  # of the detector, share
+    # Whether that is the wanted language, and with enough confidence; an empty reply is not. None
+    # where no language is wanted.
     right: bool | None
-    repetition: float
-    prompt_copy: float
-    empty: bool
+    repetition: float  # share of 4-grams of tokens that stood in the reply before
+    prompt_copy: float  # share of 4-grams of tokens that the prompt has
+    empty: bool  # nothing but white space
 
 
 class Answered(NamedTuple):
-    """Replies to some prompts.
+    """Replies to some prompts."""
 
-    Attributes:
-        replies: what was written.
-        judged: language and degeneration checks of each.
-        nll: of each by the untouched model, nats per token.
-    """
-
-    replies: Sequence[Reply]
-    judged: Sequence[Judgement]
-    nll: Float[np.ndarray, " reply"]
+    replies: Sequence[Reply]  # what was written
+    judged: Sequence[Judgement]  # language and degeneration checks of each
+    nll: Float[np.ndarray, " reply"]  # of each by the untouched model, nats per token
 
     def part(self, rows: slice) -> Answered:
         """Some of the replies."""
@@ -70,68 +57,31 @@ def answer(
     model: TransformerBridge,
     prompts: Sequence[str],
     wanted: Sequence[str | None],
-    detect: Detector,
+    detect: text.Detector,
     under: Intervention | None = None,
     *,
-    min_confidence: float = 0.3,
-    batch_tokens: int | str = "auto",
-    **generation: Any,
+    min_confidence: float,
+    batch_tokens: int | str,
+    **how: Any,
 ) -> Answered:
-    """Reply under an intervention, and judge each reply by the model without it.
-
-    Args:
-        model: the model.
-        prompts: texts.
-        wanted: the language each reply should be in, or None.
-        detect: see `langheads.text.detector`.
-        under: gates and steering; None leaves the model alone.
-        min_confidence: see `judge_replies`.
-        batch_tokens: tokens a batch, padding and replies included.
-        generation: further arguments of `langheads.generate`.
-    """
+    """Reply under an intervention, and judge each reply by the model without it; see `generate`."""
     under = under or Intervention()
+    require_known(wanted, detect)
     with ExitStack() as stack:
         for heads, direction, amount in under.steering:
             stack.enter_context(steered(model, heads, direction, amount))
-        replies = generate(
-            model, prompts, gates=under.gates, baseline=under.baseline,
-            batch_tokens=batch_tokens, **generation,
-        )  # fmt: skip
-    judged = judge_replies(model, replies, wanted, detect, min_confidence=min_confidence)
-    return Answered(replies, judged, reply_nll(model, replies, batch_tokens=batch_tokens))
-
-
-def judge_replies(
-    model: TransformerBridge,
-    replies: Sequence[Reply],
-    wanted: Sequence[str | None],
-    detect: Detector,
-    *,
-    min_confidence: float = 0.3,
-) -> list[Judgement]:
-    """Language and degeneration checks of each reply.
-
-    Args:
-        model: gives the end-of-sequence tokens, which do not count.
-        replies: see `langheads.generate`.
-        wanted: the language each should be in, or None.
-        detect: see `langheads.text.detector`.
-        min_confidence: the detector must be surer than this for a reply to be right.
-
-    Raises:
-        InputError: a wanted language that the detector cannot answer with.
-    """
-    require_known(wanted, detect)
-    ends = set(end_tokens(model))
-    judged = []
+        how |= {"gates": under.gates, "baseline": under.baseline, "batch_tokens": batch_tokens}
+        replies = generate(model, prompts, **how)
+    ends, judged = set(end_tokens(model)), []
     for reply, language in zip(replies, wanted, strict=True):
+        # End-of-sequence tokens do not count.
         tokens = [token for token in reply.tokens if token not in ends]
         right = None
         if language is not None:
-            right = right_language(reply.text, language, detect, min_confidence)
-        checks = degeneration_checks(reply.text, tokens, reply.prompt_tokens)
+            right = text.right_language(reply.text, language, detect, min_confidence)
+        checks = text.degeneration_checks(reply.text, tokens, reply.prompt_tokens)
         judged.append(Judgement(*detect(reply.text), right, **checks))
-    return judged
+    return Answered(replies, judged, reply_nll(model, replies, batch_tokens=batch_tokens))
 
 
 @torch.no_grad()
@@ -144,26 +94,62 @@ def reply_nll(
     when this is called. Two degeneration checks come of it: replies made under gates, judged by
     the model without them (is it still language, to that model?), and replies of the untouched
     model, judged under the gates (what do the gates cost?).
-
-    Args:
-        model: the model, under gates or not.
-        replies: see `langheads.generate`.
-        batch_tokens: tokens a batch, padding included.
-
-    Memory: logits of a batch.
     """
     rows = [(*reply.prompt_tokens, *reply.tokens) for reply in replies]
-    documents = Documents(
-        language="of the replies",
-        tokens=tuple(torch.tensor(row, dtype=torch.long) for row in rows),
-        n_bytes=np.ones(len(rows), dtype=np.int64),
-        skipped=0,
-        bos=True,
-        max_tokens=max(map(len, rows)),
-    )
-
+    documents = text.Documents.of_rows("of the replies", rows)
     starts = torch.tensor([len(reply.prompt_tokens) for reply in replies])
-    nll = map_documents(
-        model, documents, partial(document_nll, model), given=starts, batch_tokens=batch_tokens
-    )
+    measure = partial(document_nll, model)
+    nll = map_documents(model, documents, measure, given=starts, batch_tokens=batch_tokens)
     return nll.double().numpy() / np.array([len(reply.tokens) for reply in replies])
+
+
+def reply_summary(
+    made: Answered,
+    wanted: Sequence[str | None],
+    detect: text.Detector,
+    rules: text.Rules,
+    before: Answered | None = None,
+) -> dict[str, Any]:
+    """Means over replies, and rates averaged over languages; None where there is none.
+
+    With replies of the untouched model to the same prompts also ``right_before``, ``switch_rate``
+    and ``delta_nll_per_token``.
+    """
+    asked = [i for i, language in enumerate(wanted) if language is not None]
+    texts: dict[str, list[str]] = {}
+    for i in asked:
+        texts.setdefault(str(wanted[i]), []).append(made.replies[i].text)
+    rates = {name: text.language_confusion(of, name, detect, rules) for name, of in texts.items()}
+    right = [bool(made.judged[i].right) for i in asked]
+    summary = {
+        "replies": len(made.replies),
+        "right": _mean(right),
+        **(asdict(text.mean_confusion(rates)) if rates else {}),
+        **{name: _mean([getattr(one, name) for one in made.judged]) for name in TEXT_CHECKS},
+        "nll_per_token": float(made.nll.mean()),
+    }
+    if before is None:
+        return summary
+    was = [bool(before.judged[i].right) for i in asked]
+    return summary | {
+        "right_before": _mean(was),
+        "switch_rate": text.switch_rate(was, right) if asked else None,
+        "delta_nll_per_token": float(made.nll.mean() - before.nll.mean()),
+    }
+
+
+def over_controls(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float] | None]:
+    """Mean, lowest and highest of each number over the controls that have it."""
+    numbers: dict[str, dict[str, float] | None] = {}
+    for name in [name for name in found[0] if name != "replies"]:
+        values = [float(one[name]) for one in found if one[name] is not None]
+        numbers[name] = (
+            {"mean": sum(values) / len(values), "low": min(values), "high": max(values)}
+            if values
+            else None
+        )
+    return numbers
+
+
+def _mean(values: Sequence[float | bool]) -> float | None:
+    return sum(values) / len(values) if values else None

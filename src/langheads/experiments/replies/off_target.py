@@ -32,8 +32,8 @@ stand for quality.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -126,18 +126,23 @@ def off_target(
     """
     rules, seed = rules or Rules(), check_seed(seed)
     prompts = {language: as_prompts(of) for language, of in prompts.items()}
-    chosen = _conditions(conditions)
-    _check_numbers(prompts, n_controls, n_resamples)
+    chosen = _checked(conditions, prompts, n_controls, n_resamples)
     needed = list(dict.fromkeys([*prompts, suspect]))
     described = describe(model)
     heads = require_heads_of(model, described, heads)
-    _check_languages(heads, needed, detect, rules)
+    require_known(needed, detect)
+    warn_if_too_few_candidates(detect, rules.min_confidence)
+    if missing := sorted(set(needed) - set(heads.specific)):
+        told = f"heads of {', '.join(missing)} are needed; the head set has "
+        raise InputError(told + ", ".join(heads.specific))
     means = _means(model, needed, texts, bos) if set(_STEERED) & set(chosen) else {}
-    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "chat": chat}
-    settings: dict[str, Any] = {"batch_tokens": batch_tokens, "bos": bos}
-    settings["min_confidence"] = rules.min_confidence
-    run = partial(_run, model, prompts, detect, means, suspect, amount, rules, settings | how)
-    runs = _run_all(run, heads, list(prompts), chosen, suspect, n_controls, seed)
+    how = {"max_new_tokens": max_new_tokens, "chat": chat}
+    settings = {"batch_tokens": batch_tokens, "bos": bos, **how}
+    plan = _Plan(
+        model, heads, prompts, detect, chosen, suspect, means, amount, rules, n_controls, seed,
+        settings,
+    )  # fmt: skip
+    runs = plan.run_all()
     corpus = Corpus({lang: tuple(of) for lang, of in prompts.items()}, "prompts", seed)
     made_from = provenance(
         "offtarget", described, corpus, sources=[heads], suspect=suspect,
@@ -147,60 +152,68 @@ def off_target(
     return summary(runs, prompts, chosen, rules, n_resamples, made_from)
 
 
-def _run_all(
-    run: Callable[[HeadSet, str, str], Run],
-    heads: LanguageHeads,
-    languages: Sequence[str],
-    conditions: Sequence[str],
-    suspect: str,
-    n_controls: int,
-    seed: int,
-) -> dict[tuple[str, str], list[Run]]:
-    """(language, condition) -> the run of every head set."""
-    runs = {}
-    with progress_bar(
-        total=len(languages) * len(conditions), unit="condition", desc="offtarget"
-    ) as bar:
-        for row, language in enumerate(languages):
-            for condition in conditions:
-                bar.set_postfix_str(f"{language}, {condition}")
-                # A condition's random heads are the same whichever others are asked for.
-                rng = np.random.default_rng([seed, row, CONDITIONS.index(condition)])
-                sets = _sets(condition, heads, language, suspect, n_controls, rng)
-                runs[language, condition] = [run(some, language, condition) for some in sets]
-                bar.update()
-    return runs
+@dataclass(frozen=True)
+class _Plan:
+    """What is asked under which conditions."""
+
+    model: TransformerBridge
+    heads: LanguageHeads
+    prompts: Mapping[str, Sequence[str]]
+    detect: Detector
+    conditions: Sequence[str]
+    suspect: str
+    means: Mapping[str, Float[Tensor, "layer head d_head"]]
+    amount: float
+    rules: Rules
+    n_controls: int
+    seed: int
+    how: Mapping[str, Any]
+
+    def run_all(self) -> dict[tuple[str, str], list[Run]]:
+        """(language, condition) -> the run of every head set."""
+        runs, total = {}, len(self.prompts) * len(self.conditions)
+        with progress_bar(total=total, unit="condition", desc="offtarget") as bar:
+            for row, language in enumerate(self.prompts):
+                for condition in self.conditions:
+                    bar.set_postfix_str(f"{language}, {condition}")
+                    # A condition's random heads are the same whichever others are asked for.
+                    rng = np.random.default_rng([self.seed, row, CONDITIONS.index(condition)])
+                    which = (condition, self.heads, language, self.suspect)
+                    sets = _sets(*which, self.n_controls, rng)
+                    runs[language, condition] = [self.run(of, language, condition) for of in sets]
+                    bar.update()
+        return runs
+
+    def run(self, some: HeadSet, language: str, condition: str) -> Run:
+        """Values of `PER_PROMPT` of the replies under one head set, and their lines."""
+        under = Intervention(gates=some or None)
+        if condition in _STEERED:
+            step = self.means[language] - self.means[self.suspect]
+            under = Intervention(steering=((some, step, self.amount),))
+        asked, sure = self.prompts[language], self.rules.min_confidence
+        made = answer(
+            self.model, asked, [language] * len(asked), self.detect, under, min_confidence=sure,
+            **self.how,
+        )  # fmt: skip
+        strayed = [one.language == self.suspect and one.confidence > sure for one in made.judged]
+        values = made.values() | {"suspect": np.array(strayed, dtype=float)}
+        lines = [judge(reply.text, language, self.detect, self.rules) for reply in made.replies]
+        return Run(len(some), values, lines)
 
 
-def _check_numbers(prompts: Mapping[str, Sequence[str]], n_controls: int, n_resamples: int) -> None:
-    if not prompts or not all(prompts.values()) or n_controls < 1:
-        raise InputError("no prompts, or none for one of the languages, or fewer than 1 control")
-    if n_resamples < 1:
-        raise InputError(f"{n_resamples} resamples of the bootstrap asked for; at least 1 needed")
-
-
-def _check_languages(
-    heads: LanguageHeads,
-    needed: Sequence[str],
-    detect: Detector,
-    rules: Rules,
-) -> None:
-    """Refuse languages that the detector or the head set does not know."""
-    require_known(needed, detect)
-    warn_if_too_few_candidates(detect, rules.min_confidence)
-    if missing := sorted(set(needed) - set(heads.specific)):
-        raise InputError(
-            f"heads of {', '.join(missing)} are needed; the head set has "
-            f"{', '.join(heads.specific)}"
-        )
-
-
-def _conditions(conditions: Sequence[str]) -> tuple[str, ...]:
+def _checked(
+    conditions: Sequence[str], prompts: Mapping[str, Sequence[str]], controls: int, resamples: int
+) -> tuple[str, ...]:
+    """The conditions; refuses unknown ones, no prompts, and numbers that are too small."""
     chosen = tuple(dict.fromkeys(("none", *conditions)))
     if unknown := [name for name in chosen if name not in CONDITIONS]:
         raise InputError(
             f"condition {', '.join(unknown)} asked for; allowed are {'; '.join(CONDITIONS)}"
         )
+    if not prompts or not all(prompts.values()) or controls < 1:
+        raise InputError("no prompts, or none for one of the languages, or fewer than 1 control")
+    if resamples < 1:
+        raise InputError(f"{resamples} resamples of the bootstrap asked for; at least 1 needed")
     return chosen
 
 
@@ -244,30 +257,3 @@ def _sets(
     if found and condition in _RANDOM:
         return found.other_sets(n_controls, rng, avoid=[own])
     return [found] if found else []
-
-
-def _run(
-    model: TransformerBridge,
-    prompts: Mapping[str, Sequence[str]],
-    detect: Detector,
-    means: Mapping[str, Float[Tensor, "layer head d_head"]],
-    suspect: str,
-    amount: float,
-    rules: Rules,
-    settings: Mapping[str, Any],
-    some: HeadSet,
-    language: str,
-    condition: str,
-) -> Run:
-    """Values of `PER_PROMPT` of the replies under one head set, and their lines."""
-    under = Intervention(gates=some or None)
-    if condition in _STEERED:
-        under = Intervention(steering=((some, means[language] - means[suspect], amount),))
-    asked = prompts[language]
-    made = answer(model, asked, [language] * len(asked), detect, under, **settings)
-    strayed = [
-        one.language == suspect and one.confidence > rules.min_confidence for one in made.judged
-    ]
-    values = made.values() | {"suspect": np.array(strayed, dtype=float)}
-    lines = [judge(reply.text, language, detect, rules) for reply in made.replies]
-    return Run(len(some), values, lines)

@@ -43,17 +43,11 @@ _LEVEL = 0.95
 
 
 class Run(NamedTuple):
-    """Replies to the prompts of one language under one head set.
+    """Replies to the prompts of one language under one head set."""
 
-    Attributes:
-        n_heads: how many heads were touched.
-        values: of `PER_PROMPT`, for each reply.
-        lines: of each reply, judged.
-    """
-
-    n_heads: int
-    values: Mapping[str, Float[np.ndarray, " prompt"]]
-    lines: Sequence[Judged]
+    n_heads: int  # how many heads were touched
+    values: Mapping[str, Float[np.ndarray, " prompt"]]  # of `PER_PROMPT`, for each reply
+    lines: Sequence[Judged]  # of each reply, judged
 
 
 def summary(
@@ -66,14 +60,8 @@ def summary(
 ) -> xr.Dataset:
     """Arrange replies as a dataset; see `langheads.off_target`.
 
-    Args:
-        runs: (language, condition) -> the draws of random heads, or the one run; empty where a
-            condition has no heads.
-        prompts: language -> prompts.
-        conditions: their names; ``none`` comes first.
-        rules: of the pass rates.
-        n_resamples: of the bootstrap.
-        attrs: provenance.
+    `runs` are the draws of random heads, or the one run, by (language, condition); none where a
+    condition has no heads. The condition ``none`` comes first.
     """
     table, shape = ("language", "condition"), (len(prompts), len(conditions))
     each = {name: np.full((*shape, max(map(len, prompts.values()))), np.nan) for name in PER_PROMPT}
@@ -85,9 +73,8 @@ def summary(
         if not (draws := runs[language, conditions[at[1]]]):
             continue
         for name, values in each.items():
-            values[at][: len(prompts[language])] = np.mean(
-                [run.values[name] for run in draws], axis=0
-            )
+            of_draws = [run.values[name] for run in draws]
+            values[at][: len(prompts[language])] = np.mean(of_draws, axis=0)
         lines = [run.lines for run in draws]
         rates[(..., *at)] = rates_with_intervals(lines, language, rules, **settings)
         n_heads[at] = draws[0].n_heads
@@ -113,11 +100,7 @@ def summary(
 
 
 def _means_with_intervals(
-    values: Float[np.ndarray, "language condition prompt"],
-    n_prompts: Sequence[int],
-    *,
-    n_resamples: int,
-    seed: int,
+    values: Float[np.ndarray, "language condition prompt"], n_prompts: Sequence[int], **how: Any
 ) -> Float[np.ndarray, "end language condition"]:
     """Mean over prompts and the ends of its interval, none for one prompt."""
     found = np.full((3, *values.shape[:2]), np.nan)
@@ -126,9 +109,7 @@ def _means_with_intervals(
         found[0, row] = own.mean(axis=1)
         there = ~np.isnan(found[0, row])
         if n > 1:
-            found[1:, row, there] = bootstrap_interval(
-                own[there].T, n_resamples=n_resamples, seed=seed
-            )
+            found[1:, row, there] = bootstrap_interval(own[there].T, **how)
     return found
 
 
@@ -142,16 +123,8 @@ def rates_with_intervals(
 ) -> Float[np.ndarray, "rate 3"]:
     """LPR, WPR and LCPR of the draws of one condition, each with the ends of its interval.
 
-    Args:
-        runs: for each draw of heads, the replies to the same prompts; draws without a rate are
-            left out of its mean.
-        language: the wanted one.
-        rules: of the pass rates.
-        n_resamples: of the bootstrap over prompts.
-        seed: of the bootstrap.
-
-    Returns:
-        Shares of replies: value, low, high. NaN where there is no rate; no ends for one prompt.
+    A draw of heads has replies to all prompts; draws without a rate are left out of its mean. NaN
+    where there is no rate; no ends for one prompt.
     """
     found = np.full((len(RATES), 3), np.nan)
     rates = [pass_rates(run, language, rules) for run in runs]

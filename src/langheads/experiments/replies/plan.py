@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,16 +26,12 @@ Steering = tuple[HeadSet, Float[Tensor, "layer head d_head"], float]
 
 @dataclass(frozen=True)
 class Intervention:
-    """Gates and steering of one run; by default the model is left alone.
+    """Gates and steering of one run; by default the model is left alone."""
 
-    Attributes:
-        gates: of all heads, for every prompt or for each its own, or a set of heads that are off.
-        steering: what is added, on which heads.
-        baseline: what stands in for a head at gate 0; None is 0.
-    """
-
+    # Of all heads, for every prompt or for each its own, or a set of heads that are off.
     gates: HeadSet | Float[Tensor, "*prompt layer head"] | None = None
-    steering: tuple[Steering, ...] = ()
+    steering: tuple[Steering, ...] = ()  # what is added, on which heads
+    # What stands in for a head at gate 0; None is 0.
     baseline: Float[Tensor, "layer head d_head"] | None = None
 
     def touched(self, shape: tuple[int, int]) -> HeadSet:
@@ -56,74 +53,70 @@ class Intervention:
         )
 
 
-def check_steering(
-    heads: LanguageHeads | None,
-    gate: Mapping[str, float],
-    steer: Mapping[tuple[str, str], float],
-    baseline: str,
-    corpus: Corpus | None,
-) -> None:
-    """Refuse gates and steering that cannot be had, without a model.
+@dataclass(frozen=True)
+class Asked:
+    """An intervention by the names of languages; see `langheads.generate_replies`."""
 
-    Raises:
-        InputError: gates or steering without a head set; steering or baseline mean without texts;
-            an unknown language or baseline; see `named_gates`.
-    """
-    if baseline not in ("zero", "mean"):
-        raise InputError(f"baseline {baseline} asked for; allowed are zero, mean")
-    if baseline == "mean" and not gate:
-        raise InputError(
-            "baseline mean asked for without gates by language; a mask keeps the baseline that it "
-            "was learned with, and without gates there is nothing for a mean to stand in for"
-        )
-    if not gate and not steer:
-        return
-    if heads is None:
-        raise InputError("gates and steering are by language, which needs a head set (--heads)")
-    named_gates(heads, gate)
-    for (to, away), amount in steer.items():
-        check_gate(amount, f"the steering {to}-{away}")
-    named = {name for pair in steer for name in pair if heads_of(heads, name)}
-    if corpus is None and (steer or baseline == "mean"):
-        raise InputError("steering and baseline mean need texts for the mean of z (--text)")
-    if corpus is not None and (missing := sorted(named - set(corpus.languages))):
-        raise InputError(
-            f"steering needs texts of language {', '.join(missing)}; found "
-            f"{', '.join(corpus.languages)}"
-        )
+    heads: LanguageHeads | None
+    gate: Mapping[str, float]
+    steer: Mapping[tuple[str, str], float]
+    baseline: str
+    corpus: Corpus | None
+    mask: HeadMask | None = None
+    docs: int = 100
+    max_tokens: int = 2048
 
+    def check(self) -> None:
+        """Refuse gates and steering that cannot be had, without a model; see `named_gates`."""
+        if self.baseline not in ("zero", "mean"):
+            raise InputError(f"baseline {self.baseline} asked for; allowed are zero, mean")
+        if self.baseline == "mean" and not self.gate:
+            raise InputError(
+                "baseline mean asked for without gates by language; a mask keeps the baseline that "
+                "it was learned with, and without gates there is nothing for a mean to stand in for"
+            )
+        if not self.gate and not self.steer:
+            return
+        if self.heads is None:
+            raise InputError("gates and steering are by language, which needs a head set (--heads)")
+        named_gates(self.heads, self.gate)
+        for (to, away), amount in self.steer.items():
+            check_gate(amount, f"the steering {to}-{away}")
+        named = {name for pair in self.steer for name in pair if heads_of(self.heads, name)}
+        if self.corpus is None and (self.steer or self.baseline == "mean"):
+            raise InputError("steering and baseline mean need texts for the mean of z (--text)")
+        if self.corpus is not None and (missing := sorted(named - set(self.corpus.languages))):
+            raise InputError(
+                f"steering needs texts of language {', '.join(missing)}; found "
+                f"{', '.join(self.corpus.languages)}"
+            )
 
-def plan_intervention(
-    model: TransformerBridge,
-    heads: LanguageHeads | None,
-    gate: Mapping[str, float],
-    steer: Mapping[tuple[str, str], float],
-    *,
-    mask: HeadMask | None = None,
-    baseline: str = "zero",
-    corpus: Corpus | None = None,
-    docs: int = 100,
-    max_tokens: int = 2048,
-    bos: bool | None = None,
-) -> Intervention:
-    """Gates, steering and baseline as tensors; arguments and errors as for `reply_records`."""
-    if mask is not None and gate:
-        raise InputError("gates and a mask were both given; give one")
-    gates, steering, mean = None, [], None
-    if heads is not None and (gate or steer):
-        gates = named_gates(heads, gate) if gate else None
-        if corpus is not None and (steer or baseline == "mean"):
-            texts = corpus.front(docs)
-            if baseline == "zero":
-                texts = {language: texts[language] for pair in steer for language in pair}
-            means = mean_z_by_language(model, texts, max_tokens=max_tokens, bos=bos)
-            for (to, away), amount in steer.items():
-                both = heads_of(heads, to) | heads_of(heads, away)
-                steering.append((both, means[to] - means[away], amount))
-            mean = torch.stack(list(means.values())).mean(dim=0) if baseline == "mean" else None
-    if mask is not None:
-        gates = mask.gates()
-    return Intervention(gates, tuple(steering), mean)
+    def on(self, model: TransformerBridge, bos: bool | None) -> Intervention:
+        """Gates, steering and baseline as tensors; refuses gates and a mask together."""
+        if self.mask is not None and self.gate:
+            raise InputError("gates and a mask were both given; give one")
+        gates, steering, mean, heads = None, [], None, self.heads
+        if heads is not None and (self.gate or self.steer):
+            gates = named_gates(heads, self.gate) if self.gate else None
+            if self.corpus is not None and (self.steer or self.baseline == "mean"):
+                texts = self.corpus.front(self.docs)
+                if self.baseline == "zero":
+                    texts = {language: texts[language] for pair in self.steer for language in pair}
+                means = mean_z_by_language(model, texts, max_tokens=self.max_tokens, bos=bos)
+                for (to, away), amount in self.steer.items():
+                    both = heads_of(heads, to) | heads_of(heads, away)
+                    steering.append((both, means[to] - means[away], amount))
+                if self.baseline == "mean":
+                    mean = torch.stack(list(means.values())).mean(dim=0)
+        if self.mask is not None:
+            gates = self.mask.gates()
+        return Intervention(gates, tuple(steering), mean)
+
+    def told(self) -> dict[str, Any]:
+        """What was asked for, as records and provenance have it."""
+        mask = self.mask and dict(zip(map(str, self.mask.heads), self.mask.values, strict=True))
+        shift = {f"{to}-{away}": amount for (to, away), amount in self.steer.items()}
+        return {"gates": dict(self.gate), "mask": mask, "shift": shift}
 
 
 def mean_z_by_language(
@@ -133,13 +126,6 @@ def mean_z_by_language(
     max_tokens: int = 2048,
     bos: bool | None = None,
 ) -> dict[str, Float[Tensor, "layer head d_head"]]:
-    """Mean of z over each language's documents: the ends of steering, and mean baselines.
-
-    Args:
-        model: the model.
-        texts: language -> documents.
-        max_tokens: documents are cut here.
-        bos: prepend BOS; None does what the model's tokenizer does by itself.
-    """
+    """Mean of z over each language's documents: the ends of steering, and mean baselines."""
     documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
     return {language: mean_z(model, of.tokens) for language, of in documents.items()}

@@ -16,6 +16,7 @@ are tried, as many others of the same layers, drawn at random, are tried with th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ _ROWS = 4096
 _TRIED = "1 asked for, 0 drawn beside, -1 not tried"
 _SOUND = "1 within the limits, 0 not, -1 not tried"
 _BEFORE = units(["right", *TEXT_CHECKS], of="prompts")
+PerHead = Float[np.ndarray, "language layer head"]
 _MEASURES = units(["switch_rate", "gain_rate", *_BEFORE, "delta_nll", "cost"], of="prompts")
 
 
@@ -92,39 +94,101 @@ def switch_rates(
 
     Cost: heads x prompts replies, and two forwards of each.
     """
-    seed = check_seed(seed)
-    prompts = {language: as_prompts(of) for language, of in prompts.items()}
-    _check_prompts(prompts, detect, min_confidence)
-    chosen, tried = _chosen_and_tried(model, heads, controls, seed)
-    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "chat": chat}
-    settings = how | {"min_confidence": min_confidence, "batch_tokens": batch_tokens, "bos": bos}
-    found, before = _with_heads_off(model, prompts, detect, tried, settings)
-    limits = {"max_cost": max_cost, "max_repetition": max_repetition, "max_empty": max_empty}
-    corpus = Corpus({lang: tuple(texts) for lang, texts in prompts.items()}, "prompts", seed)
-    told = {"detector": detect.name, "sure": min_confidence, **limits, **how}
-    made_from = provenance("switch-rate", describe(model), corpus, sources=[heads], **told)
-    return _dataset(found, before, prompts, chosen, tried, limits, made_from)
-
-
-def _check_prompts(
-    prompts: Mapping[str, Sequence[str]], detect: Detector, min_confidence: float
-) -> None:
+    seed, prompts = check_seed(seed), {x: as_prompts(of) for x, of in prompts.items()}
     if not prompts or not all(prompts.values()):
         raise InputError("no prompts, or none for one of the languages")
     if not 0 <= min_confidence <= 1:
         raise InputError(f"min_confidence {min_confidence} asked for; it is a share from 0 to 1")
     require_known(prompts, detect)
     warn_if_too_few_candidates(detect, min_confidence)
+    chosen, tried = _chosen_and_tried(head_shape(model), heads, controls, seed)
+    limits = {"max_cost": max_cost, "max_repetition": max_repetition, "max_empty": max_empty}
+    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "chat": chat}
+    told = {"detector": detect.name, "sure": min_confidence, **limits, **how}
+    how |= {"min_confidence": min_confidence, "batch_tokens": batch_tokens, "bos": bos}
+    run = _Run(model, prompts, detect, chosen, tried, how, limits)
+    corpus = Corpus({lang: tuple(texts) for lang, texts in prompts.items()}, "prompts", seed)
+    return run.dataset(provenance("switch-rate", describe(model), corpus, sources=[heads], **told))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Which heads are tried, on which prompts, within which limits."""
+
+    model: TransformerBridge
+    prompts: Mapping[str, Sequence[str]]
+    detect: Detector
+    chosen: HeadSet
+    tried: HeadSet
+    settings: Mapping[str, Any]
+    limits: Mapping[str, float]
+
+    def _with_heads_off(self) -> tuple[dict[str, PerHead], dict[str, list[float]]]:
+        """`_MEASURES` of every language with each head off alone, and `_BEFORE` with none off."""
+        prompts, tried = self.prompts, self.tried
+        found = {name: np.full((len(prompts), *tried.shape), np.nan) for name in _MEASURES}
+        before: dict[str, list[float]] = {name: [] for name in _BEFORE}
+        with progress_bar(total=len(tried) * len(prompts), unit="head", desc="switch rates") as bar:
+            for row, (language, texts) in enumerate(prompts.items()):
+                wanted = [language] * len(texts)
+                old = answer(self.model, texts, wanted, self.detect, **self.settings)
+                for name, values in before.items():
+                    values.append(float(old.values()[name].mean()))
+                for head, of_head in self._each_head_off(old, language):
+                    for name, value in of_head.items():
+                        found[name][(row, *head)] = value
+                    bar.update()
+        return found, before
+
+    def _each_head_off(
+        self, old: Answered, language: str
+    ) -> Iterator[tuple[Head, dict[str, float]]]:
+        """`_MEASURES` of one language with each head off alone."""
+        model, tried, settings = self.model, self.tried, self.settings
+        texts = [reply.prompt for reply in old.replies]
+        n, size = len(texts), max(1, _ROWS // len(texts))
+        for start in range(0, len(tried), size):
+            group = list(tried)[start : start + size]
+            gates = torch.ones(len(group), n, *tried.shape)
+            for i, head in enumerate(group):
+                gates[i, :, head.layer, head.head] = 0.0
+            under = Intervention(gates=gates.flatten(end_dim=1))
+            asked, wanted = texts * len(group), [language] * n * len(group)
+            new = answer(model, asked, wanted, self.detect, under, **settings)
+            for i, head in enumerate(group):
+                with gated(model, [head], 0.0):
+                    costs = reply_nll(model, old.replies, batch_tokens=settings["batch_tokens"])
+                made = new.part(slice(i * n, (i + 1) * n))
+                yield head, _measures(old, made) | {"cost": float((costs - old.nll).mean())}
+
+    def dataset(self, attrs: dict[str, Any]) -> xr.Dataset:
+        """Rates as data, with the verdict on each: within the limits or not."""
+        found, before = self._with_heads_off()
+        repetition = found["repetition"] - np.array(before["repetition"])[:, None, None]
+        sound = (
+            (found["cost"] <= self.limits["max_cost"])
+            & (repetition <= self.limits["max_repetition"])
+            & (found["empty"] <= self.limits["max_empty"])
+        )
+        sound = np.where(np.isnan(found["switch_rate"]), -1, sound).astype(np.int8)
+        places = np.full(self.chosen.shape, -1, dtype=np.int8)
+        for head in self.tried:
+            places[head] = head in self.chosen
+        dims, counts = ("language", "layer", "head"), [len(of) for of in self.prompts.values()]
+        variables: dict[str, Any] = {
+            **{name: (dims, values, {"units": _MEASURES[name]}) for name, values in found.items()},
+            "sound": (dims, sound, {"units": _SOUND}),
+            "tried": (dims[1:], places, {"units": _TRIED}),
+            **{f"{x}_before": ("language", of, {"units": _BEFORE[x]}) for x, of in before.items()},
+            "prompts": ("language", counts, {"units": "count"}),
+        }
+        return xr.Dataset(variables, coords={"language": list(self.prompts)}, attrs=attrs)
 
 
 def _chosen_and_tried(
-    model: TransformerBridge,
-    heads: Named | ByLanguage | None,
-    controls: bool,
-    seed: int,
+    shape: tuple[int, int], heads: Named | ByLanguage | None, controls: bool, seed: int
 ) -> tuple[HeadSet, HeadSet]:
     """The heads asked for, and these with the ones drawn beside."""
-    shape = head_shape(model)
     chosen = every_head(np.ndindex(shape) if heads is None else heads, shape)
     if not chosen:
         raise InputError("no heads asked for; give at least one, or leave heads out for all")
@@ -133,54 +197,6 @@ def _chosen_and_tried(
         for others in chosen.other_sets(1, np.random.default_rng(seed)):
             tried = chosen | others
     return chosen, tried
-
-
-def _with_heads_off(
-    model: TransformerBridge,
-    prompts: Mapping[str, Sequence[str]],
-    detect: Detector,
-    tried: HeadSet,
-    settings: Mapping[str, Any],
-) -> tuple[dict[str, Float[np.ndarray, "language layer head"]], dict[str, list[float]]]:
-    """`_MEASURES` of every language with each head off alone, and `_BEFORE` with nothing off."""
-    found = {name: np.full((len(prompts), *tried.shape), np.nan) for name in _MEASURES}
-    before: dict[str, list[float]] = {name: [] for name in _BEFORE}
-    with progress_bar(total=len(tried) * len(prompts), unit="head", desc="switch rates") as bar:
-        for row, (language, texts) in enumerate(prompts.items()):
-            old = answer(model, texts, [language] * len(texts), detect, **settings)
-            for name, values in before.items():
-                values.append(float(old.values()[name].mean()))
-            for head, of_head in _with_each_head_off(model, old, tried, language, detect, settings):
-                for name, value in of_head.items():
-                    found[name][(row, *head)] = value
-                bar.update()
-    return found, before
-
-
-def _with_each_head_off(
-    model: TransformerBridge,
-    old: Answered,
-    tried: HeadSet,
-    language: str,
-    detect: Detector,
-    settings: Mapping[str, Any],
-) -> Iterator[tuple[Head, dict[str, float]]]:
-    """`_MEASURES` of one language with each head off alone."""
-    texts = [reply.prompt for reply in old.replies]
-    n, size = len(texts), max(1, _ROWS // len(texts))
-    for start in range(0, len(tried), size):
-        group = list(tried)[start : start + size]
-        gates = torch.ones(len(group), n, *tried.shape)
-        for i, head in enumerate(group):
-            gates[i, :, head.layer, head.head] = 0.0
-        under = Intervention(gates=gates.flatten(end_dim=1))
-        wanted = [language] * n * len(group)
-        new = answer(model, texts * len(group), wanted, detect, under, **settings)
-        for i, head in enumerate(group):
-            with gated(model, [head], 0.0):
-                costs = reply_nll(model, old.replies, batch_tokens=settings["batch_tokens"])
-            made = new.part(slice(i * n, (i + 1) * n))
-            yield head, _measures(old, made) | {"cost": float((costs - old.nll).mean())}
 
 
 def _measures(old: Answered, new: Answered) -> dict[str, float]:
@@ -192,35 +208,3 @@ def _measures(old: Answered, new: Answered) -> dict[str, float]:
         **{name: float(values[name].mean()) for name in _BEFORE},
         "delta_nll": float(new.nll.mean() - old.nll.mean()),
     }
-
-
-def _dataset(
-    found: Mapping[str, Float[np.ndarray, "language layer head"]],
-    before: Mapping[str, Sequence[float]],
-    prompts: Mapping[str, Sequence[str]],
-    chosen: HeadSet,
-    tried: HeadSet,
-    limits: Mapping[str, float],
-    attrs: dict[str, Any],
-) -> xr.Dataset:
-    """Rates as data, with the verdict on each: within the limits or not."""
-    repetition = found["repetition"] - np.array(before["repetition"])[:, None, None]
-    sound = (
-        (found["cost"] <= limits["max_cost"])
-        & (repetition <= limits["max_repetition"])
-        & (found["empty"] <= limits["max_empty"])
-    )
-    sound = np.where(np.isnan(found["switch_rate"]), -1, sound).astype(np.int8)
-    places = np.full(chosen.shape, -1, dtype=np.int8)
-    for head in tried:
-        places[head] = head in chosen
-    dims = ("language", "layer", "head")
-    variables: dict[str, Any] = {
-        name: (dims, values, {"units": _MEASURES[name]}) for name, values in found.items()
-    }
-    variables["sound"] = (dims, sound, {"units": _SOUND})
-    variables["tried"] = (dims[1:], places, {"units": _TRIED})
-    for name, values in before.items():
-        variables[f"{name}_before"] = ("language", values, {"units": _BEFORE[name]})
-    variables["prompts"] = ("language", [len(of) for of in prompts.values()], {"units": "count"})
-    return xr.Dataset(variables, coords={"language": list(prompts)}, attrs=attrs)

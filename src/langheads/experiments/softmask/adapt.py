@@ -24,12 +24,10 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments import language_heads
 from langheads.experiments.language_heads import require_heads_of
-from langheads.experiments.softmask.contexts import ContextSplit, split_by_context
-from langheads.experiments.softmask.training import train_gates
+from langheads.experiments.softmask import training
 from langheads.heads import LanguageHeads
 from langheads.heads.given import ByLanguage, Named
 from langheads.heads.mask import HeadMask, baseline_digest
-from langheads.io.errors import InputError
 from langheads.io.results import provenance
 from langheads.model import describe, head_shape, token_budget
 from langheads.scores.answers import tokenize_answers
@@ -99,16 +97,9 @@ def adapt(
         >>> with gated(model, mask.gates()):                                # doctest: +SKIP
         ...     logits = model(tokens)
     """
-    if epochs < 1 or batch_size < 1:
-        raise InputError(
-            f"{epochs} epochs of steps of {batch_size} questions asked for; at least 1 of each"
-        )
-    if not (0 < learning_rate <= 1 and 0 <= weight_decay <= 1):
-        raise InputError(
-            f"learning rate {learning_rate} and weight decay {weight_decay} asked for; a step "
-            "moves a gate by about the learning rate, so it is above 0 and at most 1, and the "
-            "weight decay is from 0 to 1"
-        )
+    how = training.Training(
+        epochs, batch_size, learning_rate, weight_decay, baseline, seed, batch_tokens
+    )
     check_template(template)
     token_budget(model, batch_tokens)
     given, described = heads, describe(model)
@@ -122,47 +113,33 @@ def adapt(
         model, everything, template=template, max_tokens=max_tokens, max_new_tokens=0, bos=bos
     )
     examples, answers = asked.examples[language], tokens[language]
-    split = split_by_context(examples, train=train, validation=validation)
-    values, losses = train_gates(
-        model, chosen, answers, split, epochs=epochs, batch_size=batch_size,
-        learning_rate=learning_rate, weight_decay=weight_decay, baseline=baseline, seed=seed,
-        batch_tokens=batch_tokens,
-    )  # fmt: skip
-    trained_on = [examples[i].with_answer(template) for i in split.train]
+    split = training.split_by_context(examples, train=train, validation=validation)
+    values, losses = training.train_gates(model, chosen, answers, split, how)
+    trained_on = tuple(examples[i].with_answer(template) for i in split.train)
+    texts = Corpus({language: trained_on}, everything.source, seed)
+    settings = {
+        "train": len(split.train), "validation": len(split.validation), "epochs": epochs,
+        "steps": len(losses["train"]), "optimizer": "AdamW", "learning_rate": learning_rate,
+        "weight_decay": weight_decay, "batch_size": batch_size, "template": template,
+        "baseline": baseline_digest(baseline), "max_tokens": max_tokens, "seed": seed,
+        "bos": answers.texts.bos,
+    }  # fmt: skip
     return HeadMask(
         heads=chosen,
         values=tuple(values.tolist()),
         language=language,
         model=described["model"],
-        settings={
-            "train": len(split.train),
-            "validation": len(split.validation),
-            "epochs": epochs,
-            "steps": len(losses["train"]),
-            "optimizer": "AdamW",
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-            "batch_size": batch_size,
-            "template": template,
-            "baseline": baseline_digest(baseline),
-            "max_tokens": max_tokens,
-            "seed": seed,
-            "bos": answers.texts.bos,
-        },
+        settings=settings,
         losses=losses,
         split=_named(everything.examples[language], examples, split),
         provenance=provenance(
-            "head-mask",
-            described,
-            Corpus({language: tuple(trained_on)}, everything.source, seed),
-            sources=[given],
-            docs=len(split.train),
+            "head-mask", described, texts, sources=[given], docs=len(split.train)
         ),
     )
 
 
 def _named(
-    everything: Sequence[Question], examples: Sequence[Question], split: ContextSplit
+    everything: Sequence[Question], examples: Sequence[Question], split: training.ContextSplit
 ) -> dict[str, Any]:
     """The split in ids, as a mask keeps it; `everything` has those too long to train on, too."""
     used = [examples[i] for i in (*split.train, *split.validation, *split.spare)]

@@ -19,6 +19,7 @@ Replies are greedy, 10 tokens by default, or until EOS; both sides are normalise
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads import text
 from langheads.experiments.replies.experiment import Reply, generate
 from langheads.experiments.replies.judge import reply_nll
 from langheads.experiments.softmask.training import answer_losses
@@ -37,27 +39,36 @@ from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import describe, end_tokens, head_shape
 from langheads.scores.answers import Answers, tokenize_answers
-from langheads.text import (
-    QA_TEMPLATE,
-    Corpus,
-    Question,
-    Questions,
-    degeneration_checks,
-    read_questions,
-)
 from langheads.text.answers import best
 from langheads.text.questions import check_template
 
 UNTOUCHED = "untouched"
-Source = str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions
+Source = str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | text.Questions
 Gates = HeadMask | Float[Tensor, "layer head"]
+
+
+@dataclass(frozen=True)
+class How:
+    """How questions are asked; see `langheads.evaluate_qa`."""
+
+    language: str
+    baseline: Float[Tensor, "layer head d_head"] | None
+    docs: int | None
+    max_tokens: int | None
+    max_new_tokens: int
+    template: str | None
+    seed: int
+    bos: bool | None
+    batch_tokens: int | str
+    n_resamples: int
+    allow_overlap: bool
 
 
 class Asked(NamedTuple):
     """Which questions are asked under which gates; no gates are the untouched model, first."""
 
-    language: str
-    examples: Sequence[Question]
+    how: How
+    examples: Sequence[text.Question]
     answers: Answers
     template: str
     gates: dict[str, Float[Tensor, "layer head"] | None]
@@ -66,118 +77,96 @@ class Asked(NamedTuple):
 
 
 def plan_questions(
-    model: TransformerBridge,
-    questions: Source,
-    gates: Gates | Mapping[str, Gates] | None,
-    *,
-    language: str,
-    baseline: Float[Tensor, "layer head d_head"] | None,
-    docs: int | None,
-    max_tokens: int | None,
-    max_new_tokens: int,
-    n_resamples: int,
-    template: str | None,
-    seed: int,
-    bos: bool | None,
-    allow_overlap: bool,
+    model: TransformerBridge, questions: Source, gates: Gates | Mapping[str, Gates] | None, how: How
 ) -> Asked:
-    """What `langheads.evaluate_qa` asks; arguments and errors as there."""
-    _check_sizes(docs, max_new_tokens, n_resamples)
+    """What `langheads.evaluate_qa` asks; refuses what it cannot."""
+    if how.docs is not None and how.docs < 1:
+        raise InputError(f"{how.docs} questions asked for; at least 1 is needed")
+    if how.max_new_tokens < 1 or not 1 <= how.n_resamples <= MAX_RESAMPLES:
+        raise InputError(
+            f"{how.max_new_tokens} new tokens and {how.n_resamples} resamples asked for; at least "
+            f"1 of each, and at most {MAX_RESAMPLES} resamples"
+        )
     named = {} if gates is None else dict(gates) if isinstance(gates, Mapping) else {"mask": gates}
     if UNTOUCHED in named:
         raise InputError(f"gates named {UNTOUCHED} given; that is the model's own name here")
     masks = {name: of for name, of in named.items() if isinstance(of, HeadMask)}
     described, shape = describe(model), head_shape(model)
     for name, mask in masks.items():
-        mask.require_model(name, described, shape, baseline)
-    template = check_template(_learned("template", template, masks, QA_TEMPLATE))
-    max_tokens = _learned("max_tokens", max_tokens, masks, 2048)
-    bos = _learned("bos", bos, masks, None)
+        mask.require_model(name, described, shape, how.baseline)
+    template = check_template(_learned("template", how.template, masks, text.QA_TEMPLATE))
+    max_tokens = _learned("max_tokens", how.max_tokens, masks, 2048)
+    bos = _learned("bos", how.bos, masks, None)
     tensors = {name: _tensor(name, of, shape) for name, of in named.items()}
-    everything = read_questions(questions, languages=[language], seed=seed)
+    everything = text.read_questions(questions, languages=[how.language], seed=how.seed)
 
-    def mask_saw(question: Question) -> bool:
-        return any(
-            mask.has_seen(question.context_digest, question.id, language) for mask in masks.values()
-        )
+    def mask_saw(question: text.Question) -> bool:
+        one = question.context_digest, question.id, how.language
+        return any(mask.has_seen(*one) for mask in masks.values())
 
-    seen = [mask_saw(question) for question in everything.examples[language]]
-    if all(seen) and not allow_overlap:
+    seen = [mask_saw(question) for question in everything.examples[how.language]]
+    if all(seen) and not how.allow_overlap:
         raise InputError(
             f"all {len(seen)} questions have contexts that the mask was trained on; give others, "
             "or pass --allow-overlap"
         )
-    free = [i for i, known in enumerate(seen) if allow_overlap or not known]
+    free = [i for i, known in enumerate(seen) if how.allow_overlap or not known]
     asked, tokens = tokenize_answers(
-        model, everything.only(free if docs is None else free[-docs:]), template=template,
-        max_tokens=max_tokens, max_new_tokens=max_new_tokens, bos=bos,
+        model, everything.only(free if how.docs is None else free[-how.docs :]), template=template,
+        max_tokens=max_tokens, max_new_tokens=how.max_new_tokens, bos=bos,
     )  # fmt: skip
-    examples, answers = asked.examples[language], tokens[language]
-    texts = {language: tuple(question.with_answer(template) for question in examples)}
+    examples, answers = asked.examples[how.language], tokens[how.language]
+    texts = {how.language: tuple(question.with_answer(template) for question in examples)}
     attrs = provenance(
-        "qa", described, Corpus(texts, everything.source, seed),
-        language=language, docs=len(examples), seen_left_out=len(seen) - len(free),
+        "qa", described, text.Corpus(texts, everything.source, how.seed),
+        language=how.language, docs=len(examples), seen_left_out=len(seen) - len(free),
         overlap=sum(map(mask_saw, examples)), max_tokens=max_tokens,
-        max_new_tokens=max_new_tokens, template=template, baseline=baseline_digest(baseline),
-        bootstraps=n_resamples, bos=answers.texts.bos,
+        max_new_tokens=how.max_new_tokens, template=template,
+        baseline=baseline_digest(how.baseline),
+        bootstraps=how.n_resamples, bos=answers.texts.bos,
     )  # fmt: skip
-    return Asked(language, examples, answers, template, {UNTOUCHED: None, **tensors}, shape, attrs)
-
-
-def _check_sizes(docs: int | None, max_new_tokens: int, n_resamples: int) -> None:
-    if docs is not None and docs < 1:
-        raise InputError(f"{docs} questions asked for; at least 1 is needed")
-    if max_new_tokens < 1 or not 1 <= n_resamples <= MAX_RESAMPLES:
-        raise InputError(
-            f"{max_new_tokens} new tokens and {n_resamples} resamples asked for; at least 1 of "
-            f"each, and at most {MAX_RESAMPLES} resamples"
-        )
+    return Asked(how, examples, answers, template, {UNTOUCHED: None, **tensors}, shape, attrs)
 
 
 def ask(
-    model: TransformerBridge,
-    asked: Asked,
-    baseline: Float[Tensor, "layer head d_head"] | None,
-    max_new_tokens: int,
-    batch_tokens: int | str,
+    model: TransformerBridge, asked: Asked
 ) -> tuple[dict[str, Float[np.ndarray, "condition example"]], list[list[Reply]]]:
     """Every measure of every question under every condition, and the replies."""
     found: list[dict[str, Any]] = []
     replies: list[list[Reply]] = []
-    ends = set(end_tokens(model))
+    ends, how = set(end_tokens(model)), asked.how
+    size: dict[str, Any] = {"batch_tokens": how.batch_tokens}
     prompts = [question.prompt(asked.template) for question in asked.examples]
     total = len(asked.gates) * len(prompts)
     with progress_bar(total=total, unit="question", desc="evaluate") as bar:
         for name, under in asked.gates.items():
             bar.set_postfix_str(name)
-            nll = answer_losses(
-                model, asked.answers, under, baseline=baseline, batch_tokens=batch_tokens,
-                progress=bar,
-            )  # fmt: skip
+            settings = {"baseline": how.baseline, "progress": bar, **size}
+            nll = answer_losses(model, asked.answers, under, **settings)
             said = generate(
-                model, prompts, gates=under, baseline=None if under is None else baseline,
-                max_new_tokens=max_new_tokens, bos=asked.answers.prompts.bos,
-                batch_tokens=batch_tokens,
+                model, prompts, gates=under, baseline=None if under is None else how.baseline,
+                max_new_tokens=how.max_new_tokens, bos=asked.answers.prompts.bos, **size,
             )  # fmt: skip
             judged = [
-                _judged(reply, question, asked.language, ends)
+                _judged(reply, question, how.language, ends)
                 for reply, question in zip(said, asked.examples, strict=True)
             ]
             found.append({key: [of[key] for of in judged] for key in judged[0]})
-            found[-1]["answer_nll"] = nll
-            found[-1]["reply_nll"] = reply_nll(model, said, batch_tokens=batch_tokens)
+            found[-1] |= {"answer_nll": nll, "reply_nll": reply_nll(model, said, **size)}
             replies.append(said)
     return {key: np.array([of[key] for of in found], dtype=float) for key in found[0]}, replies
 
 
-def _judged(reply: Reply, question: Question, language: str, ends: set[int]) -> dict[str, float]:
+def _judged(
+    reply: Reply, question: text.Question, language: str, ends: set[int]
+) -> dict[str, float]:
     line = reply.text.strip().split("\n", 1)[0]
     tokens = [token for token in reply.tokens if token not in ends]
     return {
         "accuracy": best("substring", reply.text, question.answers, language),
         "exact_match": best("exact-match", line, question.answers, language),
         "f1": best("f1", line, question.answers, language),
-        **degeneration_checks(reply.text, tokens, reply.prompt_tokens),
+        **text.degeneration_checks(reply.text, tokens, reply.prompt_tokens),
     }
 
 

@@ -22,7 +22,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.matched_heads import matched_controls, matched_gates
 from langheads.experiments.softmask.adapt import adapt
-from langheads.experiments.softmask.evaluation import Gates, Source, ask, plan_questions
+from langheads.experiments.softmask.evaluation import Gates, How, Source, ask, plan_questions
 from langheads.experiments.softmask.summarise import summary, training_losses, versus_random
 from langheads.heads import HeadSet
 from langheads.heads.given import Named
@@ -41,6 +41,9 @@ _OTHER_QUESTIONS = (
 )
 _AS_LEARNED = ("train", "epochs", "learning_rate", "weight_decay", "batch_size", "template",
                "max_tokens", "bos")  # fmt: skip
+
+_OF_THE_MASK = ("max_tokens", "template", "bos", "allow_overlap")
+"""What a mask is asked with is what it was learned with, unless one of these is given."""
 
 
 def evaluate_qa(
@@ -91,28 +94,24 @@ def evaluate_qa(
         NonFiniteError, OutOfMemoryError: see `map_documents`.
     """
     n_controls = check_controls(n_controls, isinstance(gates, HeadMask))
-    given: dict[str, Any] = {"max_tokens": max_tokens, "template": template, "bos": bos}
-    as_learned = not allow_overlap and all(value is None for value in given.values())
-    given["allow_overlap"] = allow_overlap
-    shared: dict[str, Any] = {"language": language, "docs": docs, "baseline": baseline}
-    shared |= {"max_new_tokens": max_new_tokens, "n_resamples": n_resamples, "seed": seed}
-    controls: dict[str, Any] = {"n_controls": n_controls, "batch_tokens": batch_tokens}
+    how = How(
+        language, baseline, docs, max_tokens, max_new_tokens, template, seed, bos, batch_tokens,
+        n_resamples, allow_overlap,
+    )  # fmt: skip
+    own = {name: of for name, of in vars(how).items() if name not in _OF_THE_MASK}
+    as_learned = not allow_overlap and (max_tokens, template, bos) == (None, None, None)
     if not (n_controls and isinstance(gates, HeadMask)):
-        asked = plan_questions(model, questions, gates, **given, **shared)
-        found = summary(asked, *ask(model, asked, baseline, max_new_tokens, batch_tokens))
+        asked = plan_questions(model, questions, gates, how)
+        found = summary(asked, *ask(model, asked))
     elif as_learned and gates.language == language:
-        found = compare_masks(model, gates, questions, **shared, **controls)
+        found = compare_masks(model, gates, questions, n_controls=n_controls, **own)
     else:
-        found = evaluate_matched(model, gates, questions, **given, **shared, **controls)
+        found = evaluate_matched(model, gates, questions, n_controls=n_controls, **vars(how))
     return found.assign_attrs(made_from(found.attrs, gates))
 
 
 def check_controls(n_controls: int | None, with_mask: bool) -> int:
-    """How many random head sets stand beside gates: by default 3 beside a mask, else none.
-
-    Raises:
-        InputError: fewer than 0, or some without a mask.
-    """
+    """How many random head sets stand beside gates: by default 3 beside a mask, else none."""
     if n_controls is None:
         return 3 if with_mask else 0
     if n_controls < 0 or (n_controls and not with_mask):
@@ -244,11 +243,7 @@ def _as_learned(mask: HeadMask, language: str, training: Mapping[str, Any]) -> d
             f"{', '.join(further)} given with a mask; the others are trained with its settings"
         )
     settings = mask.settings
-    needed = (*_AS_LEARNED, "validation", "seed")
-    if missing := [name for name in needed if name not in settings]:
+    if missing := [x for x in (*_AS_LEARNED, "validation", "seed") if x not in settings]:
         raise InputError(f"the mask does not say its {', '.join(missing)}; learn it again (adapt)")
-    return {
-        **{name: settings[name] for name in _AS_LEARNED},
-        "validation": settings["validation"] / settings["train"],
-        **training,
-    }
+    learned = {name: settings[name] for name in _AS_LEARNED}
+    return {**learned, "validation": settings["validation"] / settings["train"], **training}

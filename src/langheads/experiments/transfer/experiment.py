@@ -30,34 +30,17 @@ import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.language_heads import require_heads_of
-from langheads.experiments.transfer.plan import (
-    ORDERS,
-    Asked,
-    Condition,
-    Pair,
-    Plan,
-    asked_in,
-    check_sizes,
-    known_templates,
-    language_pairs,
-    own_heads,
-    random_sets,
-    settings_of,
-)
-from langheads.experiments.transfer.run import (
-    answer_logprobs,
-    attention_to_facts,
-    continuations,
-    said,
-)
-from langheads.experiments.transfer.summarise import Run, summary
+from langheads.experiments.transfer import plan as planning
+from langheads.experiments.transfer.plan import ORDERS, Asked, Pair, Plan
+from langheads.experiments.transfer.run import Reading, Run
+from langheads.experiments.transfer.summarise import summary
 from langheads.heads import LanguageHeads
 from langheads.heads.given import ByLanguage
 from langheads.io.errors import InputError
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import bos_policy, describe
-from langheads.text import Corpus, degeneration_checks
+from langheads.text import Corpus
 from langheads.text.knowledge_conflict import occupation_pairs
 
 
@@ -121,27 +104,22 @@ def transfer(
         >>> found = transfer(model, heads, pairs=[("hi", "zh")], limit=20)      # doctest: +SKIP
         >>> found.logprob_difference_change.sel(order="both")                   # doctest: +SKIP
     """
-    settings = settings_of(gates_enhance, gates_weaken)
+    settings = planning.settings_of(gates_enhance, gates_weaken)
     orders = list(dict.fromkeys(orders))
-    check_sizes(n_controls, n_occupations, limit, max_new_tokens, orders)
+    planning.check_sizes(n_controls, n_occupations, limit, max_new_tokens, orders)
     described = describe(model)
     heads = require_heads_of(model, described, heads)
-    known, source = known_templates(model, templates)
-    chosen = language_pairs(heads, known, languages, pairs, query, source)
-    own = own_heads(heads, chosen)
+    known, source = planning.known_templates(model, templates)
+    chosen = planning.language_pairs(heads, known, languages, pairs, query, source)
+    own = planning.own_heads(heads, chosen)
     bos = _checked_bos(model, heads, bos)
     if n_occupations > (there := len(known[query].occupations)):
         raise InputError(f"{n_occupations} occupations asked for, but the templates have {there}")
     occupations = occupation_pairs(n_occupations, limit=limit, seed=seed)
-    random = random_sets(own, n_controls, np.random.default_rng(seed))
+    random = planning.random_sets(own, n_controls, np.random.default_rng(seed))
     plan = Plan(chosen, orders, settings, own, random, occupations, seed)
-    asked = {
-        text: asked_in(
-            model, known, text, query, occupations, seed=seed, bos=bos,
-            max_new_tokens=max_new_tokens,
-        )
-        for text in plan.texts
-    }  # fmt: skip
+    how: dict[str, Any] = {"bos": bos, "max_new_tokens": max_new_tokens}
+    asked = {text: planning.asked_in(model, known, text, query, plan, **how) for text in plan.texts}
     runs = _run_all(model, plan, asked, attention, max_new_tokens, batch_tokens)
     told = Corpus({x: known[x].record() for x in dict.fromkeys([*own, query])}, source, seed)
     attrs = provenance(
@@ -180,43 +158,13 @@ def _run_all(
     with progress_bar(total=steps * len(plan.occupations), unit="prompt", desc="transfer") as bar:
         for text, of_text in asked.items():
             bar.set_postfix_str("-".join(text))
-            shared = {"batch_tokens": batch_tokens, "progress": bar}
             every, few = conditions[text]
-            runs[text] = _run(model, of_text, every, max_new_tokens, shared)
+            reading = Reading(model, of_text, batch_tokens, bar)
+            runs[text] = reading.run(every, max_new_tokens)
             if attention and (layers := plan.layers(text)):
-                looks = attention_to_facts(model, of_text.tokens, few, layers, **shared)
+                looks = reading.attention(few, layers)
                 for condition, look in zip(few, looks, strict=True):
                     everywhere = np.full((*condition[0].shape, 2), np.nan)
                     everywhere[layers] = look
                     runs[text].attention[condition] = everywhere
     return runs
-
-
-def _run(
-    model: TransformerBridge,
-    asked: Asked,
-    conditions: list[Condition],
-    max_new_tokens: int,
-    shared: dict[str, Any],
-) -> Run:
-    """All conditions of one text, without attention."""
-    logprob = answer_logprobs(model, asked.tokens, conditions, **shared)
-    written = continuations(
-        model, asked.tokens, conditions, max_new_tokens=max_new_tokens, **shared
-    )
-    replies = [list(zip(of, asked.tokens, asked.answers, strict=True)) for of in written]
-    checks = [
-        [
-            list(degeneration_checks(reply.text, reply.tokens, tokens.prompt).values())
-            for reply, tokens, _ in of
-        ]
-        for of in replies
-    ]
-    return Run(
-        conditions,
-        logprob[..., :2],
-        np.array([[said(reply.text, pair) for reply, _, pair in of] for of in replies]),
-        np.concatenate([np.array(checks, dtype=float), logprob[:, :, :1, 2]], axis=-1),
-        np.array([t.texts[0][t.start] == t.texts[1][t.start] for t in asked.tokens]),
-        {},
-    )

@@ -15,7 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.matched_heads import controls_by_row
 from langheads.heads import HeadSet, LanguageHeads
-from langheads.io.arguments import asked_languages, check_gate
+from langheads.io.arguments import asked_languages, asked_names, check_gate
 from langheads.io.errors import InputError
 from langheads.model import EMBEDDED, check_tokens
 from langheads.text.knowledge_conflict import ConflictTokens, conflict_tokens, knowledge_conflicts
@@ -48,25 +48,15 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Which heads get which gate on which prompts.
+    """Which heads get which gate on which prompts."""
 
-    Attributes:
-        pairs: (A, B).
-        orders: of `ORDERS`.
-        settings: conditions and gates.
-        own: language -> its heads; A and B are taken from these.
-        random: language -> random head sets beside its heads.
-        occupations: the two of each prompt.
-        seed: of the resampling.
-    """
-
-    pairs: Sequence[Pair]
-    orders: Sequence[str]
-    settings: Sequence[Setting]
-    own: Mapping[str, HeadSet]
-    random: Mapping[str, list[HeadSet]]
-    occupations: Sequence[tuple[int, int]]
-    seed: int
+    pairs: Sequence[Pair]  # (A, B)
+    orders: Sequence[str]  # of `ORDERS`
+    settings: Sequence[Setting]  # conditions and gates
+    own: Mapping[str, HeadSet]  # language -> its heads; A and B are taken from these
+    random: Mapping[str, list[HeadSet]]  # language -> random head sets beside its heads
+    occupations: Sequence[tuple[int, int]]  # the two of each prompt
+    seed: int  # of the resampling
 
     @property
     def texts(self) -> list[Pair]:
@@ -85,10 +75,7 @@ class Plan:
         return owner, (self.own[owner], setting.gate)
 
     def conditions(self, text: Pair) -> tuple[list[Condition], list[Condition]]:
-        """Conditions of one text: all of them, and those without the random heads.
-
-        The untouched model comes first in both.
-        """
+        """Conditions of one text, untouched first: all, and those without the random heads."""
         chosen: list[Condition] = [(HeadSet([], self.own[text[0]].shape), 1.0)]
         random: list[Condition] = []
         for pair, setting in itertools.product(self.pairs, self.settings):
@@ -100,12 +87,7 @@ class Plan:
 
 
 def settings_of(enhance: Sequence[float], weaken: Sequence[float]) -> list[Setting]:
-    """Every condition at every gate.
-
-    Raises:
-        InputError: no gates, one on the wrong side of 1 or beyond float32, or two so near to each
-            other that they have one name.
-    """
+    """Every condition at every gate; refuses gates on the wrong side of 1, and two of one name."""
     if any(not 1 <= gate < math.inf for gate in enhance) or any(
         not -math.inf < gate <= 1 for gate in weaken
     ):
@@ -136,36 +118,22 @@ def settings_of(enhance: Sequence[float], weaken: Sequence[float]) -> list[Setti
 
 
 def check_sizes(
-    n_controls: int,
-    n_occupations: int,
-    limit: int | None,
-    max_new_tokens: int,
-    orders: Sequence[str],
+    n_controls: int, n_occupations: int, limit: int | None, new: int, orders: Sequence[str]
 ) -> None:
-    """Refuse numbers that nothing can be made of.
-
-    Raises:
-        InputError: which, and what is allowed.
-    """
+    """Refuse numbers that nothing can be made of."""
     few = n_controls < 2 or n_occupations < 2 or (limit is not None and limit < 2)
-    if few or max_new_tokens < 1:
+    if few or new < 1:
         raise InputError(
             f"{n_controls} controls, {n_occupations} occupations, limit {limit} and "
-            f"{max_new_tokens} new tokens asked for; at least 2, 2, 2 and 1 are needed"
+            f"{new} new tokens asked for; at least 2, 2, 2 and 1 are needed"
         )
-    if not orders or not set(orders) <= set(ORDERS):
-        raise InputError(
-            f"order {', '.join(orders) or 'none'} asked for; allowed are {', '.join(ORDERS)}"
-        )
+    asked_names("order", orders, ORDERS)
 
 
 def known_templates(
     model: TransformerBridge, source: str | Path | None
 ) -> tuple[dict[str, Template], str]:
-    """Templates of every language, and where they are from.
-
-    Those of the embedded model's own training text if no folder is given.
-    """
+    """Templates of every language, the embedded model's own if no folder is given; their source."""
     name = next((n for n, folder in EMBEDDED.items() if model.cfg.model_name == str(folder)), None)
     if source is None and name is not None:
         from langheads.demo.templates import demo_templates
@@ -182,12 +150,7 @@ def language_pairs(
     query: str,
     source: str,
 ) -> list[Pair]:
-    """(A, B) asked for, or all that have a template.
-
-    Raises:
-        InputError: no template or no entry in the head set for a language that was asked for, a
-            language paired with itself, fewer than two languages, no heads in any of them.
-    """
+    """(A, B) asked for, or all that have a template; refuses what has no template or no heads."""
     given = None if pairs is None else list(dict.fromkeys(pairs))
     asked = asked_languages(languages)
     named = [*(asked or ()), *itertools.chain(*(given or ()))]
@@ -231,18 +194,13 @@ def asked_in(
     templates: Mapping[str, Template],
     text: Pair,
     query: str,
-    occupations: Sequence[tuple[int, int]],
+    plan: Plan,
     *,
-    seed: int,
     bos: bool,
     max_new_tokens: int,
 ) -> Asked:
-    """Prompts in tokens.
-
-    Raises:
-        InputError: one too long for the model's context, or with tokens that it does not have.
-    """
-    made = knowledge_conflicts(templates, *text, query, occupations, seed=seed)
+    """Prompts in tokens; refuses those that the model cannot read."""
+    made = knowledge_conflicts(templates, *text, query, plan.occupations, seed=plan.seed)
     tokens = [conflict_tokens(model.tokenizer, conflict, bos=bos) for conflict in made]
     where = f"a prompt in {text[0]} and {text[1]}"
     for each in tokens:

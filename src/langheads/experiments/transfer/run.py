@@ -9,32 +9,28 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.transfer.plan import Condition
-from langheads.model import (
-    captured_block_inputs,
-    decode_rows,
-    end_tokens,
-    gated,
-    map_documents,
-    reply_text,
-    starting_at,
-    token_nll,
-)
+from langheads import model as engine
+from langheads.experiments.transfer.plan import Asked, Condition
+from langheads.io import measures
 from langheads.model.attention_patterns import attention_to_spans
 from langheads.model.fused_attention import fused_attention
-from langheads.text import Documents
-from langheads.text.knowledge_conflict import ConflictTokens
+from langheads.text import Documents, degeneration_checks
 
+MEASURES = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
+CHECKS = (*measures.TEXT_CHECKS, "prompt_nll")
+"""Degeneration checks: of what is written after the prompt, and the NLL of the prompt itself."""
 # Kana and Han, Thai and Lao, Burmese, Khmer.
 _UNSPACED = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
@@ -48,160 +44,157 @@ class Written(NamedTuple):
     tokens: tuple[int, ...]
 
 
-def answer_logprobs(
-    model: TransformerBridge,
-    prompts: Sequence[ConflictTokens],
-    conditions: Sequence[Condition],
-    *,
-    batch_tokens: int | str = "auto",
-    progress: tqdm | None = None,
-) -> Float[np.ndarray, "condition prompt answer part"]:
-    """Log-probability of both answers of every prompt, and NLL of the prompt, nats.
+@dataclass(frozen=True)
+class Run:
+    """What the model made of the prompts of one text."""
 
-    Blocks below a condition's first head are not run again, see `langheads.model.replay`.
+    conditions: list[Condition]  # heads and gate; no heads first
+    # Nats, of the first token and of the whole of both answers.
+    logprob: Float[np.ndarray, "condition prompt answer part"]
+    # Which answer was given, 0 (that of the first fact), 1 or -1.
+    said: Int[np.ndarray, "condition prompt"]
+    checks: Float[np.ndarray, "condition prompt check"]  # in the order of `CHECKS`
+    shared: Bool[np.ndarray, " prompt"]  # whether both answers begin with the same token
+    # Condition -> share of 1 ``[layer, head, fact]``, for some of the conditions.
+    attention: dict[Condition, Float[np.ndarray, "layer head fact"]]
 
-    Args:
-        model: the model.
-        prompts: in tokens.
-        conditions: heads and their gate.
-        batch_tokens: tokens a forward, padding included.
-        progress: updated by prompts times conditions done.
+    def measures(self, fact: int) -> dict[Condition, Float[np.ndarray, "measure prompt"]]:
+        """`MEASURES` and `CHECKS` in their order, where A's is the first (0) or second fact."""
+        ahead = self.logprob[:, :, fact] - self.logprob[:, :, 1 - fact]
+        first = np.where(self.shared, np.nan, ahead[..., 0] > 0)
+        checks = np.moveaxis(self.checks, -1, 0)
+        every = [self.said == fact, self.said == 1 - fact, first, ahead[..., 1], *checks]
+        return dict(zip(self.conditions, np.stack(every, axis=1), strict=True))
 
-    Returns:
-        First part: log-probability of the answer's first token. Second part: of the whole answer,
-        summed over its tokens. Third part: NLL of the prompt, nats per token, its own first token
-        left out; the same for both answers.
-    """
-    texts = Documents.of_rows("prompts", [text for prompt in prompts for text in prompt.texts])
 
-    @torch.no_grad()
-    def measure(tokens: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
-        with captured_block_inputs(model) as inputs:
-            untouched = _parts(token_nll(model, tokens, lengths), starts)
-        found = []
-        for heads, gate in conditions:
-            first = min((head.layer for head in heads), default=None)
-            if first is None:
-                found.append(untouched)
-                continue
-            with (
-                starting_at(model, inputs, first),
-                gated(model, heads, gate, first_layer=first),
-            ):
-                found.append(_parts(token_nll(model, tokens, lengths), starts))
-        if progress is not None:
-            progress.update(len(conditions) * len(tokens) / 2)
-        return torch.stack(found, dim=1)
+@dataclass(frozen=True)
+class Reading:
+    """A model before the prompts of one text; `progress` counts prompts times conditions."""
 
-    starts = torch.tensor([prompt.start for prompt in prompts for _ in prompt.texts])
-    found = map_documents(model, texts, measure, given=starts, batch_tokens=batch_tokens)
-    return rearrange(
-        found.double().numpy(),
-        "(prompt answer) condition part -> condition prompt answer part",
-        answer=2,
-    )
+    model: TransformerBridge
+    asked: Asked
+    batch_tokens: int | str
+    progress: tqdm
+
+    def run(self, conditions: list[Condition], max_new_tokens: int) -> Run:
+        """All conditions, without attention."""
+        tokens, logprob = self.asked.tokens, self._logprobs(conditions)
+        written = self._continuations(conditions, max_new_tokens)
+        checks = [
+            [
+                list(degeneration_checks(reply.text, reply.tokens, prompt.prompt).values())
+                for reply, prompt in zip(of, tokens, strict=True)
+            ]
+            for of in written
+        ]
+        answers = [
+            [said(reply.text, pair) for reply, pair in zip(of, self.asked.answers, strict=True)]
+            for of in written
+        ]
+        return Run(
+            conditions,
+            logprob[..., :2],
+            np.array(answers),
+            np.concatenate([np.array(checks, dtype=float), logprob[:, :, :1, 2]], axis=-1),
+            np.array([t.texts[0][t.start] == t.texts[1][t.start] for t in tokens]),
+            {},
+        )
+
+    def _logprobs(
+        self, conditions: Sequence[Condition]
+    ) -> Float[np.ndarray, "condition prompt answer part"]:
+        """Log-probability of both answers of every prompt, and NLL of the prompt, nats.
+
+        Parts are the log-probability of the answer's first token; of the whole answer, summed over
+        its tokens; and the NLL of the prompt, nats per token, its own first token left out, the
+        same for both answers. Blocks below a condition's first head are not run again, see
+        `langheads.model.replay`.
+        """
+        model, prompts = self.model, self.asked.tokens
+        texts = Documents.of_rows("prompts", [text for prompt in prompts for text in prompt.texts])
+
+        @torch.no_grad()
+        def measure(tokens: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
+            with engine.captured_block_inputs(model) as inputs:
+                untouched = _parts(engine.token_nll(model, tokens, lengths), starts)
+            found = []
+            for heads, gate in conditions:
+                if not heads:
+                    found.append(untouched)
+                    continue
+                first = min(head.layer for head in heads)
+                replayed = engine.starting_at(model, inputs, first)
+                with replayed, engine.gated(model, heads, gate, first_layer=first):
+                    found.append(_parts(engine.token_nll(model, tokens, lengths), starts))
+            self.progress.update(len(conditions) * len(tokens) / 2)
+            return torch.stack(found, dim=1)
+
+        starts = torch.tensor([prompt.start for prompt in prompts for _ in prompt.texts])
+        found = engine.map_documents(
+            model, texts, measure, given=starts, batch_tokens=self.batch_tokens
+        )
+        shape = "(prompt answer) condition part -> condition prompt answer part"
+        return rearrange(found.double().numpy(), shape, answer=2)
+
+    def _continuations(
+        self, conditions: Sequence[Condition], max_new_tokens: int
+    ) -> list[list[Written]]:
+        """What the model writes after every prompt, greedily, ``[condition][prompt]``.
+
+        Conditions run side by side, every row of a batch under gates of its own; a character that
+        the limit cut in two is left out of the text.
+        """
+        model, prompts = self.model, self.asked.tokens
+        rows = [torch.tensor(prompt.prompt) for prompt in prompts] * len(conditions)
+        gates = torch.from_numpy(np.stack([heads.gates(value) for heads, value in conditions]))
+        gates_of = [number for number in range(len(conditions)) for _ in prompts]
+        with fused_attention(model):
+            found = engine.decode_rows(
+                model, rows, gates=gates, gates_of=gates_of, max_new_tokens=max_new_tokens,
+                batch_tokens=self.batch_tokens, progress=self.progress,
+            )  # fmt: skip
+        ends = set(engine.end_tokens(model))
+        written = [
+            Written(
+                engine.reply_text(model, tokens).rstrip("\ufffd"),
+                tuple(token for token in tokens.tolist() if token not in ends),
+            )
+            for tokens in found
+        ]
+        return [written[i : i + len(prompts)] for i in range(0, len(written), len(prompts))]
+
+    def attention(
+        self, conditions: Sequence[Condition], layers: Sequence[int]
+    ) -> Float[np.ndarray, "condition layer head fact"]:
+        """Share of attention from the prompt's last position to each fact, mean over prompts."""
+        model, prompts = self.model, self.asked.tokens
+        documents = Documents.of_rows("prompts", [prompt.prompt for prompt in prompts])
+        spans = torch.tensor([prompt.spans for prompt in prompts])
+
+        @torch.no_grad()
+        def measure(rows: Tensor, lengths: Tensor, own: Int[Tensor, "batch span 2"]) -> Tensor:
+            found = []
+            for heads, gate in conditions:
+                with engine.gated(model, heads, gate) if heads else nullcontext():
+                    found.append(attention_to_spans(model, rows, lengths, own, layers))
+            self.progress.update(len(conditions) * len(rows))
+            return torch.stack(found, dim=1)
+
+        found = engine.map_documents(
+            model, documents, measure, given=spans, batch_tokens=self.batch_tokens
+        )
+        return found.double().mean(dim=0).numpy()
 
 
 def _parts(
     nll: Float[Tensor, "batch predicted"], starts: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch part"]:
-    """Log-probability of the token at each row's start, of all from there on, and mean NLL of the
-    tokens before."""
+    """The parts of `Reading._logprobs`; answers begin at each row's start."""
     position = torch.arange(1, nll.shape[1] + 1, device=nll.device)
     begins = starts.to(nll.device)[:, None]
     before = position < begins
-    return torch.stack(
-        [
-            -(nll * (position == begins)).sum(dim=1),
-            -(nll * ~before).sum(dim=1),
-            (nll * before).sum(dim=1) / before.sum(dim=1),
-        ],
-        dim=1,
-    )
-
-
-def continuations(
-    model: TransformerBridge,
-    prompts: Sequence[ConflictTokens],
-    conditions: Sequence[Condition],
-    *,
-    max_new_tokens: int,
-    batch_tokens: int | str = "auto",
-    progress: tqdm | None = None,
-) -> list[list[Written]]:
-    """What the model writes after every prompt, greedily, ``[condition][prompt]``.
-
-    Conditions run side by side, every row of a batch under gates of its own; a character that the
-    limit cut in two is left out of the text.
-    """
-    with fused_attention(model):
-        found = decode_rows(
-            model,
-            [torch.tensor(prompt.prompt) for prompt in prompts] * len(conditions),
-            gates=torch.from_numpy(np.stack([heads.gates(value) for heads, value in conditions])),
-            gates_of=[number for number in range(len(conditions)) for _ in prompts],
-            max_new_tokens=max_new_tokens,
-            batch_tokens=batch_tokens,
-            progress=progress,
-        )
-    ends = set(end_tokens(model))
-    written = [
-        Written(
-            reply_text(model, tokens).rstrip("\ufffd"),
-            tuple(token for token in tokens.tolist() if token not in ends),
-        )
-        for tokens in found
-    ]
-    return [written[i : i + len(prompts)] for i in range(0, len(written), len(prompts))]
-
-
-def attention_to_facts(
-    model: TransformerBridge,
-    prompts: Sequence[ConflictTokens],
-    conditions: Sequence[Condition],
-    layers: Sequence[int],
-    *,
-    batch_tokens: int | str = "auto",
-    progress: tqdm | None = None,
-) -> Float[np.ndarray, "condition layer head fact"]:
-    """Attention from the last position of the prompt to each fact, mean over prompts.
-
-    Args:
-        model: the model.
-        prompts: in tokens.
-        conditions: heads and their gate.
-        layers: which layers to look at, the order of the result.
-        batch_tokens: tokens a forward, padding included.
-        progress: updated by prompts times conditions done.
-
-    Returns:
-        Shares of 1.
-    """
-    documents = Documents.of_rows("prompts", [prompt.prompt for prompt in prompts])
-    spans = torch.tensor([prompt.spans for prompt in prompts])
-
-    @torch.no_grad()
-    def measure(
-        rows: Int[Tensor, "batch pos"],
-        lengths: Int[Tensor, " batch"],
-        own: Int[Tensor, "batch span 2"],
-    ) -> Tensor:
-        def look() -> Tensor:
-            return attention_to_spans(model, rows, lengths, own, layers)
-
-        found = []
-        for heads, gate in conditions:
-            if heads:
-                with gated(model, heads, gate):
-                    found.append(look())
-            else:
-                found.append(look())
-        if progress is not None:
-            progress.update(len(conditions) * len(rows))
-        return torch.stack(found, dim=1)
-
-    found = map_documents(model, documents, measure, given=spans, batch_tokens=batch_tokens)
-    return found.double().mean(dim=0).numpy()
+    first, answer = -(nll * (position == begins)).sum(dim=1), -(nll * ~before).sum(dim=1)
+    return torch.stack([first, answer, (nll * before).sum(dim=1) / before.sum(dim=1)], dim=1)
 
 
 def said(reply: str, answers: Sequence[str]) -> int:

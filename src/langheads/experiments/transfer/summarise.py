@@ -36,63 +36,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from langheads.experiments.matched_heads import NULL_DRAWS, random_choices
-from langheads.experiments.transfer.plan import ORDERS, Condition, Pair, Plan
+from langheads.experiments.transfer.plan import ORDERS, Pair, Plan
+from langheads.experiments.transfer.run import CHECKS as CHECKS
+from langheads.experiments.transfer.run import MEASURES, Run
 from langheads.io import measures
 from langheads.stats import bootstrap_weights, percentile_interval, permutation_p
 
-MEASURES = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
-CHECKS = (*measures.TEXT_CHECKS, "prompt_nll")
-"""Degeneration checks: of what is written after the prompt, and the NLL of the prompt itself."""
 _UNITS = measures.units([*MEASURES, *CHECKS], of="prompts")
 _RESAMPLES = 1000
 _ALPHA = 1 - 0.95
 
 
-@dataclass(frozen=True)
-class Run:
-    """What the model made of the prompts of one text.
-
-    Attributes:
-        conditions: heads and gate; no heads first.
-        logprob: nats, of the first token and of the whole of both answers.
-        said: which answer was given, 0 (that of the first fact), 1 or -1.
-        checks: in the order of `CHECKS`.
-        shared: whether both answers begin with the same token.
-        attention: condition -> share of 1 ``[layer, head, fact]``, for some of the conditions.
-    """
-
-    conditions: list[Condition]
-    logprob: Float[np.ndarray, "condition prompt answer part"]
-    said: Int[np.ndarray, "condition prompt"]
-    checks: Float[np.ndarray, "condition prompt check"]
-    shared: Bool[np.ndarray, " prompt"]
-    attention: dict[Condition, Float[np.ndarray, "layer head fact"]]
-
-    def measures(self, fact: int) -> dict[Condition, Float[np.ndarray, "measure prompt"]]:
-        """`MEASURES` and `CHECKS` in their order, where A's is the first (0) or second fact."""
-        ahead = self.logprob[:, :, fact] - self.logprob[:, :, 1 - fact]
-        first = np.where(self.shared, np.nan, ahead[..., 0] > 0)
-        checks = np.moveaxis(self.checks, -1, 0)
-        every = [self.said == fact, self.said == 1 - fact, first, ahead[..., 1], *checks]
-        return dict(zip(self.conditions, np.stack(every, axis=1), strict=True))
-
-
 def summary(plan: Plan, runs: Mapping[Pair, Run], *, attrs: dict[str, Any]) -> xr.Dataset:
-    """Arrange runs as a dataset, see the top of this file.
-
-    Args:
-        plan: what was run.
-        runs: (first, second) language of the prompts -> what came out.
-        attrs: provenance.
-    """
+    """Arrange runs, by the (first, second) language of their prompts, as a dataset; see the top."""
     values, control, attention, shared = _gathered(plan, runs)
     orders = list(plan.orders)
     if len(orders) > 1:
@@ -102,22 +65,17 @@ def summary(plan: Plan, runs: Mapping[Pair, Run], *, attrs: dict[str, Any]) -> x
             for x, axis in ((values, 3), (control, 3), (attention, 2))
         )
     variables = _measured(values, control, plan)
-    if np.isfinite(attention[..., 0, :, :, :]).any():
-        look, share = ("layer", "head", "fact"), {"units": "share of 1"}
-        variables |= {
-            "attention_before": (("a", "b", "order", *look), attention[..., 0, :, :, :], share),
-            "attention_after": (
-                ("a", "b", "order", "setting", *look), attention[..., 1:, :, :, :], share,
-            ),
-        }  # fmt: skip
+    cell, look, share = ("a", "b", "order"), ("layer", "head", "fact"), {"units": "share of 1"}
+    if np.isfinite(before := attention[..., 0, :, :, :]).any():
+        after = (*cell, "setting", *look), attention[..., 1:, :, :, :], share
+        variables["attention_before"] = (*cell, *look), before, share
+        variables["attention_after"] = after
     count = {"units": "count"}
+    variables["shared_first_token"] = cell[:2], shared, count
+    variables["heads"] = "a", [str(heads) for heads in plan.own.values()]
+    variables["n_heads"] = "a", [len(heads) for heads in plan.own.values()], count
     return xr.Dataset(
-        variables
-        | {
-            "shared_first_token": (("a", "b"), shared, count),
-            "heads": ("a", [str(heads) for heads in plan.own.values()]),
-            "n_heads": ("a", [len(heads) for heads in plan.own.values()], count),
-        },
+        variables,
         coords={
             "a": list(plan.own),
             "b": list(plan.own),
@@ -183,29 +141,31 @@ def _measured(
     overall_control, null = _over_languages(change, control, plan)
     overall_low, overall_high = percentile_interval(_over_pairs(draws, 2), _ALPHA)
     cell = ("a", "b", "order", "setting")
+    overall_cell, each_set = cell[2:], ("control",)
     draws_behind = np.isfinite(null).any(axis=(0, 1)).sum(axis=-1)
     variables: dict[str, Any] = {"null_draws": ("setting", draws_behind, {"units": "count"})}
+    parts = {
+        "_before": (cell[:3], _mean(values[..., 0, :])),
+        "": (cell, _mean(values[..., 1:, :])),
+        "_change": (cell, change),
+        "_change_se": (cell, error),
+        "_change_low": (cell, low),
+        "_change_high": (cell, high),
+        "_control_change": (cell + each_set, control),
+        "_control_mean": (cell, _mean(control)),
+        "_overall_change": (overall_cell, overall),
+        "_overall_low": (overall_cell, overall_low),
+        "_overall_high": (overall_cell, overall_high),
+        "_overall_control_change": (overall_cell + each_set, overall_control),
+    }
     for m, (name, units) in enumerate(_UNITS.items()):
-        unit = {"units": units}
-        variables |= {
-            f"{name}_before": (cell[:3], _mean(values[m, ..., 0, :]), unit),
-            name: (cell, _mean(values[m, ..., 1:, :]), unit),
-            f"{name}_change": (cell, change[m], unit),
-            f"{name}_change_se": (cell, error[m], unit),
-            f"{name}_change_low": (cell, low[m], unit),
-            f"{name}_change_high": (cell, high[m], unit),
-            f"{name}_control_change": ((*cell, "control"), control[m], unit),
-            f"{name}_control_mean": (cell, _mean(control[m]), unit),
-            f"{name}_overall_change": (cell[2:], overall[m], unit),
-            f"{name}_overall_low": (cell[2:], overall_low[m], unit),
-            f"{name}_overall_high": (cell[2:], overall_high[m], unit),
-            f"{name}_overall_control_change": ((*cell[2:], "control"), overall_control[m], unit),
-        }
+        for part, (dims, of) in parts.items():
+            variables[name + part] = (dims, of[m], {"units": units})
         if name in MEASURES:
             sign, probability = measures.MEASURES[name].better, {"units": "probability"}
             for dims, part, own, sets in (
                 (cell, "", change[m], control[m]),
-                (cell[2:], "_overall", overall[m], null[m]),
+                (overall_cell, "_overall", overall[m], null[m]),
             ):
                 p = permutation_p(sign * own, np.moveaxis(sign * sets, -1, 0))
                 p = np.where(np.isfinite(sets).any(axis=-1), p, np.nan)

@@ -129,7 +129,7 @@ def _replies(found: Replies) -> Iterator[Table]:
 
 def _row(one: Exchange, before: bool) -> list[str]:
     wanted = NONE if one.wanted is None else _cut_back(one.wanted, _NAME)
-    row = [_cut_back(one.id, _NAME), _end(one.prompt), wanted, *_said(one.reply)]
+    row = [_cut_back(one.id, _NAME), _end(one.prompt), wanted, *_said(one)]
     return row + (_said(one.untouched) if before else [])
 
 
@@ -139,7 +139,7 @@ def _said(told: Told | None) -> list[str]:
         return [NONE, NONE]
     verdict = {None: "", True: ", right", False: ", not right"}[told.right]
     language = f"{_cut_back(told.language, _NAME) or NONE} ({told.confidence:.2f}){verdict}"
-    lines = _lines(told.text)
+    lines = _lines(told.reply)
     text = _cut_back("\n".join(lines[:_LINES]), _CHARACTERS)
     return [text + ("\n…" if len(lines) > _LINES else "") or NONE, language]
 
