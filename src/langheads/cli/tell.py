@@ -83,18 +83,20 @@ def _qa(found: Any) -> Iterator[str]:
     from langheads.experiments.softmask.experiment import LANGUAGE
     from langheads.experiments.softmask.summarise import MEASURES
 
+    questions = f"{found.sizes['example']} questions"
     for condition in found.condition.values.tolist():
         told = found.sel(condition=condition)
         values = " ".join(f"{name}={told[name].item():.4f}" for name in MEASURES)
-        yield f"{condition}: {values}"
+        yield f"{condition}, {questions}: {values}"
     for name in MEASURES:
         if f"versus_random_{name}" in found:
             told = found.sel(condition=LANGUAGE)
             mean, low, high = (
                 told[f"versus_random_{name}{end}"].item() for end in ("", "_low", "_high")
             )
-            over = "language heads over random heads"
-            yield f"{name}, {over}: {mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+            over = f"language heads over random heads, {questions}"
+            ends = f" [{low:+.4f}, {high:+.4f}]" if low == low else ""
+            yield f"{name}, {over}: {mean:+.4f}{ends}"
 
 
 def _replies(replies: Any) -> Iterator[str]:

@@ -64,6 +64,17 @@ def decimal(value: float, decimals: int = 3) -> str:
     return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
+def p_words(p: float, n: float, level: float) -> str:
+    """A p-value; where n random draws cannot bring it below the level, that it cannot tell.
+
+    Example:
+        >>> p_words(0.125, 7, 0.05), p_words(0.01, 99, 0.05)
+        ('cannot tell (≥ 0.125)', '0.010')
+    """
+    few = np.isfinite([p, n]).all() and 1 / (1 + n) >= level
+    return f"cannot tell (≥ {decimal(1 / (1 + n))})" if few else decimal(p)
+
+
 def between(value: float, low: float, high: float, decimals: int = 3) -> str:
     """A value with the ends of its interval, where it has one."""
     text = decimal(value, decimals)

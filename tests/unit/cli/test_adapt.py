@@ -154,7 +154,10 @@ def test_evaluate_beside_random_heads(verb, tiny_folder, tiny, records, question
     nll = found.answer_nll
     versus = (nll.sel(condition=names[1]) - nll.sel(condition=names[2])).item()
     (told,) = [line for line in error.splitlines() if line.startswith("answer_nll, language")]
-    assert told.startswith(f"answer_nll, language heads over random heads: {versus:+.4f} [")
+    n = found.sizes["example"]
+    assert told.startswith(
+        f"answer_nll, language heads over random heads, {n} questions: {versus:+.4f}"
+    )
 
 
 def test_random_heads_stand_beside_a_mask_unless_told_otherwise(

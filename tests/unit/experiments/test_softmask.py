@@ -411,6 +411,8 @@ def test_replies_that_fell_apart_are_told(tiny, monkeypatch):
     assert found.example_prompt_copy.values.tolist() == [[0, 0], [0, 1]]
     assert found.example_empty.values.tolist() == [[0, 0], [0, 1]]
     assert found.delta_empty.sel(condition="mask").item() == 0.5
+    # Two questions say too little of others for an interval.
+    assert np.isnan([found.delta_empty_low, found.delta_empty_high]).all()
     for key, row in ((False, 0), (True, 1)):
         for i, tokens in enumerate(said[key]):
             whole = torch.tensor([[*prompt, *tokens]])
@@ -422,7 +424,7 @@ def test_replies_that_fell_apart_are_told(tiny, monkeypatch):
 
 def test_masks_beside_random_and_all_heads(tiny):
     found = langheads.compare_masks(
-        tiny, ["L1H2", "L0H3"], records(18), language="hi", n_controls=2, train=3, epochs=1,
+        tiny, ["L1H2", "L0H3"], records(30), language="hi", n_controls=2, train=3, epochs=1,
         batch_size=2, validation=0.3, n_resamples=50, max_new_tokens=2,
     )  # fmt: skip
     names = ["language heads", "random heads 0", "random heads 1", "all heads"]
@@ -441,7 +443,7 @@ def test_masks_beside_random_and_all_heads(tiny):
     )
     assert (found.train_set_loss.sel(condition=names).diff("when") < 0).all()
     alone = langheads.adapt(
-        tiny, ["L1H2", "L0H3"], records(18), language="hi", train=3, epochs=1, batch_size=2,
+        tiny, ["L1H2", "L0H3"], records(30), language="hi", train=3, epochs=1, batch_size=2,
         validation=0.3,
     )  # fmt: skip
     np.testing.assert_allclose(found.gates.sel(condition="language heads"), alone.gates())
@@ -457,7 +459,7 @@ def test_masks_beside_random_and_all_heads(tiny):
     assert np.isnan(found.versus_random_answer_nll.sel(condition="random heads 0"))
     # A mask already learned stands where it would have been learned; the others are the same.
     beside = langheads.compare_masks(
-        tiny, alone, records(18), language="hi", n_controls=2, n_resamples=50, max_new_tokens=2
+        tiny, alone, records(30), language="hi", n_controls=2, n_resamples=50, max_new_tokens=2
     )
     np.testing.assert_allclose(beside.gates, found.gates)
     np.testing.assert_allclose(beside.train_loss, found.train_loss)

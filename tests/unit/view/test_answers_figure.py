@@ -70,7 +70,8 @@ def test_random_sets_are_told_together_and_each_stands_in_the_table():
     result = make_qa(random=3)
     (said,) = list(KINDS["qa"].summary(result, RUN))
     assert said == (
-        "Answers in hi, change in accuracy (95% interval): mask 0.100 (0.050 to 0.150), over "
+        "Answers in hi, 20 questions, change in accuracy (95% interval): "
+        "mask 0.100 (0.050 to 0.150), over "
         "random heads 0.080 (0.040 to 0.120); all heads 0.200 (0.150 to 0.250), over random heads "
         "0.180 (0.140 to 0.220); 3 sets of random heads 0.020 on average (0.010 to 0.030)."
     )

@@ -9,6 +9,10 @@ from langheads.experiments.transfer.plan import Plan, Setting
 from langheads.experiments.transfer.summarise import summary
 from langheads.io.errors import InputError
 from langheads.view import transfer_attention, transfer_matrix, transfer_sweep
+from langheads.view.contents import RunFolder
+from langheads.view.kinds import KINDS
+from langheads.view.kinds.transfer import _tables
+from langheads.view.table import decimal
 from tests.unit.experiments import test_transfer as made
 
 HOSTILE = "<b>x</b> %{z}"
@@ -160,3 +164,31 @@ def test_attention_before_and_after(found):
         transfer_attention(found, ("hi", "en"))
     with pytest.raises(InputError, match="has no attention_before"):
         transfer_attention(found.drop_vars("attention_before"), ("en", "zh"))
+
+
+def test_a_set_that_one_setting_lacks_stays_in_the_others(found):
+    """The dotted line is the mean of the table, setting by setting."""
+    partly = found.copy(deep=True)
+    sets = partly.logprob_difference_overall_control_change
+    sets.loc[{"setting": "weaken 0", "order": "both", "control": 0}] = np.nan
+    figure = transfer_sweep(partly)
+    means = [trace.y for trace in figure.data if trace.name == "random heads, mean"]
+    expected = sets.sel(order="both").mean("control").values
+    np.testing.assert_allclose([means[0][1], means[1][0]], expected)
+    rows = next(iter(_tables(partly, RunFolder()))).rows
+    said = [row[4] for row in rows if row[0].startswith("logprob") and row[1] == "both"]
+    assert said == [decimal(value) for value in expected]
+
+
+def test_too_few_random_sets_cannot_tell(found):
+    """No p of 15 draws is below 1/16."""
+    assert found.null_draws.values.tolist() == [15, 15]
+    rows = next(iter(_tables(found, RunFolder()))).rows
+    assert {row[-1] for row in rows} == {"cannot tell (≥ 0.062)"}
+    more = found.assign(null_draws=("setting", [15, 99]))
+    said = {row[2]: row[-1] for row in next(iter(_tables(more, RunFolder()))).rows}
+    assert said["enhance 3"] == "cannot tell (≥ 0.062)"
+    last = more.logprob_difference_overall_control_p.sel(setting="weaken 0", order="both").item()
+    assert said["weaken 0"] == decimal(last)
+    (sentence, *_) = KINDS["transfer"].summary(found, RunFolder())
+    assert sentence.count("p = cannot tell (≥ 0.062)") == 2

@@ -13,7 +13,8 @@ and ``reply``, ``answer_tokens``, ``gates``; where masks were learned beside eac
 ``train_loss`` ``[condition, step]`` and ``validation_loss`` ``[condition, check]``.
 
 The 95% intervals of differences are percentiles of a bootstrap over contexts: questions on one
-paragraph are not independent of each other, so they are drawn together.
+paragraph are not independent of each other, so they are drawn together. Fewer than 5 contexts have
+none.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from langheads.stats import bootstrap_interval, cluster_sums
 
 MEASURES = ("accuracy", "exact_match", "f1", "answer_nll", *measures.TEXT_CHECKS, "reply_nll")
 _UNITS = measures.units(MEASURES)
+# Resampling fewer contexts says too little of others.
+_FEWEST = 5
 
 
 def summary(
@@ -98,13 +101,13 @@ def _differences(
     n_resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """``<prefix>_<name>``, ``_low`` and ``_high`` ``[condition]``; no interval of one context."""
+    """``<prefix>_<name>``, ``_low`` and ``_high`` ``[condition]``; no interval of few contexts."""
     found = np.full((3, len(rows)), np.nan)
     for i, row in enumerate(rows):
         if row is not None:
             found[0, i] = row.mean()
             sums, sizes = cluster_sums(row, contexts)
-            if len(sums) > 1:
+            if len(sums) >= _FEWEST:
                 found[1:, i] = bootstrap_interval(sums, sizes, n_resamples=n_resamples, seed=seed)
     attrs = {"units": _UNITS[name], "sign": measures.MEASURES[name].sign}
     parts = zip(("", "_low", "_high"), found, strict=True)

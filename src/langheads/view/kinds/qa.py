@@ -123,6 +123,11 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
         )
 
 
+def _number(result: xr.Dataset) -> object:
+    """How many questions; by provenance where the file has no single ones."""
+    return result.sizes.get("example", result.attrs.get("docs", "?"))
+
+
 def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
     changes = [str(x) for x in result if str(x).startswith("delta_")]
     measures = [x.removeprefix("delta_") for x in changes if not x.endswith(("_low", "_high"))]
@@ -140,7 +145,9 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
                 rows[-1].append(table.with_interval(at, f"versus_random_{name}") if there else NONE)
     header = ["measure", "condition", "mean", "change against untouched"]
     header += ["over random heads"] if beside else []
-    caption = "Means over questions; changes with 95% intervals, paired by question."
+    caption = (
+        f"Means over {_number(result)} questions; changes with 95% intervals, paired by question."
+    )
     yield Table(caption, header, rows, folded=len(rows) > LONG)
 
 
@@ -166,7 +173,10 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
         )
     if found:
         language = isolated(str(result.attrs.get("language", "a language unknown")))
-        yield f"Answers in {language}, change in accuracy (95% interval): {'; '.join(found)}."
+        yield (
+            f"Answers in {language}, {_number(result)} questions, change in accuracy (95% "
+            f"interval): {'; '.join(found)}."
+        )
     if apart:
         yield (
             f"Replies fell apart under {'; '.join(apart)}: there a change in accuracy says "

@@ -12,9 +12,9 @@ from langheads.io.errors import InputError
 from langheads.io.measures import labels
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style
-from langheads.view.figures.style import COLOURWAY, literal, names
+from langheads.view.figures.style import COLOURWAY, LEVEL, literal, names
 from langheads.view.figures.transfer import transfer_matrix, transfer_sweep
-from langheads.view.table import LONG, Table, between, decimal, fallen, isolated, mean
+from langheads.view.table import LONG, Table, between, decimal, fallen, isolated, mean, p_words
 
 _MEASURES = labels(("answer_a", "answer_b", "first_token_a", "logprob_difference"))
 _CHECKS = labels(("repetition", "prompt_copy", "empty", "prompt_nll"))
@@ -182,6 +182,13 @@ def _overall(at: xr.Dataset, name: str) -> tuple[float, float, float]:
     return change, low, high
 
 
+def _overall_p(at: xr.Dataset, name: str) -> str:
+    """p over all pairs; a file of before says by its random sets how many draws it is from."""
+    sets = np.isfinite(at[f"{name}_overall_control_change"].values).sum()
+    draws = float(at.get("null_draws", sets))
+    return p_words(float(at[f"{name}_overall_control_p"]), draws, LEVEL)
+
+
 def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
     rows, settings = [], names(result, "setting")
     for (name, label), order, setting in product(
@@ -192,8 +199,8 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
         if np.isfinite(change[0]):
             measure = f"{label} ({result[name].attrs.get('units', '?')})"
             random = mean(at[f"{name}_overall_control_change"].values)
-            p = float(at[f"{name}_overall_control_p"])
-            rows.append([measure, order, setting, between(*change), decimal(random), decimal(p)])
+            row = [measure, order, setting, between(*change), decimal(random)]
+            rows.append([*row, _overall_p(at, name)])
     header = ["measure", "order", "heads and gate", "change", "random heads", "p"]
     caption = "Changes against nothing gated, mean over pairs of languages, with 95% intervals."
     yield Table(caption, header, rows, folded=len(rows) > LONG)
@@ -239,7 +246,7 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
             apart.append(f"{setting} ({how})")
         change = _overall(at, "logprob_difference")
         if np.isfinite(change[0]):
-            p = decimal(float(at["logprob_difference_overall_control_p"]))
+            p = _overall_p(at, "logprob_difference")
             found.append(f"{setting}: {between(*change)} nats, p = {p}")
     if not found:
         yield "Attention transfer: no pair of languages has a change, so no figure is drawn."
