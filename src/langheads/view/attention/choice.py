@@ -41,8 +41,7 @@ def choose(
             raise InputError(
                 f"language {language} asked for; the head set has {', '.join(specific)}"
             )
-        wanted = [language] if language is not None else list(specific)
-        for name in wanted:
+        for name in specific if language is None else [language]:
             for head in specific[name]:
                 roles.setdefault(head, []).append(name)
         chosen = HeadSet(list(roles), shape)

@@ -161,13 +161,7 @@ def effect_tables(
 
 
 def strongest_words(what: str, result: xr.Dataset, run: RunFolder) -> Iterator[str]:
-    """The head with the largest effect in each language, by the first measure.
-
-    Args:
-        what: what such a head does.
-        result: of one of the kinds that `effect_map` draws.
-        run: not used.
-    """
+    """The head with the largest effect in each language, by the first measure; `what` it does."""
     for variable in _mapped(result)[:1]:
         baseline = _baselines(result, variable)[0]
         found = [

@@ -66,12 +66,14 @@ def score_against_knockout(
     for language in languages:
         pair = (of.sel(language=language).values for of in (scores[method], exact))
         titles.append(f"{literal(language)}, Spearman {stats.rank_correlation(*pair):.2f}")
+    # Light within dark: the one stands out from a dark page, the other from a light.
+    dot = {"color": COLOURWAY[5], "size": 7, "line": {"color": COLOURWAY[0], "width": 1.2}}
+    truth = {"mode": "lines", "line": DOTTED, "hoverinfo": "skip", "showlegend": False}
     rows, columns = canvas.grid(len(languages))
     figure, places = canvas.facets(titles, 0.09, 0.34 / rows)
     for language, at in zip(languages, places, strict=True):
         if unit == "nats per token" and reached.size:
             ends = [min(0.0, float(reached.min())), max(0.0, float(reached.max()))]
-            truth = {"mode": "lines", "line": DOTTED, "hoverinfo": "skip", "showlegend": False}
             figure.add_scatter(x=ends, y=ends, **truth, **at)
         x, y = (of.sel(language=language).values for of in (exact, scores[method]))
         beside = [_errors(of, language, x.size) for of in errors]
@@ -79,12 +81,7 @@ def score_against_knockout(
             x=x.ravel(),
             y=y.ravel(),
             mode="markers",
-            # Light within dark: the one stands out from a dark page, the other from a light.
-            marker={
-                "color": COLOURWAY[5],
-                "size": 7,
-                "line": {"color": COLOURWAY[0], "width": 1.2},
-            },
+            marker=dot,
             hovertext=[str(Head(*divmod(i, x.shape[1]))) for i in range(x.size)],
             customdata=np.stack(beside, axis=1),
             hovertemplate=f"<b>%{{hovertext}}</b> {literal(language)}<br>exact "

@@ -8,20 +8,12 @@ import xarray as xr
 
 from langheads.io.errors import InputError
 from langheads.io.measures import labels, units
+from langheads.view import table
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style
 from langheads.view.figures.style import COLOURWAY, literal, model_of, names, with_ends
 from langheads.view.figures.traces import Look, ShareBars, points, share_bars
-from langheads.view.table import (
-    LIMITS_IN_WORDS,
-    LONG,
-    NONE,
-    Table,
-    fallen,
-    isolated,
-    with_ends_of,
-    with_interval,
-)
+from langheads.view.table import LONG, NONE, Table, fallen, isolated, with_interval
 
 TWINS = {
     "random own off": "own off",
@@ -186,7 +178,7 @@ def _hover(at: xr.Dataset, condition: str, language: str) -> str:
         return f"{text}<br>no heads to switch off"
 
     def interval(name: str) -> str:
-        return with_ends(*with_ends_of(at, name))
+        return with_ends(*table.with_ends_of(at, name))
 
     if "n_heads" in at:
         text += f", {int(at.n_heads)} heads"
@@ -266,8 +258,8 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
         said += [f"{_shown(name)} in {', '.join(of)}"] if of else []
     if said:
         yield (
-            f"Replies fell apart ({LIMITS_IN_WORDS}): {'; '.join(said)}. There, more replies in "
-            "the wanted language are no gain."
+            f"Replies fell apart ({table.LIMITS_IN_WORDS}): {'; '.join(said)}. There, more replies "
+            "in the wanted language are no gain."
         )
 
 
