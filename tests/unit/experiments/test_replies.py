@@ -92,6 +92,24 @@ def test_chat_template_is_used_once_and_brings_its_own_bos(with_template):
     assert generate(with_template, [plain], max_new_tokens=5)[0].tokens == reply.tokens
 
 
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ raise_exception('a\x1b[2J\nb') }}", "failed \\(a\u241b\\[2J b\\);"),
+        ("{{ messages.x.y }}", "chat template of the model's tokenizer failed .*; leave"),
+        ("{% for", "chat template of the model's tokenizer failed .*; leave"),
+        ("{% for i in range(10**9) %}x{% endfor %}", "failed .*; leave chat off"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "failed .*; leave chat off"),
+        ("{{ 'x ' * 3000000 }}", "prompt 1 has 6000000 characters, far more than"),
+    ],
+)  # fmt: skip
+def test_a_hostile_chat_template_is_refused_in_one_line(tiny, monkeypatch, template, message):
+    monkeypatch.setattr(tiny.tokenizer, "chat_template", template)
+    with pytest.raises(InputError, match=message) as error:
+        prompt_tokens(tiny, ["hello"], max_new_tokens=1, chat=True)
+    assert "\n" not in str(error.value)
+
+
 def test_ends_and_halved_characters(tiny, monkeypatch):
     """Special tokens are never shown, nor the bytes of a character that the limit cut."""
     ids = tiny.tokenizer("猫é", add_special_tokens=False)["input_ids"]

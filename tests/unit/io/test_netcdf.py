@@ -168,3 +168,16 @@ def test_a_process_of_its_own_has_limits(tmp_path):
     read = "langheads.io.netcdf:told"
     assert apart(read, tmp_path / "a.nc", seconds=5, memory=2**32) == b"-"
     assert apart(read, tmp_path / "a.nc", seconds=5, memory=2**24) is None
+
+
+@pytest.mark.parametrize("dim", ["language", "text_of"])
+def test_a_name_of_100000_characters_is_refused(tmp_path, dim):
+    """It stood at every mark of a page of 120 MB."""
+    path = save(make_scores(["n" * 100_000]).rename(language=dim), tmp_path / "s.nc")
+    with pytest.raises(InputError) as error:
+        load_result(path)
+    told = {
+        "language": f"{path} has a language with a name of 100000 characters; at most 200",
+        "text_of": f"{path} holds scores, but nothing along language; make it again",
+    }
+    assert str(error.value) == told[dim]

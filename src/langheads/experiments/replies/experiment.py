@@ -149,12 +149,19 @@ def prompt_tokens(
                 "chat asked for, but the model's tokenizer has no chat template; leave chat off, "
                 "or use an instruction-tuned model"
             )
-        texts = [
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-            )
-            for text in texts
-        ]
+        try:
+            texts = [
+                tokenizer.apply_chat_template(
+                    [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+                )
+                for text in texts
+            ]
+        except Exception as error:
+            # A template is a program of the model's maker: it can raise whatever it likes.
+            raise InputError(
+                f"the chat template of the model's tokenizer failed ({str(error)[:200]}); leave "
+                "chat off"
+            ) from error
     # A chat template has its own BOS.
     prefix = bos_prefix(tokenizer, bool(bos) if chat else engine.bos_policy(model, bos))
     room = engine.context_length(model)

@@ -129,6 +129,8 @@ class AttentionData(Saved):
             "provenance": dict(self.provenance),
         }
 
+    _document = document
+
     def dumps(self) -> str:
         """The document as JSON."""
         return json.dumps(self.document(), indent=1)
