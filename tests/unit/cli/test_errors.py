@@ -217,6 +217,22 @@ def test_an_unknown_argument_of_ablate(
     )  # fmt: skip
 
 
+def test_heads_without_a_language_are_told_what_is_missing(
+    refused, verb, tiny_folder, texts_folder, out
+):
+    asked = ["ablate", tiny_folder, "--text", texts_folder, "--out", out / "a.nc", *SMALL]
+    refused(
+        *asked, "--heads", "L0H1,L2H3",
+        message=r"^error: heads L0H1 L2H3 were given without a language, and a proof holds a "
+        r"language's heads to its own text beside that of others; name it, like zh=L0H1,L5H7\n$",
+    )  # fmt: skip
+    few = ["--n-controls", "2", "--baseline", "zero"]
+    code, _, error = verb(*asked, "--heads", "zh=L0H1,L2H3", *few)
+    assert code == 0, error
+    found = langheads.load_result(out / "a.nc", "ablation")
+    assert found.heads.values.tolist() == ["L0H1 L2H3"]
+
+
 def test_an_unknown_argument_of_run_and_demo(refused, tiny_folder, texts_folder, out):
     refused(
         "run", tiny_folder, "--text", texts_folder, "--out", out / "run", *SMALL,

@@ -152,6 +152,11 @@ def _plan(
 ) -> Plan:
     """Rows for the text's languages that have an entry, then the general heads; and controls."""
     rows = {lang: heads.specific[lang] for lang in corpus.languages if lang in heads.specific}
+    if not heads.specific:
+        raise InputError(
+            f"heads {heads.general} were given without a language, and a proof holds a language's "
+            "heads to its own text beside that of others; name it, like zh=L0H1,L5H7"
+        )
     if not rows:
         raise InputError(
             f"the head set is for {', '.join(heads.specific) or 'no language'}, the texts are in "
