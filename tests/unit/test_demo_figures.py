@@ -147,7 +147,7 @@ def test_heads_are_counted_in_their_layer_and_class(traces, written):
         equal(shown[name]["y"], [layers[layer] for layer in range(chosen["shape"][0])])
     ours, chance = traces("class-counts")
     lists = {f"{name}-specific": of for name, of in classes["specific"].items()}
-    lists |= {name: classes[name] for name in ("agnostic", "other")}
+    lists |= {name: classes[name] for name in ("agnostic", "undecided", "other")}
     assert dict(zip(ours["x"], ours["y"], strict=True)) == {k: len(v) for k, v in lists.items()}
     assert sum(ours["y"]) == np.prod(chosen["shape"])
     assert dict(zip(chance["x"], chance["y"], strict=True)) == classes["expected_by_chance"]
