@@ -73,14 +73,7 @@ def transfer_matrix(
         here, hover = at.isel(setting=s), _hover(at.isel(setting=s), measure, unit, factor)
         for place, of in zip(both, values, strict=True):
             traces.number_cells(figure, place, of[s], decimals, hover, 11, signed=True)
-        low, high = (here[f"{measure}_change_{end}"].values for end in ("low", "high"))
-        further = here[f"{measure}_control_p"].values < LEVEL
-        for name, symbol, where, dx in (
-            ("interval excludes 0", "circle", (low > 0) | (high < 0), -0.36),
-            (f"further towards A than random heads, p &lt; {LEVEL}", "triangle-up", further, 0.36),
-        ):
-            entry: dict[str, Any] = {"legendgroup": name, "showlegend": s == 0}
-            traces.corner_marks(figure, both[0], where, name, symbol, dx, **entry)
+        _mark_corners(figure, both[0], here, measure)
     canvas.cell_columns(figure, style.tick_labels(languages), tickangle=0)
     canvas.cell_rows(figure, style.tick_labels(languages))
     # A panel of few languages has no room for it on one line.
@@ -95,6 +88,18 @@ def transfer_matrix(
         coloraxis=canvas.colour_axis(-end, end, bar, min(plot[1], 320)),
         legend=canvas.legend_above(plot[1]),
     )
+
+
+def _mark_corners(figure: go.Figure, at: canvas.Place, here: xr.Dataset, measure: str) -> None:
+    """A dot and a triangle in the upper corners of the cells of a setting."""
+    low, high = (here[f"{measure}_change_{end}"].values for end in ("low", "high"))
+    further = here[f"{measure}_control_p"].values < LEVEL
+    for name, symbol, where, dx in (
+        ("interval excludes 0", "circle", (low > 0) | (high < 0), -0.36),
+        (f"further towards A than random heads, p &lt; {LEVEL}", "triangle-up", further, 0.36),
+    ):
+        entry: dict[str, Any] = {"legendgroup": name, "showlegend": at["col"] == 1}
+        traces.corner_marks(figure, at, where, name, symbol, dx, **entry)
 
 
 def _checked(transfer: xr.Dataset, measure: str, order: str | None) -> str:
