@@ -8,7 +8,7 @@ import pytest
 from langheads.view import report
 from langheads.view.attention.patterns import AttentionData, AttentionPatterns, ShownHead, Span
 from langheads.view.attention.show import AttentionView
-from tests.browser.chromium import BROWSER, Chromium
+from tests.browser.chromium import BROWSER
 from tests.unit.view.made_up_run import PROVENANCE, write_run
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
@@ -38,13 +38,6 @@ def view_of(*texts, n_heads=2, spans=()):
         contexts.append(AttentionPatterns(f"text {number}", tuple(tokens), patterns, spans))
     heads = tuple(ShownHead(f"L{i}H1", "zh", 0.25) for i in range(n_heads))
     return AttentionView(AttentionData(heads, tuple(contexts), "lahis", PROVENANCE))
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    made = Chromium(tmp_path_factory.mktemp("chromium"))
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from langheads.io.results import save
 from langheads.view import report
 from langheads.view.folder import read_run
 from langheads.view.kinds import KINDS
-from tests.browser.chromium import BROWSER, Chromium
+from tests.browser.chromium import BROWSER
 from tests.unit.view.made_up_replies import (
     made_reply,
     make_replies,
@@ -33,15 +33,6 @@ TEMPLATES = (
     "\u202eoverride\u2028\u2029",
 )
 DRAWN = "document.querySelectorAll('.js-plotly-plot .hoverlayer').length"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    made = Chromium(tmp_path_factory.mktemp("chromium"))
-    made.send("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0,
-              uploadThroughput=0)  # fmt: skip
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from langheads.view import report
 from langheads.view.attention.patterns import AttentionData, AttentionPatterns, ShownHead, Span
 from langheads.view.attention.show import AttentionView
-from tests.browser.chromium import BROWSER, Chromium
+from tests.browser.chromium import BROWSER
 from tests.unit.figure_scripts import DRAWN, run_scripts
 from tests.unit.test_paper_figures import write_made_up_run
 from tests.unit.view.made_up_results import PROVENANCE
@@ -39,13 +39,6 @@ NAMES = [f"{TEMPLATES[i % len(TEMPLATES)]}{i}" for i in range(200)]
 WITHOUT_NULL = [name.replace("\0", "") for name in NAMES]
 MADE = "img, iframe, [onmouseover], a[href^='javascript'], .main-svg a"
 PLANTED = f'document.querySelectorAll("{MADE}").length'
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    made = Chromium(tmp_path_factory.mktemp("chromium"))
-    yield made
-    made.close()
 
 
 def stays_text(browser, page, title, wait):

@@ -18,7 +18,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from langheads.view import head_map
-from tests.browser.chromium import BROWSER, Chromium
+from tests.browser.chromium import BROWSER
 from tests.browser.test_attention_page import HOSTILE, view_of
 from tests.unit.view.made_up_run import make_scores
 
@@ -49,13 +49,6 @@ PLACE = (
     "(() => { const b = document.querySelectorAll('%s')[%d].getBoundingClientRect();"
     " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
 )
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    made = Chromium(tmp_path_factory.mktemp("chromium"))
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.browser.chromium import BROWSER, Chromium
+from tests.browser.chromium import BROWSER
 from tests.unit.figure_scripts import figures_in, run_scripts
 from tests.unit.test_paper_figures import write_made_up_run
 
@@ -16,15 +16,6 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("paper-pages")
     assert run_scripts(write_made_up_run(folder / "run"), folder / "out")[0] == {}
     return sorted((folder / "out").glob("*.html"))
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    made = Chromium(tmp_path_factory.mktemp("chromium"))
-    made.send("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0,
-              uploadThroughput=0)  # fmt: skip
-    yield made
-    made.close()
 
 
 def test_all_are_drawn_and_whole(browser, pages):
