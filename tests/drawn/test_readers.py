@@ -229,7 +229,8 @@ def hold_drawn(folder, how):
         path = folder / "scores.nc"
         path.unlink(missing_ok=True)
         try:
-            with warnings.catch_warnings(action="ignore"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 save(dataset, path)
         except Exception:
             return  # not to be written, so not to be read

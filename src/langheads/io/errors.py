@@ -19,6 +19,7 @@ def printable(text: str) -> str:
     return _STEERING.sub(lambda c: chr(0x2400 + ord(c[0])) if c[0] < " " else "\ufffd", shown)
 
 
+_MOST = 1000
 # Control characters, and those that turn the direction of what follows.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -38,7 +39,9 @@ class LangheadsError(Exception):
     """Base of every error that langheads raises on purpose; its words are one plain line."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        words = printable(super().__str__())
+        # A number in a file can have thousands of digits.
+        return words if len(words) < _MOST else f"{words[: _MOST - 2]}…"
 
 
 class InputError(LangheadsError, ValueError):

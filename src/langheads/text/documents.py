@@ -102,12 +102,8 @@ def tokenize(
     room = max_tokens - len(prefix)
     begun = [beginning(tokenizer, text, room + 1) for text in texts]
     # Cut by hand: asking a fast tokenizer to truncate leaves that setting in it.
-    encoded = tokenizer(
-        begun,
-        add_special_tokens=False,
-        return_offsets_mapping=with_offsets,
-        verbose=False,
-    )
+    settings = {"add_special_tokens": False, "return_offsets_mapping": with_offsets}
+    encoded = tokenizer(begun, verbose=False, **settings)
     tokens, n_bytes, kept, cut = [], [], [], 0
     for index, text in enumerate(texts):
         ids = prefix + encoded["input_ids"][index][:room]

@@ -280,3 +280,9 @@ def test_planted_heads_are_read_with_their_shape(tmp_path):
         path.write_text(content)
         with pytest.raises(InputError, match=told):
             read_planted(path, SHAPE)
+
+
+def test_a_number_of_thousands_of_digits_does_not_fill_the_screen():
+    with pytest.raises(InputError) as error:
+        HeadSet([(int("9" * 4000), 0)], (4, 6))
+    assert str(error.value) == f"head L{'9' * 992}…"
