@@ -350,8 +350,8 @@ def _measure(steps: Steps, made: Material) -> None:
          "--dtype", "float64")  # fmt: skip
     verb(steps, "knockout", "knockout", *read, "--out", "run/knockout.nc", "--docs", 3,
          "--baseline", "zero,mean", "--languages", two)  # fmt: skip
-    verb(steps, "knockout-screen", "knockout", *read, "--out", "more/knockout-screen.nc",
-         "--docs", 3, "--screen", "lahis:0.2", "--languages", two)  # fmt: skip
+    verb(steps, "knockout-top", "knockout", *read, "--out", "more/knockout-top.nc",
+         "--docs", 6, "--top", 2, "--languages", two)  # fmt: skip
     verb(steps, "knockout-qa", "knockout-task", made.model, *cpu, "--questions", "qa", "--docs", 3,
          "--out", "run/knockout-task.nc", "--max-new-tokens", 3,
          "--heads", "L0H0,L0H1,L0H2,L0H3,L1H0,L1H2")  # fmt: skip

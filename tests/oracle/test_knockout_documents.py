@@ -1,17 +1,13 @@
 """Rises of single documents, and the screen: each against bare hooks."""
 
-import logging
 
 import numpy as np
 import pytest
 import torch
 
 from hooks.knockout import knock_out, total_nll
-from hooks.taylor import taylor
-from langheads.heads import Head, HeadSet
 from langheads.io.errors import InputError
 from langheads.scores.exact_knockout import knockout
-from langheads.scores.score import score
 from tests.models.zoo import TEXTS
 
 # Different numbers of documents, which pads the variable.
@@ -44,67 +40,59 @@ def test_rise_of_every_document(zoo, exact_softmax, batch_tokens):
     assert np.isfinite(found.rise).sum() == len(TEXTS) + 3
 
 
-def test_a_screen_keeps_what_the_gradient_score_ranks_highest_in_any_language(zoo, caplog):
-    model = zoo.bridge("llama-gqa")
-    with caplog.at_level(logging.WARNING, logger="langheads"):
-        found = knockout(model, LANGUAGES, screen="taylor:0.2", bos=True)
-    kept = set()
-    for texts in LANGUAGES.values():
-        scores = {
-            Head(layer, head): np.mean(
-                [
-                    taylor(model, model.to_tokens(t, prepend_bos=True)[0], layer, head).item()
-                    for t in texts
-                ]
-            )
-            for layer in range(3)
-            for head in range(4)
-        }
-        # A fifth of 12 heads is 2.4; begun heads count.
-        kept |= set(sorted(scores, key=scores.get)[-3:])
-    assert 3 < len(kept) < 6
-    finite = np.isfinite(found.delta_nats_per_byte.values).all(axis=(0, 1))
-    assert {Head(*map(int, at)) for at in np.argwhere(finite)} == kept
-    assert np.isfinite(found.delta_nats_per_byte.values).sum() == 2 * len(kept)
-    left_out = HeadSet(found.attrs["screened_out"].split(), (3, 4))
-    assert set(left_out) == {Head(*map(int, at)) for at in np.argwhere(~finite)}
-    assert found.attrs["screen"] == "taylor:0.2"
-    said = f"{len(kept)} of 12 heads are knocked out, {12 - len(kept)} are left out"
-    assert said in caplog.text
-    # What is measured is what it is without the screen.
-    full = knockout(model, LANGUAGES, bos=True)
-    np.testing.assert_allclose(
-        found.rise.values[..., finite], full.rise.values[..., finite], atol=1e-5
+def test_a_top_is_that_of_the_scan_and_what_was_run_is_exact(zoo, exact_softmax, caplog):
+    model = zoo.bridge("llama-gqa", torch.float64)
+    texts = {x: [f"{text} {n}" for n in range(10) for text in of] for x, of in LANGUAGES.items()}
+    full = knockout(model, texts, bos=True, docs=None)
+    found = knockout(model, texts, bos=True, docs=None, top=3, confidence=0.9)
+    assert "top 3 of 12 heads: from 24 documents a language to the scan of all of them" in (
+        caplog.text
     )
-    assert "screen" not in full.attrs
+    run = np.isfinite(found.rise.values)
+    np.testing.assert_allclose(found.rise.values[run], full.rise.values[run], atol=1e-5)
+    np.testing.assert_array_equal(run.sum(axis=2), found.docs_run.values)
+    for language in texts:
+        at = {"language": language, "baseline": "zero"}
+        lost = full.delta_nats_per_token.sel(at).values
+        highest = lost >= np.sort(lost, axis=None)[-3]
+        np.testing.assert_array_equal(found.top.sel(at).values == 1, highest)
+        everywhere = found.docs_run.sel(at).values == full.docs.sel(language=language).item()
+        for name in ("delta_nats_per_token", "delta_nats_per_byte"):
+            value, low, high = (
+                found[f"{name}{end}"].sel(at).values for end in ("", "_low", "_high")
+            )
+            assert np.isfinite(value).all()
+            np.testing.assert_allclose(value[everywhere], full[name].sel(at).values[everywhere])
+            assert ((low <= value) & (value <= high)).all()
+    scan = 1 + 4 * (3 + 2 + 1) / 3
+    assert found.attrs["forwards"] == pytest.approx(
+        4 + sum(run[0, :, :, i].sum() * (3 - i) / 3 for i in range(3)) / int(full.docs.sum())
+    )
+    assert found.attrs["forwards"] <= 3 + scan
 
 
-@pytest.mark.parametrize("method", ["lahis", "output-norm"])
-def test_the_screen_is_the_score_of_that_name(zoo, method):
-    model = zoo.bridge("llama-gqa")
-    texts = {"xx": TEXTS}
-    found = knockout(model, texts, screen=f"{method}:0.25", bos=True)
-    scores = score(model, texts, method=method, bos=True)[method.replace("-", "_")].values[0]
-    highest = scores >= np.sort(scores, axis=None)[-3]
-    np.testing.assert_array_equal(np.isfinite(found.delta_nats_per_byte.values[0, 0]), highest)
+def test_a_top_of_fewer_documents_says_what_it_could_not_separate(zoo):
+    texts = {"xx": [f"{text} {n}" for n in range(10) for text in TEXTS]}
+    found = knockout(zoo.bridge("llama-gqa"), texts, docs=None, top=6, sample=16)
+    assert found.docs_run.max() == 16
+    assert (found.top == 1).sum() < 6
+    assert (found.top == -1).sum() > 0
 
 
 @pytest.mark.parametrize(
-    "screen", ["taylor", "taylor:0", "taylor:1.5", "taylor:x", "x:0.1", "lahis-sequential:0.1"]
+    ("asked", "message"),
+    [
+        ({"top": 0}, "top 0 of 12 heads asked for; at least 1, and fewer than all"),
+        ({"top": 12}, "top 12 of 12 heads asked for; at least 1, and fewer than all"),
+        (
+            {"top": 1, "heads": ["L0H1"]},
+            "top 1 of 1 heads asked for; at least 1, and fewer than all",
+        ),
+        ({"top": 2, "confidence": 1.0}, "confidence 1.0 asked for; it is between 0 and 1"),
+        ({"heads": []}, "no heads asked for; give at least one, or leave heads out for all"),
+    ],
 )
-def test_another_screen_is_refused(zoo, screen):
-    with pytest.raises(InputError, match=r"allowed is METHOD:SHARE.* such as taylor:0\.1"):
-        knockout(zoo.bridge("llama-gqa"), LANGUAGES, screen=screen)
-
-
-def test_heads_and_screen_are_refused_together(zoo):
-    with pytest.raises(InputError, match="heads and screen were both given; give one"):
-        knockout(zoo.bridge("llama-gqa"), LANGUAGES, screen="taylor:0.1", heads=["L0H1"])
-    with pytest.raises(InputError, match="no heads asked for"):
-        knockout(zoo.bridge("llama-gqa"), LANGUAGES, heads=[])
-
-
-def test_the_smallest_share_is_one_head_a_language(zoo):
-    texts = dict(list(LANGUAGES.items())[:1])
-    found = knockout(zoo.bridge("llama-gqa"), texts, screen="taylor:1e-320", bos=True)
-    assert int(np.isfinite(found.delta_nats_per_byte).sum()) == 1
+def test_another_top_is_refused(zoo, asked, message):
+    with pytest.raises(InputError) as error:
+        knockout(zoo.bridge("llama-gqa"), LANGUAGES, **asked)
+    assert str(error.value) == message

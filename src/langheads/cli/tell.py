@@ -114,6 +114,18 @@ def _numbers(numbers: dict[str, Any]) -> str:
     return " ".join(f"{key}={'none' if v is None else v}" for key, v in told.items())
 
 
+def _knockout(result: Any) -> Iterator[str]:
+    if "top" not in result:
+        return
+    from langheads.scores.top_knockout import top_heads
+
+    for baseline, language, heads, unsure in top_heads(result):
+        said = (
+            f"{language}: {heads} lose most ({baseline}, confidence {result.attrs['confidence']})"
+        )
+        yield said + (f"; not separated: {unsure}" if unsure else "")
+
+
 _LINES = {
     "HeadClasses": _classes,
     "HeadMask": _mask,
@@ -121,4 +133,5 @@ _LINES = {
     "Pruning": _pruning,
     "Replies": _replies,
     "qa": _qa,
+    "knockout": _knockout,
 }

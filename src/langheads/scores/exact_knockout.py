@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,12 @@ from langheads import stats
 from langheads.heads import HeadSet
 from langheads.heads.given import ByLanguage, Named
 from langheads.io.arguments import asked_names
-from langheads.io.errors import InputError
 from langheads.io.progress import progress_bar
 from langheads.io.results import document_counts, provenance
 from langheads.model import describe, head_shape, mean_z, tokenize_languages
 from langheads.scores import sampled_knockout as sampled
 from langheads.scores.scan import BASELINES, Baseline, check_heads, knockout_nll
-from langheads.scores.score import check_screen, screened
+from langheads.scores.top_knockout import Top, check_top, eliminate, forwards, per_size
 from langheads.text import Corpus, Documents, read_texts
 
 
@@ -48,8 +47,9 @@ def knockout(
     text: str | Path | Mapping[str, Sequence[str]] | Corpus,
     *,
     heads: Named | ByLanguage | None = None,
-    screen: str | None = None,
     sample: int | float | None = None,
+    top: int | None = None,
+    confidence: float = 0.95,
     baseline: str | Iterable[str] = ("zero",),
     languages: Iterable[str] | None = None,
     docs: int | None = 100,
@@ -65,12 +65,13 @@ def knockout(
         model: the model.
         text: texts, see `read_texts`; documents come from the front of the seeded order.
         heads: only these; all by default.
-        screen: ``taylor:0.1`` knocks out only the tenth of all heads that this gradient score
-            ranks highest, taken in each language on the same documents: every head that is in
-            any language's tenth. Any method of `score` but ``lahis-sequential``.
         sample: run only some documents of each language, a share (0.1) or a number (32), and
             estimate the effect on all from their gradients, with an interval: see
             `langheads.scores.sampled_knockout`. All are run by default.
+        top: find only the heads of each language that lose most, so many of them, by as few
+            knock-outs as it takes: see `langheads.scores.top_knockout`. With `sample`, at most so
+            many documents are run, and what could not be separated by then is said.
+        confidence: of `top`: that they are those of the scan of all heads and documents.
         baseline: ``zero``, ``mean`` (mean z over the same documents, all languages with equal
             weight) or both.
         languages: all by default.
@@ -86,15 +87,17 @@ def knockout(
         ``delta_nats_per_token`` with ``<name>_se``, NaN for heads that were not asked for;
         ``nats_per_byte`` a language; for every document ``rise`` ``[baseline, language, doc,
         layer, head]`` (nats, NaN where a language has fewer documents), ``doc_bytes`` and
-        ``doc_tokens``. Provenance in ``attrs``, with the heads that the screen left out.
+        ``doc_tokens``. Provenance in ``attrs``.
         With `sample`: ``rise`` is NaN for documents that were not run; ``<name>_low`` and
         ``<name>_high``, 95% for what all documents would give; ``sampled`` ``[language, doc]``,
         0 not run, 1 drawn at random, 2 taken for its size; ``attrs["forwards"]``, the cost in
-        forwards of every document.
+        forwards of every document. With `top`: the same intervals; ``top`` ``[baseline, language,
+        layer, head]``, 1 in the top, 0 not, -1 not separated; ``docs_run``, on how many documents
+        a head was run.
 
     Raises:
-        InputError: an unknown baseline, a head that the model does not have, both `heads` and
-            `screen`, a sample of too few documents, unusable texts.
+        InputError: an unknown baseline, a head that the model does not have, a sample of too few
+            documents, a top of no or of all heads, unusable texts.
 
     Example:
         >>> effect = knockout(model, "texts/", docs=100)  # doctest: +SKIP
@@ -102,31 +105,31 @@ def knockout(
     """
     baselines = asked_names("baseline", baseline, BASELINES)
     shape = head_shape(model)
-    everyone = check_heads(None, shape)
-    chosen = everyone if heads is None else check_heads(heads, shape)
-    rule = None if screen is None else check_screen(screen)
-    if rule is not None and heads is not None:
-        raise InputError("heads and screen were both given; give one")
+    chosen = check_heads(heads, shape)
+    if top is not None:
+        check_top(top, confidence, len(chosen))
     corpus = read_texts(text, languages=languages, seed=seed, aligned=aligned)
     texts = corpus.front(docs)
     documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
     sizes = None if sample is None else sampled.sample_sizes(sample, documents)
-    if rule is not None:
-        chosen = screened(model, documents, *rule, seed=seed, batch_tokens=batch_tokens)
     reference: dict[str, Baseline] = dict.fromkeys(baselines)
     if "mean" in reference:
         means = [mean_z(model, of_language.tokens) for of_language in documents.values()]
         reference["mean"] = torch.stack(means).mean(dim=0)
-    plan = _Plan(model, chosen, list(reference.values()), batch_tokens, sizes, seed)
+    some = next(iter(documents.values()))
+    told: dict[str, Any] = {
+        "docs": max(map(len, texts.values())), "max_tokens": some.max_tokens, "bos": some.bos,
+    }  # fmt: skip
+    plan = _Plan(
+        model, chosen, list(reference.values()), batch_tokens, sizes, seed, top, confidence
+    )
     started = time.perf_counter()
     variables = _deltas(plan, documents)
-    some = next(iter(documents.values()))
-    told: dict[str, Any] = {"seconds": round(time.perf_counter() - started, 3)}
-    told |= {"docs": max(map(len, texts.values()))}
-    told |= {"max_tokens": some.max_tokens, "bos": some.bos}
-    if rule is not None:
-        told |= {"screen": screen, "screened_out": str(everyone - chosen)}
-    if sizes is not None:
+    told |= {"seconds": round(time.perf_counter() - started, 3)}
+    if top is not None:
+        told |= {"top": top, "confidence": confidence, "sample": 1.0 if sample is None else sample}
+        told |= {"forwards": forwards(variables["docs_run"][1], documents)}
+    elif sizes is not None:
         cost = sampled.forwards(documents, sizes, chosen, len(baselines))
         told |= {"sample": sample, "forwards": cost}
     return xr.Dataset(
@@ -152,6 +155,7 @@ class _Measured:
     nll: Float[np.ndarray, " doc"]
     effects: Sequence[Callable[[Int[np.ndarray, " doc"]], tuple[np.ndarray, ...]]]
     sampled: Int[np.ndarray, " doc"]
+    tops: Sequence[Top] = ()
 
 
 @dataclass(frozen=True)
@@ -164,9 +168,13 @@ class _Plan:
     batch_tokens: int | str
     sizes: Mapping[str, int] | None
     seed: int
+    top: int | None = None
+    confidence: float = 0.95
 
     def measure(self, number: int, documents: Documents, bar: tqdm) -> _Measured:
         """The effect on all documents of a language, estimated where only some are run."""
+        if self.top is not None:
+            return self._top(number, documents, self.top, bar)
         if self.sizes is None:
             return self._all(documents, bar)
         how = (self.model, documents, self.heads, self.reference)
@@ -180,6 +188,29 @@ class _Plan:
         taken = np.zeros(len(documents), np.int8)
         taken[drawn.random], taken[drawn.certain] = 1, 2
         return _Measured(rise, nll, effects, taken)
+
+    def _top(self, number: int, documents: Documents, top: int, bar: tqdm) -> _Measured:
+        """The heads that lose most, each baseline by itself."""
+        how = (self.model, documents, self.heads, self.reference)
+        x, nll = sampled.first_order(*how, batch_tokens=self.batch_tokens)
+        most = len(documents) if self.sizes is None else self.sizes[documents.language]
+        every, tops = list(self.heads), []
+        for baseline, of in zip(self.reference, x, strict=True):
+
+            def exact(
+                docs: Int[np.ndarray, " doc"],
+                left: Int[np.ndarray, " heads"],
+                b: Baseline = baseline,
+            ) -> Float[np.ndarray, "doc heads"]:
+                some = HeadSet([every[i] for i in left], self.heads.shape)
+                only = replace(self, heads=some, reference=[b], top=None)
+                return only._all(documents.only(docs.tolist()), bar).rise[0]
+
+            rng = np.random.default_rng([self.seed, number])
+            tops.append(eliminate(exact, of, top, confidence=self.confidence, most=most, rng=rng))
+        effects = [partial(per_size, found, of) for found, of in zip(tops, x, strict=True)]
+        run = np.isfinite(np.stack([found.rise for found in tops])).any(axis=(0, 2)).astype(np.int8)
+        return _Measured(np.stack([found.rise for found in tops]), nll, effects, run, tops)
 
     def _all(self, documents: Documents, bar: tqdm) -> _Measured:
         """All documents, with every head off alone."""
@@ -197,13 +228,15 @@ def _deltas(plan: _Plan, documents: Mapping[str, Documents]) -> dict[str, Any]:
     """Variables of the result: delta NLL a unit and of every document, baseline by baseline."""
     units = {"delta_nats_per_byte": "nats per byte", "delta_nats_per_token": "nats per token"}
     heads, baselines, sizes = plan.heads, len(plan.reference), plan.sizes
-    ends = ("", "_se") if sizes is None else ("", "_se", "_low", "_high")
+    certified = plan.top is not None
+    ends = ("", "_se", "_low", "_high") if certified or sizes is not None else ("", "_se")
     full = (baselines, len(documents), *heads.shape)
     values = {name: {end: np.full(full, np.nan) for end in ends} for name in units}
     nats_per_byte = np.zeros(len(documents))
     most = max(map(len, documents.values()))
     delta_nll = np.full((*full[:2], most, *heads.shape), np.nan, np.float32)
     sampled = np.zeros((len(documents), most), np.int8)
+    tops, docs_run = np.full(full, -1, np.int8), np.zeros(full, np.int64)
     run = sum(map(len, documents.values()) if sizes is None else sizes.values())
     at = tuple(np.array(list(heads)).T)
     with progress_bar(total=baselines * len(heads) * run, unit="doc", desc="knockout") as bar:
@@ -212,6 +245,9 @@ def _deltas(plan: _Plan, documents: Mapping[str, Documents]) -> dict[str, Any]:
             found = plan.measure(j, of, bar)
             nats_per_byte[j] = found.nll.sum() / of.n_bytes.sum()
             sampled[j, : len(of)] = found.sampled
+            for i, one in enumerate(found.tops):
+                tops[(i, j, *at)] = np.where(one.open, -1, one.chosen)
+                docs_run[(i, j, *at)] = one.run
             for i, (rise, effect) in enumerate(zip(found.rise, found.effects, strict=True)):
                 delta_nll[(i, j, slice(len(of)), *at)] = rise.T
                 for name, size in zip(units, (of.n_bytes, of.n_predicted), strict=True):
@@ -219,6 +255,7 @@ def _deltas(plan: _Plan, documents: Mapping[str, Documents]) -> dict[str, Any]:
                         values[name][end][(i, j, *at)] = value
     sign = {"sign": "positive: the document is less probable without it"}
     over = ("baseline", "language", "layer", "head")
+    in_top = {"units": "1 in the top, 0 not, -1 not separated or not asked for"}
     flag = {"units": "0 not run, 1 drawn at random, 2 taken for its size"}
     return {
         **{
@@ -230,7 +267,8 @@ def _deltas(plan: _Plan, documents: Mapping[str, Documents]) -> dict[str, Any]:
         "rise": (("baseline", "language", "doc", *over[2:]), delta_nll, {"units": "nats"} | sign),
         "doc_bytes": _padded([of.n_bytes for of in documents.values()], "bytes"),
         "doc_tokens": _padded([of.n_predicted for of in documents.values()], "tokens"),
-        **({} if sizes is None else {"sampled": (("language", "doc"), sampled, flag)}),
+        **({} if len(ends) == 2 else {"sampled": (("language", "doc"), sampled, flag)}),
+        **({"top": (over, tops, in_top), "docs_run": (over, docs_run)} if certified else {}),
     }
 
 

@@ -61,7 +61,7 @@ CONFIDENCE = 0.95
 _MIN_RANDOM = 8
 # Heads that a trend over heads needs at least.
 _MIN_TREND = 10
-_BACKWARD = 3  # forwards that a forward with its backward costs
+BACKWARD = 3  # forwards that a forward with its backward costs
 Heads = Float[np.ndarray, " heads"]
 logger = logging.getLogger("langheads")
 
@@ -225,4 +225,4 @@ def forwards(
     layers = heads.shape[0]
     scan = 1 + sum((layers - head.layer) / layers for head in heads)
     every = sum(map(len, documents.values()))
-    return baselines * (_BACKWARD + scan * sum(sizes.values()) / every)
+    return baselines * (BACKWARD + scan * sum(sizes.values()) / every)

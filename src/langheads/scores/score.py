@@ -1,16 +1,9 @@
-"""Scores of every head for every language: the passes that they share run once, then each score.
-
-A screen ``method:share`` takes in each language the ceil(share L H) heads with the highest score
-on the very documents that are knocked out, and keeps every head that any language takes. What it
-drops is not measured, and a screen is only as good as its score: exact knock-out of all heads is
-what scores are judged against, not the other way round.
-"""
+"""Scores of every head for every language: the passes that they share run once, then each score."""
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +17,6 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel
 
 from langheads import stats
-from langheads.heads import Head, HeadSet
 from langheads.io.arguments import asked_names
 from langheads.io.errors import InputError
 from langheads.io.progress import progress_bar
@@ -193,50 +185,3 @@ def stacked(gradients: Sequence[Float[np.ndarray, "_ layer head"]]) -> dict[str,
         row[: len(g)] = g  # float64 to float32
     dims = ("language", "doc", "layer", "head")
     return {"gradient": (dims, padded, {"units": "nats per token"})}
-
-
-def check_screen(screen: str) -> tuple[str, float]:
-    """Method and share of a screen; refuses what is not ``method:share``.
-
-    Example:
-        >>> check_screen("taylor:0.1")
-        ('taylor', 0.1)
-    """
-    method, _, share = screen.partition(":")
-    try:
-        number = float(share)
-    except ValueError:
-        number = math.nan
-    # One that depends on the order of documents ranks that, too.
-    allowed = [name for name, of in SCORES.items() if not of.ordered]
-    if method not in allowed or not 0 < number <= 1:
-        raise InputError(
-            f"screen {screen!r} asked for; allowed is METHOD:SHARE, METHOD one of "
-            f"{', '.join(allowed)}, 0 < SHARE <= 1, such as taylor:0.1"
-        )
-    return method, number
-
-
-def screened(
-    model: TransformerBridge,
-    documents: Mapping[str, Documents],
-    method: str,
-    share: float,
-    **how: Any,
-) -> HeadSet:
-    """The heads that pass; how many do not is said on the log. `how` as for `measure_scores`."""
-    shape = head_shape(model)
-    every = math.prod(shape)
-    # Rounded first: 10 * 0.3 is a little above 3.
-    count = max(1, math.ceil(round(share * every, 9)))
-    passed: list[Head] = []
-    score = SCORES[method]
-    for values in measure_scores(model, documents, [score], **how).maps(score)[""]:
-        passed += HeadSet.ranked(values, count)
-    # In the model's order: ranks of different languages cannot be compared.
-    heads = HeadSet(sorted(passed), shape)
-    logger.warning(
-        "screen %s:%g: %d of %d heads are knocked out, %d are left out",
-        *(method, share, len(heads), every, every - len(heads)),
-    )
-    return heads

@@ -18,14 +18,23 @@ by simulation with heavy tails. It is no statement on documents that were not gi
 
 from __future__ import annotations
 
+import itertools
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import xarray as xr
 from jaxtyping import Bool, Float, Int
 from scipy import stats as scipy_stats
 
+from langheads.heads import HeadSet
+from langheads.io.errors import InputError
+from langheads.scores.sampled_knockout import BACKWARD, Drawn, estimate
+from langheads.text import Documents
+
+logger = logging.getLogger("langheads")
 _FIRST, _GROWTH = 24, 1.5
 Rises = Float[np.ndarray, "doc heads"]
 Measure = Callable[[Int[np.ndarray, " doc"], Int[np.ndarray, " heads"]], Rises]
@@ -87,6 +96,55 @@ def eliminate(
         chosen[left[sure]] = True
         left = left[~sure & ~out]
     return Top(chosen, np.isin(np.arange(heads), left), rise, order, run)
+
+
+def check_top(top: int, confidence: float, heads: int) -> None:
+    """Refuses a top of no or of all heads; says what finding it may cost."""
+    if not 1 <= top < heads:
+        raise InputError(f"top {top} of {heads} heads asked for; at least 1, and fewer than all")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence {confidence} asked for; it is between 0 and 1")
+    logger.warning(
+        "top %d of %d heads: from %d documents a language to the scan of all of them, as far as "
+        "heads are hard to tell apart",
+        *(top, heads, _FIRST),
+    )
+
+
+def per_size(top: Top, x: Rises, size: Int[np.ndarray, " doc"]) -> tuple[np.ndarray, ...]:
+    """Rise of each head a unit of size, its standard error, and the ends of its interval."""
+    found = np.full((4, len(top.run)), np.nan)
+    for n in np.unique(top.run):
+        heads = top.run == n
+        done, rest = (top.order, top.order[:0]) if n == len(x) else (top.order[:0], top.order)
+        drawn = Drawn(certain=done, random=rest[:n], rest=rest)
+        found[:, heads] = estimate(top.rise[:, heads], x[:, heads], drawn).per(size)
+    return tuple(found)
+
+
+def top_heads(knockout: xr.Dataset) -> Iterator[tuple[str, str, HeadSet, HeadSet]]:
+    """Baseline, language, the heads in the top, largest loss first, and those not separated."""
+    asked = np.isfinite(knockout.delta_nats_per_token)
+    for baseline, language in itertools.product(
+        knockout.baseline.values.tolist(), knockout.language.values.tolist()
+    ):
+        at = {"baseline": baseline, "language": language}
+        ranked = HeadSet.ranked(knockout.delta_nats_per_token.sel(at).values)
+        kind = np.where(asked.sel(at), knockout.top.sel(at), 0)
+        chosen, unsure = (
+            HeadSet([h for h in ranked if kind[h] == of], kind.shape) for of in (1, -1)
+        )
+        yield baseline, language, chosen, unsure
+
+
+def forwards(
+    run: Int[np.ndarray, "baseline language layer head"], documents: Mapping[str, Documents]
+) -> float:
+    """What it cost, in forwards of every document."""
+    layers = run.shape[2]
+    every = sum(map(len, documents.values()))
+    blocks = (layers - np.arange(layers)) / layers
+    return len(run) * (BACKWARD + 1) + float((run.sum(axis=(1, 3)) * blocks).sum()) / every
 
 
 def _apart(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -91,15 +92,17 @@ def test_scan_then_classes(verb, tiny_folder, tiny, questions, out):
         assert lines[f"shown to matter more to {language}"] == said
 
 
-def test_screen_on_the_command_line(verb, tiny_folder, texts_folder, out):
-    code, _, error = verb(
+def test_top_on_the_command_line(verb, tiny_folder, texts_folder, out):
+    code, printed, error = verb(
         "knockout", tiny_folder, "--text", texts_folder, "--out", out / "k.nc", "--device", "cpu",
-        "--docs", "2", "--languages", "en", "--screen", "lahis:0.1",
+        "--languages", "en", "--top", "2", "--confidence", "0.9",
     )  # fmt: skip
     assert code == 0, error
     found = langheads.load_result(out / "k.nc", "knockout")
-    assert np.isfinite(found.delta_nats_per_byte).sum() == 2
-    assert len(found.attrs["screened_out"].split()) == 10
+    assert ((found.top == 1).sum(), found.attrs["confidence"]) == (2, 0.9)
+    assert re.search(
+        r"^en: L\dH\d L\dH\d lose most \(zero, confidence 0.9\)$", printed + error, re.M
+    )
 
 
 @pytest.mark.parametrize(("sample", "run"), [("11", 11), ("0.9", 11)])
@@ -123,9 +126,9 @@ def test_sample_on_the_command_line(verb, tiny_folder, texts_folder, out, sample
         ("knockout", ["--text", "t", "--measure", "f1"], "No such option: --measure"),
         ("knockout", ["--text", "t", "--template", "x"], "No such option: --template"),
         ("knockout", ["--text", "t", "--max-new-tokens", "3"], "No such option: --max-new-tokens"),
-        ("knockout-task", ["--questions", "q", "--screen", "x"], "No such option: --screen"),
-        ("knockout", ["--text", "TEXT", "--screen", "x"],
-         "screen 'x' asked for; allowed is METHOD:SHARE"),
+        ("knockout-task", ["--questions", "q", "--top", "3"], "No such option: --top"),
+        ("knockout", ["--text", "TEXT", "--top", "99"],
+         "top 99 of 12 heads asked for; at least 1, and fewer than all"),
         ("knockout", ["--text", "TEXT", "--sample", "x"],
          "--sample 'x': write a share like 0.1, or a number"),
         ("knockout", ["--text", "TEXT", "--sample", "4"],

@@ -11,13 +11,14 @@ from langheads import stats
 from langheads.heads import Head
 from langheads.io.errors import InputError
 from langheads.scores.registry import LABELS
+from langheads.scores.top_knockout import top_heads
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas
 from langheads.view.figures.overlap import OVERLAP, language_overlap
 from langheads.view.figures.style import COLOURWAY, DOTTED, check_kind, literal, model_of, names
 from langheads.view.kinds import effects
 from langheads.view.kinds.scores import scored_methods
-from langheads.view.table import Table, decimal, mean
+from langheads.view.table import NONE, Table, decimal, mean
 
 _SCATTER = (
     "How to read it: each dot is a head; on a rising line the score foretells what is lost. "
@@ -128,6 +129,13 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
 
 def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
     yield from effects.effect_tables(result, run, ["delta_nats_per_byte"])
+    if "top" in result:
+        yield Table(
+            f"Heads that each language loses most without, with confidence "
+            f"{result.attrs['confidence']} those of the scan of all heads and documents.",
+            ["baseline", "language", "heads", "not separated"],
+            [[b, x, str(sure), str(open_) or NONE] for b, x, sure, open_ in top_heads(result)],
+        )
     for name, scores in run.of("scores").items():
         languages, found = _comparable(scores, result), _correlations(scores, result)
         if found and languages:
@@ -145,9 +153,10 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
     how = "Exact knock-out"
     if "sample" in result.attrs:
         how = "Knock-out on a sample of the documents"
+        each = "any head" if "top" in result else "each head"
         yield (
             f"The effects of heads are estimates: {int((result.sampled > 0).sum())} of "
-            f"{int(result.docs.sum())} documents were run without each head, the others stand in "
+            f"{int(result.docs.sum())} documents were run without {each}, the others stand in "
             "by their gradients."
         )
     what = f"{how}: the head that each language loses most without"
