@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all mutate lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/langheads demo --out demo-run
@@ -15,6 +15,12 @@ test: $(VENV)/.installed lint
 
 test-all: $(VENV)/.installed lint
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "slow or not slow"
+
+# Mutants of the modules with formulas and safeguards; survivors are in mutation.txt. Hours for
+# all: make mutate MUTATE="stats.py --sample 20" for some.
+mutate: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check -c constraints.txt -e ".[mutate]"
+	$(BIN)/python -m tests.mutation.run $(MUTATE) | tee mutation.txt
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

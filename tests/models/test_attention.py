@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from langheads.model import document_nll, head_shape, map_documents
-from langheads.model.fused_attention import fused_attention
+from langheads.model.fused_attention import _close, fused_attention
 from tests.models.test_losses import documents_of
 from tests.models.zoo import NAMES, pad, tokens_of
 
@@ -104,3 +104,23 @@ def test_a_kernel_that_differs_is_not_trusted(zoo, monkeypatch, scale):
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", differs)
     with fused_attention(model) as fused:
         assert not fused
+
+
+def test_losses_and_the_gradients_of_each_layer_must_agree():
+    eps = torch.finfo(torch.float32).eps
+    nll, gradient = torch.tensor([50.0, 20.0]), torch.ones(2, 3, 4)
+    gradient[:, 0] *= 1000
+    assert _close((nll, gradient), (nll, gradient), eps)
+    # Of losses at most a hundred thousandth, whatever the gradients say.
+    assert _close((nll + 4e-4, gradient), (nll, gradient), eps)
+    for off in (1e-3, -1e-3):
+        assert not _close((nll + torch.tensor([0, off]), gradient), (nll, gradient), eps)
+    lost = gradient.clone()
+    lost[0, 2, 1] += 2000 * eps
+    assert not _close((nll, lost), (nll, gradient), eps)
+    # In 16 bits their direction, in every layer.
+    eps = torch.finfo(torch.bfloat16).eps
+    assert _close((nll, 1.1 * gradient), (nll, gradient), eps)
+    lost[:, 2] = torch.tensor([1.0, -1, 1, -1])
+    assert not _close((nll, lost), (nll, gradient), eps)
+    assert not _close((1.2 * nll, gradient), (nll, gradient), eps)

@@ -96,6 +96,17 @@ def test_dataset_by_hand(zoo):
     assert found.attrs["kind"] == "knockout"
 
 
+def test_the_loss_per_byte_where_tokens_are_fewer(zoo):
+    """Without BOS two bytes of three are predicted of a first character, which counts whole."""
+    model, texts = zoo.bridge("llama-gqa"), ("猫", "狗在跑。")
+    found = knockout(model, {"zh": texts}, heads=["L0H0"], bos=False)
+    tokens = [model.to_tokens(text, prepend_bos=False) for text in texts]
+    with torch.no_grad():
+        nll = sum(float(total_nll(model, of)) for of in tokens)
+    assert found.nats_per_byte.item() == pytest.approx(nll / 15, rel=1e-5)
+    assert sum(of.shape[1] - 1 for of in tokens) == 13
+
+
 def test_unknown_baseline_is_refused(zoo):
     with pytest.raises(InputError, match="baseline median asked for; allowed are zero, mean"):
         knockout(zoo.bridge("llama-gqa"), {"en": TEXTS}, baseline="median")

@@ -1,6 +1,5 @@
 """Rises of single documents, and the screen: each against bare hooks."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -224,6 +224,7 @@ def test_standard_error_is_that_of_scipy():
     rows = np.random.default_rng(0).normal(size=(9, 2, 3))
     np.testing.assert_allclose(stats.standard_error(rows), sem(rows, axis=0), rtol=1e-12)
     np.testing.assert_allclose(stats.standard_error(rows, axis=2), sem(rows, axis=2), rtol=1e-12)
+    np.testing.assert_allclose(stats.standard_error(rows[:2]), abs(rows[0] - rows[1]) / 2)
     assert np.isnan(stats.standard_error(rows[:1])).all()
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from langheads.experiments.replies.experiment import generate, prompt_tokens
+from langheads.experiments.replies.judge import answer
 from langheads.heads import HeadSet
 from langheads.io.errors import (
     InputError,
@@ -14,6 +15,7 @@ from langheads.io.errors import (
     ProvenanceError,
 )
 from langheads.model import decoding
+from langheads.text import detector
 
 PROMPTS = ["the cat", "猫在睡觉。", "a much longer prompt about a cat on a stone", "x"]
 
@@ -127,6 +129,15 @@ def test_ends_and_halved_characters(tiny, monkeypatch):
         ("猫é", "length"),
         ("猫", "length"),
     ]
+
+
+def test_end_tokens_are_not_counted_as_repetition(tiny, monkeypatch):
+    tokens = [*range(50, 54)] * 2
+    monkeypatch.setattr(decoding, "decode", lambda *_, **__: [torch.tensor([*tokens, 2, 2, 2, 2])])
+    made = answer(tiny, ["x"], [None], detector(), min_confidence=0.0, batch_tokens="auto")
+    assert made.replies[0].tokens[-1] == 2
+    # Five 4-grams, the last is the first.
+    assert made.judged[0].repetition == pytest.approx(1 / 5)
 
 
 def test_memory_halves_the_batch_and_tells(tiny, monkeypatch, caplog):

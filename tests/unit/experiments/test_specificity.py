@@ -1,6 +1,7 @@
 """The specificity matrix against a plain Hugging Face model whose weights are edited by hand."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 
@@ -12,11 +13,12 @@ import xarray as xr
 from safetensors.torch import load_file, save_file
 
 import langheads
-from langheads.experiments.held_out import check_held_out
+from langheads.experiments.held_out import check_held_out, held_out
+from langheads.experiments.specificity.summarise import Plan, specificity
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, ProvenanceError
 from langheads.model import describe
-from langheads.text import read_texts
+from langheads.text import Documents, read_texts
 from tests.models.zoo import hugging_face, projection, w_o
 
 NAME, SHAPE, D_HEAD = "llama-gqa", (3, 4), 8
@@ -394,3 +396,52 @@ def test_a_document_scored_in_another_language_is_no_proof_where_texts_are_align
     proof = read_texts(folder, languages=["zh"], seed=SEED, aligned=True).front(3)
     assert check_held_out(proof, marks, allow_overlap=True) == 0
     assert check_held_out(proof, marks | {"aligned": 1}, allow_overlap=True) == 2
+
+
+def test_controls_and_perplexity_are_counted_by_hand():
+    """Two documents of 3 tokens, the first not predicted, and of 10 and 30 bytes."""
+    own, *others = (HeadSet([f"L0H{i}"], (1, 5)) for i in range(5))
+    documents = {
+        language: dataclasses.replace(
+            Documents.of_rows(language, [[1, 2, 3]] * 2), n_bytes=np.array([10, 30])
+        )
+        for language in ("en", "zh")
+    }
+    plan = Plan({"en": own}, {"en": others}, ["zero"])
+    rises = {"en": [2, 3, 2, 1, 0], "zh": [1, 0, 0, 0, 0]}
+    losses = {
+        language: np.array([[5.0, *(5.0 + rise for rise in of)]] * 2)
+        for language, of in rises.items()
+    }
+    found = specificity(plan, losses, documents, np.random.default_rng(0), {}).sel(heads_of="en")
+    # Two of four random sets reach the rise in en, and none that in zh.
+    np.testing.assert_allclose(found.control_p[0], [3 / 5, 1 / 5])
+    np.testing.assert_allclose(found.control_mean[0], [2 * 1.5 / 40, 0])
+    np.testing.assert_allclose(found.perplexity, np.exp([10 / 4, 10 / 4]))
+    np.testing.assert_allclose(found.perplexity_off[0], np.exp([14 / 4, 12 / 4]))
+    np.testing.assert_allclose(found.nats_per_byte, [10 / 40, 10 / 40])
+    by_unit = found.delta_by_unit[0].sel(text_of="en")
+    rises_of_en = {"nats per byte": 4 / 40, "nats per token": 4 / 4, "share of the loss": 4 / 10}
+    for unit, expected in rises_of_en.items():
+        assert by_unit.sel(unit=unit).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("bos", [True, False])
+def test_a_proof_is_read_as_the_scores_were(tiny, texts, bos):
+    scored = {"bos": int(bos), "max_tokens": 9, "seed": 3}
+    found = held_out(tiny, scored, texts, docs=2)
+    assert found.settings == {"docs": 2, "max_tokens": 9, "bos": bos}
+    back = read_texts(texts, seed=3).back(2)
+    for language, documents in found.documents.items():
+        expected = [token_ids(text)[0, 0 if bos else 1 :][:9] for text in back[language]]
+        for tokens, by_hand in zip(documents.tokens, expected, strict=True):
+            assert torch.equal(tokens, by_hand)
+
+
+def test_one_scored_document_is_refused(texts):
+    corpus = read_texts(texts, seed=0)
+    scored = {"scored": json.dumps(corpus.marks(1)), "docs": 1, "seed": 0}
+    proof = {"en": corpus.texts["en"][:3]}
+    with pytest.raises(ProvenanceError, match=r"^1 of the documents asked for were used to score"):
+        check_held_out(proof, scored, allow_overlap=False)
+    assert check_held_out({"en": corpus.texts["en"][1:]}, scored, allow_overlap=False) == 0

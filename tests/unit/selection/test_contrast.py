@@ -103,6 +103,14 @@ def test_shares_p_q_and_lower_end_by_hand(score):
         np.testing.assert_allclose(found.low[i].ravel(), np.min(low, axis=0), atol=1e-12)
 
 
+def test_labels_as_they_are_reach_the_observed_contrast():
+    """Two documents of two languages: one in six permutations gives back the languages."""
+    g = np.array([0.1, 0.3, -0.2, 0.2])[:, None, None] + np.array([[[-3.0, -1.0, -2.0]]])
+    g[:2, 0, 0] -= 9
+    found = contrast({"en": g[:2], "zh": g[2:]}, GRAD_ABS, permutations=600)
+    assert found.p[0, 0, 0] == pytest.approx(1 / 6, abs=0.05)
+
+
 def drawn_documents(rng, kind, n, sd, means):
     """Gradients of one language whose heads have these expected scores; `sd` is its noise."""
     shape = (n, len(means))

@@ -1,0 +1,109 @@
+"""Modules that hold formulas and safeguards, and the tests that their mutants must fail."""
+
+_SETS = ["tests/unit/heads/test_head_set.py", "tests/unit/experiments/test_matched_heads.py"]
+_TEXT = ["tests/unit/text/test_corpus.py", "tests/unit/text/test_documents.py"]
+TESTS = {
+    "stats.py": ["tests/unit/test_stats.py"],
+    "scores/formulas.py": ["tests/oracle/test_scores.py"],
+    "experiments/specificity/diagonal.py": [
+        "tests/unit/experiments/test_matched_heads.py",
+        "tests/unit/test_stats.py",
+        "tests/unit/experiments/test_specificity.py",
+    ],
+    "experiments/matched_heads.py": [
+        "tests/unit/experiments/test_matched_heads.py",
+        "tests/unit/experiments/test_specificity.py",
+    ],
+    "experiments/held_out.py": [
+        "tests/unit/experiments/test_specificity.py",
+        "tests/oracle/test_ablate.py",
+    ],
+    "selection/count.py": [
+        "tests/unit/selection/test_count.py",
+        "tests/unit/selection/test_contrast.py",
+    ],
+    "selection/contrast.py": [
+        "tests/unit/selection/test_contrast.py",
+        "tests/unit/selection/test_count.py",
+    ],
+    "scores/quadrature.py": ["tests/oracle/test_quadrature.py"],
+    "scores/sampled_knockout.py": [
+        "tests/unit/scores/test_sampled_knockout.py",
+        "tests/oracle/test_sampled_knockout.py",
+    ],
+    "scores/top_knockout.py": ["tests/unit/scores/test_top_knockout.py"],
+    "model/gates.py": ["tests/models/test_gates.py"],
+    "model/fused_attention.py": [
+        "tests/models/test_attention.py",
+        "tests/oracle/test_attention.py",
+    ],
+    "model/nll.py": ["tests/models/test_losses.py"],
+    "model/hook_z.py": ["tests/models/test_gates.py", "tests/models/test_state.py"],
+    "model/self_test.py": ["tests/models/test_self_test.py"],
+    "model/identity.py": ["tests/unit/model/test_identity.py"],
+    "text/degeneration.py": ["tests/unit/io/test_measures.py"],
+    "text/documents.py": ["tests/unit/text/test_documents.py"],
+    "text/corpus.py": _TEXT,
+    "heads/head_set.py": _SETS,
+}
+
+_PROOF = "tests/unit/experiments/test_specificity.py::test_"
+_FUSED = "tests/models/test_attention.py::test_"
+# Made by hand, and once survivors: (module, its text, what it becomes, the test that fails).
+BY_HAND = [
+    (
+        "experiments/specificity/summarise.py",
+        "stats.permutation_p(delta[i, j], beside)",
+        "stats.permutation_p(delta[i, j], np.concatenate([beside, delta[i, j][None]]))",
+        f"{_PROOF}controls_and_perplexity_are_counted_by_hand",
+    ),
+    (
+        "experiments/specificity/summarise.py",
+        "[np.exp(losses[b][:, k].sum() / tokens[b])",
+        "[np.exp(losses[b][:, k].sum() / sizes[b].sum())",
+        f"{_PROOF}controls_and_perplexity_are_counted_by_hand",
+    ),
+    (
+        "scores/exact_knockout.py",
+        "found.nll.sum() / of.n_bytes.sum()",
+        "found.nll.sum() / of.n_predicted.sum()",
+        "tests/oracle/test_knockout.py::test_the_loss_per_byte_where_tokens_are_fewer",
+    ),
+    (
+        "experiments/held_out.py",
+        "bos = as_scored if bos is None else bos",
+        "as_scored = as_scored if bos is None else bos",
+        f"{_PROOF}a_proof_is_read_as_the_scores_were",
+    ),
+    (
+        "experiments/held_out.py",
+        "if overlap > 0 and",
+        "if overlap > 1 and",
+        f"{_PROOF}one_scored_document_is_refused",
+    ),
+    (
+        "model/fused_attention.py",
+        "_trusted[model] = _equal_to_eager(model)",
+        "_trusted[model] = True",
+        f"{_FUSED}a_kernel_that_differs_is_not_trusted",
+    ),
+    (
+        "model/fused_attention.py",
+        "if (nll - eager_nll).abs().max() > ",
+        "if 0 * (nll - eager_nll).abs().max() > ",
+        f"{_FUSED}losses_and_the_gradients_of_each_layer_must_agree",
+    ),
+    (
+        "experiments/replies/judge.py",
+        "for token in reply.tokens if token not in ends",
+        "for token in reply.tokens",
+        "tests/unit/experiments/test_replies.py::test_end_tokens_are_not_counted_as_repetition",
+    ),
+    (
+        "selection/contrast.py",
+        "np.stack(drawn), counts) >= observed",
+        "np.stack(drawn), counts) > observed",
+        "tests/unit/selection/test_contrast.py::"
+        "test_labels_as_they_are_reach_the_observed_contrast",
+    ),
+]

@@ -1,0 +1,171 @@
+"""Mutation testing: `make mutate`, or `python -m tests.mutation.run [MODULE ...] [--sample N]`.
+
+cosmic-ray's operators change one place of a module at a time; each change is tried in a fork of
+this process, which has torch and TransformerLens imported, so that a mutant costs its tests only.
+No file is changed: the fork's import reads the changed text. Which tests a module's mutants must
+fail is the table in `modules.py`; survivors that cannot be told from the original are in
+SURVIVORS.md, line by line, and the others are gaps.
+"""
+
+import argparse
+import ast
+import importlib
+import importlib.machinery
+import os
+import random
+import re
+import signal
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from tests.mutation.modules import BY_HAND, TESTS
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "langheads"
+# Replacements that say nothing: `is` for `==`, which no value tells apart, or bits of a number.
+_IDLE = re.compile(r"_(Eq|NotEq|Lt|LtE|Gt|GtE)_(Is|IsNot)$|_Is_Eq$|_IsNot_NotEq$")
+_BITS = re.compile(r"_(Add|Sub|Mul|Div|Mod|Pow|FloorDiv)_(Bit.*|.Shift)$")
+
+
+def mutants(text, of_a_place=2, seed=0):
+    """(operator's name, occurrence, line) of the changes of a module, a few of each kind a place.
+
+    Annotations and defaults are left alone: they compute nothing, or are settings.
+    """
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.operators.provider import OperatorProvider
+
+    left = _annotations_and_defaults(text)
+    nodes = list(ast_nodes(get_ast(text)))
+    places = {}
+    operators = OperatorProvider()
+    for name in operators:
+        if name.startswith("Variable") or _IDLE.search(name) or _BITS.search(name):
+            continue
+        found = (at for node in nodes for at in operators[name]().mutation_positions(node))
+        for occurrence, (start, end) in enumerate(found):
+            if not any(a <= start and end <= b for a, b in left):
+                places.setdefault((start, name.split("_")[0]), []).append((name, occurrence))
+    draw = random.Random(seed)
+    return [
+        (name, occurrence, start[0])
+        for (start, _), found in sorted(places.items())
+        for name, occurrence in draw.sample(found, min(of_a_place, len(found)))
+    ]
+
+
+def _annotations_and_defaults(text):
+    """Where these stand in a module: ((line, column), (line, column)) of each."""
+    left = []
+    for node in ast.walk(ast.parse(text)):
+        left += [getattr(node, name, None) for name in ("annotation", "returns")]
+        if isinstance(node, ast.arguments):
+            left += [*node.defaults, *node.kw_defaults]
+    return [
+        ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset))
+        for node in left
+        if isinstance(node, ast.AST)
+    ]
+
+
+def survives(module, text, tests, limit):
+    """Whether tests pass on another text of a module, in a fork; None past the limit."""
+    child = os.fork()
+    if not child:
+        os.setsid()
+        signal.alarm(limit)
+        os._exit(_pytest(module, text, tests))
+    _, status = os.waitpid(child, 0)
+    return None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status) == 0
+
+
+def _pytest(module, text, tests):
+    loader = importlib.machinery.SourceFileLoader
+    data, stats, path = loader.get_data, loader.path_stats, str(SOURCE / module)
+
+    def get_data(self, name):
+        return text.encode() if str(name) == path else data(self, name)
+
+    def path_stats(self, name):
+        if str(name) == path:
+            raise OSError("no bytecode of the original")
+        return stats(self, name)
+
+    loader.get_data, loader.path_stats = get_data, path_stats
+    import pytest
+
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={BASETEMP}"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    with open(LOG, "w") as log, redirect_stdout(log), redirect_stderr(log):
+        return int(pytest.main([*options, *tests]))
+
+
+_SLOW = ("hypothesis", "h5netcdf", "pyarrow", "scipy.stats", "transformers", "xarray")
+_SLOW += ("transformer_lens.model_bridge", "cosmic_ray.operators.provider")
+BASETEMP = ROOT / ".pytest_tmp" / "mutation"
+LOG = ROOT / ".pytest_tmp" / "mutation.log"
+
+
+def _preload():
+    """What takes seconds to import and is never changed; the environment of the tests first."""
+    for name in ("tests.conftest", *_SLOW):
+        importlib.import_module(name)
+
+
+def main():
+    """Try the mutants of the modules named, or of all, and list the survivors."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("modules", nargs="*", help="such as scores/formulas.py; all by default")
+    parser.add_argument("--by-hand", action="store_true", help="only the mutations made by hand")
+    parser.add_argument("--sample", type=int, default=0, help="at most so many a module, drawn")
+    given = parser.parse_args()
+    BASETEMP.parent.mkdir(exist_ok=True)
+    _preload()
+    for mutation in [] if given.modules else BY_HAND:
+        _try_by_hand(*mutation)
+    for module in [] if given.by_hand else given.modules or TESTS:
+        _try(module, given.sample)
+
+
+def _try_by_hand(module, old, new, test):
+    text = (SOURCE / module).read_text()
+    if text.count(old) != 1:
+        sys.exit(f"{module} does not have once: {old}")
+    lived = survives(module, text.replace(old, new), [test], 600)
+    print(f"{'SURVIVED' if lived else 'killed'}: {module}: {new}", flush=True)
+
+
+def _try(module, sample):
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.operators.provider import OperatorProvider
+
+    text = (SOURCE / module).read_text()
+    began = time.monotonic()
+    if not survives(module, text, TESTS[module], 600):
+        sys.exit(f"{module}: its tests fail as it is:\n{LOG.read_text()[-3000:]}")
+    took = time.monotonic() - began
+    found = mutants(text)
+    tried = random.Random(0).sample(found, min(sample or len(found), len(found)))
+    lived = 0
+    print(f"{module}: {len(tried)} of {len(found)} mutants, {took:.1f} s a run", flush=True)
+    for name, occurrence, line in sorted(tried, key=lambda mutant: mutant[2]):
+        changed = mutate_code(text, OperatorProvider()[name](), occurrence)
+        if survives(module, changed, TESTS[module], int(10 + 3 * took)):
+            lived += 1
+            print(f"  {module}:{line} {name}\n{_lines(text, changed)}", flush=True)
+    spent = time.monotonic() - began
+    print(f"{module}: killed {len(tried) - lived} of {len(tried)}, {spent:.0f} s", flush=True)
+
+
+def _lines(text, changed):
+    """The lines that a change changed, as they were and as they are."""
+    import difflib
+
+    diff = list(difflib.unified_diff(text.splitlines(), changed.splitlines(), n=0, lineterm=""))
+    return "\n".join("    " + line for line in diff[3:])
+
+
+if __name__ == "__main__":
+    main()
