@@ -47,14 +47,15 @@ def language_verdicts(ablation: xr.Dataset) -> Table:
                 row.append(f"{p:.2g}" if np.isfinite(p) else NONE)
             if _PAIRED in ablation:
                 at = {"baseline": name, "heads_of": language}
-                paired = (number(ablation, of, **at) for of in (_PAIRED, f"{_PAIRED}_se"))
-                row.append("{:.3g} ± {:.2g}".format(*paired))
+                paired = (number(ablation, f"{_PAIRED}{end}", **at) for end in ("", "_se", "_p"))
+                row.append("{:.3g} ± {:.2g} (p = {:.2g})".format(*paired))
         rows.append([*row, answer])
     return Table(
         "ΔNLL (rise in loss) when a language's heads are off, in nats per byte; in brackets in "
         "percent of that text's loss with nothing off. Yes: under zero and mean ablation alike, "
         "the own language is hurt most in every unit (nats per byte, per token, share of the loss, "
-        "and against what random heads cost it), and more than with random heads (p < "
+        "and against what random heads cost it), and both its rise and how much of the row falls "
+        "on it alone are beyond random heads (p < "
         f"{LEVEL}, one-sided, corrected over the languages after Benjamini and Hochberg). No: "
         "under neither.",
         [*header, "carries its language"],
@@ -63,8 +64,12 @@ def language_verdicts(ablation: xr.Dataset) -> Table:
 
 
 def _own_p(ablation: xr.Dataset, baseline: str, language: str) -> float:
-    at = {"baseline": baseline, "heads_of": language, "text_of": language}
-    return number(ablation, "control_p", **at)
+    """p of both: that random heads hurt it as much, and are as specific to it."""
+    at = {"baseline": baseline, "heads_of": language}
+    p = number(ablation, "control_p", **at, text_of=language)
+    if "specific_p" not in ablation:
+        return p
+    return float(np.maximum(p, number(ablation, "specific_p", **at)))
 
 
 def corrected_p(ablation: xr.Dataset, baseline: str) -> dict[str, float]:

@@ -337,8 +337,14 @@ def test_every_unit_is_the_same_rise_by_another_count_of_the_same_text(proof, co
     at = proof.sel(baseline="zero", heads_of="zh")
     sets = np.concatenate([at.delta_nats_per_byte.values[None], at.control_delta.values])
     cost = np.nanmean(np.abs(sets), axis=0)
-    relative = at.delta_by_unit.sel(unit="random heads' effect").values
-    np.testing.assert_allclose(relative, sets[0] / cost, rtol=1e-12)
+    relative, noise = sets[0] / cost, at.delta_se.values / cost
+    share = relative / (np.abs(relative) + noise).mean()
+    found = at.delta_by_unit.sel(unit="random heads' effect").values
+    np.testing.assert_allclose(found, share, rtol=1e-12)
+    own = list(proof.text_of.values).index("zh")
+    expected = share[own] - np.delete(share, own).mean()
+    assert at.specific.item() == pytest.approx(expected, rel=1e-12)
+    assert 1 / (1 + CONTROLS) <= at.specific_p.item() <= 1
 
 
 def test_statistics_by_unit_are_those_of_the_matrix_in_that_unit(proof):

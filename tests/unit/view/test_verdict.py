@@ -252,11 +252,9 @@ def test_a_language_hurt_most_in_one_unit_alone_cannot_be_told():
 def test_paired_differences_of_aligned_texts_stand_in_the_table():
     ablation = make_ablation(LANGUAGES)
     like = ablation.own_minus_others.expand_dims(heads_of=ablation.heads_of).transpose()
-    made = {
-        "own_minus_others_paired": like * 0 + 4.25,
-        "own_minus_others_paired_se": like * 0 + 0.5,
-    }
+    of = {"": 4.25, "_se": 0.5, "_p": 0.02}
+    made = {f"own_minus_others_paired{end}": like * 0 + value for end, value in of.items()}
     table = language_verdicts(ablation.assign(made))
     at = table.header.index("own minus others a document, mean")
-    assert {row[at] for row in table.rows} == {"4.25 ± 0.5"}
+    assert {row[at] for row in table.rows} == {"4.25 ± 0.5 (p = 0.02)"}
     assert not any("document" in name for name in language_verdicts(ablation).header)

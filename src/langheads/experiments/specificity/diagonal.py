@@ -11,10 +11,12 @@ byte times the bytes a token of that language. Every statistic is therefore take
 
     nats per byte, nats per token, share of the loss     D[A, B] x a constant of B
     nats per document                                    the same, where documents are translations
-    random heads' effect                                 D[A, B] / mean_s |D[s, B]|
+    random heads' effect                                 r[A, B] / mean_B (|r[A, B]| + se(r[A, B]))
 
-with s over A's heads and its random head sets: what any heads of these layers cost that text, so
-that neither the unit nor the language nor the layer is left in it.
+with r[A, B] = D[A, B] / mean_s |D[s, B]|, s over A's heads and its random head sets: what any heads
+of these layers cost that text, so that neither the unit nor the language nor the layer is left in
+it; and taken as a share of its row, so that heads that hurt all languages are no more specific
+than weak ones. The standard error keeps rises that are noise from being large shares.
 """
 
 from __future__ import annotations
@@ -65,18 +67,32 @@ def _diagonals(
 
 def in_units(
     every: Float[np.ndarray, "heads_of choice text_of"],
+    error: Float[np.ndarray, "heads_of choice text_of"],
     per_unit: Mapping[str, Float[np.ndarray, " text_of"]],
 ) -> dict[str, Float[np.ndarray, "heads_of choice text_of"]]:
     """Unit -> the rises in it; see the head of this module.
 
     Args:
         every: nats per byte of each row's heads, then of its random head sets (NaN where fewer).
+        error: their standard errors; NaN (one document) counts as 0.
         per_unit: unit -> for each text, how many of it one nat per byte is.
     """
     cost = np.nansum(np.abs(every), axis=1, keepdims=True)
     count = np.isfinite(every).sum(axis=1, keepdims=True)
     relative = every * np.divide(count, cost, out=np.zeros(cost.shape), where=cost > 0)
-    return {unit: every * scale for unit, scale in per_unit.items()} | {RANDOM_HEADS: relative}
+    noise = np.nan_to_num(error) * np.divide(count, cost, out=np.zeros(cost.shape), where=cost > 0)
+    row = (np.abs(relative) + noise).mean(axis=2, keepdims=True)
+    share = np.divide(relative, row, out=np.zeros(relative.shape), where=row != 0)
+    return {unit: every * scale for unit, scale in per_unit.items()} | {RANDOM_HEADS: share}
+
+
+def own_over_others(
+    share: Float[np.ndarray, "heads_of choice text_of"], own: Sequence[int]
+) -> Float[np.ndarray, "heads_of choice"]:
+    """How much more of a row's effect falls on its own language than on the others, on average."""
+    rows = np.arange(len(share))
+    mine = share[rows, :, own]
+    return mine - (share.sum(axis=2) - mine) / (share.shape[2] - 1)
 
 
 def diagonal_test(

@@ -7,7 +7,8 @@ tests).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,13 @@ from jaxtyping import Float
 
 from langheads import stats
 from langheads.experiments.language_heads import GENERAL
-from langheads.experiments.specificity.diagonal import PER_BYTE, diagonal_test, in_units
+from langheads.experiments.specificity.diagonal import (
+    PER_BYTE,
+    RANDOM_HEADS,
+    diagonal_test,
+    in_units,
+    own_over_others,
+)
 from langheads.heads import HeadSet
 from langheads.io.results import document_counts
 from langheads.text import Documents
@@ -74,77 +81,123 @@ def specificity(
         attrs: provenance.
     """
     languages, rows = list(documents), list(plan.rows)
-    sizes = {language: d.n_bytes for language, d in documents.items()}
+    size = {language: d.n_bytes.sum() for language, d in documents.items()}
     tokens = {language: d.n_predicted.sum() for language, d in documents.items()}
-    changes, perplexities = {}, {}
-    for k, condition in enumerate(plan.conditions, start=1):
-        changes[condition] = np.array(
-            [stats.paired_ratio(losses[b][:, 0], losses[b][:, k], sizes[b]) for b in languages]
-        )
-        perplexities[condition] = [np.exp(losses[b][:, k].sum() / tokens[b]) for b in languages]
-    n_controls = [len(plan.controls[row]) for row in rows]
-    shape = (len(plan.baselines), len(rows), len(languages))
-    delta, delta_se, perplexity_off, control_p = (np.full(shape, np.nan) for _ in range(4))
-    control_mean, control_se = np.full(shape, np.nan), np.full(shape, np.nan)
-    control = np.full((*shape[:2], max(n_controls), shape[2]), np.nan)
-    tested = [j for j, row in enumerate(rows) if row != GENERAL and plan.rows[row]]
-    # Rows that are the same heads are one choice of heads.
-    same = [list(plan.rows.values()).index(off) for off in plan.rows.values()]
     on = {language: of[:, 0].sum() for language, of in losses.items()}
+    every, error = _rises(plan, losses, documents)
+    off = np.stack([of.sum(axis=0) for of in losses.values()])
+    perplexity = np.exp(off / np.array(list(tokens.values()))[:, None])
+    at = {condition: k for k, condition in enumerate(plan.conditions, start=1)}
+    perplexity_off = np.full((len(plan.baselines), len(rows), len(languages)), np.nan)
+    for (i, name), (j, heads) in itertools.product(
+        enumerate(plan.baselines), enumerate(plan.rows.values())
+    ):
+        if heads:
+            perplexity_off[i, j] = perplexity[:, at[name, heads]]
+    delta, control = every[:, :, 0], every[:, :, 1:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # rows without heads
+        control_mean, control_se = np.nanmean(control, axis=2), np.nanstd(control, axis=2, ddof=1)
+    n_controls = np.array([len(plan.controls[row]) for row in rows])
     per_unit = {
         PER_BYTE: np.ones(len(languages)),
-        "nats per token": np.array([sizes[b].sum() / tokens[b] for b in languages]),
-        "share of the loss": np.array([sizes[b].sum() / on[b] for b in languages]),
+        "nats per token": np.array([size[b] / tokens[b] for b in languages]),
+        "share of the loss": np.array([size[b] / on[b] for b in languages]),
     }
-    if attrs.get("aligned"):
-        per_unit["nats per document"] = np.array([sizes[b].mean() for b in languages])
-    tests, by_unit = [], []
-    for i, name in enumerate(plan.baselines):
-        for j, (row, off) in enumerate(plan.rows.items()):
-            if off:
-                delta[i, j], delta_se[i, j] = changes[name, off].T
-                perplexity_off[i, j] = perplexities[name, off]
-                beside = control[i, j, : n_controls[j]]
-                beside[:] = [changes[name, s][:, 0] for s in plan.controls[row]]
-                control_p[i, j] = stats.permutation_p(delta[i, j], beside)
-                if n_controls[j]:
-                    control_mean[i, j] = beside.mean(axis=0)
-                    control_se[i, j] = stats.standard_error(beside)
-        own = [languages.index(rows[j]) for j in tested]
-        units = in_units(np.concatenate([delta[i, :, None], control[i]], axis=1), per_unit)
-        every = np.stack(list(units.values()))
-        by_unit.append(every[:, :, 0])
-        chosen, random = every[:, tested, 0], every[:, tested, 1:]
-        tests.append(diagonal_test(chosen, own, random, rng=rng, same=[same[j] for j in tested]))
-    per_byte = [on[b] / sizes[b].sum() for b in languages]
-    perplexity = [np.exp(on[b] / tokens[b]) for b in languages]
+    if attrs.get("aligned") and not any(d.cut for d in documents.values()):
+        per_unit["nats per document"] = np.array([size[b] / len(documents[b]) for b in languages])
     return xr.Dataset(
         {
             "delta_nats_per_byte": (_MATRIX, delta, _PER_BYTE),
-            "delta_se": (_MATRIX, delta_se, _PER_BYTE),
+            "delta_se": (_MATRIX, error[:, :, 0], _PER_BYTE),
             "control_delta": (("baseline", "heads_of", "control", "text_of"), control, _PER_BYTE),
             "control_mean": (_MATRIX, control_mean, _PER_BYTE),
-            "control_se": (_MATRIX, control_se, _PER_BYTE),
-            "control_p": (_MATRIX, control_p, {"units": "probability"}),
+            "control_se": (_MATRIX, control_se / np.sqrt(n_controls)[:, None], _PER_BYTE),
+            "control_p": (_MATRIX, _beside(delta, control), {"units": "probability"}),
             "n_controls": ("heads_of", n_controls, {"units": "count"}),
             "perplexity_off": (_MATRIX, perplexity_off, _PERPLEXITY),
-            "perplexity": ("text_of", perplexity, _PERPLEXITY),
-            "nats_per_byte": ("text_of", per_byte, _PER_BYTE),
-            "delta_by_unit": (("baseline", "unit", *_MATRIX[1:]), by_unit, _IN_ITS_UNIT),
-            **_tests(tests),
+            "perplexity": ("text_of", perplexity[:, 0], _PERPLEXITY),
+            "nats_per_byte": ("text_of", [on[b] / size[b] for b in languages], _PER_BYTE),
+            **_tested(plan, languages, every, error, per_unit, rng),
             **(_paired(plan, losses, documents) if attrs.get("aligned") else {}),
             "n_heads": ("heads_of", [len(h) for h in plan.rows.values()], {"units": "count"}),
             "heads": ("heads_of", [str(h) for h in plan.rows.values()]),
             **document_counts(documents, "text_of"),
         },
         coords={
-            "baseline": plan.baselines,
-            "unit": list(units),
-            "heads_of": rows,
+            "baseline": plan.baselines, "unit": [*per_unit, RANDOM_HEADS], "heads_of": rows,
             "text_of": languages,
         },
         attrs=attrs,
-    )
+    )  # fmt: skip
+
+
+def _rises(
+    plan: Plan,
+    losses: Mapping[str, Float[np.ndarray, "doc condition"]],
+    documents: Mapping[str, Documents],
+) -> Float[np.ndarray, "of baseline heads_of choice text_of"]:
+    """Delta NLL and its standard error, nats per byte, of each row's heads, then of its controls.
+
+    NaN after the last control, and for rows without heads.
+    """
+    most = max(map(len, plan.controls.values()))
+    shape = (len(plan.baselines), len(plan.rows), 1 + most, len(documents))
+    found = np.full((2, *shape), np.nan)
+    changes = {
+        condition: np.array(
+            [
+                stats.paired_ratio(of[:, 0], of[:, k], documents[text].n_bytes)
+                for text, of in losses.items()
+            ]
+        ).T
+        for k, condition in enumerate(plan.conditions, start=1)
+    }
+    for i, name in enumerate(plan.baselines):
+        for j, (row, heads) in enumerate(plan.rows.items()):
+            for k, choice in enumerate([heads, *plan.controls[row]] if heads else []):
+                found[:, i, j, k] = changes[name, choice]
+    return found
+
+
+def _beside(
+    chosen: Float[np.ndarray, "baseline heads_of *values"],
+    control: Float[np.ndarray, "baseline heads_of control *values"],
+) -> Float[np.ndarray, "baseline heads_of *values"]:
+    """p of each value under those of its row's controls."""
+    return stats.permutation_p(chosen, np.moveaxis(control, 2, 0))
+
+
+def _tested(
+    plan: Plan,
+    languages: Sequence[str],
+    every: Float[np.ndarray, "baseline heads_of choice text_of"],
+    error: Float[np.ndarray, "baseline heads_of choice text_of"],
+    per_unit: Mapping[str, Float[np.ndarray, " text_of"]],
+    rng: np.random.Generator,
+) -> dict[str, tuple[Any, ...]]:
+    """The matrix in every unit, the diagonal's statistics, and those of each language's row."""
+    rows = list(plan.rows)
+    tested = [j for j, row in enumerate(rows) if row != GENERAL and plan.rows[row]]
+    own = [languages.index(rows[j]) for j in tested]
+    # Rows that are the same heads are one choice of heads.
+    same = [list(plan.rows.values()).index(plan.rows[rows[j]]) for j in tested]
+    by_unit, tests = [], []
+    excess = np.full(every.shape[:3], np.nan)
+    for i in range(len(plan.baselines)):
+        units = in_units(every[i], error[i], per_unit)
+        of = np.stack(list(units.values()))
+        by_unit.append(of[:, :, 0])
+        tests.append(diagonal_test(of[:, tested, 0], own, of[:, tested, 1:], rng=rng, same=same))
+        if len(languages) > 1:
+            excess[i, tested] = own_over_others(units[RANDOM_HEADS][tested], own)
+    specific = excess[:, :, 0]
+    return {
+        "delta_by_unit": (("baseline", "unit", *_MATRIX[1:]), by_unit, _IN_ITS_UNIT),
+        **_tests(tests),
+        "specific": (_MATRIX[:2], specific, {"units": "own minus others, share of the row"}),
+        "specific_p": (_MATRIX[:2], _beside(specific, excess[:, :, 1:]), {"units": "probability"}),
+    }
 
 
 def _tests(tests: list[dict[str, np.ndarray]]) -> dict[str, tuple[Any, ...]]:
@@ -169,29 +222,45 @@ def _paired(
 ) -> dict[str, tuple[Any, ...]]:
     """Own minus the mean of the others, nats per document, over documents that all languages have.
 
-    A document and its translations are one draw, so what makes it hard for all falls out.
+    A document and its translations are one draw, so what makes it hard for all falls out. One that
+    is cut in any language is left out of all: its parts need not say the same.
     """
-    kept = [set(d.index.tolist()) for d in documents.values()]
-    same = sorted(set.intersection(*kept))
+    whole = [
+        {
+            text
+            for text, tokens in zip(of.index.tolist(), of.tokens, strict=True)
+            if len(tokens) < of.max_tokens
+        }
+        for of in documents.values()
+    ]
+    same = sorted(set.intersection(*whole))
     rises = np.stack(
         [
             (of[:, 1:] - of[:, :1])[np.searchsorted(documents[language].index, same)]
             for language, of in losses.items()
         ]
     )
-    shape = (len(plan.baselines), len(plan.rows))
-    paired, error = np.full(shape, np.nan), np.full(shape, np.nan)
-    for k, (baseline, off) in enumerate(plan.conditions):
-        for j, (row, heads) in enumerate(plan.rows.items()):
-            if heads == off and row in documents and len(documents) > 1:
-                own = list(documents).index(row)
-                difference = rises[own, :, k] - np.delete(rises[:, :, k], own, axis=0).mean(axis=0)
-                i = plan.baselines.index(baseline)
-                paired[i, j] = difference.mean()
-                error[i, j] = stats.standard_error(difference)
+    at = {condition: k for k, condition in enumerate(plan.conditions)}
+    most = max(map(len, plan.controls.values()))
+    paired = np.full((2, len(plan.baselines), len(plan.rows), 1 + most), np.nan)
+    for j, (row, heads) in enumerate(plan.rows.items()):
+        if row not in documents or len(documents) < 2 or len(same) < 2:
+            continue
+        own = list(documents).index(row)
+        difference = rises[own] - np.delete(rises, own, axis=0).mean(axis=0)
+        for i, name in enumerate(plan.baselines):
+            for k, choice in enumerate([heads, *plan.controls[row]] if heads else []):
+                of = difference[:, at[name, choice]]
+                paired[:, i, j, k] = of.mean(), stats.standard_error(of)
+    (mean, controls), error = (paired[0, :, :, 0], paired[0, :, :, 1:]), paired[1, :, :, 0]
     per_document = {"units": "nats per document"}
     return {
-        "own_minus_others_paired": (_MATRIX[:2], paired, per_document),
+        "own_minus_others_paired": (_MATRIX[:2], mean, per_document),
         "own_minus_others_paired_se": (_MATRIX[:2], error, per_document),
+        "own_minus_others_paired_p": (
+            _MATRIX[:2],
+            _beside(mean, controls),
+            {"units": "probability"},
+        ),
         "paired_docs": ((), len(same), {"units": "count"}),
     }
