@@ -28,7 +28,7 @@ from langheads.model import (
     starting_at,
     tokenize_languages,
 )
-from langheads.text import Corpus, Documents, reaches_into, read_texts, seen_before
+from langheads.text import Corpus, Documents, reaches_into, read_texts, seen_before, source_name
 
 logger = logging.getLogger("langheads")
 
@@ -80,7 +80,7 @@ def held_out(
         seed: order of documents; by default that of the scores.
         bos: prepend BOS; by default as for the scores.
         allow_overlap: take scored documents all the same; `HeldOut.overlap` counts them.
-        aligned: as for `read_texts`; by default as for the scores.
+        aligned: as for `read_texts`; by default as for the scores, if these are the same texts.
 
     Raises:
         InputError: fewer than 1 document, unreadable texts.
@@ -89,10 +89,14 @@ def held_out(
     if docs is not None and docs < 1:
         raise InputError(f"{docs} documents asked for; at least 1 is needed")
     seed = int(scored.get("seed", 0)) if seed is None else seed
-    aligned = bool(scored.get("aligned", False)) if aligned is None else aligned
+    if aligned is None and source_name(text) == scored.get("text", source_name(text)):
+        aligned = bool(scored.get("aligned", False))
     corpus = read_texts(text, languages=languages, seed=seed, aligned=aligned)
     texts = corpus.back(docs)
-    overlap = check_held_out(texts, scored, allow_overlap=allow_overlap)
+    across = bool(corpus.aligned or scored.get("aligned"))
+    overlap = check_held_out(texts, scored, allow_overlap=allow_overlap, across=across)
+    if across and not scored.get("aligned") and not corpus.has_ids and overlap == 0:
+        overlap = -1  # which lines were scored in another language, these scores do not say
     max_tokens = int(scored.get("max_tokens", 2048)) if max_tokens is None else max_tokens
     if "bos" in scored:
         as_scored = bool(scored["bos"])
@@ -113,7 +117,11 @@ def held_out(
 
 
 def check_held_out(
-    proof: Mapping[str, Sequence[str]], scored: Mapping[str, Any], *, allow_overlap: bool
+    proof: Mapping[str, Sequence[str]],
+    scored: Mapping[str, Any],
+    *,
+    allow_overlap: bool,
+    across: bool = False,
 ) -> int:
     """How many proof documents were scored, or may have been; -1 where the scores cannot say.
 
@@ -121,6 +129,7 @@ def check_held_out(
         proof: language -> documents.
         scored: provenance of the scores or of the heads made from them.
         allow_overlap: do not refuse them.
+        across: a document with the key of one that was scored in another language is a translation.
 
     Raises:
         ProvenanceError: some were, and that is not allowed.
@@ -130,7 +139,7 @@ def check_held_out(
     if name not in scored:
         return -1
     of_scores = parse(dict[str, str], parse_json(scored[name], name), name)
-    keys = "".join(of_scores.values()) if scored.get("aligned") else ""
+    keys = "".join(of_scores.values()) if across else ""
     overlap = 0
     for language, texts in proof.items():
         told = of_scores.get(language, "")

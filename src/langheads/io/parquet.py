@@ -1,4 +1,4 @@
-"""The column ``text`` of a parquet file."""
+"""The columns ``text`` and ``id`` of a parquet file."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _ROOM, _UNPACKED = 2**28, 30
 _TOO_MUCH = b'"holds far more text than a file of its size should"'
 
 
-def text_column(path: Path) -> list[Any]:
-    """Its values, whatever they are.
+def text_and_id(path: Path) -> tuple[list[Any], list[Any]]:
+    """Their values, whatever they are; ids None where there is no such column.
 
     Raises:
         InputError: no such column, no parquet, or far more text than the file should hold.
@@ -33,27 +33,31 @@ def text_column(path: Path) -> list[Any]:
     found = json.loads(read)
     if isinstance(found, str):
         raise InputError(f"{path} {found}")
-    return list(found)
+    return found[0], found[1]
 
 
 def told(path: Path) -> bytes:
-    """What `text_column` is told by the process that reads the file: a list, or what is wrong."""
+    """What `text_and_id` is told by the process that reads the file: lists, or what is wrong."""
     import pyarrow.parquet as parquet
 
     found: list[Any] = []
+    ids: list[Any] = []
     room = _ROOM + _UNPACKED * path.stat().st_size
     try:
         with parquet.ParquetFile(path) as file:
-            if "text" not in file.schema_arrow.names:
+            names = file.schema_arrow.names
+            if "text" not in names:
                 return b'"has no column text"'
+            columns = ["text", *({"id"} & set(names))]
             # Some rows at a time: a text that stands there once can be that of many rows.
-            for batch in file.iter_batches(64, columns=["text"]):
-                values = batch.column(0).to_pylist()
+            for batch in file.iter_batches(64, columns=columns):
+                values = batch.column("text").to_pylist()
                 room -= batch.nbytes + sum(len(text) for text in values if isinstance(text, str))
                 if room < 0:
                     return _TOO_MUCH
                 found += values
-        return json.dumps(found, default=str).encode()
+                ids += batch.column("id").to_pylist() if "id" in columns else [None] * len(values)
+        return json.dumps([found, ids], default=str).encode()
     except MemoryError:
         return _TOO_MUCH
     except Exception as error:

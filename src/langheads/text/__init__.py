@@ -9,7 +9,7 @@ from langheads.text.confusion import (
     switch_rate,
     word_list,
 )
-from langheads.text.corpus import Corpus, reaches_into, read_texts, seen_before
+from langheads.text.corpus import Corpus, reaches_into, read_texts, seen_before, source_name
 from langheads.text.degeneration import (
     degeneration_checks,
     prompt_copy_share,
@@ -50,6 +50,7 @@ __all__ = [
     "repetition_share",
     "right_language",
     "seen_before",
+    "source_name",
     "switch_rate",
     "tokenize",
     "word_list",

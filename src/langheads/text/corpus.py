@@ -18,15 +18,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from langheads.io.arguments import MAX_NAME, asked_languages, check_seed
 from langheads.io.errors import InputError
+from langheads.text.aligned import IN_PYTHON, has_words, in_one_place, told_aligned
 from langheads.text.readers import DataSet, Keyed, given_texts, read_folder, read_hub
 
 # Hexadecimal digits of a document's digest: that two of a thousand documents and a thousand others
 # agree by chance has a probability of 1e-6.
 _MARK = 10
-_IN_PYTHON = "texts given in Python"
 logger = logging.getLogger("langheads")
 
 
@@ -52,6 +53,12 @@ class Corpus:
     def languages(self) -> tuple[str, ...]:
         """The languages, in the order asked for."""
         return tuple(self.texts)
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether documents were read with an id of their own."""
+        given = self.given or self.texts
+        return any(isinstance(text, Keyed) for texts in given.values() for text in texts)
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -106,6 +113,13 @@ class Corpus:
         return read_texts(self, seed=seed, aligned=self.aligned)
 
 
+def source_name(text: str | Path | Mapping[str, Any] | DataSet | Corpus) -> str:
+    """What `Corpus.source` says of texts before they are read."""
+    if isinstance(text, Corpus):
+        return text.source
+    return str(text) if isinstance(text, str | Path) else IN_PYTHON
+
+
 def read_texts(
     source: str | Path | Mapping[str, Sequence[str] | DataSet] | DataSet | Corpus,
     *,
@@ -125,14 +139,15 @@ def read_texts(
         languages: which languages, in which order; all by default (``hf:`` with ``{language}``
             needs them).
         seed: fixes the order of documents.
-        aligned: documents with the same ``"id"`` (the same line, where not all have one) are
+        aligned: documents with the same ``"id"`` (the same line, where none has one) are
             translations of each other and have the same place in every language; those that a
             language lacks are left out. By default where all have ids, the same in all languages.
 
     Raises:
         InputError: no such folder, a language without a file, a file that is not UTF-8 or not
             JSON (with file and line), a language without documents, a seed out of range, or
-            aligned documents of which no language has all, or one has an id twice.
+            aligned documents of which some have no id, one has it twice, or languages differ in
+            their number of lines.
 
     Example:
         >>> corpus = read_texts({"en": ["one", "two", "two"]}, seed=0)
@@ -141,17 +156,18 @@ def read_texts(
     """
     seed = check_seed(seed)
     wanted = asked_languages(languages)
+    name = source_name(source)
     found: Mapping[str, Sequence[str]]
     if isinstance(source, Corpus):
-        found, name = source.given or source.texts, source.source
+        found = source.given or source.texts
     elif not isinstance(source, str | Path):
-        found, name = given_texts(source), _IN_PYTHON
-    elif not str(source):
+        found = given_texts(source)
+    elif not name:
         raise InputError("no texts given; texts are a folder of <language>.jsonl, or hf:REPO")
-    elif str(source).startswith("hf:"):
-        found, name = read_hub(str(source)[3:], wanted), str(source)
+    elif name.startswith("hf:"):
+        found = read_hub(name[3:], wanted)
     else:
-        found, name = read_folder(Path(source), wanted), str(source)
+        found = read_folder(Path(source), wanted)
     missing = [language for language in wanted or () if language not in found]
     if missing:
         raise InputError(
@@ -159,84 +175,33 @@ def read_texts(
         )
     found = {language: found[language] for language in wanted or found}
     if aligned is None:
-        aligned = source.aligned if isinstance(source, Corpus) else _told_aligned(found, name)
+        aligned = source.aligned if isinstance(source, Corpus) else told_aligned(found, name)
     for language, documents in found.items():
         if len(language) > MAX_NAME:
             raise InputError(
                 f"language {language:.40}... in {name} has a name of {len(language)} characters; "
                 f"at most {MAX_NAME}"
             )
-        if not any(map(_has_words, documents)):
+        if not any(map(has_words, documents)):
             raise InputError(f"language {language} in {name} has no documents that are not empty")
     if aligned:
-        texts = _in_one_order(found, seed, name)
+        texts = _in_one_order(in_one_place(found, name), seed)
     else:
         texts = {language: _ordered(of, seed) for language, of in found.items()}
     return Corpus(texts, name, seed, aligned, found)
 
 
-def _has_words(text: str) -> bool:
-    """A byte order mark alone is no text."""
-    return bool(text.replace("\ufeff", "").strip())
-
-
-def _by_id(texts: Sequence[str]) -> dict[str, str] | None:
-    """Id -> document; None where not each has an id of its own."""
-    texts = [text for text in texts if _has_words(text)]
-    found: dict[str, str] = {text.key: text for text in texts if isinstance(text, Keyed)}
-    return found if len(found) == len(texts) else None
-
-
-def _told_aligned(found: Mapping[str, Sequence[str]], name: str) -> bool:
-    """Whether all documents have ids, the same in all languages; and a word where they may be."""
-    ids = [_by_id(texts) for texts in found.values()]
-    if len(found) < 2:
-        return False
-    if all(of is not None and of.keys() == (ids[0] or {}).keys() for of in ids):
-        return True
-    counts = {sum(map(_has_words, texts)) for texts in found.values()}
-    if len(counts) == 1 and name != _IN_PYTHON:
-        logger.warning(
-            "%s has %d documents in every language: if document n says the same in each, aligned "
-            "(--aligned) keeps translations together in scores and proof; --no-aligned says that "
-            "they are none",
-            name,
-            *counts,
-        )
-    return False
-
-
-def _in_one_order(
-    found: Mapping[str, Sequence[str]], seed: int, name: str
-) -> dict[str, tuple[str, ...]]:
-    """Documents that all languages have, by id or else by line, in one order."""
-    ids = {language: _by_id(texts) for language, texts in found.items()}
-    placed: dict[str, dict[str, str]] = {
-        language: of if of and None not in ids.values() else _by_line(found[language], name)
-        for language, of in ids.items()
-    }
-    common = set.intersection(*(set(of) for of in placed.values()))
-    if not common:
-        raise InputError(f"no document of {name} is in all of {', '.join(found)}")
-    if left := max(map(len, placed.values())) - len(common):
-        logger.warning("%d documents are not in every language and are left out", left)
+def _in_one_order(places: Mapping[str, Mapping[str, str]], seed: int) -> dict[str, tuple[str, ...]]:
+    """Documents by place, in one order for all languages; told twice in one, it counts once."""
     seen: set[tuple[str, str]] = set()
     kept = []
-    for key in sorted(common, key=lambda key: _key(key, seed)):
-        same = {(language, normalised(of[key])) for language, of in placed.items()}
+    first = next(iter(places.values()))
+    for key in sorted(first, key=lambda key: _key(key, seed)):
+        same = {(language, normalised(of[key])) for language, of in places.items()}
         if seen.isdisjoint(same):
             kept.append(key)
         seen |= same
-    return {language: tuple(of[key] for key in kept) for language, of in placed.items()}
-
-
-def _by_line(texts: Sequence[str], name: str) -> dict[str, str]:
-    """Number of the line -> document, with the line as its key where the source has a name."""
-    return {
-        str(line): text if name == _IN_PYTHON else Keyed(text, f"{name}, line {line}")
-        for line, text in enumerate(texts)
-        if _has_words(text)
-    }
+    return {language: tuple(of[key] for key in kept) for language, of in places.items()}
 
 
 def _digest(text: str) -> str:
@@ -288,7 +253,7 @@ def _key(text: str, seed: int) -> str:
 
 
 def _ordered(texts: Iterable[str], seed: int) -> tuple[str, ...]:
-    unique = dict.fromkeys(text for text in texts if _has_words(text))
+    unique = dict.fromkeys(text for text in texts if has_words(text))
     ordered = sorted(unique, key=lambda text: _key(text, seed))
     first: dict[str, str] = {}
     for text in ordered:

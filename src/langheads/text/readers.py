@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from langheads.io.errors import InputError
 from langheads.io.files import MAX_LINE, TEXT_SUFFIXES, json_lines, text_lines
-from langheads.io.parquet import text_column
+from langheads.io.parquet import text_and_id
 from langheads.io.records import Id, Record, Text, parse
 
 logger = logging.getLogger("langheads")
@@ -153,12 +153,25 @@ class Keyed(str):
 
 def _read_file(path: Path) -> list[str]:
     if path.suffix == ".parquet":
-        texts: list[str] = parse(list[Text], text_column(path), f"{path}, column text")
-        return texts
+        column, ids = text_and_id(path)
+        texts: list[str] = parse(list[Text], column, f"{path}, column text")
+        return _keyed(texts, ids)
     if path.suffix == ".txt":
         # A blank line is kept: it is the place of a document that the other languages may have.
         return [line for _, line in text_lines(path, blank=True)]
-    return [of.text if of.id is None else Keyed(of.text, of.id) for _, of in _Document.lines(path)]
+    found: list[str] = []
+    for where, of in _Document.lines(path):
+        found += [""] * (int(where.rpartition(" ")[2]) - 1 - len(found))
+        found += _keyed([of.text], [of.id])
+    return found
+
+
+def _keyed(texts: Sequence[str], ids: Sequence[Any]) -> list[str]:
+    """The texts, with those ids that are a text or a whole number."""
+    return [
+        Keyed(text, str(key)) if isinstance(key, str | int) else text
+        for text, key in zip(texts, ids, strict=True)
+    ]
 
 
 def records(source: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
@@ -245,4 +258,4 @@ def _column(name: str, rows: list[dict[str, Any]], key: str = "text") -> list[st
     if rows and key not in rows[0]:
         raise InputError(f"hf:{name} has no column {key}; found {', '.join(rows[0])}")
     found: list[str] = parse(list[Text], [row[key] for row in rows], f"hf:{name}, column {key}")
-    return found
+    return _keyed(found, [row.get("id") for row in rows]) if key == "text" else found

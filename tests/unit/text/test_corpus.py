@@ -155,11 +155,11 @@ def test_a_blank_line_is_the_place_of_a_document_that_is_missing(tmp_path, caplo
     corpus = read_texts(tmp_path, aligned=True)
     pairs = set(zip(*corpus.texts.values(), strict=True))
     assert pairs == {("one", "yi"), ("four", "si")}
-    assert "1 documents are not in every language and are left out" in caplog.text
+    assert "2 documents are not in every language and are left out" in caplog.text
     only = read_texts({"en": ["a", ""], "zh": ["", "b"]}, aligned=False)
     assert only.texts == {"en": ("a",), "zh": ("b",)}
     with pytest.raises(InputError) as error:
-        read_texts({"en": ["a", ""], "zh": ["", "b"]}, aligned=True)
+        read_texts({"en": ["a", "", "c"], "zh": ["", "b", ""]}, aligned=True)
     assert str(error.value) == "no document of texts given in Python is in all of en, zh"
 
 
@@ -177,17 +177,75 @@ def with_ids(folder, **languages):
     return folder
 
 
-def test_the_same_ids_in_every_language_align_and_others_do_not(tmp_path):
+def test_the_same_ids_in_every_language_align_and_others_do_not(tmp_path, caplog):
     folder = with_ids(tmp_path / "a", en={1: "one", 2: "two"}, zh={2: "er", 1: "yi"})
     corpus = read_texts(folder)
     assert corpus.aligned
     assert set(zip(*corpus.texts.values(), strict=True)) == {("one", "yi"), ("two", "er")}
+    assert caplog.messages == [
+        f"{folder} has the same ids in every language: documents of one id are taken for "
+        "translations of each other (aligned); --no-aligned says that they are none"
+    ]
     assert not read_texts(folder, aligned=False).aligned
     assert not read_texts(folder, languages=["en"]).aligned
-    other = with_ids(tmp_path / "b", en={1: "one", 2: "two"}, zh={2: "er", 3: "san"})
+    other = with_ids(tmp_path / "b", en={1: "one", 2: "two"}, zh={2: "er", 3: "san", 4: "si"})
     assert not read_texts(other).aligned
+    caplog.clear()
     forced = read_texts(other, aligned=True)
     assert forced.texts == {"en": ("two",), "zh": ("er",)}
+    assert caplog.messages == ["3 documents are not in every language and are left out"]
+
+
+def refused(source):
+    with pytest.raises(InputError) as error:
+        read_texts(source, aligned=True)
+    return str(error.value)
+
+
+def test_ids_twice_or_of_some_only_and_unequal_lines_are_refused(tmp_path):
+    folder = tmp_path / "twice"
+    with_ids(folder, en={1: "one", 2: "two"})
+    lines = ['{"id": 2, "text": "er"}', '{"id": 1, "text": "yi"}', '{"id": 1, "text": "yi"}']
+    (folder / "zh.jsonl").write_text("\n".join(lines))
+    assert refused(folder) == f"{folder}: language zh has the id '1' twice"
+    assert not read_texts(folder).aligned
+    (folder / "zh.jsonl").write_text('{"id": 2, "text": "er"}\n{"text": "yi"}\n')
+    assert refused(folder) == (
+        f"1 of the 4 documents of {folder} have no id; aligned texts need one for each, or none "
+        "at all"
+    )
+    assert refused({"en": ["a", "b", "c"], "zh": ["x", "z"]}) == (
+        "texts given in Python has unequal numbers of lines (en 3, zh 2); texts that are aligned "
+        "by line need a blank one where a translation is missing"
+    )
+
+
+def test_blank_lines_of_jsonl_and_ids_of_parquet_keep_their_place(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "en.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n{"text": "three"}\n')
+    (tmp_path / "zh.jsonl").write_text('{"text": "yi"}\n\n{"text": "san"}\n')
+    pairs = set(zip(*read_texts(tmp_path, aligned=True).texts.values(), strict=True))
+    assert pairs == {("one", "yi"), ("three", "san")}
+    other = tmp_path / "parquet"
+    other.mkdir()
+    for language, ids in {"en": [1, 2, 3], "zh": [3, 1, 2]}.items():
+        texts = [f"{language} {i}" for i in ids]
+        pq.write_table(pa.table({"text": texts, "id": ids}), other / f"{language}.parquet")
+    pairs = set(zip(*read_texts(other).texts.values(), strict=True))
+    assert pairs == {("en 1", "zh 1"), ("en 2", "zh 2"), ("en 3", "zh 3")}
+
+
+def test_a_line_is_known_again_however_its_folder_is_written(tmp_path):
+    for language, texts in {"en": EN, "zh": ZH}.items():
+        (tmp_path / f"{language}.txt").write_text("\n".join(texts))
+    marks = read_texts(tmp_path, aligned=True).marks(5)
+    (tmp_path / "zh.txt").write_text("\n".join(f"rewritten {i}" for i in range(20)))
+    for spelling in (f"{tmp_path}/", f"{tmp_path}/../{tmp_path.name}"):
+        again = read_texts(spelling, aligned=True).front(5)["zh"]
+        assert seen_before(again, marks["en"], marks["en"]) == 5
+        assert seen_before(again, "", "") == 0
 
 
 def test_files_of_equal_counts_are_told_and_not_taken_for_translations(tmp_path, caplog):
