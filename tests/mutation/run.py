@@ -32,12 +32,12 @@ _BITS = re.compile(r"_(Add|Sub|Mul|Div|Mod|Pow|FloorDiv)_(Bit.*|.Shift)$")
 def mutants(text, of_a_place=2, seed=0):
     """(operator's name, occurrence, line) of the changes of a module, a few of each kind a place.
 
-    Annotations and defaults are left alone: they compute nothing, or are settings.
+    Annotations, decorators, defaults and zip's `strict` are left alone: they compute nothing.
     """
     from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.operators.provider import OperatorProvider
 
-    left = _annotations_and_defaults(text)
+    left = _left_alone(text)
     nodes = list(ast_nodes(get_ast(text)))
     places = {}
     operators = OperatorProvider()
@@ -56,13 +56,16 @@ def mutants(text, of_a_place=2, seed=0):
     ]
 
 
-def _annotations_and_defaults(text):
+def _left_alone(text):
     """Where these stand in a module: ((line, column), (line, column)) of each."""
     left = []
     for node in ast.walk(ast.parse(text)):
         left += [getattr(node, name, None) for name in ("annotation", "returns")]
         if isinstance(node, ast.arguments):
             left += [*node.defaults, *node.kw_defaults]
+        left += getattr(node, "decorator_list", [])
+        if isinstance(node, ast.keyword) and node.arg == "strict":
+            left.append(node.value)
     return [
         ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset))
         for node in left
@@ -96,14 +99,18 @@ def _pytest(module, text, tests):
     loader.get_data, loader.path_stats = get_data, path_stats
     import pytest
 
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={BASETEMP}"]
+    options = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={BASETEMP}"]
+    options += ["-p", "jaxtyping", "-p", "hypothesispytest"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     with open(LOG, "w") as log, redirect_stdout(log), redirect_stderr(log):
         return int(pytest.main([*options, *tests]))
 
 
+# A fork loads the plugins that tests need, and no others.
+os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 _SLOW = ("hypothesis", "h5netcdf", "pyarrow", "scipy.stats", "transformers", "xarray")
-_SLOW += ("transformer_lens.model_bridge", "cosmic_ray.operators.provider")
+_SLOW += ("transformer_lens.model_bridge", "cosmic_ray.operators.provider", "pydantic.main")
+_SLOW += ("pydantic.fields", "pydantic.type_adapter", "pdb", "transformers.models.llama")
 BASETEMP = ROOT / ".pytest_tmp" / "mutation"
 LOG = ROOT / ".pytest_tmp" / "mutation.log"
 

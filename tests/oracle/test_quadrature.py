@@ -233,3 +233,16 @@ def test_too_few_documents(zoo):
     g, _ = gate_gradients(model, documents)
     with pytest.raises(InputError, match="at least 2 are needed, language en has 1"):
         quadrature(model, documents, g)
+
+
+def test_few_documents_are_told(zoo, caplog):
+    """Two for each of the four heads of a layer are enough."""
+    model = zoo.bridge("llama-gqa")
+    for count in (7, 8):
+        documents = tokenize_languages(model, {"en": TEXTS["en"][:count]}, bos=True)["en"]
+        g, _ = gate_gradients(model, documents)
+        quadrature(model, documents, g)
+    assert caplog.messages == [
+        "quadrature on 7 documents of en: each of the 4 heads of a layer is drawn in few of them, "
+        "so the estimate is noisy"
+    ]

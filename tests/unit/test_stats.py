@@ -167,6 +167,8 @@ def test_rankings_against_scipy_and_by_hand():
     r = spearmanr(a.ravel(), near.ravel()).statistic
     assert stats.split_half(a, near) == pytest.approx(2 * r / (1 + r))
     assert np.isnan(stats.rank_correlation(np.ones(4), np.arange(4.0)))
+    assert np.isnan(stats.rank_correlation(np.arange(4.0), np.ones(4)))
+    assert stats.rank_correlation(np.array([1.0, 2.0]), np.array([5.0, 4.0])) == -1
     # A head that was not measured is left out.
     gap = b.copy()
     gap[0, 0] = np.nan
@@ -197,6 +199,8 @@ def test_overlap_of_languages():
     # A head without a score is on no list.
     one = {"en": np.array([[5.0, np.nan, np.nan]]), "zh": np.array([[np.nan, 5.0, np.nan]])}
     np.testing.assert_allclose(stats.rank_overlap(one, top=2)[1], np.eye(2))
+    nobody = {"en": np.full((1, 3), np.nan)}
+    assert stats.rank_overlap(nobody, top=2)[1].item() == 0
     # Halves that disagree stay as they are.
     assert stats.split_half(np.arange(4.0), -np.arange(4.0)) == -1
 

@@ -1,12 +1,21 @@
 """Matched random heads: different, not the row's own, and p-values that keep their level."""
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
+from scipy.stats import chisquare
 
-from langheads.experiments.matched_heads import controls_by_row, random_choices
+from langheads.experiments.matched_heads import (
+    controls_by_row,
+    matched_controls,
+    matched_gates,
+    matched_set,
+    random_choices,
+)
 from langheads.experiments.specificity.diagonal import (
     RANDOM_HEADS,
     diagonal_test,
@@ -50,6 +59,46 @@ def test_choices_are_all_ways_but_the_observed_one():
     assert many.shape == (99, 9)
     assert len(set(map(tuple, many.tolist()))) == 99
     assert many.max() == 49
+
+
+def test_choices_are_drawn_evenly_and_no_more_than_asked_for():
+    """27 ways but one: 20 drawn of all that are listed, and 3 drawn one by one."""
+    rng = np.random.default_rng(0)
+    for n in (20, 3):
+        drawn = [tuple(map(tuple, random_choices([3, 3, 3], n, rng).tolist())) for _ in range(900)]
+        assert {len(set(ways)) for ways in drawn} == {n}
+        counts = Counter(itertools.chain(*drawn))
+        assert len(counts) == 26
+        assert (0, 0, 0) not in counts
+        assert chisquare(list(counts.values())).pvalue > 0.001
+
+
+def test_a_control_has_the_gates_of_the_heads_that_it_stands_for():
+    heads = HeadSet(["L1H2", "L0H1"], (2, 4))
+    for control in matched_controls(heads, 5, np.random.default_rng(0)):
+        assert list(control) == sorted(heads)
+        assert all(head.layer == other.layer and head != other for head, other in control.items())
+        gates = torch.ones(2, 4)
+        gates[0, 1], gates[1, 2] = 0.5, 3.0
+        found = matched_gates(gates, control)
+        assert found[control[(0, 1)]] == 0.5
+        assert found[control[(1, 2)]] == 3
+        assert (found == 1).sum() == 6
+        assert list(matched_set(heads, control)) == [control[(1, 2)], control[(0, 1)]]
+
+
+def test_shares_of_a_row_by_hand():
+    """Two texts, of which nothing hurts the second; a set without effect, and one there is not."""
+    every = np.array([[[1.0, 0.0], [3.0, 0.0], [0.0, 0.0], [np.nan, np.nan]]])
+    error = np.array([[[0.4, 1.0], [np.nan, 0.0], [0.0, 0.0], [np.nan, np.nan]]])
+    found = in_units(every, error, {"twice": np.array([2.0, 2.0])})
+    np.testing.assert_array_equal(found["twice"], 2 * every)
+    # Three sets cost 4/3 on average: 0.75 of it with an error of 0.3, and 2.25 without one.
+    shares = [0.75 / ((0.75 + 0.3) / 2), 2, 0, np.nan]
+    expected = [[[share, 0 * share] for share in shares]]
+    np.testing.assert_allclose(found[RANDOM_HEADS], expected)
+    rows = np.array([[[3.0, 1.0, 0.5]], [[4.0, 0.0, 2.0]]])
+    np.testing.assert_array_equal(own_over_others(rows, [1, 0]), [[1 - 3.5 / 2], [4 - 1]])
 
 
 def chosen_at_random(rng, n_heads, per_row):

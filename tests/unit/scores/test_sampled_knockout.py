@@ -8,12 +8,14 @@ import torch
 from scipy import special
 
 from langheads import stats
+from langheads.heads import HeadSet
 from langheads.io.errors import InputError
 from langheads.scores.sampled_knockout import (
     Drawn,
     _inverse_trigamma,
     draw,
     estimate,
+    forwards,
     moderated,
     sample_sizes,
 )
@@ -135,10 +137,26 @@ def test_unbiased_and_covered_under_heavy_tails():
     assert np.std(errors) < 0.3
 
 
+def test_one_document_has_no_error():
+    one = np.ones((1, 2))
+    found = estimate(one, one, draw(one, 1, np.random.default_rng(0)))
+    delta, error, low, high = found.per(np.array([4]))
+    np.testing.assert_array_equal([delta, low, high], np.full((3, 2), 0.25))
+    assert np.isnan(error).all()
+
+
+def test_cost_in_forwards_by_hand():
+    """Of 20 documents 8 are run; layers 0 and 1 of 2 cost a whole and half a forward."""
+    heads = HeadSet(["L0H0", "L1H0", "L1H1"], (2, 2))
+    found = forwards(documents(en=12, zh=8), {"en": 5, "zh": 3}, heads, 2)
+    assert found == pytest.approx(2 * (3 + (1 + 1 + 0.5 + 0.5) * 8 / 20))
+
+
 def test_how_many_documents_are_run(caplog):
     assert sample_sizes(0.1, documents(en=300, zh=95)) is not None
     assert sample_sizes(0.3, documents(en=40)) == {"en": 12}
     assert sample_sizes(0.1, documents(en=300, zh=111)) == {"en": 30, "zh": 12}
+    assert sample_sizes(10, documents(en=300)) == {"en": 10}
     # A language with fewer documents is run in full.
     assert sample_sizes(32, documents(en=300, zh=3)) == {"en": 32, "zh": 3}
     with caplog.at_level(logging.WARNING, logger="langheads"):

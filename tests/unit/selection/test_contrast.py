@@ -217,14 +217,38 @@ def test_too_few_permutations_are_told(caplog):
     assert "99 permutations: the smallest p is 0.01" in caplog.text
     caplog.clear()
     tests = 3 * SHAPE[0] * SHAPE[1]
-    contrast(gradients, LAHIS, permutations=20 * tests)
+    contrast(gradients, LAHIS, permutations=20 * tests - 1)
     assert caplog.text == ""
+    contrast(gradients, LAHIS, permutations=20 * tests - 2)
+    assert f"cannot reach q < 0.05; {20 * tests} permutations would do" in caplog.text
+
+
+def test_permutations_are_the_same_in_chunks_of_any_size(monkeypatch):
+    gradients = made_up(np.random.default_rng(0))
+    whole = contrast(gradients, LAHIS, permutations=50).p
+    for at_once in (1, 7 * 3 * 95):
+        monkeypatch.setattr(module, "_AT_ONCE", at_once)
+        np.testing.assert_array_equal(contrast(gradients, LAHIS, permutations=50).p, whole)
+
+
+def test_heads_and_languages_without_any_effect_have_no_contrast():
+    gradients = made_up(np.random.default_rng(0))
+    for g in gradients.values():
+        g[:, 0, 0] = 0
+    gradients["en"][:] = 0
+    found = contrast(gradients, LAHIS, min_ratio=1.0, permutations=200)
+    np.testing.assert_array_equal(found.share[0], np.zeros(SHAPE))
+    np.testing.assert_array_equal(found.p[:, 0, 0], np.ones(3))
+    assert all(np.isfinite(of).all() for of in vars(found).values())
+    assert not found.specific(0.05)[0].any()
 
 
 def test_one_language_cannot_be_contrasted():
     gradients = made_up(np.random.default_rng(0))
     with pytest.raises(InputError, match=r"at least 2, .* found en \(30\)"):
         contrast({"en": gradients["en"]}, LAHIS)
+    with pytest.raises(InputError, match=r"2 documents each; found en \(30\), zh \(1\)"):
+        contrast({"en": gradients["en"], "zh": gradients["zh"][:1]}, LAHIS)
 
 
 @pytest.fixture(scope="module")

@@ -119,11 +119,27 @@ def test_the_score_is_the_one_asked_for():
         ({"share": 0.0}, "0 < share <= 1"),
         ({"share": 1.1}, "share 1.1"),
         ({"general_at": 0}, "general_at >= 1"),
+        ({"min_ratio": 0.9}, "min_ratio 0.9, .* allowed are min_ratio >= 1"),
+        ({"alpha": 0.0}, "alpha 0.0"),
+        ({"alpha": 1.0}, "0 < alpha < 1"),
+        ({"permutations": 0}, "permutations 0"),
     ],
 )
 def test_what_the_rule_cannot_do_is_told(arguments, message):
     with pytest.raises(InputError, match=message):
         select(dataset(), **arguments)
+
+
+def test_parameters_at_their_ends_are_taken(caplog):
+    ends = {"quantile": 0.0, "share": 1.0, "general_at": 3, "min_ratio": 1.0, "permutations": 1}
+    heads = select(dataset(), **ends)
+    # Nine of ten lie above the smallest; three of these are on every list.
+    assert heads.rule["listed"] == {"en": 9, "zh": 9, "hi": 9}
+    assert not caplog.text
+    assert not select(dataset(), general_at=4).general
+    assert caplog.messages == [
+        "no head can be general: 3 languages, general heads are on at least 4 lists"
+    ]
 
 
 def test_another_result_is_refused():
