@@ -16,7 +16,17 @@ from typing_extensions import TypedDict
 
 from langheads.heads.head_set import HeadSet
 from langheads.io.errors import InputError
-from langheads.io.records import Heads, Name, Number, Record, Saved, Shape, expected, holds
+from langheads.io.records import (
+    Heads,
+    ModelName,
+    Name,
+    Number,
+    Record,
+    Saved,
+    Shape,
+    expected,
+    holds,
+)
 
 Interval = Float[np.ndarray, "bound layer head"]
 _BOUNDS = ("delta", "low", "high")
@@ -43,7 +53,7 @@ class _ClassesFile(Record):
 
     format: Literal[1] = 1
     kind: Literal["head-classes"] = "head-classes"
-    model: Name
+    model: ModelName
     shape: Shape
     languages: Annotated[tuple[Name, Name], Field(strict=False), expected("two texts")]
     units: Name

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from langheads.heads.head_set import HeadSet
 from langheads.io.errors import InputError
 from langheads.io.files import parse_json
-from langheads.io.records import Heads, Name, Record, Saved, Shape, holds, parse
+from langheads.io.records import Heads, ModelName, Name, Record, Saved, Shape, holds, parse
 
 
 def _by_language(text: str) -> str:
@@ -39,7 +39,7 @@ class _HeadsFile(Record):
     made: ClassVar[str] = "heads.json of select"
 
     format: Literal[1] = 1
-    model: Name
+    model: ModelName
     shape: Shape
     specific: dict[Name, Heads]
     general: Heads

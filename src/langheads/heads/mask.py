@@ -21,6 +21,7 @@ from langheads.io.errors import InputError
 from langheads.io.records import (
     From0,
     From1,
+    ModelName,
     Name,
     Number,
     Record,
@@ -79,7 +80,7 @@ class _MaskFile(Record):
 
     format: Literal[1] = 1
     kind: Literal["head-mask"] = "head-mask"
-    model: Name
+    model: ModelName
     shape: Shape
     language: Name
     gates: list[_Gate]

@@ -15,7 +15,9 @@ MAX_RESAMPLES = 1_000_000
 MAX_CONTROLS = 100_000
 """The largest number of random head sets; all are held in memory before the first is run."""
 MAX_NAME = 200
-"""Characters of the name of a language or a model, which stands at every mark of a page."""
+"""Characters of the name of a language, which stands at every mark of a page."""
+MAX_MODEL = 10_000
+"""Characters of the name of a model, which can be a path, and stands on a page a few times."""
 _MAX_FLOAT32 = (2 - 2.0**-23) * 2.0**127
 
 

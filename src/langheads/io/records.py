@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic import ValidationError as Misfit
 from pydantic_core import PydanticCustomError
 
-from langheads.io.arguments import MAX_NAME, MAX_SEED
+from langheads.io.arguments import MAX_MODEL, MAX_NAME, MAX_SEED
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.files import json_lines, read_json, write_text_atomically
 
@@ -212,10 +212,13 @@ def _without_lone_surrogates(text: str) -> str:
     return text
 
 
-def _short(name: str) -> str:
-    if len(name) > MAX_NAME:
-        raise ValueError(f"is a name of {len(name)} characters, at most {MAX_NAME}")
-    return name
+def _at_most(most: int) -> AfterValidator:
+    def check(name: str) -> str:
+        if len(name) > most:
+            raise ValueError(f"is a name of {len(name)} characters, at most {most}")
+        return name
+
+    return AfterValidator(check)
 
 
 def _as_text(given: Any) -> Any:
@@ -224,7 +227,8 @@ def _as_text(given: Any) -> Any:
 
 Text = Annotated[str, AfterValidator(_without_lone_surrogates)]
 Filled = Annotated[Text, Field(min_length=1), expected("a text, not empty")]
-Name = Annotated[str, AfterValidator(_short)]
+Name = Annotated[str, _at_most(MAX_NAME)]
+ModelName = Annotated[str, _at_most(MAX_MODEL)]
 Id = Annotated[Text, BeforeValidator(_as_text), expected("a text or a whole number")]
 Number = Annotated[float, Field(allow_inf_nan=False), expected("a finite number")]
 From0 = Annotated[int, Field(ge=0), expected("a whole number from 0")]

@@ -15,6 +15,8 @@ from langheads.io.records import (
     From1,
     Heads,
     Id,
+    ModelName,
+    Name,
     Number,
     Record,
     Saved,
@@ -48,6 +50,14 @@ def test_a_value_is_what_it_must_be(kind, good, bad, words):
         with pytest.raises(InputError) as told:
             parse(kind, value, "here")
         assert str(told.value) == f"here: it is {value!r:.60}, expected {words}"
+
+
+def test_names_of_models_may_be_paths_and_those_of_languages_may_not():
+    for kind, most in ((Name, 200), (ModelName, 10_000)):
+        assert parse(kind, "x" * most, "here") == "x" * most
+        with pytest.raises(InputError) as told:
+            parse(kind, "x" * (most + 1), "here")
+        assert str(told.value) == f"here: is a name of {most + 1} characters, at most {most}"
 
 
 class Inner(Record):

@@ -1,11 +1,14 @@
 """The count rule on tables small enough to do by hand."""
 
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
 
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError
+from langheads.io.sources import content_hash
 from langheads.selection.count import select
 
 # 2 layers of 5 heads. Upper 0.65 quantile of 10 values: position 0.65 * 9 = 5.85 of the sorted
@@ -48,6 +51,8 @@ def test_the_rule_by_hand():
         "n": 10, "listed": {"en": 4, "zh": 4, "hi": 4},
     }  # fmt: skip
     assert heads.model == "tiny"
+    made = heads.provenance.pop("made_from")
+    assert json.loads(made) == {"scores": content_hash(dataset())}
     assert heads.provenance == {"kind": "scores", "format": 1, "model": "tiny", "seed": 3}
     assert type(heads.provenance["seed"]) is int
 

@@ -270,6 +270,19 @@ def test_another_models_result_is_left_out_by_name(tmp_path, kind):
     assert f"of another model: {kind}.nc was made with weights efef" in run.reasons[f"{kind}.nc"]
 
 
+def test_a_model_whose_name_is_a_long_path_makes_no_large_page(tmp_path):
+    name = "/".join(["m" * 99] * 100)
+    short, long = (
+        report(write_full_run(tmp_path / f"run-{n}", model=name[:n])) for n in (10, len(name))
+    )
+    said = short.read_text("utf-8").count(name[:10])
+    assert said > 10
+    assert name in long.read_text("utf-8")
+    # Nor do figures, tables or hover texts say it more often than the page's words.
+    assert long.stat().st_size - short.stat().st_size < 1.1 * said * len(name)
+    assert said < 40
+
+
 def test_a_result_that_lacks_what_its_kind_has_is_refused(tmp_path):
     save(make_knockout(LANGUAGES).drop_vars("delta_nats_per_token"), tmp_path / "knockout.nc")
     with pytest.raises(InputError, match=r"knockout\.nc: .*has no delta_nats_per_token"):
