@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import runpy
+import shutil
 import sys
 import time
 import warnings
@@ -473,7 +474,15 @@ def _look(steps: Steps, name: str, made: Material) -> None:
              *made.selection)  # fmt: skip
     verb(steps, "report", "report", "run")
     if name != "cohere":  # for time
-        verb(steps, "report-elsewhere", "report", "more", "--out", "more/page.html")
+        _with_sources(Path("more"), Path("run"), Path("beside"))
+        verb(steps, "report-elsewhere", "report", "beside/more", "--out", "more/page.html")
+
+
+def _with_sources(results: Path, sources: Path, copy: Path) -> None:
+    """A copy of `results` with what they were made from; alone, a report would leave them out."""
+    shutil.copytree(results, copy / results.name)
+    for name in ("scores.nc", "heads.json", "knockout-task.nc", "mask.json"):
+        shutil.copy(sources / name, copy / results.name / f"source-{name}")
 
 
 def _logit_lens() -> None:

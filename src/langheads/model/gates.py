@@ -27,7 +27,7 @@ from langheads.heads.mask import HeadMask
 from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError, InterventionError
 from langheads.model.hook_z import Z, on_every_hook_z
-from langheads.model.identity import describe
+from langheads.model.identity import described_before
 from langheads.model.shape import head_shape, heads_of
 from langheads.model.state import evaluating
 from langheads.text import length_batches, pad_right
@@ -133,7 +133,7 @@ def gated(
     """
     layers, heads = head_shape(model)
     if isinstance(gates, HeadMask):
-        gates.require_model("the mask", describe(model), (layers, heads), baseline)
+        gates.require_model("the mask", described_before(model), (layers, heads), baseline)
     gates = gates_of_all(model, gates, value, language)
     if baseline is not None and (baseline.ndim != 3 or baseline.shape[:2] != (layers, heads)):
         raise InputError(

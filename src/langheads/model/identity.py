@@ -18,6 +18,7 @@ EMBEDDED = {"demo": _DATA / "model", "demo-hard": _DATA / "hard_model"}
 DEMO = EMBEDDED["demo"]
 SELF_TESTS: WeakKeyDictionary[TransformerBridge, tuple[str, int]] = WeakKeyDictionary()
 """What came of a model's self-test, and which weights it had then."""
+_HASHED: WeakKeyDictionary[TransformerBridge, tuple[dict[str, str], int]] = WeakKeyDictionary()
 TAKES_OTHERS: WeakSet[TransformerBridge] = WeakSet()
 """Models that were loaded to take heads, masks and scores of another checkpoint."""
 
@@ -60,6 +61,15 @@ def describe(model: TransformerBridge) -> dict[str, str]:
     }
 
 
+def described_before(model: TransformerBridge) -> dict[str, str]:
+    """What `describe` said of the weights that it then read and the model still has."""
+    told, weights = _HASHED.get(model, ({}, 0))
+    if weights != weights_in_memory(model):
+        told = describe(model)
+        _HASHED[model] = told, weights_in_memory(model)
+    return told
+
+
 def model_name(model: TransformerBridge) -> str:
     """An embedded model's short name, else the folder or id that it was loaded from."""
     name = str(getattr(model.original_model.config, "_name_or_path", "") or model.cfg.model_name)
@@ -73,9 +83,11 @@ def self_test_of(model: TransformerBridge) -> str:
 
 
 def weights_in_memory(model: TransformerBridge) -> int:
-    """Which tensors the weights are, and how often each was written to; reads none of them."""
-    parameters = model.original_model.parameters()
-    return hash(tuple((p.data_ptr(), p._version) for p in parameters))
+    """Which tensors the weights are, and how often each was written to; as torch does not count
+    what is written through ``.data``, some values of each, too."""
+    each = [(p, p.detach().flatten()) for p in model.original_model.parameters()]
+    some = ((p.data_ptr(), p._version, flat[:: 1 + len(flat) // 16].tolist()) for p, flat in each)
+    return hash(repr(list(some)))
 
 
 def _weight_hashes(model: TransformerBridge) -> tuple[str, str]:

@@ -231,5 +231,7 @@ def _probe(model: TransformerBridge) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """The first that says something: some end in a colon, and go on in the next."""
+    first, _, more = str(error).strip().partition("\n")
+    goes_on = more.strip().partition("\n")[0] if first.endswith(":") else ""
+    return f"{first} {goes_on}".strip() or type(error).__name__

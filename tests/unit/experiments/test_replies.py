@@ -8,6 +8,7 @@ import torch
 from langheads.experiments.replies.experiment import generate, prompt_tokens
 from langheads.experiments.replies.judge import answer
 from langheads.heads import HeadSet
+from langheads.io.chat import as_chats
 from langheads.io.errors import (
     InputError,
     InterventionError,
@@ -94,6 +95,17 @@ def test_chat_template_is_used_once_and_brings_its_own_bos(with_template):
     assert generate(with_template, [plain], max_new_tokens=5)[0].tokens == reply.tokens
 
 
+def test_a_template_renders_as_the_tokenizer_does(with_template):
+    prompts = ["hello", "猫\n", "\ud800 <b>{{ 7 * 7 }}"]
+    expected = [
+        with_template.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+        )
+        for prompt in prompts
+    ]
+    assert as_chats(with_template.tokenizer, prompts) == expected
+
+
 @pytest.mark.parametrize(
     ("template", "message"),
     [
@@ -103,6 +115,21 @@ def test_chat_template_is_used_once_and_brings_its_own_bos(with_template):
         ("{% for i in range(10**9) %}x{% endfor %}", "failed .*; leave chat off"),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "failed .*; leave chat off"),
         ("{{ 'x ' * 3000000 }}", "prompt 1 has 6000000 characters, far more than"),
+        ("{{ 'x' * 10**8 }}{{ bos_token }}", r"failed \(it says too much\); leave chat off"),
+        ("{{ 'x' * 10**11 }}", r"failed \(MemoryError\); leave chat off"),
+        ("{% set n = namespace(x='x') %}{% for i in range(50) %}{% set n.x = n.x ~ n.x %}"
+         "{% endfor %}{{ n.x }}", r"failed \(MemoryError\); leave chat off"),
+        ("{{ '%99999999999d' % 1 }}", "failed .*; leave chat off"),
+        pytest.param(
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            r"failed \(it takes too much time or memory\); leave chat off",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "{{ 9**(9**9) }}",
+            r"failed \(it takes too much time or memory\); leave chat off",
+            marks=pytest.mark.slow,
+        ),
     ],
 )  # fmt: skip
 def test_a_hostile_chat_template_is_refused_in_one_line(tiny, monkeypatch, template, message):

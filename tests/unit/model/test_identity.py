@@ -50,6 +50,34 @@ def test_weights_of_a_hub_model_that_were_changed_in_memory_are_another_model(mo
     refused(model, before, "weights")
 
 
+def test_weights_are_read_once_for_a_mask_that_is_opened_often(model, before, monkeypatch):
+    mask = HeadMask(HeadSet(["L0H1"], (3, 4)), (0.5,), "en", "m", {}, {}, {}, before)
+    read, hashes = [], identity._weight_hashes
+    monkeypatch.setattr(identity, "_weight_hashes", lambda of: read.append(1) or hashes(of))
+
+    def run():
+        with torch.no_grad(), gated(model, mask):
+            model(torch.tensor([[1, 2]]))
+
+    for _ in range(3):
+        run()
+    assert len(read) == 1
+    weight = model.original_model.model.norm.weight
+    refused = "the mask was made with weights "
+    with torch.no_grad():
+        weight.mul_(2)
+    with pytest.raises(ProvenanceError, match=refused):
+        run()
+    with torch.no_grad():
+        weight.div_(2)
+    run()
+    assert len(read) == 3
+    # Which torch does not count.
+    weight.data.mul_(2)
+    with pytest.raises(ProvenanceError, match=refused):
+        run()
+
+
 def test_another_rope_theta_is_another_model(zoo, tmp_path):
     folder = zoo.save("llama-gqa", tmp_path)
     before = describe(load(folder, device="cpu"))

@@ -1,5 +1,6 @@
 """The figure, table and sentences of answers under masks hold the numbers of the file."""
 
+import numpy as np
 import pytest
 
 from langheads.io.errors import InputError
@@ -45,6 +46,16 @@ def test_a_measure_that_nothing_changes_has_a_narrow_axis():
     assert qa_changes(result).layout.xaxis.range is None
     result.delta_accuracy[:] = 0.0
     assert list(qa_changes(result).layout.xaxis.range) == [-0.1, 0.1]
+
+
+def test_hovering_says_no_interval_where_there_is_none():
+    result = make_qa()
+    ends = [name for name in result if str(name).endswith(("_low", "_high"))]
+    figure = qa_changes(result.assign({name: result[name] * np.nan for name in ends}))
+    said = [trace.hovertemplate for trace in figure.data]
+    assert not any("nan" in of for of in said)
+    change = float(result.delta_accuracy.sel(condition=figure.data[0].name))
+    assert f"<br>change {change:+.3f}<" in said[0]
 
 
 def test_chosen_random_and_all_heads_differ_without_colour():

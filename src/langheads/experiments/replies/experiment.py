@@ -19,6 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads import model as engine
 from langheads.io.arguments import check_seed
+from langheads.io.chat import as_chats
 from langheads.io.errors import InputError
 from langheads.io.progress import progress_bar
 from langheads.text import beginning, bos_prefix
@@ -149,19 +150,7 @@ def prompt_tokens(
                 "chat asked for, but the model's tokenizer has no chat template; leave chat off, "
                 "or use an instruction-tuned model"
             )
-        try:
-            texts = [
-                tokenizer.apply_chat_template(
-                    [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-                )
-                for text in texts
-            ]
-        except Exception as error:
-            # A template is a program of the model's maker: it can raise whatever it likes.
-            raise InputError(
-                f"the chat template of the model's tokenizer failed ({str(error)[:200]}); leave "
-                "chat off"
-            ) from error
+        texts = as_chats(tokenizer, texts)
     # A chat template has its own BOS.
     prefix = bos_prefix(tokenizer, bool(bos) if chat else engine.bos_policy(model, bos))
     room = engine.context_length(model)

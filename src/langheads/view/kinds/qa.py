@@ -94,7 +94,7 @@ def _add_measure(figure: go.Figure, at: canvas.Place, result: xr.Dataset, name: 
         here = result.sel(condition=condition)
         change, low, high = table.with_ends_of(here, f"delta_{name}")
         said = f"<b>{literal(condition)}</b><br>{MEASURES[name].label} {float(here[name]):.3f}"
-        said += f"<br>change {change:+.3f} ({low:+.3f} to {high:+.3f})"
+        said += f"<br>change {with_ends(change, low, high, '+.3f')}"
         if np.isfinite((beyond := table.with_ends_of(here, f"versus_random_{name}"))[0]):
             said += f"<br>over random heads {with_ends(*beyond, '+.3f')}"
         # Shape and fill tell them apart without colour.

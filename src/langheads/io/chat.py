@@ -1,0 +1,61 @@
+"""Chat templates are programs of a model's maker. Jinja's sandbox keeps them from files and from
+Python, but not from loops without an end or texts that fill the memory, so they run in a process of
+their own."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from langheads.io.apart import apart
+from langheads.io.errors import InputError
+
+_MEMORY, _MOST = 2**31, 10**8
+
+
+def as_chats(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
+    """Each prompt as what a user says first, up to where the model answers.
+
+    Raises:
+        InputError: the tokenizer's chat template fails, or takes too much time or memory.
+    """
+    try:
+        template, marks = tokenizer.get_chat_template(), tokenizer.special_tokens_map
+    except ValueError as error:
+        raise _failed(str(error)) from error
+    asked = {"template": template, "marks": marks, "prompts": list(prompts)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "prompts.json"
+        path.write_text(json.dumps(asked, default=str), "utf-8")
+        read = apart(f"{__name__}:told", path, seconds=10 + len(prompts) // 100, memory=_MEMORY)
+    found = json.loads(read or '"it takes too much time or memory"')
+    if isinstance(found, str):
+        raise _failed(found)
+    return list(found)
+
+
+def _failed(why: str) -> InputError:
+    return InputError(
+        f"the chat template of the model's tokenizer failed ({why[:200]}); leave chat off"
+    )
+
+
+def told(path: Path) -> bytes:
+    """What `as_chats` is told by the process that runs the template: texts, or what is wrong."""
+    asked = json.loads(path.read_text("utf-8"))
+    try:
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        found: Any = render_jinja_template(
+            conversations=[[{"role": "user", "content": prompt}] for prompt in asked["prompts"]],
+            chat_template=asked["template"],
+            add_generation_prompt=True,
+            **asked["marks"],
+        )[0]
+        return json.dumps(found if sum(map(len, found)) <= _MOST else "it says too much").encode()
+    except Exception as error:
+        # It can raise whatever it likes.
+        return json.dumps(str(error) or type(error).__name__).encode()
