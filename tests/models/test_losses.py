@@ -6,6 +6,7 @@ import torch
 
 from hooks.lahis import gate_gradient
 from langheads.model import document_nll, head_shape, map_documents
+from langheads.model.nll import token_nll
 from langheads.scores.gradient import gate_gradients
 from langheads.text import Documents
 from tests.models.zoo import NAMES, TEXTS, hugging_face, pad, tokens_of, w_o
@@ -43,6 +44,23 @@ def test_padded_losses_are_those_of_single_documents(zoo, name):
         np.testing.assert_allclose(rows.numpy(), expected, rtol=1e-5)
     # Documents differ, so an order mixed up would show.
     assert np.diff(np.sort(expected)).min() > 1
+
+
+def test_losses_from_a_start_on_are_those_of_the_tokens_after_it(zoo):
+    model, network = zoo.bridge("llama-gqa"), hugging_face("llama-gqa")
+    documents = tokens_of(model)
+    tokens, real = pad(documents, 200)
+    lengths = real.sum(dim=1)
+    starts = torch.tensor([1, 2, 5, len(documents[3]) - 1, len(documents[4])])
+    with torch.no_grad():
+        each = token_nll(model, tokens, lengths)
+        found = document_nll(model, tokens, lengths, starts)
+    assert each.shape == (len(tokens), tokens.shape[1] - 1)
+    for row, (document, start) in enumerate(zip(documents, starts.tolist(), strict=True)):
+        before = nll_by_hand(network, document[:start])
+        assert found[row].item() == pytest.approx(nll_by_hand(network, document) - before, abs=1e-4)
+        assert each[row, : len(document) - 1].min() > 0
+        assert not each[row, len(document) - 1 :].any()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,6 +16,7 @@ from langheads.model import (
     starting_at,
 )
 from langheads.model.attention_patterns import head_patterns
+from langheads.model.hook_z import on_every_hook_z
 from langheads.model.logit_attribution import readout
 from langheads.scores.gradient import gate_gradients, lahis_sequential
 from tests.models.test_losses import documents_of
@@ -160,6 +161,22 @@ def test_a_gate_for_another_batch_is_an_error(zoo, rows):
     with (
         pytest.raises(InterventionError, match=rf"gates expect \[{rows}, pos, 4, d_head\]"),
         gated(model, torch.zeros(rows, *head_shape(model))),
+    ):
+        model(tokens)
+
+
+def test_z_of_another_width_is_an_error_and_of_any_batch_is_none(zoo):
+    model = zoo.bridge("llama-gqa")
+    tokens, _ = pad(tokens_of(model)[:2])
+    seen = []
+    with on_every_hook_z(model, lambda layer, z: seen.append((layer, z.shape[3])), what="x"):
+        model(tokens)
+        model(tokens[:1])
+    assert seen == 2 * [(0, 8), (1, 8), (2, 8)]
+    told = r"hook_z of layer 0 is \[2, \d+, 4, 8\], things expect \[batch, pos, 4, 7\]"
+    with (
+        pytest.raises(InterventionError, match=told),
+        on_every_hook_z(model, lambda layer, z: None, what="things", d_head=7),
     ):
         model(tokens)
 

@@ -44,6 +44,21 @@ def test_a_set_keeps_the_order_of_evidence_and_drops_repeats():
     assert three.top(9) == three
 
 
+def test_heads_are_ranked_by_falling_value():
+    values = np.array([[1.0, np.nan, 3.0], [3.0, -1.0, 1.0]])
+    ranked = HeadSet.ranked(values)
+    # Equal values in the model's order, NaN last.
+    assert str(ranked) == "L0H2 L1H0 L0H0 L1H2 L1H1 L0H1"
+    assert ranked.shape == (2, 3)
+    assert str(HeadSet.ranked(values, 2)) == "L0H2 L1H0"
+
+
+def test_names_with_commas_or_spaces_are_taken_and_values_of_heads_are_not_dropped():
+    assert str(HeadSet(" L1H0, L0H1 L2H2", SHAPE)) == "L1H0 L0H1 L2H2"
+    with pytest.raises(InputError, match=r"^dict {'L0H1': 1.0} given for heads; write names like"):
+        HeadSet({"L0H1": 1.0}, SHAPE)
+
+
 def test_algebra_is_that_of_sets_with_the_order_of_the_left_side():
     everything = [Head(layer, head) for layer in range(2) for head in range(3)]
     rng = np.random.default_rng(0)

@@ -6,8 +6,11 @@ import random
 
 import pytest
 
+from langheads.io.arguments import MAX_NAME
 from langheads.io.errors import InputError
-from langheads.text import Corpus, read_texts, seen_before
+from langheads.text import Corpus, reaches_into, read_texts, seen_before
+from langheads.text.corpus import _marks
+from langheads.text.readers import Keyed
 
 LINES = [f"document {i}" for i in range(20)]
 
@@ -69,6 +72,39 @@ def test_front_and_back_are_disjoint_until_they_meet(docs):
         assert not set(front) & set(back)
         assert front == corpus.texts[language][:docs]
         assert (*front, *back[::-1])[-1] == corpus.texts[language][-docs]
+
+
+def test_no_documents_are_no_sample():
+    corpus = read_texts({"en": LINES})
+    for part in (corpus.front, corpus.back, corpus.marks):
+        with pytest.raises(InputError, match=r"^0 documents asked for; at least 1 is needed$"):
+            part(0)
+        assert list(part(1)) == ["en"]
+
+
+def test_documents_before_the_cutoff_are_those_of_the_front():
+    corpus = read_texts({"en": LINES}, seed=4)
+    cutoff = corpus.cutoffs(6)["en"]
+    assert reaches_into(corpus.front(6)["en"], 4, cutoff) == 6
+    assert reaches_into(corpus.texts["en"], 4, cutoff) == 6
+    assert reaches_into(corpus.back(14)["en"], 4, cutoff) == 0
+
+
+def test_a_name_of_a_language_has_an_end():
+    assert read_texts({"x" * MAX_NAME: ["a"]}).languages == ("x" * MAX_NAME,)
+    message = f"language {'x' * 40}... in .* has a name of {MAX_NAME + 1} characters; at most"
+    with pytest.raises(InputError, match=message):
+        read_texts({"x" * (MAX_NAME + 1): ["a"]})
+
+
+def test_keys_of_another_language_count_where_they_are_given():
+    text, other = Keyed("one", "7"), Keyed("eins", "7")
+    marks = "".join(_marks(text))
+    assert len(marks) == 20
+    assert seen_before([other, "eins"], "", marks) == 1
+    # The text of another language is no translation.
+    assert seen_before(["one"], "", marks) == 0
+    assert seen_before(["one", other, "two"], marks) == 2
 
 
 def test_front_and_back_share_what_they_must():

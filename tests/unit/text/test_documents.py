@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from langheads.io.errors import InputError
-from langheads.text import length_batches, pad_right, tokenize
+from langheads.text import Documents, length_batches, pad_right, tokenize
 
 TEXTS = [
     "the cat sat on the mat",
@@ -109,6 +109,20 @@ def test_documents_of_one_token_are_left_out_and_counted():
     with_bos = tokenize(make_tokenizer(), "en", texts, max_tokens=9, bos=True)
     assert with_bos.skipped == 1
     assert with_bos.n_bytes.tolist() == [3, 7, 1, 2]
+
+
+def test_some_documents_know_which_texts_they_are():
+    texts = ["the", "the cat", "a", "on the mat"]
+    found = tokenize(make_tokenizer(bos=False), "en", texts, max_tokens=9, bos=False)
+    assert found.index.tolist() == [1, 3]
+    some = found.only([1])
+    assert (some.index.tolist(), some.n_bytes.tolist()) == ([3], [len("n the mat")])
+    assert torch.equal(some.tokens[0], found.tokens[1])
+    assert found.only([1, 0]).index.tolist() == [3, 1]
+    rows = Documents.of_rows("en", [[1, 2, 3], [4, 5]])
+    assert (rows.max_tokens, rows.skipped, rows.cut, rows.bos) == (3, 0, 0, False)
+    assert (rows.index.tolist(), rows.n_predicted.tolist()) == ([0, 1], [2, 1])
+    assert Documents.of_rows("en", []).max_tokens == 0
 
 
 @pytest.mark.parametrize(
