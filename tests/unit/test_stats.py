@@ -254,3 +254,18 @@ def test_clusters_that_repeat_each_example_change_no_error_and_no_interval():
         stats.bootstrap_interval(sums, sizes), stats.bootstrap_interval(rows), strict=True
     ):
         np.testing.assert_allclose(found, alone)
+
+
+@pytest.mark.parametrize("count", [5, 12, 40])
+def test_bootstrap_intervals_cover_as_stated_however_few_the_documents(count):
+    """Of 800 means of normal documents, and of skewed ones where there are 12 and more."""
+    rng = np.random.default_rng(count)
+    drawn = [(rng.normal(size=(count, 800)), 0.0)]
+    if count >= 12:
+        drawn.append((rng.gamma(2.0, size=(count, 800)), 2.0))
+    for rows, truth in drawn:
+        low, high = stats.bootstrap_interval(rows, n_resamples=500)
+        covered = np.mean((low <= truth) & (truth <= high))
+        print(count, truth, covered)
+        assert covered >= 0.95 - 2 * np.sqrt(0.05 * 0.95 / 800) - (0.02 if truth else 0)
+        assert covered <= 0.985

@@ -72,7 +72,8 @@ class HeadClasses(Saved):
     """Heads sorted by what two languages lose without them.
 
     Attributes:
-        specific: language -> heads that only it needs, largest effect first.
+        specific: language -> heads that it needs, and the other is shown to need far less, largest
+            effect first.
         agnostic: heads that both need, largest smaller effect first.
         undecided: heads that one needs, while of the other neither harm nor little harm is shown.
         other: the rest of those that were measured.

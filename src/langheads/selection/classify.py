@@ -28,8 +28,9 @@ All resamples are one matrix of counts [resample, example], and all their means 
 a test of non-inferiority at alpha/2, paired where examples are aligned. `HeadClasses.distinct`
 names those specific heads whose difference between the languages excludes 0. No correction for
 many heads is made; `expected_by_chance` says how many a class would hold at most if no head
-mattered: an interval lies above 0 for alpha/2 of such heads. Below about 20 examples percentile
-intervals are too narrow.
+mattered: an interval lies above 0 for alpha/2 of such heads. Percentile intervals of few examples
+are too narrow (of few contexts, where questions share one): an end is moved out to that of the t
+interval, d -+ t(n - 1) sqrt(n / (n - 1)) sd over resamples, where that lies further.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
+from scipy import stats as scipy_stats
 
 from langheads import stats
 from langheads.heads import HeadSet
@@ -116,13 +118,14 @@ def classify(
     rng = np.random.default_rng(check_seed(seed))
     means = _resampled_means(examples, n_resamples, rng, aligned=task)
     means["difference"] = means[a] - means[b]
-    deltas = {name: _interval(of, alpha, mask) for name, of in means.items()}
+    n = min(len(sizes) for _, sizes in examples.values())
+    deltas = {name: _interval(of, alpha, mask, n) for name, of in means.items()}
     harm = -1 if task else 1
     effect = {x: harm * deltas[x][0] for x in pair}
     # The end of the interval that is nearer to no harm.
     drops = {x: mask & (harm * deltas[x][1 if harm > 0 else 2] > min_drop) for x in pair}
     little = {
-        x: _little(harm * means[x], harm * means[y] / min_ratio, alpha, min_drop, mask)
+        x: _little(harm * means[x], harm * means[y] / min_ratio, alpha, min_drop, mask, n)
         for x, y in ((a, b), (b, a))
     }
     only = {a: drops[a] & little[b] & ~drops[b], b: drops[b] & little[a] & ~drops[a]}
@@ -132,6 +135,7 @@ def classify(
         "measure": measure, "baseline": baseline, "level": alpha, "min_drop": min_drop,
         "min_ratio": min_ratio, "bootstraps": n_resamples, "seed": seed,
         "examples": {x: int(of.sum()) if task else len(of) for x, (_, of) in examples.items()},
+        "contexts": {x: len(sizes) for x, (_, sizes) in examples.items()},
         "aligned": task,
     }  # fmt: skip
     return HeadClasses(
@@ -227,9 +231,16 @@ def _resampled_means(
     return means
 
 
-def _interval(means: Float[np.ndarray, "resample heads"], alpha: float, mask: Mask) -> Interval:
+def _interval(
+    means: Float[np.ndarray, "resample heads"], alpha: float, mask: Mask, n: int
+) -> Interval:
+    """The wider of the percentile and the t interval of n examples, at each end."""
+    low, high = stats.percentile_interval(means[1:], alpha)
+    t = scipy_stats.t.isf(alpha / 2, n - 1) * np.sqrt(n / (n - 1))
+    reach = t * means[1:].std(axis=0)
+    ends = np.minimum(low, means[0] - reach), np.maximum(high, means[0] + reach)
     found = np.full((3, *mask.shape), np.nan)
-    found[:, mask] = np.stack([means[0], *stats.percentile_interval(means[1:], alpha)])
+    found[:, mask] = np.stack([means[0], *ends])
     return found
 
 
@@ -239,10 +250,11 @@ def _little(
     alpha: float,
     min_drop: float,
     mask: Mask,
+    n: int,
 ) -> Mask:
     """Heads whose harm is shown to be below the margin, or not above `min_drop`."""
-    below = _interval(harm - margin, alpha, mask)[2] < 0
-    return mask & (below | (_interval(harm, alpha, mask)[2] <= min_drop))
+    below = _interval(harm - margin, alpha, mask, n)[2] < 0
+    return mask & (below | (_interval(harm, alpha, mask, n)[2] <= min_drop))
 
 
 def _falling(where: Mask, effect: Float[np.ndarray, "layer head"]) -> HeadSet:

@@ -291,10 +291,13 @@ def test_intervals(found):
     np.testing.assert_array_equal(none.delta_right_high, 0)
     np.testing.assert_allclose(found.delta_right, found.right - none.right, atol=1e-12)
     np.testing.assert_allclose(found.delta_nll, found.nll - none.nll, atol=1e-12)
-    # By hand: the two prompts of hi, drawn with replacement, give four means.
+    # By hand: the two prompts of hi, drawn with replacement, give four means, of a standard
+    # deviation of sqrt(1/8) of their distance; t(1) = 12.71 of sqrt(2) of these lie further out.
     each = found.nll_each.sel(language="hi", condition="none")[:2].values
     here = found.sel(language="hi", condition="none")
-    assert (here.nll_low.item(), here.nll_high.item()) == pytest.approx((each.min(), each.max()))
+    reach = 12.71 * np.sqrt(2 / 8) * np.ptp(each)
+    ends = each.mean() - reach, each.mean() + reach
+    assert (here.nll_low.item(), here.nll_high.item()) == pytest.approx(ends, abs=0.1 * reach)
 
 
 def test_saved_and_read(found, tmp_path):

@@ -196,6 +196,20 @@ def test_specific_is_claimed_wrongly_at_most_as_often_as_stated(harm, least, mos
     assert least <= rate <= most + 2 * np.sqrt(0.025 * 0.975 / 600)
 
 
+@pytest.mark.parametrize("contexts", [2, 3, 6, 20])
+def test_few_contexts_make_no_drops(contexts):
+    """Of 600 heads that do nothing, 2.5% drop at most in each language, whatever the contexts."""
+    data = many((0.0, 0.0), n=contexts)
+    data = data.isel(example=np.repeat(np.arange(contexts), 5))
+    data["context"] = "example", np.repeat([f"text {i}" for i in range(contexts)], 5)
+    found = classify(data, n_resamples=500)
+    dropped = np.mean([np.mean(found.deltas[x][2] < 0) for x in ("en", "hi")])
+    print(contexts, dropped, found.counts)
+    assert dropped <= 0.025 + 2 * np.sqrt(0.025 * 0.975 / 1200)
+    assert found.rule["contexts"] == {"en": contexts, "hi": contexts}
+    assert found.rule["examples"] == {"en": 5 * contexts, "hi": 5 * contexts}
+
+
 @pytest.mark.parametrize("min_ratio", [0.5, float("nan"), float("inf")])
 def test_a_ratio_below_one_is_refused(min_ratio):
     with pytest.raises(InputError) as error:

@@ -11,8 +11,8 @@ from langheads.stats import percentile_interval
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style, traces
 from langheads.view.figures.style import LEVEL, literal, names, tick_labels
-from langheads.view.language_verdict import language_verdicts
-from langheads.view.table import NONE, Table, number
+from langheads.view.language_verdict import language_verdicts, reachable
+from langheads.view.table import NONE, Table, isolated, number
 
 _UNIT = "nats per byte"
 _READ = (
@@ -181,6 +181,16 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
         if "control_p" in result
         else f"{_READ} This file has no p-value for single cells, so none is marked."
     )
+    few = [
+        row for row in names(result, "heads_of")
+        if number(result, "n_heads", heads_of=row)
+        and not reachable(number(result, "n_controls", heads_of=row))
+    ]  # fmt: skip
+    if few:
+        caption += (
+            f" {', '.join(map(isolated, few))}: cannot tell, there are too few other heads for a "
+            "triangle."
+        )
     for baseline in names(result, "baseline"):
         yield Picture(specificity_matrix(result, baseline), caption)
 

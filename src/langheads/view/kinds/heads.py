@@ -97,6 +97,8 @@ def head_classes(classes: HeadClasses) -> go.Figure:
     counted = f"{n[first]} and {n[second]} documents, not aligned"
     if rule["aligned"]:
         counted = f"{n[first]} aligned examples"
+        contexts = rule.get("contexts", n)[first]
+        counted += f" on {contexts} contexts" if contexts < n[first] else ""
     worse_word = "negative" if classes.harm < 0 else "positive"
     across, up = (_ticks(reached[0], scale, 9, 0.09), _ticks(reached[1], scale, 12, 0.04))
     what = f"with the head off, asinh scale ({literal(classes.units)})"
@@ -221,8 +223,10 @@ CLASSES = Kind(
     "head-classes",
     "Classes of heads",
     (
-        "Shows: which heads only one of two languages needs, which both need, and the "
-        "intervals behind it.",
+        "Shows: which heads one of two languages needs while the other is shown to need them far "
+        "less (a third at most, unless the file says otherwise), which both need, and the "
+        "intervals behind it. Files of before that comparison call a head specific where the "
+        "other language is merely not shown to need it.",
         "Does not show: anything of the other language's need of undecided heads, whose interval "
         "is too wide either way.",
     ),
