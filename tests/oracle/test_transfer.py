@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import unicodedata
 
 import numpy as np
@@ -271,3 +272,31 @@ def test_random_sets_are_measured_as_the_chosen_one(zoo, heads, folder):
     beyond = (sets >= here.logprob_difference_change.item()).sum()
     p = here.logprob_difference_control_p.item()
     assert p == pytest.approx((1 + beyond) / (1 + np.isfinite(sets).sum()))
+
+
+def test_answers_in_the_facts_own_language_are_counted(zoo, heads, tmp_path):
+    """The model writes words of the facts' languages, and none of the query's."""
+    jobs = {"en": ["cook", "pilot", "tailor", "nurse"], "hi": ["d", "k", "r", "m"], "zh": ["g", "w", "kk", "qah"]}
+    for language, sentences in SENTENCES.items():
+        records = [sentences, {"filler": FILLER[language]}, {"name": "Ann"}]
+        records += [{"job": job} for job in jobs[language]]
+        lines = [json.dumps(record, ensure_ascii=False) for record in records]
+        (tmp_path / f"{language}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    model = zoo.bridge("llama-gqa")
+    found = run(model, heads, tmp_path, pairs=[("hi", "zh")]).sel(a="hi", b="zh")
+    templates, every = read_templates(tmp_path), []
+    for order, text in (("A first", ("hi", "zh")), ("A last", ("zh", "hi"))):
+        made = knowledge_conflicts(templates, *text, "en", occupation_pairs(4))
+        given = []
+        for conflict, pair in zip(made, occupation_pairs(4), strict=True):
+            reply, _ = written(model, model.to_tokens(conflict.prompt, prepend_bos=True), [])
+            words = re.split("[^a-z0-9]+", reply.casefold())
+            at = dict(zip(text, pair, strict=True))
+            first = {x: (*words, jobs[x][i]).index(jobs[x][i]) for x, i in at.items()}
+            given.append([first["hi"] < first["zh"], first["zh"] < first["hi"]])
+            assert not set(jobs["en"]) & set(words)
+        here = found.sel(order=order)
+        counted = [here.answer_a_before.item(), here.answer_b_before.item()]
+        assert counted == pytest.approx(np.mean(given, axis=0).tolist())
+        every += given
+    assert np.sum(every, axis=0).min() > 0

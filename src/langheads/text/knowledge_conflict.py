@@ -32,11 +32,13 @@ class KnowledgeConflict:
         prompt: what the model reads.
         answers: how the query goes on after the first and after the second fact, with the leading
             space where the language writes one.
+        native: the same two in the language of their own fact, as the fact has them.
         spans: characters of the prompt that hold the first and the second fact, from and to.
     """
 
     prompt: str
     answers: tuple[str, str]
+    native: tuple[str, str]
     spans: tuple[Span, Span]
 
 
@@ -120,6 +122,7 @@ def knowledge_conflicts(
             KnowledgeConflict(
                 prompt=f"{before}{facts[1]}\n{asked.tell('query', person, pair[0])}",
                 answers=answers,
+                native=(one.tell("answer", person, pair[0]), other.tell("answer", person, pair[1])),
                 spans=((0, len(facts[0])), (len(before), len(before) + len(facts[1]))),
             )
         )

@@ -23,6 +23,8 @@ from langheads.io.errors import InputError, InterventionError, ProvenanceError
 from langheads.model import describe, gated
 from langheads.model.attention_patterns import attention_to_spans
 from langheads.stats import percentile_interval
+from langheads.text.knowledge_conflict import knowledge_conflicts
+from langheads.text.templates import read_templates
 
 SHAPE = (2, 4)
 OWN = {"en": HeadSet(["L0H1"], SHAPE), "zh": HeadSet(["L0H2"], SHAPE), "hi": HeadSet([], SHAPE)}
@@ -59,7 +61,50 @@ MEASURES = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
     ],
 )
 def test_which_answer_a_reply_gives(reply, answers, expected):
-    assert said(reply, answers) == expected
+    assert said(reply, [(answer,) for answer in answers]) == expected
+
+
+def forms(first, second, pair, person):
+    """What counts for each fact where English asks: the English word and that of the fact."""
+    templates = read_templates()
+    made = (knowledge_conflicts(templates, first, second, "en", [pair], seed=n) for n in range(99))
+    conflict = next(of for (of,) in made if f"\n{person}'s occupation is" in of.prompt)
+    return list(zip(conflict.answers, conflict.native, strict=True))
+
+
+# 0 doctor, 1 teacher, 2 engineer, 8 musician; Maria is a woman, David a man.
+@pytest.mark.parametrize(
+    ("languages", "pair", "person", "reply", "expected"),
+    [
+        (("zh", "hi"), (0, 1), "Maria", "医生。她", 0),
+        (("zh", "hi"), (0, 1), "Maria", " doctor", 0),
+        (("hi", "zh"), (1, 0), "Maria", "医生", 1),
+        (("hi", "zh"), (1, 0), "Maria", "教师", -1),
+        # Hindi and Spanish call women otherwise, and the word of the fact is what counts.
+        (("hi", "zh"), (1, 0), "Maria", " अध्यापिका है", 0),
+        (("hi", "zh"), (1, 0), "Maria", " अध्यापक है", -1),
+        (("hi", "zh"), (1, 0), "David", " अध्यापक है", 0),
+        (("zh", "es"), (2, 0), "Maria", " médica. Se", 1),
+        (("zh", "es"), (2, 0), "Maria", " médico. Se", -1),
+        (("zh", "es"), (2, 0), "David", " médico. Se", 1),
+        # What the limit cut, in the fact's own language.
+        (("es", "zh"), (2, 0), "Maria", " ingen", 0),
+        (("es", "zh"), (2, 0), "Maria", " eng", 0),
+        # The one that comes first, whatever its language.
+        (("es", "zh"), (2, 0), "Maria", "医生 (ingeniera)", 1),
+        (("es", "zh"), (2, 0), "Maria", " an engineer, 医生", 0),
+        # A language that is in neither fact.
+        (("es", "zh"), (2, 0), "Maria", " врач", -1),
+    ],
+)
+def test_an_answer_in_the_language_of_its_fact_counts(languages, pair, person, reply, expected):
+    assert said(reply, forms(*languages, pair, person)) == expected
+
+
+def test_a_word_that_is_a_form_of_both_answers_gives_neither():
+    assert said(" gift", [(" poison", " gift"), (" gift", " present")]) == -1
+    assert said(" gift, poison", [(" poison", " gift"), (" gift", " present")]) == -1
+    assert said(" poison", [(" poison", " gift"), (" gift", " present")]) == 0
 
 
 OCCUPATIONS = list(itertools.permutations(range(3), 2))

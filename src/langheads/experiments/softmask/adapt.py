@@ -7,9 +7,9 @@ loss counts the tokens of the answers and nothing else:
     L(m) = - sum_i sum_k log p(y_ik | context_i, question_i, y_i,<k; m) / number of answer tokens
 
 over the questions i of a step. Gates are float32 or wider whatever the model's dtype. Departures:
-the paper does not state its batch; here it is an argument. Its split is by position in XQuAD; here
-whole contexts go to one side, in an order fixed by a seed. The gates of the last step are kept, as
-there; the loss on validation questions is recorded and chooses nothing.
+the released code steps after every question; here `batch_size` says. Its split is by position in
+XQuAD; here whole contexts go to one side, in an order fixed by a seed. The gates of the last step
+are kept, as there; the loss on validation questions is recorded and chooses nothing.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ asks in a third sentence (LAHIS, arXiv 2511.07498, section on cross-lingual atte
 heads of A get a gate above 1 (enhance), or those of B one below 1 (weaken); either should move the
 answer to A's fact. Four measures of every prompt:
 
-    answer_a, answer_b     1 where the model's first few tokens give A's fact (B's), else 0
+    answer_a, answer_b     1 where the model's first few tokens give A's fact (B's), in the query's
+                           language or in that of the fact, else 0
     first_token_a          1 where log p(first token of A's answer) > log p(first token of B's)
     logprob_difference     log p(A's answer) - log p(B's answer), nats, over all their tokens
 
@@ -13,9 +14,12 @@ and for the reader the attention that the last position gives to each fact, head
 Degeneration checks of what is written (repetition, copied prompt, nothing at all) and the NLL of
 the prompt tell a change of mind from a model that fell apart.
 
-Departures from the paper: both orders of the facts, since recency alone favours the later one;
-random heads, as many in each layer, at the same gate as control; sentences and words of our own,
-since the paper's are not public.
+Departures from the paper and its released code: both orders of the facts, since recency alone
+favours the later one; random heads, as many in each layer, at the same gate as control; sentences,
+persons and words of our own, since the released ones come without a licence; an answer is whole
+words, and of both answers the one that comes first, where the code takes any part of a word and
+A's answer before B's; `first_token_a` is of the query's language, where the code takes for each
+answer the better of the query's language and the fact's.
 """
 
 from __future__ import annotations

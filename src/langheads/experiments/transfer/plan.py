@@ -43,7 +43,8 @@ class Asked(NamedTuple):
     """Prompts of one pair of first and second language."""
 
     tokens: list[ConflictTokens]
-    answers: list[tuple[str, str]]
+    # After the first fact and after the second, each in the query's language and in its fact's.
+    answers: list[tuple[tuple[str, ...], ...]]
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def asked_in(
         check_tokens(model, each.prompt, where, new=max_new_tokens)
         for with_answer in each.texts:
             check_tokens(model, with_answer, f"{where} with its answer")
-    return Asked(tokens, [conflict.answers for conflict in made])
+    return Asked(tokens, [tuple(zip(of.answers, of.native, strict=True)) for of in made])
 
 
 def random_sets(

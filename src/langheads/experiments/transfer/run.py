@@ -197,34 +197,40 @@ def _parts(
     return torch.stack([first, answer, (nll * before).sum(dim=1) / before.sum(dim=1)], dim=1)
 
 
-def said(reply: str, answers: Sequence[str]) -> int:
-    """Which of two answers a short reply gives: 0, 1, or -1 for neither.
+def said(reply: str, answers: Sequence[Sequence[str]]) -> int:
+    """Which of two answers, each in any of its forms, a short reply gives: 0, 1, or -1 for neither.
 
     The answer that stands first in the reply as whole words, whatever their case; the longer one
     where one is the beginning of the other. A reply that is itself the beginning of one answer
-    only, because the limit cut it, gives that answer. Scripts without spaces between words
+    only, because the limit cut it, gives that answer; a word that is a form of both gives none.
+    Scripts without spaces between words
     (Chinese, Japanese, Thai, Lao, Burmese, Khmer) have no ends of words to be held to. An inflected
     or prefixed form of an answer is another word.
 
     Example:
-        >>> said(" Doctor. It", [" baker", " doctor"]), said(" doc", [" baker", " doctor"])
-        (1, 1)
-        >>> said(" d", [" doctor", " dentist"]), said(" a cookbook", [" cook", " doctor"])
+        >>> said(" Doctor. It", [(" baker", "面包师"), (" doctor", "医生")])
+        1
+        >>> said("面包师。", [(" baker", "面包师"), (" doctor", "医生")])
+        0
+        >>> said(" d", [(" doctor",), (" dentist",)]), said(" a cookbook", [(" cook",), (" ba",)])
         (-1, -1)
     """
-    text, *wanted = (
-        unicodedata.normalize("NFC", part).casefold().strip() for part in (reply, *answers)
-    )
+    text = _folded(reply)
+    wanted = [(_folded(form), i) for i, forms in enumerate(answers) for form in forms]
     found = [
-        (place.start(), -len(answer), i)
-        for i, answer in enumerate(wanted)
-        for place in re.finditer(f"(?={re.escape(answer)})", text)
-        if not _joined(text, place.start()) and not _joined(text, place.start() + len(answer))
+        ((place.start(), -len(form)), i)
+        for form, i in wanted
+        for place in re.finditer(f"(?={re.escape(form)})", text)
+        if not _joined(text, place.start()) and not _joined(text, place.start() + len(form))
     ]
-    if found:
-        return min(found)[2]
-    begun = [i for i, answer in enumerate(wanted) if text and answer.startswith(text)]
-    return begun[0] if len(begun) == 1 else -1
+    first = min(found, default=((), -1))[0]
+    given = {i for at, i in found if at == first}
+    begun = {i for form, i in wanted if text and form.startswith(text)}
+    return min(given or begun) if len(given or begun) == 1 else -1
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold().strip()
 
 
 def _joined(text: str, at: int) -> bool:
