@@ -276,7 +276,11 @@ def test_random_sets_are_measured_as_the_chosen_one(zoo, heads, folder):
 
 def test_answers_in_the_facts_own_language_are_counted(zoo, heads, tmp_path):
     """The model writes words of the facts' languages, and none of the query's."""
-    jobs = {"en": ["cook", "pilot", "tailor", "nurse"], "hi": ["d", "k", "r", "m"], "zh": ["g", "w", "kk", "qah"]}
+    jobs = {
+        "en": ["cook", "pilot", "tailor", "nurse"],
+        "hi": ["d", "k", "r", "m"],
+        "zh": ["g", "w", "kk", "qah"],
+    }
     for language, sentences in SENTENCES.items():
         records = [sentences, {"filler": FILLER[language]}, {"name": "Ann"}]
         records += [{"job": job} for job in jobs[language]]

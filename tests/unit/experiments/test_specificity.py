@@ -103,10 +103,18 @@ def test_zero_ablation_is_zeroing_the_heads_slice_of_w_o(proof, corpus, plain):
             tokens = sum(len(text.encode()) for text in texts)
             perplexity = np.exp(sum(nll(model, text) for text in texts) / tokens)
             assert cell.perplexity_off.item() == pytest.approx(perplexity, rel=1e-4)
+            by_document = [np.exp(nll(model, text) / len(text.encode())) for text in texts]
+            found = cell.perplexity_by_document_off.item()
+            assert found == pytest.approx(np.mean(by_document), rel=2e-5)
+            # Documents differ in loss and length, so that the two are not the same number.
+            assert found != pytest.approx(perplexity, rel=1e-4)
     for language, texts in back.items():
         n_bytes = sum(len(text.encode()) for text in texts)
         per_byte = sum(on[text] for text in texts) / n_bytes
         assert proof.nats_per_byte.sel(text_of=language).item() == pytest.approx(per_byte, rel=1e-5)
+        by_document = np.mean([np.exp(on[text] / len(text.encode())) for text in texts])
+        found = proof.perplexity_by_document.sel(text_of=language).item()
+        assert found == pytest.approx(by_document, rel=1e-4)
         counts = proof[["docs", "skipped", "bytes", "tokens"]].sel(text_of=language)
         assert [int(counts[name]) for name in counts] == [DOCS, 0, n_bytes, n_bytes]
 

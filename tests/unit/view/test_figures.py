@@ -186,12 +186,21 @@ def test_specificity_matrix_says_on_hover_what_a_cell_means():
     # 0.2 ± 1.96 * 0.01; 0.2 of 0.5 nats per byte; perplexity 7 and 7.2.
     assert "ΔNLL 0.2 nats per byte (95% interval 0.1804 to 0.2196)" in hover
     assert "+40.00&#37; of 0.5 nats per byte" in hover
-    assert "perplexity 7 before, 7.2 after" in hover
-    assert "L1H1 L2H0" in hover
+    assert "perplexity 7 before, 7.2 after<br>L1H1 L2H0" in hover
     assert "random heads: mean 0.01" in hover
     assert "more than random heads: p = 0.0099" in hover
     assert "random heads: mean 0.01" in control.hovertext[1][1]
     assert chosen.text[1][1] == ".200"
+
+
+def test_specificity_matrix_says_perplexity_by_document_where_the_file_has_it():
+    ablation = make_ablation(LANGUAGES)
+    both = {f"perplexity_by_document{x}": 2 * ablation[f"perplexity{x}"] for x in ("", "_off")}
+    (chosen, _) = heatmaps(specificity_matrix(ablation.assign(both), "zero"))
+    assert (
+        "perplexity 7 before, 7.2 after<br>"
+        "perplexity, mean over documents, 14 before, 14.4 after<br>" in chosen.hovertext[1][1]
+    )
 
 
 def test_specificity_matrix_states_the_diagonal_and_its_p_values():

@@ -8,8 +8,11 @@ A's heads carry A if the diagonal D[b, A, A] stands out: against the other langu
 and against random head sets with as many heads in each layer. The test is in `langheads.stats`;
 a verdict counts only where zero and mean ablation agree.
 
-Perplexity stands beside it, exp(sum of NLL / sum of predicted tokens), but depends on the
-tokenizer and cannot be compared across languages.
+Perplexity stands beside it, but depends on the tokenizer and cannot be compared across languages:
+
+    perplexity                exp(sum of NLL / sum of predicted tokens)
+    perplexity_by_document    mean over documents of exp(NLL / predicted tokens), as in the released
+                              code of arXiv 2511.07498; a few hard or short documents decide it
 """
 
 from __future__ import annotations
@@ -81,7 +84,8 @@ def ablate(
         with ``delta_se``, ``control_delta`` (NaN beyond the ``n_controls`` sets of a row, none of
         which is its own), ``control_mean``, ``control_se`` (standard error of that mean),
         ``control_p`` ((1 + sets that hurt at least as much) / (1 + sets)), ``perplexity``,
-        ``perplexity_off``, ``nats_per_byte``; per baseline ``diagonal_share``, ``diagonal_p``,
+        ``perplexity_off``, ``perplexity_by_document`` and ``perplexity_by_document_off``,
+        ``nats_per_byte``; per baseline ``diagonal_share``, ``diagonal_p``,
         ``own_minus_others``, ``own_minus_others_p`` and ``null_matrices``, how many stand behind
         these p; per row ``heads`` and ``n_heads``. A language without specific heads is a row of
         NaN.

@@ -31,6 +31,7 @@ from langheads.text import Documents
 
 _MATRIX = ("baseline", "heads_of", "text_of")
 _PER_BYTE, _PERPLEXITY = {"units": "nats per byte"}, {"units": "exp(nats per token)"}
+_BY_DOCUMENT = {"units": "exp(nats per token), mean over documents"}
 # In nats per byte by baseline; with "_by_unit" after the name, in every unit.
 _TESTED = {
     "diagonal_share": ("share", "share"),
@@ -85,15 +86,14 @@ def specificity(
     tokens = {language: d.n_predicted.sum() for language, d in documents.items()}
     on = {language: of[:, 0].sum() for language, of in losses.items()}
     every, error = _rises(plan, losses, documents)
-    off = np.stack([of.sum(axis=0) for of in losses.values()])
-    perplexity = np.exp(off / np.array(list(tokens.values()))[:, None])
+    perplexity = np.stack([_perplexities(losses[b], documents[b]) for b in languages], axis=1)
     at = {condition: k for k, condition in enumerate(plan.conditions, start=1)}
-    perplexity_off = np.full((len(plan.baselines), len(rows), len(languages)), np.nan)
+    perplexity_off = np.full((2, len(plan.baselines), len(rows), len(languages)), np.nan)
     for (i, name), (j, heads) in itertools.product(
         enumerate(plan.baselines), enumerate(plan.rows.values())
     ):
         if heads:
-            perplexity_off[i, j] = perplexity[:, at[name, heads]]
+            perplexity_off[:, i, j] = perplexity[:, :, at[name, heads]]
     delta, control = every[:, :, 0], every[:, :, 1:]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # rows without heads
@@ -115,8 +115,10 @@ def specificity(
             "control_se": (_MATRIX, control_se / np.sqrt(n_controls)[:, None], _PER_BYTE),
             "control_p": (_MATRIX, _beside(delta, control), {"units": "probability"}),
             "n_controls": ("heads_of", n_controls, {"units": "count"}),
-            "perplexity_off": (_MATRIX, perplexity_off, _PERPLEXITY),
-            "perplexity": ("text_of", perplexity[:, 0], _PERPLEXITY),
+            "perplexity_off": (_MATRIX, perplexity_off[0], _PERPLEXITY),
+            "perplexity": ("text_of", perplexity[0, :, 0], _PERPLEXITY),
+            "perplexity_by_document_off": (_MATRIX, perplexity_off[1], _BY_DOCUMENT),
+            "perplexity_by_document": ("text_of", perplexity[1, :, 0], _BY_DOCUMENT),
             "nats_per_byte": ("text_of", [on[b] / size[b] for b in languages], _PER_BYTE),
             **_tested(plan, languages, every, error, per_unit, rng),
             **(_paired(plan, losses, documents) if attrs.get("aligned") else {}),
@@ -130,6 +132,15 @@ def specificity(
         },
         attrs=attrs,
     )  # fmt: skip
+
+
+def _perplexities(
+    losses: Float[np.ndarray, "doc condition"], documents: Documents
+) -> Float[np.ndarray, "2 condition"]:
+    """Of all tokens together, and the mean over documents."""
+    predicted = documents.n_predicted[:, None]
+    of_all, by_document = losses.sum(axis=0) / predicted.sum(), losses / predicted
+    return np.stack([np.exp(of_all), np.exp(by_document).mean(axis=0)])
 
 
 def _rises(

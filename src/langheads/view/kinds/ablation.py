@@ -139,9 +139,10 @@ def _hover(here: xr.Dataset, row: str, column: str) -> str:
         parts.append(_control_words(here))
     if np.isfinite(p := number(here, "control_p")):
         parts.append(f"more than random heads: p = {p:.2g}")
-    before, after = number(here, "perplexity"), number(here, "perplexity_off")
-    if np.isfinite(before) and np.isfinite(after):
-        parts.append(f"perplexity {before:.4g} before, {after:.4g} after")
+    for name, said in (("perplexity", ""), ("perplexity_by_document", ", mean over documents,")):
+        before, after = number(here, name), number(here, f"{name}_off")
+        if np.isfinite(before) and np.isfinite(after):
+            parts.append(f"perplexity{said} {before:.4g} before, {after:.4g} after")
     if "heads" in here:
         parts += textwrap.wrap(literal(here["heads"].values), 48, max_lines=4)
     return "<br>".join(parts)
