@@ -37,13 +37,13 @@ _PROVEN = (
     "others, and more than random heads would, under zero and mean ablation alike."
 )
 _NOT_PROVEN = (
-    "Not proven: there is no diagonal. Under zero and mean ablation alike, switching off a "
-    "language's heads does not hurt that language more than chance would have it."
+    "Not proven: no diagonal is shown. Under zero and mean ablation alike, switching off a "
+    "language's heads is not shown to hurt that language more than chance would have it."
 )
 _TOGETHER = {
     "diagonal": "Over all of them together, heads off hurt their own language more than the "
     "others, and more than random heads would.",
-    "none": "Over all of them together there is no diagonal.",
+    "none": "Over all of them together no diagonal is shown.",
 }
 _MEANS = (
     "What this means: these heads have high scores for a language, but nothing shows that the "

@@ -19,7 +19,7 @@ def answers(ablation):
     ("ablation", "state", "said"),
     [
         ({}, "yes", "Proven on these texts"),
-        ({"diagonal": (0.001, 0.001)}, "no", "there is no diagonal"),
+        ({"diagonal": (0.001, 0.001)}, "no", "no diagonal is shown"),
         (
             {"diagonal": (0.2, 0.001)},
             "open",
@@ -135,7 +135,7 @@ def test_a_language_is_judged_by_its_p_and_not_by_the_spread_of_random_sets():
     ablation.control_p[:, 0, 0] = 0.05
     # Most random sets are the row's own heads; those that differ are all below.
     ablation.control_delta[:, 1, 20:, 1] = ablation.delta_nats_per_byte[:, 1, 1]
-    assert answers(ablation) == {"en": "no", "zh": "yes", "हिन्दी": "yes", "العربية": "yes"}
+    assert answers(ablation) == {"en": "not shown", "zh": "yes", "हिन्दी": "yes", "العربية": "yes"}
 
 
 @pytest.mark.parametrize(("n", "answer"), [(19, "cannot tell: too few random heads"), (20, "yes")])
@@ -172,13 +172,13 @@ def test_the_headline_counts_languages_and_names_those_that_are_not_shown():
     found = verdict(ablation)
     assert found.state == "open"
     assert "Proven" not in found.headline
-    assert "1 of 4: en; no: zh, \u2068हिन्दी\u2069, \u2068العربية\u2069" in found.headline
+    assert "1 of 4: en; not shown: zh, \u2068हिन्दी\u2069, \u2068العربية\u2069" in found.headline
     assert "1 of 4: en" in next(r for r in found.reasons if r.startswith("Language by"))
     assert "4 of 4: en, zh" in verdict(make_ablation(LANGUAGES)).headline
     none = make_ablation(LANGUAGES, diagonal=(0.2, 0.2))
     none.own_minus_others_p[:] = 0.3
     assert verdict(none).state == "open"
-    assert "there is no diagonal" in verdict(none).headline
+    assert "no diagonal is shown" in verdict(none).headline
     assert "4 of 4" in verdict(none).headline
 
 
@@ -189,7 +189,7 @@ def test_p_of_languages_is_corrected_over_them():
         ablation.control_p[:, i, i] = p
     found = corrected_p(ablation, "zero")
     np.testing.assert_allclose(list(found.values()), [0.04, 0.04, 0.5, 0.04])
-    for p, answer in ((0.0124, "yes"), (0.0126, "no")):
+    for p, answer in ((0.0124, "yes"), (0.0126, "not shown")):
         for i, own in enumerate((0.2, p, 0.5, 0.2)):
             ablation.control_p[:, i, i] = own
         assert answers(ablation)["zh"] == answer
@@ -258,3 +258,14 @@ def test_paired_differences_of_aligned_texts_stand_in_the_table():
     at = table.header.index("own minus others a document, mean")
     assert {row[at] for row in table.rows} == {"4.25 ± 0.5 (p = 0.02)"}
     assert not any("document" in name for name in language_verdicts(ablation).header)
+
+
+def test_no_is_said_where_another_language_is_hurt_as_much_and_not_shown_where_p_is_too_large():
+    ablation = make_ablation(LANGUAGES)
+    ablation.control_p[:, 0, 0] = 0.3
+    ablation.delta_nats_per_byte[:, 1, 0] = 0.5  # zh off hurts en more
+    ablation.control_p[0, 2, 2] = 0.3
+    ablation.delta_nats_per_byte[1, 2, 0] = 0.5
+    assert answers(ablation) == {
+        "en": "not shown", "zh": "no", "हिन्दी": "not shown", "العربية": "yes"
+    }  # fmt: skip
