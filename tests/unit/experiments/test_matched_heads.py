@@ -107,6 +107,10 @@ def chosen_at_random(rng, n_heads, per_row):
     single = single * rng.lognormal(0, 0.5, size=(LAYERS, n_heads, TEXTS))
 
     def one():
+        if per_row == "2 in a layer":
+            layer = int(rng.integers(LAYERS))
+            heads = rng.choice(n_heads, size=2, replace=False)
+            return HeadSet([(layer, int(head)) for head in heads], (LAYERS, n_heads))
         layers = rng.choice(LAYERS, size=per_row, replace=False)
         return HeadSet([(int(i), int(rng.integers(n_heads))) for i in layers], (LAYERS, n_heads))
 
@@ -118,7 +122,7 @@ def chosen_at_random(rng, n_heads, per_row):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_heads", [8, 12])
-@pytest.mark.parametrize("per_row", [1, 2])
+@pytest.mark.parametrize("per_row", [1, 2, "2 in a layer"])
 @pytest.mark.parametrize("asked", [100, 25])
 def test_heads_chosen_at_random_are_found_special_at_most_as_often_as_stated(
     n_heads, per_row, asked
@@ -129,7 +133,8 @@ def test_heads_chosen_at_random_are_found_special_at_most_as_often_as_stated(
     for _ in range(CHOICES):
         rows, cost = chosen_at_random(rng, n_heads, per_row)
         sets = controls_by_row(rows, asked, rng)
-        assert {len(x) for x in sets.values()} == {min(asked, n_heads**per_row - 1)}
+        there = {1: n_heads, 2: n_heads**2}.get(per_row, n_heads * (n_heads - 1) // 2)
+        assert {len(x) for x in sets.values()} == {min(asked, there - 1)}
         matrix = np.array([cost(heads) for heads in rows.values()])
         controls = np.array([[cost(some) for some in sets[row]] for row in rows])
         cell.append(permutation_p(matrix[0, :1], controls[0, :, :1]).item())
