@@ -173,6 +173,15 @@ def test_a_file_that_was_changed_is_read_or_refused(tmp_path, name):
     assert hold(READERS[name], tmp_path, SHORT, mutated_by(name))
 
 
+def test_a_head_with_a_number_of_thousands_of_digits_is_told_shortly(tmp_path):
+    path = tmp_path / "planted.json"
+    path.write_text('{"planted": {"en": [[' + "9" * 4299 + ", 0]]}}")
+    with pytest.raises(LangheadsError) as told:
+        read_planted(path, (4, 6))
+    assert str(told.value).startswith(f"{path} is not a list of planted heads")
+    assert len(str(told.value)) < 1000
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_ten_thousand_files_that_were_changed(tmp_path, name):

@@ -1,6 +1,7 @@
 """What is written is read back equal, labels give back their text, and gates are edits of weights,
 whatever is drawn."""
 
+import dataclasses
 import json
 import math
 
@@ -10,8 +11,10 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from langheads.experiments.pruning.account import Pruning
 from langheads.experiments.replies.files import Replies, summary_path
 from langheads.heads import HeadSet, LanguageHeads
+from langheads.heads.classes import HeadClasses
 from langheads.heads.mask import HeadMask
 from langheads.io.results import load_result, save
 from langheads.model import gated, load, tokenizer_of
@@ -20,7 +23,7 @@ from langheads.text.display import display_tokens, word_starts
 from langheads.view.attention.patterns import AttentionData, AttentionPatterns, ShownHead
 from tests.drawn.test_readers import SHORT
 from tests.models.zoo import w_o
-from tests.unit.view.made_up_replies import make_replies
+from tests.unit.view.made_up_replies import make_pruned, make_replies
 from tests.unit.view.made_up_results import make_mask
 from tests.unit.view.made_up_run import PROVENANCE, make_scores
 
@@ -67,6 +70,50 @@ def test_masks(tmp_path):
         for head, value in gates.items():
             expected[head] = value
         assert torch.equal(read.gates(), expected)
+
+    check()
+
+
+def test_classes(tmp_path):
+    names = st.lists(NAME.filter("difference".__ne__), min_size=2, max_size=2, unique=True)
+    value = st.floats(allow_infinity=False)
+    rule = {"measure": "nll", "baseline": "zero", "level": 0.05, "min_drop": 0.0, "aligned": False,
+            "examples": {}}  # fmt: skip
+
+    @often(100, names, st.lists(HEADS, min_size=5, max_size=5), st.lists(value, min_size=1))
+    def check(names, of_class, values):
+        first, second, *others = (HeadSet(heads, (4, 6)) for heads in of_class)
+        deltas = dict(zip([*names, "difference"], np.resize(values, (3, 3, 4, 6)), strict=True))
+        made = HeadClasses(
+            dict(zip(names, (first, second), strict=True)), *others, deltas, -1, "m", "nats", rule,
+            PROVENANCE,
+        )  # fmt: skip
+        read = HeadClasses.load(made.save(tmp_path / "classes.json"))
+        assert dataclasses.replace(read, deltas={}) == dataclasses.replace(made, deltas={})
+        assert read.languages == tuple(names)
+        assert read.deltas.keys() == deltas.keys()
+        for name, of in deltas.items():
+            np.testing.assert_array_equal(read.deltas[name], of)
+
+    check()
+
+
+def test_accounts_of_pruning(tmp_path):
+    names = st.lists(NAME, min_size=2, max_size=3, unique=True)
+
+    @often(100, names, st.floats(-1e9, 1e9), st.integers(0, 10**9), TEXT)
+    def check(names, rise, controls, note):
+        account = make_pruned(names, controls=controls) | {"note": note}
+        loss = account["nats_per_byte"][names[0]]
+        loss["rise"] = rise
+        del loss["rise_low"]
+        made = Pruning.of(account)
+        read = Pruning.load(made.save(tmp_path / "pruned.json"))
+        assert read.account == made.account == account
+        assert (read.dropped, read.n_controls) == ((names[1],), controls)
+        assert read.losses[names[0]]["rise"] == rise
+        assert math.isnan(read.losses[names[0]]["rise_low"])
+        np.testing.assert_equal(read.losses, made.losses)
 
     check()
 

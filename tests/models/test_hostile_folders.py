@@ -134,7 +134,10 @@ REFUSED = {
     "layers as a fraction": (config(num_hidden_layers=2.5), "num_hidden_layers 2.5; a whole"),
     "size as a truth": (config(hidden_size=True), "hidden_size True; a whole number"),
     "heads that do not divide": (config(num_key_value_heads=3), "cannot load|weights|model folder"),
-    "epsilon as text": (config(rms_norm_eps="small"), "cannot load|is not a model folder"),
+    "epsilon as text": (
+        config(rms_norm_eps="small"),
+        "says rms_norm_eps 'small'; a number above 0",
+    ),
     "rope as a list": (config(rope_parameters=[1]), "cannot load|is not a model folder"),
     "activation unknown": (config(hidden_act="no_such"), "cannot load|is not a model folder"),
     "architectures a number": (config(architectures=7), "cannot load|is not a model folder"),
@@ -177,6 +180,64 @@ def test_it_is_refused_in_one_line_and_seconds(folder, case):
     assert "\n" not in str(error.value)
     assert time.process_time() - begun < 10
     assert not (folder / "ran").exists()
+
+
+ODD = {
+    "text": "seven", "number as text": "3", "fraction": 2.5, "NaN": float("nan"),
+    "infinite": float("inf"), "negative": -1, "zero": 0, "1e9": 10**9, "1e8": 10**8,
+    "list": [1], "no list": [], "nested": {"a": [{"b": 1}]}, "null": None, "true": True,
+    "false": False, "deep": json.loads("[" * 50 + "]" * 50), "huge": 10**400,
+}  # fmt: skip
+
+
+def refused_in_seconds(folder):
+    started = time.process_time()
+    with pytest.raises(ModelError) as told:
+        load(folder, device="cpu")
+    assert time.process_time() - started < 10
+    assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 1000
+
+
+@pytest.mark.parametrize("key", [
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size",
+    "head_dim", "intermediate_size",
+])  # fmt: skip
+def test_no_odd_size_is_taken(folder, key):
+    for name, value in ODD.items():
+        config(**{key: value})(folder)
+        if (key, name) == ("head_dim", "null"):
+            # That of the other sizes, which is what is stored.
+            load(folder, device="cpu")
+        else:
+            refused_in_seconds(folder)
+
+
+@pytest.mark.parametrize("key", ["rope_theta", "factor", "rms_norm_eps", "rope_type"])
+def test_no_odd_number_is_taken(folder, key):
+    right = {"rope_theta": 500.0, "rope_type": "linear", "factor": 2.0}
+    fit = {"rope_type": ["null"]}.get(key, ["fraction", "1e8", "1e9"])
+    for name in ODD.keys() - {"null", *fit}:
+        if key == "rms_norm_eps":
+            config(rms_norm_eps=ODD[name])(folder)
+        else:
+            config(rope_parameters=right | {key: ODD[name]})(folder)
+        refused_in_seconds(folder)
+
+
+def test_it_is_said_what_is_wrong_with_a_value(folder):
+    config(hidden_size=[1])(folder)
+    with pytest.raises(ModelError) as told:
+        load(folder, device="cpu")
+    assert str(told.value) == (
+        f"{folder} is not a model folder: Validation error for field 'hidden_size': "
+        "TypeError: Field 'hidden_size' expected int, got list (value: [1])"
+    )
+    config(hidden_size=64, rms_norm_eps=float("inf"))(folder)
+    with pytest.raises(ModelError) as told:
+        load(folder, device="cpu")
+    said = f"config.json of {folder} says rms_norm_eps inf; a number above 0 is needed"
+    assert str(told.value) == said
 
 
 def test_a_pickle_beside_the_weights_is_not_read(folder):

@@ -27,6 +27,8 @@ _OTHER_WIDTHS = (
 )
 _SIZES = (*_LAYERS, *_STORED_WIDTHS, *_OTHER_WIDTHS, "max_position_embeddings", "n_ctx")
 _LARGEST = 10**8
+# Anywhere in a configuration; one that is infinite, say, gives numbers all the same.
+_ABOVE_0 = ("rope_theta", "factor", "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon")
 _MOST_BYTES = 10_000_000
 # Parts of a checkpoint that a language model does not have: other modalities, heads that predict
 # several tokens at once.
@@ -52,6 +54,7 @@ def check_checkpoint(name: str, revision: str | None) -> None:
         )
     config = _small_json(_file(name, "config.json", revision), name)
     _check_sizes(config, name)
+    _check_numbers(config, name)
     explicit = config.get("transformers_weights")
     if explicit is not None and not str(explicit).endswith((".safetensors", _INDEX)):
         raise ModelError(f"config.json of {name} names {explicit!r}; only *.safetensors are read")
@@ -108,6 +111,21 @@ def _check_sizes(config: Mapping[str, Any], name: str) -> None:
                         f"config.json of {name} says {key} {repr(given)[:60]}; a whole number from "
                         f"1 to {_LARGEST} is needed"
                     )
+
+
+def _check_numbers(config: Mapping[str, Any], name: str) -> None:
+    parts = [config]
+    while parts:
+        part = parts.pop()
+        parts += [of for of in part.values() if isinstance(of, dict)]
+        for key in _ABOVE_0:
+            given = part.get(key)
+            number = isinstance(given, int | float) and not isinstance(given, bool)
+            if given is not None and not (number and 0 < given <= 1e30):
+                raise ModelError(
+                    f"config.json of {name} says {key} {repr(given)[:60]}; a number above 0 is "
+                    "needed"
+                )
 
 
 def _weight_files(folder: Path) -> list[Path]:
