@@ -40,7 +40,7 @@ def test_help_imports_nothing_heavy(arguments):
 
 
 def test_help_names_every_verb():
-    as_module = run("-m", "langheads.cli").stdout
+    as_module = run("-m", "langheads").stdout
     text = run("-c", "from langheads.cli import main; main()").stdout
     assert text == as_module
     for verb in ("score", "knockout", "select", "ablate", "report", "run", "demo"):

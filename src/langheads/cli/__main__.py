@@ -1,5 +1,0 @@
-"""``python -m langheads.cli``."""
-
-from langheads.cli import main
-
-main()
