@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "langheads"
 # Replacements that say nothing: `is` for `==`, which no value tells apart, or bits of a number.
 _IDLE = re.compile(r"_(Eq|NotEq|Lt|LtE|Gt|GtE)_(Is|IsNot)$|_Is_Eq$|_IsNot_NotEq$")
+_STAR = re.compile(r"(?<![\w)\]])\*+(?! )")  # of arguments, no product
 _BITS = re.compile(r"_(Add|Sub|Mul|Div|Mod|Pow|FloorDiv)_(Bit.*|.Shift)$")
 
 
@@ -37,7 +38,7 @@ def mutants(text, of_a_place=2, seed=0):
     from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.operators.provider import OperatorProvider
 
-    left = _left_alone(text)
+    left, lines = _left_alone(text), text.splitlines()
     nodes = list(ast_nodes(get_ast(text)))
     places = {}
     operators = OperatorProvider()
@@ -46,6 +47,8 @@ def mutants(text, of_a_place=2, seed=0):
             continue
         found = (at for node in nodes for at in operators[name]().mutation_positions(node))
         for occurrence, (start, end) in enumerate(found):
+            if _STAR.match(lines[start[0] - 1], start[1]):
+                continue
             if not any(a <= start and end <= b for a, b in left):
                 places.setdefault((start, name.split("_")[0]), []).append((name, occurrence))
     draw = random.Random(seed)

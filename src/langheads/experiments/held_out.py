@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
-from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.errors import ProvenanceError
 from langheads.io.files import parse_json
 from langheads.io.progress import progress_bar
 from langheads.io.records import parse
@@ -86,8 +86,6 @@ def held_out(
         InputError: fewer than 1 document, unreadable texts.
         ProvenanceError: documents that were scored.
     """
-    if docs is not None and docs < 1:
-        raise InputError(f"{docs} documents asked for; at least 1 is needed")
     seed = int(scored.get("seed", 0)) if seed is None else seed
     if aligned is None and source_name(text) == scored.get("text", source_name(text)):
         aligned = bool(scored.get("aligned", False))

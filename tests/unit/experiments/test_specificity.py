@@ -452,6 +452,26 @@ def test_a_proof_is_read_as_the_scores_were(tiny, texts, bos):
             assert torch.equal(tokens, by_hand)
 
 
+def test_documents_read_with_bos_for_scores_without_are_told(tiny, texts, caplog):
+    held_out(tiny, {"bos": 0}, texts, docs=2, bos=True)
+    assert caplog.messages == [
+        "the heads were scored without BOS, and these documents are read with it"
+    ]
+    with pytest.raises(InputError, match=r"^0 documents asked for; at least 1 is needed$"):
+        held_out(tiny, {}, texts, docs=0)
+    assert held_out(tiny, {}, texts).settings["docs"] == 12
+
+
+def test_what_was_scored_apart_does_not_say_which_translations_were(tiny, texts):
+    scored = {"scored": json.dumps(read_texts({"en": texts["en"]}).marks(2)), "docs": 2}
+    alone = {"zh": texts["zh"], "hi": texts["hi"]}
+    assert held_out(tiny, scored, alone, docs=2, aligned=True).overlap == -1
+    assert held_out(tiny, scored, alone, docs=2, aligned=False).overlap == 0
+    assert held_out(tiny, scored | {"aligned": 1}, alone, docs=2).overlap == 0
+    same = {"en": texts["en"]}
+    assert held_out(tiny, scored, same, aligned=True, allow_overlap=True).overlap == 2
+
+
 def test_one_scored_document_is_refused(texts):
     corpus = read_texts(texts, seed=0)
     scored = {"scored": json.dumps(corpus.marks(1)), "docs": 1, "seed": 0}

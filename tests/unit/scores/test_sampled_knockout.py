@@ -137,6 +137,18 @@ def test_unbiased_and_covered_under_heavy_tails():
     assert np.std(errors) < 0.3
 
 
+def test_a_document_that_makes_its_own_line_has_no_residual():
+    x = np.array([[0.0], [0], [0], [1], [2]])
+    rise = np.array([[1.0], [2], [6], [9], [np.nan]])
+    found = estimate(rise, x, Drawn(np.arange(0), np.arange(4), np.arange(5)))
+    np.testing.assert_allclose(found.total, 5 * (3 + 6 * 0.6))
+    # The others' mean is 3, at x = 0; each is left out of that of two, and has the same weight.
+    weight = 1 / 4 + (0 - 0.25) * (0.6 - 0.25) / 0.75
+    squares = (weight * 1.5) ** 2 * (2**2 + 1 + 3**2)
+    missed = np.var([0, 0, 0, 1, 2]) / np.var([0, 0, 0, 1])
+    np.testing.assert_allclose(found.error, 5 * np.sqrt(squares * (1 - 4 / 5) * missed))
+
+
 def test_one_document_has_no_error():
     one = np.ones((1, 2))
     found = estimate(one, one, draw(one, 1, np.random.default_rng(0)))
