@@ -16,6 +16,9 @@ really has is stored with the rule; whether they carry the language is for `abla
 The contrast rule takes for specific what `selection.contrast` finds by its test, by falling
 contrast, as many as there are; general heads are those of the count rule that are specific to no
 language.
+
+The rule ``top`` takes the n heads of the highest score, general ones among them, as the paper's
+released code does for soft masks; it calls no head general.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from langheads.scores.formulas import MeanProduct
 from langheads.scores.registry import SCORES, found, names
 from langheads.selection.contrast import contrast
 
-RULES = ("count", "contrast")
+RULES = ("count", "contrast", "top")
 logger = logging.getLogger("langheads")
 
 
@@ -58,12 +61,12 @@ def select(
 
     Args:
         scores: what `score` gave.
-        rule: ``count`` or ``contrast``.
+        rule: ``count``, ``contrast`` or ``top``.
         score: which score, e.g. ``lahis`` or ``taylor``.
         quantile: heads above this quantile of their language's scores are on its list, 0 to 1.
         general_at: a head on at least so many lists is general.
         share: at most this share of all heads, and at least one head, is kept a language
-            (count rule).
+            (count rule, top).
         min_ratio: how many times the other languages' mean share a specific head's share must be
             (contrast rule).
         alpha: q-values below this count (contrast rule).
@@ -97,16 +100,20 @@ def select(
             "are min_ratio >= 1, 0 < alpha < 1, permutations >= 1"
         )
     shape = (scores.sizes["layer"], scores.sizes["head"])
-    lists = {language: _above_quantile(of, quantile) for language, of in values.items()}
-    general = _general(lists, general_at)
-    settings: dict[str, Any] = {"name": rule, "score": score, "quantile": quantile}
-    settings |= {"general_at": general_at}
-    if rule == "count":
+    settings: dict[str, Any] = {"name": rule, "score": score}
+    if rule == "top":
+        lists, general = {x: list(HeadSet.ranked(of)) for x, of in values.items()}, []
+    else:
+        lists = {language: _above_quantile(of, quantile) for language, of in values.items()}
+        general = _general(lists, general_at)
+        settings |= {"quantile": quantile, "general_at": general_at}
+    if rule != "contrast":
         # Rounded first: 100 * 0.29 is a little below 29.
         n = max(1, math.floor(round(shape[0] * shape[1] * share, 9)))
         specific = {x: [head for head in of if head not in general][:n] for x, of in lists.items()}
         settings |= {"share": share, "n": n}
-        settings |= {"listed": {language: len(heads) for language, heads in lists.items()}}
+        if rule == "count":
+            settings |= {"listed": {language: len(heads) for language, heads in lists.items()}}
     else:
         how = {"min_ratio": min_ratio, "permutations": permutations, "seed": seed}
         specific, claims = _by_contrast(scores, score, alpha, **how)

@@ -24,6 +24,30 @@ from langheads.text.readers import language_files
 
 QA_TEMPLATE = "{context}\nQ: {question}\nA:"
 """How a question is put; a space joins the answer, also in languages that write without."""
+_PARTS = {
+    "ar": ("أجب عن السؤال من النص بأقل عدد من الكلمات.", "النص", "السؤال", "الجواب"),
+    "de": ("Beantworte die Frage aus dem Text, so kurz wie möglich.", "Text", "Frage", "Antwort"),
+    "el": ("Απάντησε στην ερώτηση από το κείμενο, όσο πιο σύντομα γίνεται.", "Κείμενο", "Ερώτηση",
+           "Απάντηση"),
+    "en": ("Answer the question from the text, as briefly as you can.", "Text", "Question",
+           "Answer"),
+    "es": ("Contesta la pregunta con el texto, lo más brevemente posible.", "Texto", "Pregunta",
+           "Respuesta"),
+    "fr": ("Réponds à la question d'après le texte, le plus brièvement possible.", "Texte",
+           "Question", "Réponse"),
+    "hi": ("पाठ से प्रश्न का उत्तर कम से कम शब्दों में दो।", "पाठ", "प्रश्न", "उत्तर"),
+    "ru": ("Ответь на вопрос по тексту как можно короче.", "Текст", "Вопрос", "Ответ"),
+    "th": ("ตอบคำถามจากข้อความให้สั้นที่สุด", "ข้อความ", "คำถาม", "คำตอบ"),
+    "tr": ("Soruyu metne göre olabildiğince kısa yanıtla.", "Metin", "Soru", "Yanıt"),
+    "vi": ("Hãy trả lời câu hỏi dựa vào văn bản, càng ngắn càng tốt.", "Văn bản", "Câu hỏi",
+           "Trả lời"),
+    "zh": ("请根据文本用最少的字回答问题。", "文本", "问题", "回答"),
+}  # fmt: skip
+QA_TEMPLATES = {
+    language: f"{ask}\n{text}: {{context}}\n{question}: {{question}}\n{answer}:"
+    for language, (ask, text, question, answer) in _PARTS.items()
+}
+"""Language -> a template in it, in words of our own."""
 
 logger = logging.getLogger("langheads")
 
@@ -198,6 +222,22 @@ def check_template(template: str) -> str:
             "{question}, with nothing else in their braces, and no other"
         )
     return template
+
+
+def template_in(template: str, language: str) -> str:
+    """The template, or for ``language`` that of `QA_TEMPLATES`.
+
+    Raises:
+        InputError: it cannot be used, or there is none in the language.
+    """
+    if template != "language":
+        return check_template(template)
+    if language not in QA_TEMPLATES:
+        raise InputError(
+            f"no template in language {language}; there are {', '.join(QA_TEMPLATES)}; give a "
+            "template of your own"
+        )
+    return QA_TEMPLATES[language]
 
 
 def _by_id(records: Iterable[tuple[str, Any]]) -> dict[str, Question]:

@@ -190,7 +190,7 @@ def test_an_unknown_argument_of_score(refused, tiny_folder, texts_folder, out, a
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rule", "vote"], "rule 'vote' asked for; allowed are count, contrast"),
+        (["--rule", "vote"], "rule 'vote' asked for; allowed are count, contrast, top"),
         (["--score", "taylor"], "score 'taylor' asked for; the file has lahis, grad_abs, helpful"),
         (["--quantile", "1.5"], "quantile 1.5.* asked for; allowed are 0 <= quantile < 1"),
         (["--share", "0"], "share 0.0.* asked for; allowed are"),

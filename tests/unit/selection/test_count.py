@@ -175,3 +175,15 @@ def test_a_score_that_is_no_number_is_told(wrong):
 def test_a_ratio_that_is_no_number(min_ratio):
     with pytest.raises(InputError, match=f"min_ratio {min_ratio}, .* allowed are"):
         select(dataset(), rule="contrast", min_ratio=min_ratio)
+
+
+def test_the_top_of_the_raw_score_has_general_heads():
+    """By hand: the two largest of each, shared ones too; none is called general."""
+    heads = select(dataset(), rule="top", general_at=2, share=0.2)
+    assert {k: names(v) for k, v in heads.specific.items()} == {
+        "en": ["L0H0", "L0H1"],
+        "zh": ["L0H0", "L1H0"],
+        "hi": ["L0H1", "L1H0"],
+    }
+    assert not heads.general
+    assert heads.rule == {"name": "top", "score": "lahis", "share": 0.2, "n": 2}

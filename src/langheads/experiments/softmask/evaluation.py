@@ -40,7 +40,7 @@ from langheads.io.results import provenance
 from langheads.model import describe, end_tokens, head_shape
 from langheads.scores.answers import Answers, tokenize_answers
 from langheads.text.answers import best
-from langheads.text.questions import check_template
+from langheads.text.questions import template_in
 
 UNTOUCHED = "untouched"
 Source = str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | text.Questions
@@ -94,7 +94,8 @@ def plan_questions(
     described, shape = describe(model), head_shape(model)
     for name, mask in masks.items():
         mask.require_model(name, described, shape, how.baseline)
-    template = check_template(_learned("template", how.template, masks, text.QA_TEMPLATE))
+    asked = _learned("template", how.template, masks, text.QA_TEMPLATE)
+    template = template_in(asked, how.language)
     max_tokens = _learned("max_tokens", how.max_tokens, masks, 2048)
     bos = _learned("bos", how.bos, masks, None)
     tensors = {name: _tensor(name, of, shape) for name, of in named.items()}

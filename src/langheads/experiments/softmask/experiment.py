@@ -78,7 +78,7 @@ def evaluate_qa(
         docs: questions, from the back of the seeded order; None for all.
         max_tokens: longer questions are left out; by default as for the masks, or 2048.
         max_new_tokens: of a reply.
-        template: of the prompt; by default that of the masks.
+        template: of the prompt, ``language`` for one in the language; by default that of the masks.
         seed: order of questions, and of the bootstrap.
         bos: prepend BOS; by default as for the masks, or as the model's tokenizer does by itself.
         batch_tokens: tokens a forward, padding included.
