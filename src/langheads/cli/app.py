@@ -175,6 +175,11 @@ def _carry_out(verb: str, function: Function, given: Mapping[str, Any]) -> None:
     for name, read in files.items():
         values[name] = read(values[name], values)
     check(verb, values | {"out": out})
+    if values.get("as_published"):
+        import langheads
+        from langheads.experiments.published import published_settings
+
+        published_settings(getattr(langheads, function.name), values)
     if _MODEL in first.types:
         import langheads
 

@@ -29,12 +29,18 @@ def _call(checked: Callable[..., None], values: Mapping[str, Any]) -> None:
     checked(**{name: value for name, value in values.items() if everything or name in asked})
 
 
-def _adapt(heads: Any, language: str, heads_of: str | None = None) -> None:
+def _adapt(
+    heads: Any, language: str, heads_of: str | None = None, as_published: bool = False
+) -> None:
     from langheads.heads import LanguageHeads, as_language_heads
     from langheads.heads import heads_of as of_language
 
     if isinstance(heads, LanguageHeads | Mapping):
         of_language(as_language_heads(heads), heads_of or language)
+    if as_published:
+        from langheads.experiments.softmask.adapt import require_raw_top
+
+        require_raw_top(heads)
 
 
 def _attention(text: str, out: str, beside: str | None = None) -> None:

@@ -761,3 +761,25 @@ def test_a_failed_self_test_is_one_line_and_can_be_skipped(
     code, _, error = verb(*asked, "--no-self-test")
     assert (code, error) == (0, "")
     assert langheads.load_result(out / "scores.nc").attrs["self_test"] == "skipped"
+
+
+def test_what_is_not_as_published_is_refused_before_a_model_is_loaded(refused, out, tmp_path):
+    refused(
+        "transfer", tmp_path / "no-model", "--heads", "en=L0H1,zh=L2H2", "--as-published",
+        "--max-new-tokens", "8", "--out", out / "transfer.nc",
+        message="max_new_tokens 8 asked for, but as published it is 5; leave out one of "
+        "max_new_tokens and as_published",
+    )  # fmt: skip
+    heads = langheads.LanguageHeads(
+        {"hi": langheads.HeadSet(["L0H1"], (3, 4))}, langheads.HeadSet([], (3, 4)), "tiny",
+        {"name": "count"},
+    )  # fmt: skip
+    heads.save(tmp_path / "heads.json")
+    (tmp_path / "asked").mkdir()
+    line = '{"context": "tea", "question": "?", "answers": ["tea"]}'
+    (tmp_path / "asked" / "hi.jsonl").write_text(line, encoding="utf-8")
+    refused(
+        "adapt", tmp_path / "no-model", "--heads", tmp_path / "heads.json", "--language", "hi",
+        "--questions", tmp_path / "asked", "--as-published", "--out", out / "mask.json",
+        message="heads of the rule 'count' given, but as published they are those of the highest",
+    )  # fmt: skip

@@ -479,3 +479,32 @@ def test_one_scored_document_is_refused(texts):
     with pytest.raises(ProvenanceError, match=r"^1 of the documents asked for were used to score"):
         check_held_out(proof, scored, allow_overlap=False)
     assert check_held_out({"en": corpus.texts["en"][1:]}, scored, allow_overlap=False) == 0
+
+
+def test_random_heads_anywhere_are_switched_off_once(tiny, heads, texts, corpus, plain, proof):
+    """Nine of twelve heads, which match no row, against their slices of W_O set to zero."""
+    given = {"docs": DOCS, "n_controls": CONTROLS, "baseline": "zero"}
+    found = langheads.ablate(tiny, heads, texts, n_random=9, **given)
+    off = str(found.random_heads.item()).split()
+    assert len(HeadSet(off, SHAPE)) == 9
+    model = zeroed(off)
+    for language, of in corpus.back(DOCS).items():
+        on = {text: nll(plain, text) for text in of}
+        here = found.sel(baseline="zero", text_of=language)
+        assert here.random_heads_delta.item() == pytest.approx(rise(model, of, on), abs=2e-6)
+        losses, sizes = [nll(model, text) for text in of], [len(text.encode()) for text in of]
+        perplexity = np.exp(sum(losses) / sum(sizes))
+        assert here.random_heads_perplexity_off.item() == pytest.approx(perplexity, rel=1e-4)
+        by_document = np.exp(np.array(losses) / sizes).mean()
+        assert here.random_heads_perplexity_by_document_off.item() == pytest.approx(
+            by_document, rel=1e-4
+        )
+    # The chosen heads and their matched sets are as without them.
+    same = found.delta_nats_per_byte, found.control_delta
+    as_before = (proof[of.name].sel(baseline=["zero"]) for of in same)
+    for one, other in zip(same, as_before, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-7)
+    assert "random_heads" not in proof
+    with pytest.raises(InputError) as caught:
+        langheads.ablate(tiny, heads, texts, n_random=13, **given)
+    assert str(caught.value) == "13 random heads asked for; allowed are 0 to 12, all of the model"

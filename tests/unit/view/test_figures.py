@@ -7,7 +7,9 @@ import pytest
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, LangheadsError, ProvenanceError
 from langheads.view import head_map, layer_profile, specificity_matrix
+from langheads.view.contents import RunFolder
 from langheads.view.figures.canvas import with_room
+from langheads.view.kinds import ablation
 from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores
 
 LANGUAGES = ["en", "zh", "हिन्दी"]
@@ -201,6 +203,19 @@ def test_specificity_matrix_says_perplexity_by_document_where_the_file_has_it():
         "perplexity 7 before, 7.2 after<br>"
         "perplexity, mean over documents, 14 before, 14.4 after<br>" in chosen.hovertext[1][1]
     )
+
+
+def test_the_proofs_tables_have_random_heads_anywhere_where_the_file_has_them():
+    plain = make_ablation(LANGUAGES)
+    rises = np.full((plain.sizes["baseline"], len(LANGUAGES)), 0.25)
+    more = {"random_heads_delta": (("baseline", "text_of"), rises), "random_heads": "L0H0 L1H1"}
+    rows, with_more = (
+        [row for table in ablation._tables(of, RunFolder()) if table.folded for row in table.rows]
+        for of in (plain, plain.assign(more))
+    )
+    added = ["2 random heads anywhere", *["0.2500"] * len(LANGUAGES)]
+    assert [row for row in with_more if row not in rows] == [added] * plain.sizes["baseline"]
+    assert [row for row in with_more if row in rows] == rows
 
 
 def test_specificity_matrix_states_the_diagonal_and_its_p_values():

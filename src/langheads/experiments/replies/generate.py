@@ -13,6 +13,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.language_heads import heads_of, require_heads_of
 from langheads.experiments.matched_heads import matched_controls
+from langheads.experiments.published import published
 from langheads.experiments.replies.files import Replies
 from langheads.experiments.replies.judge import Answered, answer, over_controls, reply_summary
 from langheads.experiments.replies.plan import Asked
@@ -29,6 +30,7 @@ from langheads.text.identify import warn_if_too_few_candidates
 from langheads.text.requests import Request, read_requests
 
 
+@published
 def generate_replies(
     model: TransformerBridge,
     prompts: str | Path | Sequence[Mapping[str, Any]],
@@ -55,6 +57,7 @@ def generate_replies(
     use_cache: bool = True,
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
+    as_published: bool = False,
 ) -> Replies:
     """Replies under gates, with language measures; OUT.summary.json has their means and origin.
 
@@ -84,6 +87,8 @@ def generate_replies(
         use_cache: keep keys and values.
         bos: prepend BOS; by default as the tokenizer does.
         batch_tokens: tokens a batch, or ``auto``; halved if memory runs out.
+        as_published: as the paper and its released code have it; see
+            `langheads.experiments.published`. Refuses what is given otherwise.
 
     Returns:
         A record a prompt, their summary, and what they were made from.

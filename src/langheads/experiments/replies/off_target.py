@@ -24,9 +24,12 @@ Measured: share of replies in L, LPR, WPR, LCPR, and the degeneration checks tha
 came back from one that fell apart. Random sets are drawn several times; how intervals are made of
 them is said in `langheads.experiments.replies.off_target_summary`.
 
-Source: LAHIS, arXiv 2511.07498, section 5 (English heads off, XL-Sum). Departures: the paper takes
-1% of all heads; here the head set decides. It reports BERTScore; here degeneration checks
-stand for quality.
+Source: LAHIS, arXiv 2511.07498, section 5 (XL-Sum). Whose heads are off is told in two ways: the
+paper's text says those of English, which is ``suspect off``; its released code passes the language
+of the prompt, which is ``own off``, and would rather drive replies away. Both are offered, so that
+a published number can be held to either. Departures: the paper takes 1% of all heads; here the head
+set decides, and of the suspect's heads those that L has, too, stay on. It reports BERTScore; here
+degeneration checks stand for quality. More: `langheads.experiments.published`.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.language_heads import require_heads_of
+from langheads.experiments.published import published
 from langheads.experiments.replies.experiment import as_prompts
 from langheads.experiments.replies.judge import answer
 from langheads.experiments.replies.off_target_summary import Run, summary
@@ -82,6 +86,7 @@ _RANDOM = {
 """Condition on random heads -> the one that they stand beside."""
 
 
+@published
 def off_target(
     model: TransformerBridge,
     heads: ByLanguage,
@@ -100,6 +105,7 @@ def off_target(
     batch_tokens: int | str = "auto",
     chat: bool = False,
     bos: bool | None = None,
+    as_published: bool = False,
 ) -> xr.Dataset:
     """Replies of every wanted language under every condition.
 
@@ -117,6 +123,8 @@ def off_target(
         n_resamples: of the bootstrap over prompts.
         seed: of random heads and bootstrap.
         max_new_tokens, batch_tokens, chat, bos: see `langheads.generate`.
+        as_published: as the paper and its released code have it; see
+            `langheads.experiments.published`. Refuses what is given otherwise.
 
     Returns:
         Dataset of kind ``offtarget``, see `langheads.experiments.replies.off_target_summary`.

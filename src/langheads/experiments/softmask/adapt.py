@@ -7,9 +7,11 @@ loss counts the tokens of the answers and nothing else:
     L(m) = - sum_i sum_k log p(y_ik | context_i, question_i, y_i,<k; m) / number of answer tokens
 
 over the questions i of a step. Gates are float32 or wider whatever the model's dtype. Departures:
-the released code steps after every question; here `batch_size` says. Its split is by position in
-XQuAD; here whole contexts go to one side, in an order fixed by a seed. The gates of the last step
-are kept, as there; the loss on validation questions is recorded and chooses nothing.
+the released code takes the heads of the highest score, general ones among them; here the heads are
+given (``select --rule top`` has those). It steps after every question, and asks in the language;
+here `batch_size` and `template` say. Its split is by position in XQuAD; here whole contexts go to
+one side, in an order fixed by a seed. The gates of the last step are kept, as there; the loss on
+validation questions is recorded and chooses nothing. More: `langheads.experiments.published`.
 """
 
 from __future__ import annotations
@@ -24,18 +26,21 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments import language_heads
 from langheads.experiments.language_heads import require_heads_of
+from langheads.experiments.published import published
 from langheads.experiments.softmask import training
 from langheads.heads import LanguageHeads
 from langheads.heads.given import ByLanguage, Named
 from langheads.heads.mask import HeadMask, baseline_digest
+from langheads.io.errors import InputError
 from langheads.io.results import provenance
 from langheads.model import describe, head_shape, token_budget
 from langheads.scores.answers import tokenize_answers
 from langheads.scores.scan import check_heads
 from langheads.text import QA_TEMPLATE, Corpus, Question, Questions, read_questions
-from langheads.text.questions import check_template
+from langheads.text.questions import template_in
 
 
+@published
 def adapt(
     model: TransformerBridge,
     heads: Named | ByLanguage,
@@ -50,6 +55,7 @@ def adapt(
     batch_size: int = 4,
     validation: float = 0.1,
     template: str = QA_TEMPLATE,
+    as_published: bool = False,
     baseline: Float[Tensor, "layer head d_head"] | None = None,
     max_tokens: int = 2048,
     seed: int = 0,
@@ -72,7 +78,10 @@ def adapt(
             by `learning_rate` times this times the gate in every step.
         batch_size: questions a step.
         validation: questions, as a share of `train`, whose loss is recorded meanwhile.
-        template: of the prompt, with the fields ``{context}`` and ``{question}``.
+        template: of the prompt, with the fields ``{context}`` and ``{question}``; or ``language``
+            for one in the language.
+        as_published: as the paper and its released code have it; see
+            `langheads.experiments.published`. Refuses what is given otherwise.
         baseline: what stands in for a head at gate 0, see `langheads.gated`.
         max_tokens: longer questions are left out.
         seed: order of contexts and of steps.
@@ -100,9 +109,11 @@ def adapt(
     how = training.Training(
         epochs, batch_size, learning_rate, weight_decay, baseline, seed, batch_tokens
     )
-    check_template(template)
+    template = template_in(template, language)
     token_budget(model, batch_tokens)
     given, described = heads, describe(model)
+    if as_published:
+        require_raw_top(heads)
     if isinstance(heads, LanguageHeads | Mapping):
         heads = language_heads.heads_of(
             require_heads_of(model, described, heads), heads_of or language
@@ -136,6 +147,15 @@ def adapt(
             "head-mask", described, texts, sources=[given], docs=len(split.train)
         ),
     )
+
+
+def require_raw_top(heads: Named | ByLanguage) -> None:
+    """Refuse heads that `select` did not choose by the rule ``top``; given by name, any will do."""
+    if isinstance(heads, LanguageHeads) and heads.rule.get("name") != "top":
+        raise InputError(
+            f"heads of the rule {heads.rule.get('name', 'not recorded')!r:.60} given, but as "
+            "published they are those of the highest score; choose them with the rule top"
+        )
 
 
 def _named(

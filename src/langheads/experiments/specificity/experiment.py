@@ -17,6 +17,7 @@ Perplexity stands beside it, but depends on the tokenizer and cannot be compared
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,8 +33,9 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.experiments.held_out import HeldOut, held_out, losses_by_language
 from langheads.experiments.language_heads import GENERAL, require_heads_of
 from langheads.experiments.matched_heads import controls_by_row
+from langheads.experiments.published import published
 from langheads.experiments.specificity.summarise import Plan, specificity
-from langheads.heads import LanguageHeads
+from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.given import ByLanguage
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
@@ -44,6 +46,7 @@ BASELINES = ("zero", "mean")
 logger = logging.getLogger("langheads")
 
 
+@published
 def ablate(
     model: TransformerBridge,
     heads: ByLanguage,
@@ -51,6 +54,7 @@ def ablate(
     *,
     baseline: str | Iterable[str] = BASELINES,
     n_controls: int = 100,
+    n_random: int = 0,
     languages: Iterable[str] | None = None,
     docs: int | None = 100,
     max_tokens: int | None = None,
@@ -59,6 +63,7 @@ def ablate(
     batch_tokens: int | str = "auto",
     allow_overlap: bool = False,
     aligned: bool | None = None,
+    as_published: bool = False,
 ) -> xr.Dataset:
     """Rise in NLL of every language's text when each language's heads are off.
 
@@ -70,6 +75,7 @@ def ablate(
         n_controls: different random head sets for each distinct number of heads per layer; rows
             with the same numbers share them, but for their own heads. Fewer where there are not so
             many. At least 2; 100 or more for a p-value worth quoting.
+        n_random: so many random heads anywhere in the model, switched off once, too.
         languages: of the text; all by default.
         docs: documents a language; None for all.
         max_tokens: documents are cut here; by default where they were for the scores.
@@ -78,6 +84,8 @@ def ablate(
         batch_tokens: tokens a batch, padding included.
         allow_overlap: prove on scored documents all the same; recorded in the result.
         aligned: as for `read_texts`; by default as for the scores.
+        as_published: as the paper and its released code have it; see
+            `langheads.experiments.published`. Refuses what is given otherwise.
 
     Returns:
         Dataset over ``baseline, heads_of, text_of`` (and ``control``): ``delta_nats_per_byte``
@@ -87,8 +95,10 @@ def ablate(
         ``perplexity_off``, ``perplexity_by_document`` and ``perplexity_by_document_off``,
         ``nats_per_byte``; per baseline ``diagonal_share``, ``diagonal_p``,
         ``own_minus_others``, ``own_minus_others_p`` and ``null_matrices``, how many stand behind
-        these p; per row ``heads`` and ``n_heads``. A language without specific heads is a row of
-        NaN.
+        these p; per row ``heads`` and ``n_heads``; with `n_random` also ``random_heads``, and their
+        ``random_heads_delta``, ``random_heads_perplexity_off`` and
+        ``random_heads_perplexity_by_document_off`` over ``baseline, text_of``. A
+        language without specific heads is a row of NaN.
 
     Raises:
         ProvenanceError: heads of another model, or documents that the heads were scored on.
@@ -105,7 +115,7 @@ def ablate(
         seed=seed, bos=bos, allow_overlap=allow_overlap, aligned=aligned,
     )  # fmt: skip
     rng = np.random.default_rng(proof.corpus.seed)
-    plan = _plan(heads, proof.corpus, baselines, n_controls, rng)
+    plan = _plan(heads, proof.corpus, baselines, n_controls, n_random, rng)
     outside = _reference_documents(proof)
     reference = _reference(model, outside, proof) if "mean" in baselines else None
     losses = losses_by_language(
@@ -152,6 +162,7 @@ def _plan(
     corpus: Corpus,
     baselines: list[str],
     n_controls: int,
+    n_random: int,
     rng: np.random.Generator,
 ) -> Plan:
     """Rows for the text's languages that have an entry, then the general heads; and controls."""
@@ -175,7 +186,14 @@ def _plan(
         )
     if heads.general:
         rows[GENERAL] = heads.general
-    return Plan(rows, controls_by_row(rows, n_controls, rng), baselines)
+    every = list(itertools.product(*map(range, heads.shape)))
+    if not 0 <= n_random <= len(every):
+        raise InputError(
+            f"{n_random} random heads asked for; allowed are 0 to {len(every)}, all of the model"
+        )
+    controls = controls_by_row(rows, n_controls, rng)
+    drawn = rng.permutation(len(every))[:n_random] if n_random else ()
+    return Plan(rows, controls, baselines, HeadSet([every[i] for i in drawn], heads.shape))
 
 
 def _reference_documents(proof: HeldOut) -> dict[str, Sequence[str]]:

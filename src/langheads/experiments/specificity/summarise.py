@@ -51,16 +51,19 @@ class Plan:
         rows: language, or `GENERAL`, -> its heads; empty sets give rows of NaN.
         controls: row -> random head sets beside it, different from it and from each other.
         baselines: names of the baselines.
+        anywhere: random heads that match no row, or none.
     """
 
     rows: dict[str, HeadSet]
     controls: dict[str, list[HeadSet]]
     baselines: list[str]
+    anywhere: HeadSet | None = None
 
     @property
     def conditions(self) -> list[tuple[str, HeadSet]]:
         """(baseline, heads), each once."""
-        sets = [*filter(None, self.rows.values()), *itertools.chain(*self.controls.values())]
+        single = filter(None, [*self.rows.values(), self.anywhere])
+        sets = [*single, *itertools.chain(*self.controls.values())]
         return list(itertools.product(self.baselines, dict.fromkeys(sets)))
 
 
@@ -122,6 +125,7 @@ def specificity(
             "nats_per_byte": ("text_of", [on[b] / size[b] for b in languages], _PER_BYTE),
             **_tested(plan, languages, every, error, per_unit, rng),
             **(_paired(plan, losses, documents) if attrs.get("aligned") else {}),
+            **(_of_anywhere(plan, losses, documents) if plan.anywhere else {}),
             "n_heads": ("heads_of", [len(h) for h in plan.rows.values()], {"units": "count"}),
             "heads": ("heads_of", [str(h) for h in plan.rows.values()]),
             **document_counts(documents, "text_of"),
@@ -141,6 +145,25 @@ def _perplexities(
     predicted = documents.n_predicted[:, None]
     of_all, by_document = losses.sum(axis=0) / predicted.sum(), losses / predicted
     return np.stack([np.exp(of_all), np.exp(by_document).mean(axis=0)])
+
+
+def _of_anywhere(
+    plan: Plan,
+    losses: Mapping[str, Float[np.ndarray, "doc condition"]],
+    documents: Mapping[str, Documents],
+) -> dict[str, tuple[Any, ...]]:
+    """Variables of the random heads that match no row."""
+    at = [k for k, (_, off) in enumerate(plan.conditions, start=1) if off == plan.anywhere]
+    rise = [(of[:, at] - of[:, :1]).sum(0) / documents[b].n_bytes.sum() for b, of in losses.items()]
+    perplexity = [_perplexities(of[:, at], documents[b]) for b, of in losses.items()]
+    of_all, by_document = np.moveaxis(np.stack(perplexity), 0, -1)
+    where = ("baseline", "text_of")
+    return {
+        "random_heads": ((), str(plan.anywhere)),
+        "random_heads_delta": (where, np.array(rise).T, _PER_BYTE),
+        "random_heads_perplexity_off": (where, of_all, _PERPLEXITY),
+        "random_heads_perplexity_by_document_off": (where, by_document, _BY_DOCUMENT),
+    }
 
 
 def _rises(

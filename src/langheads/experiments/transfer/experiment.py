@@ -34,6 +34,7 @@ import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.language_heads import require_heads_of
+from langheads.experiments.published import published
 from langheads.experiments.transfer import plan as planning
 from langheads.experiments.transfer.plan import ORDERS, Asked, Pair, Plan
 from langheads.experiments.transfer.run import Reading, Run
@@ -48,6 +49,7 @@ from langheads.text import Corpus
 from langheads.text.knowledge_conflict import occupation_pairs
 
 
+@published
 def transfer(
     model: TransformerBridge,
     heads: ByLanguage,
@@ -64,6 +66,7 @@ def transfer(
     limit: int | None = None,
     max_new_tokens: int = 5,
     attention: bool = True,
+    as_published: bool = False,
     seed: int = 0,
     bos: bool | None = None,
     batch_tokens: int | str = "auto",
@@ -88,6 +91,8 @@ def transfer(
         limit: a random subset of so many pairs of occupations, the same for all languages.
         max_new_tokens: length of the answers that are read.
         attention: also measure attention to the facts.
+        as_published: as the paper and its released code have it; see
+            `langheads.experiments.published`. Refuses what is given otherwise.
         seed: of persons, fillers, subsets, random heads and resampling.
         bos: prepend BOS; by default as for the scores.
         batch_tokens: tokens a batch, padding included.

@@ -212,9 +212,19 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
             f"{baseline.capitalize()} ablation: ΔNLL in nats per byte ± standard error; rows: "
             "heads off, columns: text.",
             ["heads of", *columns],
-            [[row, *(cell(row, x) for x in columns)] for row in names(result, "heads_of")],
+            [[row, *(cell(row, x) for x in columns)] for row in names(result, "heads_of")]
+            + _anywhere(result, baseline),
             folded=True,
         )
+
+
+def _anywhere(result: xr.Dataset, baseline: str) -> list[list[str]]:
+    """The row of random heads that match no other row's, where the file has some."""
+    if "random_heads_delta" not in result:
+        return []
+    n, rises = len(str(result.random_heads.item()).split()), result.random_heads_delta
+    cells = [f"{x:.4f}" for x in rises.sel(baseline=baseline).values.tolist()]
+    return [[f"{n} random heads anywhere", *cells]]
 
 
 KIND = Kind("ablation", "Proof by ablation", pictures=_pictures, tables=_tables, anchor="proof")
