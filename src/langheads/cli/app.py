@@ -172,8 +172,9 @@ def _carry_out(verb: str, function: Function, given: Mapping[str, Any]) -> None:
     if out is None and default_out is not None:
         out = str(Path(given[first.name]) / default_out)
     _check_out(function, str(out), [given[name] for name in files], default_out)
+    absent = dict.fromkeys(p.name for p in function.parameters)
     for name, read in files.items():
-        values[name] = read(values[name], values)
+        values[name] = read(values[name], absent | values)
     check(verb, values | {"out": out})
     if values.get("as_published"):
         import langheads

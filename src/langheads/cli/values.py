@@ -166,7 +166,7 @@ def _texts(value: str, others: Mapping[str, Any]) -> Any:
 def _questions(value: str, others: Mapping[str, Any]) -> Any:
     from langheads import read_questions
 
-    languages = [others["language"]] if "language" in others else others.get("languages")
+    languages = [others["language"]] if others.get("language") else others.get("languages")
     return read_questions(value, languages=languages, seed=others.get("seed") or 0)
 
 

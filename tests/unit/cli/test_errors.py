@@ -359,6 +359,24 @@ def test_a_hook_that_does_not_fire_later(refused, tiny_folder, texts_folder, out
 # Texts
 
 
+def test_translations_are_known_by_their_ids_as_in_python(verb, tiny_folder, out, tmp_path, caplog):
+    (tmp_path / "told").mkdir()
+    for language in ("en", "zh"):
+        lines = (json.dumps({"id": str(i), "text": f"{language} {i}"}) for i in range(6))
+        (tmp_path / "told" / f"{language}.jsonl").write_text("\n".join(lines))
+    score = ("score", tiny_folder, "--text", tmp_path / "told", "--method", "random", *SMALL)
+    assert verb(*score, "--out", out / "a.nc")[0] == 0
+    assert caplog.messages == [
+        f"{tmp_path / 'told'} has the same ids in every language: documents of one id are taken "
+        "for translations of each other (aligned); --no-aligned says that they are none"
+    ]
+    assert langheads.load_result(out / "a.nc").attrs["aligned"] == 1
+    caplog.clear()
+    assert verb(*score, "--out", out / "b.nc", "--no-aligned")[0] == 0
+    assert caplog.messages == []
+    assert "aligned" not in langheads.load_result(out / "b.nc").attrs
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
