@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from langheads.experiments.published import PUBLISHED
 from langheads.experiments.replies.experiment import generate
 from langheads.experiments.replies.judge import reply_nll
 from langheads.experiments.replies.off_target import CONDITIONS, _sets, off_target
@@ -349,3 +350,21 @@ def test_a_request_that_no_context_holds():
     model.cfg.n_ctx = 27
     with pytest.raises(InputError, match=r"in en and 20 new tokens do not fit .* of 27; take"):
         prompt(model, "a " * 400, "en")
+
+
+def test_as_published_has_the_heads_of_the_text_and_those_of_the_code(tiny, heads, monkeypatch):
+    """English heads off, and the prompt's own; the detector's first guess, however unsure."""
+    few = PUBLISHED["off_target"] | {"max_new_tokens": 5}
+    monkeypatch.setitem(PUBLISHED, "off_target", few)
+    found = off_target(tiny, heads, PROMPTS, ByCodePoint(), n_controls=1, as_published=True)
+    assert list(found.condition.values) == [
+        "none", "own off", "random own off", "suspect off", "random suspect off",
+    ]  # fmt: skip
+    for condition, off in (("own off", OWN["zh"]), ("suspect off", ["L2H3"])):
+        replies = generate(tiny, PROMPTS["zh"], gates=off, max_new_tokens=5)
+        guesses = [ByCodePoint()(reply.text)[0] for reply in replies]
+        here = found.sel(language="zh", condition=condition)
+        assert here.right.item() == pytest.approx(np.mean([guess == "zh" for guess in guesses]))
+        np.testing.assert_allclose(here.nll_each[:3], reply_nll(tiny, replies), rtol=1e-5)
+    with pytest.raises(InputError, match="suspect 'zh' asked for, but as published it is 'en';"):
+        off_target(tiny, heads, PROMPTS, ByCodePoint(), suspect="zh", as_published=True)

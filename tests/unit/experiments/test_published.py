@@ -125,3 +125,15 @@ def test_templates_in_a_language():
 def test_the_detectors_first_guess_counts_however_sure():
     assert PUBLISHED["off_target"]["rules"] == Rules(min_confidence=0.0)
     assert {"own off", "suspect off"} < set(PUBLISHED["off_target"]["conditions"])
+
+
+def test_replies_as_published(tiny):
+    asked = [{"prompt": "the cat", "language": "en"}]
+    made = langheads.generate_replies(tiny, asked, as_published=True).provenance
+    assert {key: made[key] for key in ("max_new_tokens", "temperature", "sure", "baseline")} == {
+        "max_new_tokens": 80, "temperature": 0.0, "sure": 0.0, "baseline": "zero",
+    }  # fmt: skip
+    with pytest.raises(
+        InputError, match=r"temperature 1\.0 asked for, but as published it is 0\.0;"
+    ):
+        langheads.generate_replies(tiny, asked, temperature=1.0, as_published=True)
