@@ -115,6 +115,9 @@ def test_losses_and_the_gradients_of_each_layer_must_agree():
     assert _close((nll + 4e-4, gradient), (nll, gradient), eps)
     for off in (1e-3, -1e-3):
         assert not _close((nll + torch.tensor([0, off]), gradient), (nll, gradient), eps)
+    nothing = gradient.clone()
+    nothing[:, 1] = 0
+    assert _close((nll, nothing), (nll, nothing), eps)
     lost = gradient.clone()
     lost[0, 2, 1] += 2000 * eps
     assert not _close((nll, lost), (nll, gradient), eps)

@@ -173,6 +173,17 @@ def test_a_learned_mask_is_its_gates(zoo):
     assert replies[0] == replies[1] != replies[2]
 
 
+def test_all_heads_of_a_layer_off_is_the_layer_without_attention(zoo):
+    model, network = zoo.bridge("llama-gqa"), hugging_face("llama-gqa")
+    tokens, real = pad(tokens_of(model))
+    with torch.no_grad(), gated(model, [(1, head) for head in range(HEADS)]):
+        library = model(tokens)
+    projection(network, "llama-gqa", 1).weight.data.zero_()
+    with torch.no_grad():
+        expected = network(tokens).logits
+    torch.testing.assert_close(library[real], expected[real], rtol=0, atol=1e-5)
+
+
 def test_gates_in_gates_multiply(zoo):
     model = zoo.bridge("llama-gqa")
     tokens, _ = pad(tokens_of(model))

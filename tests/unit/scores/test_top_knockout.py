@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from langheads.scores.top_knockout import eliminate
+from langheads.scores import top_knockout
+from langheads.scores.top_knockout import Top, eliminate, forwards, per_size
+from langheads.stats import paired_ratio
+from langheads.text import Documents
 
 
 def population(rng, count=200, heads=40, tail=1.0):
@@ -73,3 +76,44 @@ def test_gradients_of_nothing_are_no_hindrance():
     rise, x = population(np.random.default_rng(0))
     top = found(rise, 0 * x, 5, 0)
     assert set(np.flatnonzero(top.chosen)) == set(np.argsort(-rise.sum(axis=0))[:5])
+
+
+def test_the_chance_of_an_error_is_shared_by_the_stages(monkeypatch):
+    """24, 36, 54, 81, 122, 183 and all 200 documents."""
+    seen = []
+
+    def never(y, x, done, error):
+        seen.append((len(done), error))
+        return np.zeros((y.shape[1], y.shape[1]), dtype=bool)
+
+    monkeypatch.setattr(top_knockout, "_apart", never)
+    rise, x = population(np.random.default_rng(0))
+    assert found(rise, x, 3, 0).open.all()
+    assert [n for n, _ in seen] == [24, 36, 54, 81, 122, 183, 200]
+    np.testing.assert_allclose([error for _, error in seen], 0.05 / 7)
+
+
+def test_rises_of_heads_that_ran_on_all_documents_or_on_some():
+    rng = np.random.default_rng(0)
+    rise, x = population(rng, 30, 9)
+    order, size = rng.permutation(30), rng.integers(5, 90, 30)
+    run = np.where(np.arange(9) < 4, 30, 12)
+    seen = rise.copy()
+    seen[order[12:, None], np.arange(4, 9)] = np.nan
+    none = np.zeros(9, dtype=bool)
+    delta, error, low, high = per_size(Top(none, none, seen, order, run), x, size)
+    exact = paired_ratio(np.zeros(30), rise, size)
+    np.testing.assert_allclose([delta[:4], error[:4]], np.array(exact)[:, :4])
+    np.testing.assert_allclose([low[:4], high[:4]], [delta[:4]] * 2)
+    for head in range(4, 9):
+        line = np.polyfit(x[order[:12], head], rise[order[:12], head], 1)
+        total = 30 * np.polyval(line, x[:, head].mean())
+        assert delta[head] == pytest.approx(total / size.sum())
+        assert low[head] < delta[head] < high[head]
+
+
+def test_cost_in_forwards_by_hand():
+    """Layers 0 and 1 of 2 cost a whole and half a forward; 20 documents."""
+    run = np.array([[[[20, 8], [4, 4]]], [[[0, 0], [20, 0]]]])
+    documents = {"en": Documents.of_rows("en", [[1, 2]] * 20)}
+    assert forwards(run, documents) == pytest.approx(2 * 4 + (28 + 8 / 2 + 20 / 2) / 20)
