@@ -16,7 +16,7 @@ from pathlib import Path
 
 import langheads
 from langheads.demo import grammar
-from langheads.experiments.benchmark.compare import as_text
+from langheads.experiments.benchmark.table import LEGEND, as_text
 
 DOCS, DELETION_DOCS, SEED, MAX_TOKENS = 72, 12, 0, 256
 
@@ -40,5 +40,5 @@ comparison = langheads.benchmark(
     max_tokens=MAX_TOKENS,
     seed=SEED,
 )
-print(as_text(comparison))
+print(as_text(comparison), LEGEND, sep="\n")
 print(out)

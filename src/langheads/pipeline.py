@@ -18,6 +18,7 @@ import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.demo import grammar
+from langheads.experiments.benchmark.again import again
 from langheads.experiments.benchmark.compare import compare
 from langheads.experiments.benchmark.deletion import deletion
 from langheads.experiments.specificity.experiment import ablate
@@ -169,6 +170,7 @@ def benchmark(
     languages: Iterable[str] | None = None,
     docs: int = 100,
     deletion_docs: int = 16,
+    seeds: int = 3,
     max_tokens: int = 2048,
     seed: int = 0,
     batch_tokens: int | str = "auto",
@@ -183,6 +185,7 @@ def benchmark(
         languages: all by default.
         docs: documents a language for scores and knock-outs, from the front of the seeded order.
         deletion_docs: documents a language for the deletion curves, from its back.
+        seeds: how often scores that draw are made, each time with another seed.
         max_tokens: documents are cut here.
         seed: order of documents, draws of scores.
         batch_tokens: tokens a batch, padding included.
@@ -206,12 +209,9 @@ def benchmark(
     methods = [method] if isinstance(method, str) else list(method or names())
     scores = score(model, corpus, method=methods, docs=docs, seed=seed, **same)
     save(scores, out / "scores.nc")
-    front = corpus.front(docs)
-    for number in (1, 2):
-        half = {language: texts[number - 1 :: 2] for language, texts in front.items()}
-        # Draws of their own, or chance would look reliable.
+    for path, number, texts, some in again(corpus.front(docs), methods, seeds):
         how = same | {"seed": seed + number, "gradients": False, "docs": None}
-        save(score(model, half, method=methods, **how), out / "halves" / f"scores-{number}.nc")
+        save(score(model, texts, method=some, **how), out / path)
     save(knockout(model, corpus, docs=docs, seed=seed, **same), out / "knockout.nc")
     how = {"docs": deletion_docs, "batch_tokens": batch_tokens}
     save(deletion(model, scores, corpus, **how), out / "deletion.nc")

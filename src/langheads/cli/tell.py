@@ -20,9 +20,9 @@ def table_of(result: Any) -> str | None:
     if isinstance(result, tuple):
         return str(result[1])
     if getattr(result, "attrs", {}).get("kind") == "comparison":
-        from langheads.experiments.benchmark.compare import as_text
+        from langheads.experiments.benchmark.table import LEGEND, as_text
 
-        return as_text(result)
+        return f"{as_text(result)}\n{LEGEND}"
     return None
 
 

@@ -68,6 +68,7 @@ class Score:
     run: str | Callable[[Mapping[str, OfLanguage]], Mapping[str, Any]] | None = None
     min_languages: int = 1  # languages that it needs
     ordered: bool = False  # whether it depends on the order of the documents
+    draws: bool = False  # whether it depends on the seed
     # Whether it predicts the change in NLL when the head is removed, so that its size can be right
     # or wrong and not only its ranking.
     estimates_knockout: bool = False
@@ -145,12 +146,12 @@ _TABLE = (
     Score("taylor", "First-order estimate (Taylor)", _NATS, _FIRST, f"{_FORMULAS}:TAYLOR",
           estimates_knockout=True),
     Score("quadrature", "Estimated knock-out (quadrature)", _NATS, (GRADIENT, QUADRATURE),
-          estimates_knockout=True),
+          estimates_knockout=True, draws=True),
     Score("grad-act", "Gradient times activation, position by position", _NATS, (GRAD_ACT,)),
     Score("output-norm", "Norm of what the head writes", "norm of the residual stream", (NORMS,)),
     Score("entropy", "Share of the norm, by entropy over languages", "nats", (NORMS,),
           "langheads.scores.activation:entropy_score", min_languages=2),
-    Score("random", "Random numbers", "none", (), f"{_FORMULAS}:random_score"),
+    Score("random", "Random numbers", "none", (), f"{_FORMULAS}:random_score", draws=True),
 )  # fmt: skip
 for _score in _TABLE:
     register(_score)

@@ -7,8 +7,9 @@ import pytest
 import xarray as xr
 
 import langheads
-from langheads.experiments.benchmark.compare import as_text, compare
+from langheads.experiments.benchmark.compare import compare
 from langheads.experiments.benchmark.deletion import deletion
+from langheads.experiments.benchmark.table import as_text
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, ProvenanceError
 from langheads.io.results import save
@@ -165,6 +166,16 @@ def test_the_benchmark_makes_what_the_comparison_reads(tmp_path, tiny, texts):
     )
     for name in ("spearman", "area", "split_half"):
         assert np.isfinite(found[name].sel(score=["lahis", "quadrature"])).all()
+    # Quadrature draws, so it is made with 3 seeds; lahis does not.
+    seeds = [
+        langheads.load_result(tmp_path / path, "scores").quadrature
+        for path in ("scores.nc", "seeds/scores-1.nc", "seeds/scores-2.nc")
+    ]
+    assert not (seeds[0] == seeds[1]).any()
+    assert not (seeds[1] == seeds[2]).any()
+    assert (found.drawn_sd.sel(score="quadrature") > 0).all()
+    assert np.isnan(found.drawn_sd.sel(score="lahis")).all()
+    assert not (tmp_path / "seeds" / "scores-3.nc").exists()
     again = compare(tmp_path)
     xr.testing.assert_equal(again, found)
     halves = [

@@ -13,7 +13,9 @@ from langheads.view import (
     score_against_knockout,
     score_benchmark,
 )
+from langheads.view.contents import RunFolder
 from langheads.view.figures.style import DARK, LIGHT
+from langheads.view.kinds.benchmark import COMPARISON
 from tests.unit.view.made_up_results import make_offtarget
 
 LANGUAGES = ["en", "zh", "<b>x</b>"]
@@ -201,3 +203,41 @@ def test_other_kinds_are_refused(scores, knockout):
         score_against_knockout(scores, knockout.assign_coords(language=list("abc")), "quadrature")
     with pytest.raises(InputError, match="kind 'deletion' asked for"):
         deletion_curves(scores)
+
+
+def test_the_table_of_the_benchmark_has_the_intervals_and_names_no_sample_the_best():
+    run = RunFolder()
+    dims = ("score", "language")
+    gap = np.nan
+    comparison = made(
+        "comparison",
+        {
+            "spearman": (dims, [[1.0, 1.0], [0.5, 0.75], [0.8, 1.0]]),
+            "spearman_low": (dims, np.full((3, 2), 0.4)),
+            "behind": (dims, [[gap, gap], [0.0, 0.0], [gap, gap]]),
+            "mean_spearman": ("score", [gap, 0.625, gap]),
+            "mean_spearman_low": ("score", [gap, 0.4375, gap]),
+            "mean_spearman_high": ("score", [gap, 0.75, gap]),
+            "forwards": ("score", [29.0, 3.0, 5.25]),
+            "forwards_large": ("score", [529.0, 3.0, 31.25]),
+            "seconds": ("score", [9.0, 1.0, gap]),
+        },
+        {"score": ["knockout", "lahis", "sample-16"], "language": ["en", "zh"]},
+    )
+    (table,) = COMPARISON.tables(comparison, run)
+    assert table.header == [
+        *("score", "spearman, mean", "spearman, lowest", "behind", "forwards of every document"),
+        *("forwards, 32 layers of 32 heads", "seconds"),
+    ]
+    lahis, sample = table.rows[1:]
+    assert lahis == ["lahis", "0.625 (0.438 to 0.750)", "0.500", "0.000", "3", "3", "1.0"]
+    assert sample == ["sample-16", "0.900", "0.800", "–", "5", "31", "–"]
+    assert "95% intervals: what other documents like these would give" in table.caption
+    assert list(COMPARISON.summary(comparison, run)) == [
+        "Benchmark: of 1 scores, lahis ranks heads most as exact knock-out does (mean Spearman "
+        "0.625 (0.438 to 0.750))."
+    ]
+    old = comparison.drop_vars([x for x in comparison if x.endswith(("_low", "_high", "_large"))])
+    (table,) = COMPARISON.tables(old, run)
+    assert table.caption == "Every score, means over languages."
+    assert table.rows[1] == ["lahis", "0.625", "0.500", "0.000", "3", "1.0"]

@@ -3,6 +3,10 @@
 Per score and language:
 
     spearman           rank correlation with exact knock-out, over all heads
+    spearman_large     the same over heads whose effect is beyond 2 standard errors
+    behind             spearman of the score whose mean over languages is highest, less this one's
+    top                share of the ten heads that lose most (of few heads a quarter) among the
+                       highest ten
     slope              sum(s delta) / sum(delta^2): 1 where a score that estimates the rise delta is
                        right; `taylor` weights documents equally, the others weight tokens
     precision          share of planted heads among as many highest heads as are planted
@@ -11,14 +15,18 @@ Per score and language:
                        highest heads, as many as the language has planted heads and decoys
     area               under the deletion curve, see `langheads.experiments.benchmark.deletion`
     split_half         reliability over documents, see `langheads.stats`
+    drawn_mean, _sd    mean and standard deviation of spearman over seeds, of what draws
 
-and what it cost: seconds, and forwards of every document.
+and what it cost: seconds, and forwards of every document, for this model and for one of 32 layers
+of 32 heads. ``_low`` and ``_high`` are 95% intervals over documents, see `intervals`. Sampled
+knock-out and certified top k stand beside the scores, with intervals over draws (`from_a_sample`).
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +34,8 @@ import numpy as np
 import xarray as xr
 
 from langheads import stats
+from langheads.experiments.benchmark.from_a_sample import from_a_sample, most_lost, scan_forwards
+from langheads.experiments.benchmark.intervals import add_certainty, beyond_error
 from langheads.heads import HeadSet, planted_of, read_planted
 from langheads.heads.same_model import require_same_model
 from langheads.io.errors import InputError
@@ -33,18 +43,37 @@ from langheads.io.files import parse_json
 from langheads.io.records import Number, parse
 from langheads.io.results import load_result
 from langheads.io.sources import made_from
-from langheads.scores.registry import GRAD_ABS, SCORES
+from langheads.scores.registry import GRAD_ABS, SCORES, Score
 
 KNOCKOUT = "knockout"
 MEASURES = {
     "spearman": "rank correlation",
+    "spearman_large": "rank correlation",
+    "behind": "rank correlation",
+    "top": "share",
     "slope": "nats predicted per nat lost",
     "precision": "share",
     "average_precision": "share",
     "decoys": "share",
     "area": "share of the NLL",
     "split_half": "reliability",
+    "drawn_mean": "rank correlation",
+    "drawn_sd": "rank correlation",
 }
+_ENDS = {f"_{end}": "rank correlation" for end in ("low", "high")}
+MEASURES |= {
+    f"{x}{e}": of for x in ("spearman", "spearman_large", "behind") for e, of in _ENDS.items()
+}
+_PER_SCORE = {
+    f"mean_{x}{e}": "rank correlation" for x in ("spearman", "behind") for e in ("", *_ENDS)
+}
+_PER_SCORE |= {
+    "seconds": "s, all languages",
+    "forwards": "forwards of every document",
+    "forwards_large": "forwards of every document, 32 layers of 32 heads",
+}
+_SAME = ("text_hash", "docs", "max_tokens", "seed")
+Row = dict[str, float]
 logger = logging.getLogger("langheads")
 
 
@@ -54,11 +83,14 @@ def compare(run: str | Path) -> xr.Dataset:
     Args:
         run: folder with ``scores.nc`` and ``knockout.nc`` of the same documents; where they are
             there, also ``deletion.nc``, ``halves/scores-1.nc`` and ``halves/scores-2.nc`` (scores
-            of two halves of the documents) and ``planted.json``.
+            of two halves of the documents), ``seeds/scores-*.nc`` (with other seeds) and
+            ``planted.json``.
 
     Returns:
         Dataset over ``score, language``: the measures of this module, NaN where the folder has
-        nothing to say; per score ``seconds`` and ``forwards``. Exact knock-out is a score, too.
+        nothing to say, ends of intervals as ``<name>_low`` and ``<name>_high``; per score the means
+        over languages ``mean_spearman`` and ``mean_behind`` with theirs, ``seconds``, ``forwards``
+        and ``forwards_large``. Exact knock-out is a score, too.
 
     Raises:
         InputError: a file is missing, or holds something else.
@@ -66,41 +98,77 @@ def compare(run: str | Path) -> xr.Dataset:
     """
     run = Path(run)
     scores, exact = _scores_and_knockout(run)
-    delta = exact.delta_nats_per_token.sel(baseline="zero")
-    languages = _common_languages(scores, delta)
+    languages = _common_languages(scores, exact.delta_nats_per_token.sel(baseline="zero"))
+    zero = exact.sel(baseline="zero", language=languages)
     known = {of.name: of for of in (*SCORES.values(), GRAD_ABS) if of.variable in scores}
     halves = [run / "halves" / f"scores-{i}.nc" for i in (1, 2)]
     parts = [load_result(path, "scores") for path in halves if all(map(Path.is_file, halves))]
-    curves = run / "deletion.nc"
-    deleted = load_result(curves, "deletion") if curves.is_file() else None
+    seeds = [scores, *_other_seeds(run / "seeds", scores)]
+    deleted = load_result(at, "deletion") if (at := run / "deletion.nc").is_file() else None
     areas = None if deleted is None else deleted.area
-    planted = _planted(run / "planted.json", delta.shape[1:], scores.attrs)
+    planted = _planted(run / "planted.json", zero.delta_nats_per_token.shape[1:], scores.attrs)
 
-    names = [KNOCKOUT, *known]
-    table = {name: np.full((len(names), len(languages)), np.nan) for name in MEASURES}
-    for i, name in enumerate(names):
-        for j, language in enumerate(languages):
-            lost = delta.sel(language=language).values
-            of = known.get(name)
-            values = lost if of is None else scores[of.variable].sel(language=language).values
-            row = _measures(values, lost, estimates=of is None or of.estimates_knockout)
-            row |= _on_planted(values, planted, language)
-            if of is None:
-                row["split_half"] = _split_knockout(exact, language)
-            else:
-                row |= _on_other_documents(of.variable, language, areas, parts)
-            for measure, value in row.items():
-                table[measure][i, j] = value
-    seconds, forwards = _costs(scores, exact, names)
-    variables: dict[str, Any] = {
-        name: (("score", "language"), values, {"units": MEASURES[name]})
-        for name, values in table.items()
-    }
-    variables["seconds"] = "score", seconds, {"units": "s, all languages"}
-    variables["forwards"] = "score", forwards, {"units": "forwards of every document"}
-    attrs = scores.attrs | {"kind": "comparison", "method": ",".join(names)}
+    rows: dict[str, dict[str, Row]] = {name: {} for name in (KNOCKOUT, *known)}
+    for name, language in itertools.product(rows, languages):
+        of, lost = known.get(name), zero.sel(language=language)
+        delta = lost.delta_nats_per_token.values
+        values = delta if of is None else scores[of.variable].sel(language=language).values
+        row = _measures(values, lost, estimates=of is None or of.estimates_knockout)
+        row |= _on_planted(values, planted, language)
+        if of is None:
+            row["split_half"] = _split_knockout(exact, language)
+        else:
+            row |= _on_other_documents(of.variable, language, areas, parts)
+            row |= _over_seeds(of, seeds, language, delta) if of.draws else {}
+        rows[name][language] = row
+    per_score = _costs(scores, exact, list(rows))
+    paired = all(scores.attrs.get(key) == exact.attrs.get(key) for key in _SAME)
+    add_certainty(rows, per_score, scores, zero, list(known.values()), paired=paired)
+    if paired and {"rise", "doc_tokens"} <= set(zero) and "gradient" in scores:
+        for name, sampled in from_a_sample(scores, zero).items():
+            rows[name] = sampled
+            each = {key: [row.get(key, np.nan) for row in sampled.values()] for key in _PER_SCORE}
+            per_score[name] = {key: float(np.mean(values)) for key, values in each.items()}
+    attrs = scores.attrs | {"kind": "comparison", "method": ",".join(rows)}
     attrs |= made_from(scores.attrs, scores, exact, deleted)
-    return xr.Dataset(variables, {"score": names, "language": languages}, attrs)
+    return _dataset(rows, per_score).assign_attrs(attrs)
+
+
+def _dataset(rows: Mapping[str, Mapping[str, Row]], per_score: Mapping[str, Row]) -> xr.Dataset:
+    """Every measure as a variable, NaN where there is none."""
+    languages = list(rows[KNOCKOUT])
+    variables: dict[str, Any] = {}
+    for name, units in MEASURES.items():
+        values = [[row[x].get(name, np.nan) for x in languages] for row in rows.values()]
+        variables[name] = ("score", "language"), values, {"units": units}
+    for name, units in _PER_SCORE.items():
+        each = [of.get(name, np.nan) for of in per_score.values()]
+        variables[name] = "score", each, {"units": units}
+    return xr.Dataset(variables, {"score": list(rows), "language": languages})
+
+
+def _other_seeds(folder: Path, scores: xr.Dataset) -> Iterator[xr.Dataset]:
+    """Scores of the same documents, made with other seeds."""
+    for path in sorted(folder.glob("scores-*.nc")):
+        of = load_result(path, "scores")
+        require_same_model(path.name, scores.attrs, of.attrs)
+        # The hash of their texts is of these documents alone.
+        if all(scores[x].equals(of[x]) for x in ("docs", "tokens", "bytes")):
+            yield of
+        else:
+            logger.warning("%s is of different documents and left out", path.name)
+
+
+def _over_seeds(of: Score, seeds: Sequence[xr.Dataset], language: str, lost: np.ndarray) -> Row:
+    """Mean and standard deviation of the rank correlation over seeds, of several."""
+    there = [seed[of.variable] for seed in seeds if of.variable in seed]
+    ranks = [stats.rank_correlation(map_.sel(language=language).values, lost) for map_ in there]
+    several = len(ranks) > 1
+    return (
+        {"drawn_mean": float(np.mean(ranks)), "drawn_sd": float(np.std(ranks, ddof=1))}
+        if several
+        else {}
+    )
 
 
 def _scores_and_knockout(run: Path) -> tuple[xr.Dataset, xr.Dataset]:
@@ -115,8 +183,7 @@ def _scores_and_knockout(run: Path) -> tuple[xr.Dataset, xr.Dataset]:
         )
     if "zero" not in exact.baseline.values:
         raise InputError(f"{run / 'knockout.nc'} has no zero baseline, which scores estimate")
-    same = ("text_hash", "docs", "seed", "max_tokens")
-    if any(scores.attrs.get(key) != exact.attrs.get(key) for key in same):
+    if any(scores.attrs.get(key) != exact.attrs.get(key) for key in _SAME):
         logger.warning("scores and knock-outs are of different documents: their noise adds up")
     for dim in ("layer", "head"):
         if scores.sizes[dim] != exact.sizes[dim]:
@@ -138,9 +205,12 @@ def _common_languages(scores: xr.Dataset, delta: xr.DataArray) -> list[str]:
     return languages
 
 
-def _measures(values: np.ndarray, lost: np.ndarray, *, estimates: bool) -> dict[str, float]:
+def _measures(values: np.ndarray, exact: xr.Dataset, *, estimates: bool) -> Row:
     """A score held to what is lost, of the same heads and documents."""
+    lost, large = exact.delta_nats_per_token.values, beyond_error(exact)
     found = {"spearman": stats.rank_correlation(values, lost)}
+    found["spearman_large"] = stats.rank_correlation(values[large], lost[large])
+    found["top"] = stats.precision(np.where(np.isfinite(lost), values, np.nan), most_lost(lost))
     if estimates:
         finite = np.isfinite(lost)
         found["slope"] = (values * lost)[finite].sum() / (lost[finite] ** 2).sum()
@@ -158,23 +228,6 @@ def _on_other_documents(
         of_halves = [part[variable].sel(language=language).values for part in parts]
         found["split_half"] = stats.split_half(*of_halves)
     return found
-
-
-def as_text(comparison: xr.Dataset) -> str:
-    """A row a score: means over languages, and the lowest rank correlation of any."""
-    columns = {"slope": "slope", "prec": "precision", "AP": "average_precision"}
-    columns |= {"decoys": "decoys", "area": "area", "split": "split_half"}
-    rows = [["score", "spearman", "lowest", *columns, "fwd", "s"]]
-    for method in map(str, comparison.score.values):
-        of = comparison.sel(score=method)
-        means = [of[name].mean() for name in columns.values()]
-        numbers = [of.spearman.mean(), of.spearman.min(), *means]
-        cells = ["-" if np.isnan(x) else f"{float(x):.3f}" for x in numbers]
-        rows.append([method, *cells, f"{float(of.forwards):.0f}", f"{float(of.seconds):.1f}"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    )
 
 
 def _planted(
@@ -223,21 +276,21 @@ def _split_knockout(exact: xr.Dataset, language: str) -> float:
     return stats.split_half(*means)
 
 
-def _costs(
-    scores: xr.Dataset, exact: xr.Dataset, methods: list[str]
-) -> tuple[list[float], list[float]]:
+def _costs(scores: xr.Dataset, exact: xr.Dataset, methods: list[str]) -> dict[str, Row]:
     """Seconds, and forwards of every document, of each method."""
     told = parse_json(str(scores.attrs.get("seconds", "{}")), "seconds in scores.nc")
     passes = parse(dict[str, Number], told, "seconds in scores.nc")
     layers, heads = exact.sizes["layer"], exact.sizes["head"]
-    seconds, forwards = [], []
+    costs: dict[str, Row] = {}
     for method in methods:
         if method == KNOCKOUT:
-            seconds.append(float(exact.attrs.get("seconds", np.nan)))
-            # One full forward, and every head of layer l runs the blocks from l on.
-            forwards.append(1 + heads * (layers + 1) / 2)
+            costs[method] = {
+                "seconds": float(exact.attrs.get("seconds", np.nan)),
+                "forwards": scan_forwards(layers, heads),
+                "forwards_large": scan_forwards(),
+            }
             continue
         score = SCORES.get(method, GRAD_ABS)
-        seconds.append(sum((passes.get(one.name, float("nan")) for one in score.passes), 0.0))
-        forwards.append(float(score.cost))
-    return seconds, forwards
+        seconds = sum((passes.get(one.name, float("nan")) for one in score.passes), 0.0)
+        costs[method] = {"seconds": seconds, "forwards": score.cost, "forwards_large": score.cost}
+    return costs

@@ -11,7 +11,7 @@ from langheads.io.errors import InputError
 from langheads.view.contents import Kind, RunFolder, captioned
 from langheads.view.figures import canvas
 from langheads.view.figures.style import check_kind, distinct, literal, model_of, names
-from langheads.view.table import Table, decimal, mean
+from langheads.view.table import Table, between, decimal, mean, with_ends_of
 
 _PANELS = {
     "spearman": "Spearman with exact knock-out",
@@ -73,18 +73,36 @@ def score_benchmark(comparison: xr.Dataset) -> go.Figure:
 
 def _comparison_tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
     table = [str(name) for name in result if result[name].dims == ("score", "language")]
-    measures = [name for name in table if name != "spearman"]
+    measures = [x for x in table if not x.endswith(("_low", "_high")) and x != "spearman"]
     rows = []
     for score in names(result, "score"):
         of = result.sel(score=score)
         spearman = of["spearman"].values
         lowest = np.nanmin(spearman) if np.isfinite(spearman).any() else np.nan
-        cells = (decimal(mean(of[name].values)) for name in measures)
-        row = [score, decimal(mean(spearman)), decimal(lowest), *cells]
-        rows.append([*row, f"{float(of.forwards):.0f}", decimal(float(of.seconds), 1)])
+        row = [score, _with_interval(of, "spearman"), decimal(lowest)]
+        row += [_with_interval(of, name) for name in measures]
+        costs = [name for name in ("forwards", "forwards_large") if name in of]
+        row += [decimal(float(of[name]), 0) for name in costs]
+        rows.append([*row, decimal(float(of.seconds), 1)])
     header = ["score", "spearman, mean", "spearman, lowest"]
-    header += [*(x.replace("_", " ") for x in measures), "forwards of every document", "seconds"]
-    yield Table("Every score, means over languages.", header, rows)
+    header += [*(x.replace("_", " ") for x in measures), "forwards of every document"]
+    header += ["forwards, 32 layers of 32 heads"] if "forwards_large" in result else []
+    caption = "Every score, means over languages."
+    if "mean_spearman_low" in result:
+        caption += (
+            " In brackets 95% intervals: what other documents like these would give. They come "
+            "from leaving out and resampling documents; for a score of which only the standard "
+            "error is stored, from that. Spearman large: over heads beyond 2 standard errors; "
+            "behind: Spearman of the best score less this one's; drawn: over seeds; top: share of "
+            "the heads that lose most among the highest. Rows of sampled knock-out and certified "
+            "top run knock-outs themselves; theirs are means over draws."
+        )
+    yield Table(caption, [*header, "seconds"], rows)
+
+
+def _with_interval(of: xr.Dataset, name: str) -> str:
+    """The mean over languages; its interval where the file has one."""
+    return between(mean(of[name].values), *with_ends_of(of, f"mean_{name}")[1:])
 
 
 def _best(values: xr.DataArray, leave_out: str = "") -> tuple[str, Mapping[str, float]]:
@@ -95,11 +113,14 @@ def _best(values: xr.DataArray, leave_out: str = "") -> tuple[str, Mapping[str, 
 
 
 def _comparison_summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
-    best, means = _best(result["spearman"], "knockout")
+    # What runs knock-outs itself is behind no score.
+    scores = result["spearman"].where(np.isfinite(result.get("behind", result["spearman"])))
+    best, means = _best(scores, "knockout")
     if best:
+        spearman = _with_interval(result.sel(score=best), "spearman")
         yield (
             f"Benchmark: of {len(means)} scores, {best} ranks heads most as exact knock-out does "
-            f"(mean Spearman {decimal(means[best])})."
+            f"(mean Spearman {spearman})."
         )
 
 
