@@ -117,3 +117,9 @@ def test_cost_in_forwards_by_hand():
     run = np.array([[[[20, 8], [4, 4]]], [[[0, 0], [20, 0]]]])
     documents = {"en": Documents.of_rows("en", [[1, 2]] * 20)}
     assert forwards(run, documents) == pytest.approx(2 * 4 + (28 + 8 / 2 + 20 / 2) / 20)
+
+
+def test_a_head_alone_is_above_no_other():
+    rise, x = population(np.random.default_rng(0), 30, 9)
+    alone = top_knockout._apart(rise[:12, :1], x[:, :1], np.arange(12), 0.05)
+    assert alone.tolist() == [[False]]
