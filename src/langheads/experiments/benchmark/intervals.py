@@ -13,7 +13,7 @@ t = the .975 quantile of t with G - 1 degrees of freedom,
 Noise in a ranking lowers its correlations, and noise that score and knock-out share raises them.
 Resampling shows either, too roughly to correct for, so half goes into the centre and all of it into
 the width. Ranks are no smooth function of means, and the jackknife is too wide for them: simulated
-with known population rankings and 100 documents the interval covers 95 to 99% on the mean over
+with known population rankings and 100 documents the interval covers 93 to 99% on the mean over
 scores, 88 to 100% of a score of one language (the lowest where a few documents hold most of it).
 
 `lahis`, `lahis-paper`, `taylor`, `grad_abs` and exact knock-out are made again from what their
