@@ -117,7 +117,7 @@ def _numbers(numbers: dict[str, Any]) -> str:
 def _knockout(result: Any) -> Iterator[str]:
     if "top" not in result:
         return
-    from langheads.scores.top_knockout import top_heads
+    from langheads.scores.top_heads import top_heads
 
     for baseline, language, heads, unsure in top_heads(result):
         said = (

@@ -44,16 +44,22 @@ Gates = (
 
 
 def gates_of_all(
-    model: TransformerBridge, gates: Gates, value: float = 0.0, language: str | None = None
+    model: TransformerBridge,
+    gates: Gates,
+    value: float = 0.0,
+    language: str | None = None,
+    baseline: Float[Tensor, "layer head d_head"] | None = None,
 ) -> Float[Tensor, "*batch layer head"]:
     """The gates of all heads of a model; arguments as for `gated`.
 
     Raises:
-        InputError: heads or gates of another model, or a gate that is no finite number: every
-            logit would be NaN, and every reply one token.
+        InputError: heads or gates of another shape, a gate that is no finite number (every logit
+            would be NaN, and every reply one token), or another baseline than a mask's.
+        ProvenanceError: heads or a mask of another model.
     """
     layers, heads = head_shape(model)
     if isinstance(gates, HeadMask):
+        gates.require_model("the mask", described_before(model), (layers, heads), baseline)
         gates = gates.gates()
     elif isinstance(gates, np.ndarray):
         if gates.dtype.kind not in "biuf":
@@ -132,9 +138,7 @@ def gated(
         ...     logits = model(tokens)
     """
     layers, heads = head_shape(model)
-    if isinstance(gates, HeadMask):
-        gates.require_model("the mask", described_before(model), (layers, heads), baseline)
-    gates = gates_of_all(model, gates, value, language)
+    gates = gates_of_all(model, gates, value, language, baseline)
     if baseline is not None and (baseline.ndim != 3 or baseline.shape[:2] != (layers, heads)):
         raise InputError(
             f"baseline of shape {list(baseline.shape)}, expected [{layers}, {heads}, d_head]"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.heads import HeadSet, one_head_set
+from langheads.heads import HeadSet, LanguageHeads, one_head_set
 from langheads.heads.given import ByLanguage, Named
+from langheads.heads.same_model import require_same_model
 from langheads.io.errors import InputError, ModelError
+from langheads.model.identity import described_before
 
 
 def head_shape(model: TransformerBridge) -> tuple[int, int]:
@@ -37,6 +39,8 @@ def heads_of(
 
     Raises:
         InputError: a head that the model does not have; of several languages none was named.
-        ProvenanceError: a set of heads of a model of another shape.
+        ProvenanceError: heads of another model.
     """
+    if isinstance(heads, LanguageHeads) and heads.provenance:
+        require_same_model("the head set", described_before(model), heads.provenance)
     return one_head_set(heads, head_shape(model), language=language)

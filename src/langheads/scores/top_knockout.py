@@ -18,18 +18,15 @@ by simulation with heavy tails. It is no statement on documents that were not gi
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import xarray as xr
 from jaxtyping import Bool, Float, Int
 from scipy import stats as scipy_stats
 
-from langheads.heads import HeadSet
 from langheads.io.errors import InputError
 from langheads.scores.sampled_knockout import BACKWARD, Drawn, estimate
 from langheads.text import Documents
@@ -120,21 +117,6 @@ def per_size(top: Top, x: Rises, size: Int[np.ndarray, " doc"]) -> tuple[np.ndar
         drawn = Drawn(certain=done, random=rest[:n], rest=rest)
         found[:, heads] = estimate(top.rise[:, heads], x[:, heads], drawn).per(size)
     return tuple(found)
-
-
-def top_heads(knockout: xr.Dataset) -> Iterator[tuple[str, str, HeadSet, HeadSet]]:
-    """Baseline, language, the heads in the top, largest loss first, and those not separated."""
-    asked = np.isfinite(knockout.delta_nats_per_token)
-    for baseline, language in itertools.product(
-        knockout.baseline.values.tolist(), knockout.language.values.tolist()
-    ):
-        at = {"baseline": baseline, "language": language}
-        ranked = HeadSet.ranked(knockout.delta_nats_per_token.sel(at).values)
-        kind = np.where(asked.sel(at), knockout.top.sel(at), 0)
-        chosen, unsure = (
-            HeadSet([h for h in ranked if kind[h] == of], kind.shape) for of in (1, -1)
-        )
-        yield baseline, language, chosen, unsure
 
 
 def forwards(

@@ -204,3 +204,21 @@ def test_a_measurement_reads_the_weights_once(tiny, texts, tmp_path, monkeypatch
     )  # fmt: skip
     assert {key: replies.provenance[key] for key in before} == before
     assert len(read) == 2
+
+
+def test_heads_and_masks_of_another_model_are_refused_wherever_gates_are_given(zoo, tmp_path):
+    """`generate` and `gated`, with heads of languages and a mask of another model."""
+    model, other = zoo.bridge("llama-gqa"), load("demo", device="cpu")
+    one = HeadSet(["L0H1"], (3, 4))
+    theirs = describe(other)
+    heads = LanguageHeads({"en": one}, HeadSet([], (3, 4)), "demo", {"name": "by hand"}, theirs)
+    mask = HeadMask(one, (0.5,), "en", "demo", {}, {}, {}, theirs)
+    for gates in (heads, mask):
+        keywords = {"language": "en"} if gates is heads else {}
+        with pytest.raises(ProvenanceError, match="was made with weights"):
+            langheads.generate(model, ["a"], gates=gates, max_new_tokens=1, **keywords)
+        with (
+            pytest.raises(ProvenanceError, match="was made with weights"),
+            langheads.gated(model, gates, **keywords),
+        ):
+            pass

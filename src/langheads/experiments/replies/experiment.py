@@ -99,7 +99,9 @@ def generate(
     seed = check_seed(seed)
     prompts = as_prompts(prompts)
     rows = prompt_tokens(model, prompts, max_new_tokens=max_new_tokens, chat=chat, bos=bos)
-    under = None if gates is None else engine.gates_of_all(model, gates, value, language)
+    under = None
+    if gates is not None:
+        under = engine.gates_of_all(model, gates, value, language, baseline)
     if under is not None and under.ndim == 3 and len(under) != len(prompts):
         raise InputError(f"gates for {len(under)} prompts, but {len(prompts)} prompts were given")
     with progress_bar(total=len(rows), unit="prompt", desc="generate") as bar:

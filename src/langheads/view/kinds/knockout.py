@@ -11,7 +11,7 @@ from langheads import stats
 from langheads.heads import Head
 from langheads.io.errors import InputError
 from langheads.scores.registry import LABELS
-from langheads.scores.top_knockout import top_heads
+from langheads.scores.top_heads import top_heads
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas
 from langheads.view.figures.overlap import OVERLAP, language_overlap
