@@ -78,6 +78,14 @@ def written(name, content):
     return make
 
 
+def pickle_beside_a_decoy(folder):
+    """Weights that are good, and an index of the same ones pickled."""
+    stored = load_file(folder / "model.safetensors")
+    torch.save(stored | {O_PROJ: torch.zeros_like(stored[O_PROJ])}, folder / "weights.bin")
+    listed = dict.fromkeys(stored, "weights.bin")
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": listed}))
+
+
 def both(*made):
     def make(folder):
         for each in made:
@@ -143,6 +151,18 @@ REFUSED = {
     "architectures a number": (config(architectures=7), "cannot load|is not a model folder"),
     "kind unknown": (config(model_type="nope"), "cannot load|is not a model folder"),
     "weights named": (config(transformers_weights="adapter_model.bin"), "only .*safetensors are r"),
+    "pickle beside a decoy": (
+        both(pickle_beside_a_decoy, config(transformers_weights=INDEX)),
+        r"says transformers_weights; only \*\.safetensors are read, under their usual names "
+        r"\(model.safetensors or those in model.safetensors.index.json\)$",
+    ),
+    "pickle under another key": (
+        both(
+            pickle_beside_a_decoy,
+            config(attribute_map={"transformers_weights": "other"}, other=INDEX),
+        ),
+        "says transformers_weights; only ",
+    ),
     "config a list": (written("config.json", b"[1]"), "config.json is no JSON object"),
     "config deep": (written("config.json", b"[" * 100_000), "config.json is no JSON object"),
     "config huge": (written("config.json", b" " * 11_000_000), "config.json is no JSON object"),

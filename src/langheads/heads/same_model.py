@@ -10,12 +10,13 @@ from langheads.io.errors import ProvenanceError
 
 logger = logging.getLogger("langheads")
 
-_LATER = ("exact_weight_hash", "config_hash")
+_LATER = ("exact_weight_hash", "config_hash", "model_type")
 _IDENTITY = (
     ("revision", "revision"),
     ("weight_hash", "weights"),
     ("exact_weight_hash", "exact weights"),
     ("config_hash", "configuration"),
+    ("model_type", "architecture"),
     ("tokenizer_hash", "tokenizer"),
 )
 
@@ -38,8 +39,8 @@ def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str,
         ours, theirs = str(wanted.get(key, "")), str(found.get(key, ""))
         if ours == theirs or (key == "exact_weight_hash" and dtypes[0] != dtypes[1]):
             continue
-        # Results of earlier versions have neither of the first two, and of a model from the Hub
-        # its revision only.
+        # Results of earlier versions do not have all of these, and of a model from the Hub its
+        # revision only.
         of_the_hub = key == "weight_hash" and bool(wanted.get("revision"))
         if (key in _LATER or of_the_hub) and not (ours and theirs):
             unknown.append(label)

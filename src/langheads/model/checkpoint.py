@@ -55,9 +55,12 @@ def check_checkpoint(name: str, revision: str | None) -> None:
     config = _small_json(_file(name, "config.json", revision), name)
     _check_sizes(config, name)
     _check_numbers(config, name)
-    explicit = config.get("transformers_weights")
-    if explicit is not None and not str(explicit).endswith((".safetensors", _INDEX)):
-        raise ModelError(f"config.json of {name} names {explicit!r}; only *.safetensors are read")
+    # Wherever it stands: another key can be mapped to it.
+    if "transformers_weights" in json.dumps(config):
+        raise ModelError(
+            f"config.json of {name} says transformers_weights; only *.safetensors are read, under "
+            f"their usual names ({_WEIGHTS} or those in {_INDEX})"
+        )
     if folder.is_dir() and config:
         _check_against_weights(config, name, _shapes(_weight_files(folder), name))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ _HASHED: WeakKeyDictionary[TransformerBridge, tuple[dict[str, str], int]] = Weak
 TAKES_OTHERS: WeakSet[TransformerBridge] = WeakSet()
 """Models that were loaded to take heads, masks and scores of another checkpoint."""
 
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 # Of a configuration: where it was read from and by what, and what changes no number.
 _NOT_OF_THE_MODEL = (
     *("transformers_version", "dtype", "torch_dtype", "use_cache", "pad_token_id", "return_dict"),
@@ -36,6 +38,7 @@ def describe(model: TransformerBridge) -> dict[str, str]:
       they are loaded in;
     - ``exact_weight_hash``: over their bytes as they are, which two models of one dtype share;
     - ``config_hash``: of the configuration, where it differs from its class's defaults;
+    - ``model_type``: whose class that is;
     - ``tokenizer_hash``;
     - ``self_test``: passed, skipped, or not run, see `langheads.model.self_test`;
     - ``hooks``: the hook points that carry a hook, where there are any;
@@ -43,31 +46,40 @@ def describe(model: TransformerBridge) -> dict[str, str]:
 
     Reads all weights once.
     """
-    config = model.original_model.config
+    return {**_read(model), "self_test": self_test_of(model), **_as_used(model)}
+
+
+def described_before(model: TransformerBridge) -> dict[str, str]:
+    """What `describe` says but for the self-test; weights are hashed where they changed since."""
+    read, weights = _HASHED.get(model, ({}, 0))
+    if weights != (now := weights_in_memory(model)):
+        read = _read(model)
+        _HASHED[model] = read, now
+    return {**read, **_as_used(model)}
+
+
+def _read(model: TransformerBridge) -> dict[str, str]:
+    config: Any = model.original_model.config
     rounded, exact = _weight_hashes(model)
-    hooks = sorted({name for name, point in model.hook_dict.items() if point.has_hooks()})
     return {
         "model": model_name(model),
         "revision": str(getattr(config, "_commit_hash", None) or ""),
         "weight_hash": rounded,
         "exact_weight_hash": exact,
         "config_hash": _config_hash(config),
+        "model_type": str(config.model_type),
         "tokenizer_hash": _tokenizer_hash(model.tokenizer),
         "dtype": str(model.cfg.dtype).removeprefix("torch."),
         "device": str(model.cfg.device),
-        "self_test": self_test_of(model),
-        **({"hooks": ",".join(hooks)} if hooks else {}),
-        **({"other_weights": "taken"} if model in TAKES_OTHERS else {}),
     }
 
 
-def described_before(model: TransformerBridge) -> dict[str, str]:
-    """What `describe` said of the weights that it then read and the model still has."""
-    told, weights = _HASHED.get(model, ({}, 0))
-    if weights != weights_in_memory(model):
-        told = describe(model)
-        _HASHED[model] = told, weights_in_memory(model)
-    return told
+def _as_used(model: TransformerBridge) -> dict[str, str]:
+    hooks = sorted({name for name, point in model.hook_dict.items() if point.has_hooks()})
+    return {
+        **({"hooks": ",".join(hooks)} if hooks else {}),
+        **({"other_weights": "taken"} if model in TAKES_OTHERS else {}),
+    }
 
 
 def model_name(model: TransformerBridge) -> str:
@@ -83,11 +95,26 @@ def self_test_of(model: TransformerBridge) -> str:
 
 
 def weights_in_memory(model: TransformerBridge) -> int:
-    """Which tensors the weights are, and how often each was written to; as torch does not count
-    what is written through ``.data``, some values of each, too."""
-    each = [(p, p.detach().flatten()) for p in model.original_model.parameters()]
-    some = ((p.data_ptr(), p._version, flat[:: 1 + len(flat) // 16].tolist()) for p, flat in each)
-    return hash(repr(list(some)))
+    """Which tensors the weights are, how often each was written to, and, as torch does not count
+    what is written through ``.data``, sums over the bits of each."""
+    # Under several names each, for TransformerLens and where embeddings are tied.
+    state = model.original_model.state_dict().values()
+    each = {(of.data_ptr(), of._version, of.shape, of.stride()): of for of in state}
+    return hash(tuple((at, *_bit_sums(of)) for at, of in each.items()))
+
+
+def _bit_sums(tensor: torch.Tensor) -> Iterator[bytes]:
+    """The bits as integers, summed exactly over each row and each column: some number anywhere,
+    another order of rows or columns, all change them. A pass over memory each."""
+    rows = torch.atleast_2d(tensor.detach()).flatten(0, -2).contiguous()
+    size = rows.element_size()
+    whole = all(n * size % 8 == 0 for n in (rows.shape[1], rows.storage_offset()))
+    bits = rows.view(torch.int64 if whole else _INTEGERS[size])
+    # Modulo 2^64 two signs at the top that flip would cancel. A few MB at a time.
+    some = bits.split(1 + 2**20 // max(1, bits.shape[1]))
+    top = torch.cat([(of >> 32).sum(1) for of in some])
+    for sums in (bits.sum(0), bits.sum(1), top):
+        yield sums.cpu().numpy().tobytes()
 
 
 def _weight_hashes(model: TransformerBridge) -> tuple[str, str]:

@@ -95,8 +95,8 @@ def given_texts(source: Any) -> dict[str, Sequence[str]]:
 
     Args:
         source: language -> documents, one string being one document; a `Dataset` with columns
-            ``text`` and ``language``; a `DatasetDict` whose keys are languages, or splits of such
-            data sets.
+            ``text`` and ``language``, and ``id`` where documents have keys; a `DatasetDict` whose
+            keys are languages, or splits of such data sets.
 
     Raises:
         InputError: anything else.
@@ -120,16 +120,18 @@ def given_texts(source: Any) -> dict[str, Sequence[str]]:
 
 
 def _texts_in(documents: Any, where: str, column: str = "text") -> list[str]:
+    ids = None
     if columns := getattr(documents, "column_names", None):
         if column not in columns:
             raise InputError(f"{where} has no column {column}; found {', '.join(columns)}")
+        ids = documents["id"] if column == "text" and "id" in columns else None
         documents = documents[column]
     if isinstance(documents, str):
         return [documents]
     if not isinstance(documents, Iterable):
         raise InputError(f"{where}: {documents!r:.60} is no list of documents")
     found: list[str] = parse(list[Text], list(documents), where)
-    return found
+    return found if ids is None else _keyed(found, list(ids))
 
 
 class _Document(Record):

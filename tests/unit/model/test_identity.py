@@ -78,6 +78,98 @@ def test_weights_are_read_once_for_a_mask_that_is_opened_often(model, before, mo
         run()
 
 
+def columns_to_zero(weight):
+    weight[:, 80:96] = 0
+
+
+def two_heads_swapped(weight):
+    weight[:] = torch.cat([weight[:, 16:32], weight[:, :16], weight[:, 32:]], 1)
+
+
+def signs_of_every_second(weight):
+    weight[:, 1::2] *= -1
+
+
+def one_number(weight):
+    weight[7, 91] = torch.nextafter(weight[7, 91], torch.tensor(9.0))
+
+
+def test_weights_edited_by_hand_are_read_again():
+    model = load("demo")
+    weight = model.original_model.model.layers[1].self_attn.o_proj.weight
+    for edit in (two_heads_swapped, signs_of_every_second, one_number, columns_to_zero):
+        before = identity.described_before(model)
+        identity.SELF_TESTS[model] = "passed", identity.weights_in_memory(model)
+        assert describe(model) == before | {"self_test": "passed"}
+        edit(weight.data)
+        now = describe(model)
+        assert now["exact_weight_hash"] != before["exact_weight_hash"]
+        assert now["self_test"] == "not run", edit
+        assert identity.described_before(model) | {"self_test": "not run"} == now, edit
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.ones(()),
+        torch.ones(3),
+        torch.ones(2, 3, 5),
+        torch.ones(2, 7, dtype=torch.bfloat16),
+        torch.ones(9)[1:],
+        torch.ones(4, 6).T,
+        torch.ones(3, 3, dtype=torch.uint8),
+    ],
+)
+def test_no_number_of_any_tensor_is_passed_over(tensor):
+    seen = {tuple(identity._bit_sums(tensor))}
+    for at in np.ndindex(*tensor.shape):
+        changed = tensor.clone()
+        changed[at] = 2
+        seen.add(tuple(identity._bit_sums(changed)))
+    assert len(seen) == 1 + tensor.numel()
+
+
+def test_what_a_model_is_used_for_is_not_kept_from_before(model):
+    of_others = describe(model) | {"weight_hash": "0" * 64, "exact_weight_hash": "0" * 64}
+    mask = HeadMask(HeadSet(["L0H1"], (3, 4)), (0.5,), "en", "m", {}, {}, {}, of_others)
+    with (
+        pytest.raises(ProvenanceError, match="the mask was made with weights 000"),
+        gated(model, mask),
+    ):
+        pytest.fail("the block ran")
+    load(model, other_weights=True)
+    with torch.no_grad(), gated(model, mask):
+        model(torch.tensor([[1, 2]]))
+    assert identity.described_before(model)["other_weights"] == "taken"
+    model.add_hook("blocks.1.attn.hook_pattern", lambda value, hook: None)
+    assert identity.described_before(model)["hooks"] == "blocks.1.attn.hook_pattern"
+    model.reset_hooks()
+    assert "hooks" not in identity.described_before(model)
+
+
+def test_equal_settings_of_two_architectures_are_two_models(zoo, tmp_path):
+    folder = zoo.save("llama-gqa", tmp_path)
+    llama = describe(load(folder, device="cpu"))
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
+    config |= {"sliding_window": None}
+    (folder / "config.json").write_text(json.dumps(config))
+    mistral = describe(load(folder, device="cpu"))
+    assert llama["weight_hash"] == mistral["weight_hash"]
+    assert {llama["model_type"], mistral["model_type"]} == {"llama", "mistral"}
+    # Whatever else the two classes' defaults are.
+    alike = mistral | {"config_hash": llama["config_hash"]}
+    with pytest.raises(ProvenanceError) as error:
+        require_same_model("the head set", llama, alike)
+    name = llama["model"]
+    assert str(error.value) == (
+        f"the head set was made with architecture mistral of model {name}, but this is "
+        f"architecture llama of {name}; make it again with this model"
+    )
+    # A file of an earlier version does not say it.
+    require_same_model("the head set", llama, {k: v for k, v in llama.items() if k != "model_type"})
+
+
 def test_another_rope_theta_is_another_model(zoo, tmp_path):
     folder = zoo.save("llama-gqa", tmp_path)
     before = describe(load(folder, device="cpu"))

@@ -2,12 +2,13 @@
 
 import json
 
+import datasets
 import pyarrow
 import pytest
 from pyarrow import parquet
 
 from langheads.io.errors import InputError
-from langheads.text import read_texts
+from langheads.text import read_texts, readers
 from langheads.text.requests import read_requests
 
 BOM = b"\xef\xbb\xbf"
@@ -287,3 +288,13 @@ def test_a_prompt_of_one_line_of_megabytes_is_refused(tmp_path):
     (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "x" * 1_000_001}))
     with pytest.raises(InputError, match="line 1: 1000015 characters, at most 1000000 are read"):
         read_requests(tmp_path / "p.jsonl")
+
+
+def test_a_data_set_in_python_keeps_its_ids():
+    rows = {"text": ["one", "un", "two"], "language": ["en", "fr", "en"], "id": [7, 7, None]}
+    given = readers.given_texts(datasets.Dataset.from_dict(rows))
+    assert {x: list(of) for x, of in given.items()} == {"en": ["one", "two"], "fr": ["un"]}
+    assert [getattr(of, "key", None) for x in given for of in given[x]] == ["7", None, "7"]
+    english = datasets.Dataset.from_dict({"text": ["one", "two"], "id": ["a", "b"]})
+    for source in ({"en": english}, datasets.DatasetDict({"en": english})):
+        assert [of.key for of in readers.given_texts(source)["en"]] == ["a", "b"]
