@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from langheads.model import document_nll, head_shape, map_documents
+from langheads.model import document_nll, gated, head_shape, map_documents
 from langheads.model.fused_attention import _close, fused_attention
 from tests.models.test_losses import documents_of
 from tests.models.zoo import NAMES, pad, tokens_of
@@ -48,12 +48,12 @@ def test_a_hook_that_fails_at_first_use_does_not_cost_the_kernel(zoo):
     def fails(z, hook):
         raise ZeroDivisionError
 
-    with (
-        model.hooks(fwd_hooks=[("blocks.1.attn.hook_z", fails)]),
-        pytest.raises(ZeroDivisionError),
-        fused_attention(model),
-    ):
-        pass
+    tokens, _ = pad(tokens_of(model))
+    hooks = model.hooks(fwd_hooks=[("blocks.1.attn.hook_z", fails)])
+    with hooks, fused_attention(model) as fused:
+        assert fused
+        with pytest.raises(ZeroDivisionError):
+            model(tokens)
     with fused_attention(model) as fused:
         assert fused
 
@@ -106,6 +106,31 @@ def test_a_kernel_that_differs_is_not_trusted(zoo, monkeypatch, scale):
         assert not fused
 
 
+@pytest.mark.parametrize("gate", [0.0, 1.0])
+def test_the_kernel_is_checked_without_the_gates_that_stand(zoo, monkeypatch, gate):
+    """Under gates of 0 every kernel is equal."""
+    model = zoo.fresh("llama-gqa")
+    tokens, _ = pad(tokens_of(model))
+    gates = torch.full(head_shape(model), gate)
+    with torch.no_grad(), gated(model, gates):
+        expected = model(tokens)
+        with fused_attention(model) as fused:
+            assert fused
+            # The gates are heard again once the kernel was checked.
+            torch.testing.assert_close(model(tokens), expected, rtol=1e-4, atol=1e-4)
+    assert not any(point.has_hooks(including_permanent=False) for point in model.hook_dict.values())
+    other = zoo.fresh("llama-gqa")
+    kernel = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *args, **kwargs: 1.3 * kernel(*args, **kwargs),
+    )
+    with gated(other, gates), fused_attention(other) as fused:
+        assert not fused
+        other(tokens)
+
+
 def test_losses_and_the_gradients_of_each_layer_must_agree():
     eps = torch.finfo(torch.float32).eps
     nll, gradient = torch.tensor([50.0, 20.0]), torch.ones(2, 3, 4)
@@ -118,6 +143,8 @@ def test_losses_and_the_gradients_of_each_layer_must_agree():
     nothing = gradient.clone()
     nothing[:, 1] = 0
     assert _close((nll, nothing), (nll, nothing), eps)
+    # Of no layer: the losses say nothing of attention.
+    assert not _close((nll, 0 * gradient), (nll, 0 * gradient), eps)
     lost = gradient.clone()
     lost[0, 2, 1] += 2000 * eps
     assert not _close((nll, lost), (nll, gradient), eps)

@@ -27,7 +27,8 @@ def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str,
     Args:
         what: the thing that is refused, for the message.
         wanted: provenance of the model at hand; where it was loaded to take results of
-            ``other_weights``, a difference is only told.
+            ``other_weights``, a difference is only told. What a result says under this name, of
+            the heads that it was made with, is no such permission.
         found: provenance stored with the thing.
 
     Raises:
@@ -50,7 +51,7 @@ def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str,
             f"{found.get('model', 'unknown')}, but this is {label} {ours[:12] or 'unknown'} of "
             f"{wanted.get('model', 'unknown')}"
         )
-        if not wanted.get("other_weights"):
+        if wanted.get("other_weights") != "taken":
             raise ProvenanceError(f"{told}; make it again with this model")
         logger.warning("%s; it is used all the same, as asked for", told)
         return

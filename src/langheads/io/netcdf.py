@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ _ROOM = 2**28
 # Built into HDF5; others are code that it looks for on the disk.
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 _MEMORY = 3 * 2**30
+# Values of one attribute that may each be as long as the file.
+_FEW = 32
 
 
 def with_checksum(content: bytes) -> bytes:
@@ -111,6 +114,11 @@ def _harm_in(file: Any, size: int, all_values: bool) -> str | None:
         room -= values * of.dtype.itemsize
         if room < 0 or (of.dtype.kind == "O" and values > _MOST_TEXTS):
             return f"{name!r:.60} {list(of.shape)} is far larger than the file"
+    for of in (file, *file.values()):
+        for name in of.attrs:
+            room -= _attribute(of.attrs, name, most=max(_FEW, room // size))
+            if room < 0:
+                return f"the attribute {name!r:.60} is far larger than the file"
     for of in texts:
         # One text in the file can stand for many values.
         for part in _parts(of, max(1, 2**26 // size)):
@@ -123,6 +131,27 @@ def _harm_in(file: Any, size: int, all_values: bool) -> str | None:
         for of in file.values():
             of[()]
     return None
+
+
+def _attribute(attrs: Any, name: str, most: int) -> int:
+    """Bytes that the value of an attribute takes; far too many where it is not to be read.
+
+    An attribute is read whole or not at all, and one text in the file can stand for many values.
+    """
+    found = attrs.get_id(name)
+    values = math.prod(found.shape or ())
+    fields = [of for of, *_ in (found.dtype.fields or {"": (found.dtype,)}).values()]
+    if all(map(_in_place, fields)):
+        return values * found.dtype.itemsize
+    inner = np.dtype(h5py.check_vlen_dtype(found.dtype))
+    if found.dtype.kind != "O" or values > most or not _in_place(inner):
+        return sys.maxsize
+    return sum(sys.getsizeof(value) for value in np.ravel(np.asarray(attrs[name], object)))
+
+
+def _in_place(dtype: np.dtype) -> bool:
+    """Whether no value is kept elsewhere in the file, as texts of any length are."""
+    return not dtype.hasobject or h5py.check_ref_dtype(dtype) is not None
 
 
 def _parts(of: Any, most: int) -> Iterator[Any]:

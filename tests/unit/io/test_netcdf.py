@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import time
 import zlib
 
@@ -100,6 +101,34 @@ def test_a_text_that_stands_there_once_and_is_read_often_is_refused(tmp_path):
     content[at : at + 16 * 10**5] = content[at : at + 16] * 10**5
     path.write_bytes(with_checksum(bytes(content)))
     with pytest.raises(InputError, match=f"{REFUSED}: 'heads' is far larger than the file$"):
+        load_result(path)
+
+
+def test_attributes_that_all_name_one_text_are_refused(tmp_path):
+    path = tmp_path / "s.nc"
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"kind": "scores", "format": 1})
+        for name in "abc":
+            file[name] = 1.0
+            for n in range(1000):
+                text = "x" * 200_000 if (name, n) == ("a", 0) else "y" * 7
+                file[name].attrs[f"a{n:04}"] = text
+    content = bytearray(path.read_bytes())
+
+    def names(length):
+        """Where texts are named, by length, HDF5's heap of texts, and number in it."""
+        heaps = (
+            (at.start(), int.from_bytes(content[at.start() + 4 : at.start() + 12], "little"))
+            for at in re.finditer(re.escape(length.to_bytes(4, "little")), bytes(content))
+        )
+        return [at for at, heap in heaps if content[heap : heap + 4] == b"GCOL"]
+
+    (long,) = names(200_000)
+    for at in names(7):
+        content[at : at + 16] = content[long : long + 16]
+    path.write_bytes(with_checksum(bytes(content)))
+    told = rf"{REFUSED}: the attribute 'a\d{{4}}' is far larger than the file$"
+    with pytest.raises(InputError, match=told):
         load_result(path)
 
 

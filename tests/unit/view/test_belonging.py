@@ -5,6 +5,7 @@ import pytest
 from langheads.io.sources import content_hash, made_from
 from langheads.view import report
 from langheads.view.folder import read_run
+from tests.unit.view.made_up_results import make_knockout
 from tests.unit.view.made_up_run import PROVENANCE, make_ablation, make_heads, make_scores
 
 LANGUAGES = ["en", "zh"]
@@ -101,6 +102,23 @@ def test_heads_of_other_weights_belong_where_the_proof_names_them(tmp_path, most
         "ablation.nc: its heads are of other weights (abababababab) than those it was measured in "
         "(efefefefefef), as was asked for." in report(tmp_path).read_text("utf-8")
     )
+
+
+def test_a_third_model_is_no_model_of_those_that_used_heads_of_another(tmp_path):
+    """That heads of another checkpoint were taken lets no other model in."""
+    tuned = PROVENANCE | {"weight_hash": "ef" * 32}
+    named = made_from(tuned, chain()[1])
+    proof = make_ablation(LANGUAGES, **tuned | named | {"kind": "ablation"})
+    for name in ("ablation", "proof"):
+        proof.to_netcdf(tmp_path / f"{name}.nc", engine="h5netcdf")
+    third = make_knockout(LANGUAGES, weight_hash="0" * 64)
+    third.to_netcdf(tmp_path / "knockout.nc", engine="h5netcdf")
+    run = read_run(tmp_path)
+    assert run.reasons == {
+        "knockout.nc": "of another model: knockout.nc was made with weights 000000000000 of model "
+        "made-up, but this is weights efefefefefef of made-up; make it again with this model"
+    }
+    assert list(run.of("ablation")) == ["ablation.nc", "proof.nc"]
 
 
 def test_the_content_of_a_result_is_the_same_in_its_file(tmp_path):
