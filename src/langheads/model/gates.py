@@ -48,7 +48,7 @@ def gates_of_all(
     gates: Gates,
     value: float = 0.0,
     language: str | None = None,
-    baseline: Float[Tensor, "layer head d_head"] | None = None,
+    baseline: Tensor | None = None,
 ) -> Float[Tensor, "*batch layer head"]:
     """The gates of all heads of a model; arguments as for `gated`.
 

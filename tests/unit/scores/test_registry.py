@@ -78,7 +78,8 @@ def test_it_is_selected_by_and_compared(scores, tiny, texts, tmp_path):
     langheads.save(scores, tmp_path / "scores.nc")
     langheads.save(langheads.knockout(tiny, texts, **HOW), tmp_path / "knockout.nc")
     found = langheads.compare(tmp_path)
-    assert list(found.score.values) == ["knockout", "our-spread", "our-length", "grad_abs"]
+    known = ["knockout", "our-spread", "our-length", "grad_abs", "top-3"]
+    assert list(found.score.values) == known
     assert np.isfinite(found.spearman.sel(score="our-spread")).all()
     assert found.forwards.sel(score=["our-spread", "our-length"]).values.tolist() == [3, 2]
 
