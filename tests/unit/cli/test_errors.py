@@ -680,7 +680,7 @@ def test_a_process_ends_with_code_and_line(tmp_path):
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
 )
 def test_a_signal_is_told_in_one_line(
-    verb, tiny_folder, texts_folder, out, monkeypatch, by, code, word
+    verb, tiny_folder, texts_folder, out, monkeypatch, request, by, code, word
 ):
     from langheads import pipeline
     from langheads.scores import gradient
@@ -689,6 +689,9 @@ def test_a_signal_is_told_in_one_line(
         os.kill(os.getpid(), by)
         time.sleep(60)  # the handler runs soon, but not always before the next line
 
+    # What a new process has; event loops of other tests leave handlers of their own.
+    interrupts = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, interrupts))
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(pipeline, "ablate", signalled)
     asked = ["run", tiny_folder, "--text", texts_folder, "--proof-docs", "2", *SMALL]
