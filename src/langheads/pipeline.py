@@ -22,10 +22,10 @@ from langheads.experiments.benchmark.again import again
 from langheads.experiments.benchmark.compare import compare
 from langheads.experiments.benchmark.deletion import deletion
 from langheads.experiments.specificity.experiment import ablate
-from langheads.heads import HeadSet, LanguageHeads, read_planted
+from langheads.heads import LanguageHeads
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.files import check_writable, write_text_atomically
-from langheads.io.results import load_result, save
+from langheads.io.results import save
 from langheads.io.sources import made_from
 from langheads.model import DEMO, EMBEDDED, load, model_name
 from langheads.scores.exact_knockout import knockout
@@ -34,6 +34,7 @@ from langheads.scores.score import score
 from langheads.selection.count import select
 from langheads.text import Corpus, read_texts
 from langheads.view import AttentionView, report, show_attention
+from langheads.view.ending import ending
 
 # 48 heads: a share of 2% would be less than one head, and the upper 4% two heads, of which the
 # general ones take a place; so the demo lists the upper tenth and keeps two a language.
@@ -231,8 +232,9 @@ def demo(out: str | Path, *, docs: int = 48, n_controls: int = 25) -> tuple[Path
         n_controls: random head sets.
 
     Returns:
-        Path of the report, and a table as text: per language the planted heads found and the change
-        in NLL per byte with the selected heads off, for its own text and the other languages'.
+        Path of the report, and a table as text: per language the planted heads found, the change in
+        NLL per byte with the selected heads off, for its own text and the other languages', and
+        whether these heads carry it.
     """
     out = Path(out)
     if docs < 2 or docs + docs // 3 > _DEMO_TEXTS:
@@ -264,28 +266,4 @@ def demo(out: str | Path, *, docs: int = 48, n_controls: int = 25) -> tuple[Path
         share=_DEMO_SHARE,
         aligned=False,
     )
-    return page, _table(out)
-
-
-def _table(run_folder: Path) -> str:
-    """Planted heads found and what switching the selected heads off does, a row a language."""
-    proof = load_result(run_folder / "ablation.nc", "ablation")
-    shape = (proof.attrs["layers"], proof.attrs["heads"])
-    planted = read_planted(run_folder / "planted.json", shape)["planted"]
-    percent = 100 * proof.delta_nats_per_byte.sel(baseline="zero") / proof.nats_per_byte
-    lines = [
-        "rise in NLL per byte with the selected heads off, in % of the NLL with nothing off",
-        "language  selected (* planted)        planted found  own text  other languages",
-    ]
-    for language in map(str, proof.text_of.values):
-        there = planted[language]
-        chosen = HeadSet(str(proof.heads.sel(heads_of=language).item()).split(), shape)
-        row = percent.sel(heads_of=language)
-        others = row.drop_sel(text_of=language)
-        names = " ".join(f"{head}{'*' if head in there else ''}" for head in chosen)
-        lines.append(
-            f"{language:8}  {names:26}  {len(chosen & there)} of {len(there):<8}"
-            f"{row.sel(text_of=language).item():+8.1f}%  "
-            f"{others.min().item():+8.2f}% to {others.max().item():+.2f}%"
-        )
-    return "\n".join(lines)
+    return page, ending(out).table

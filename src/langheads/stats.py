@@ -23,8 +23,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+# Its parts are imported when they are first used: `select` needs none, and `stats` takes half a
+# second.
+import scipy
 from jaxtyping import Bool, Float, Int, Num
-from scipy import stats as scipy_stats
 
 # Sums of the same numbers in another order differ by so much.
 _ROUNDING = 1e-12
@@ -114,7 +117,7 @@ def rank_correlation(a: Float[np.ndarray, "*heads"], b: Float[np.ndarray, "*head
     x, y = a[finite], b[finite]
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
-    return round(float(scipy_stats.spearmanr(x, y).statistic), 12)
+    return round(float(scipy.stats.spearmanr(x, y).statistic), 12)
 
 
 def rank_overlap(
@@ -192,7 +195,7 @@ def bootstrap_interval(
     """
     sizes = np.ones(len(rows)) if sizes is None else sizes
     each = np.broadcast_to(np.expand_dims(sizes, tuple(range(1, rows.ndim))), rows.shape)
-    found = scipy_stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (rows, each),
         lambda values, sizes, axis: values.sum(axis=axis) / sizes.sum(axis=axis),
         paired=True,
@@ -204,7 +207,7 @@ def bootstrap_interval(
         rng=np.random.default_rng(seed),
     )
     count, mean = len(rows), rows.sum(axis=0) / sizes.sum()
-    t = scipy_stats.t.isf(alpha / 2, count - 1) * np.sqrt(count / max(count - 1, 1))
+    t = scipy.stats.t.isf(alpha / 2, count - 1) * np.sqrt(count / max(count - 1, 1))
     reach, ends = t * found.standard_error, found.confidence_interval
     low, high = np.minimum(ends.low, mean - reach), np.maximum(ends.high, mean + reach)
     return np.asarray(low), np.asarray(high)

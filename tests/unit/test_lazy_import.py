@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import xarray as xr
 
 import langheads
+from langheads.scores import registry
 
 HEAVY = (
     "torch", "transformers", "transformer_lens", "numpy", "scipy", "xarray", "pandas", "h5py",
@@ -39,12 +42,43 @@ def test_help_imports_nothing_heavy(arguments):
     assert set(done.stderr.split()).isdisjoint(HEAVY)
 
 
+def test_the_version_is_told_at_once():
+    done = run("-X", "importtime", "-m", "langheads", "--version")
+    assert done.stdout == f"langheads {langheads.__version__}\n"
+    assert "numpy" not in done.stderr
+
+
+def test_heads_are_selected_without_what_models_need(tmp_path):
+    """1.8 s of processor time were half of it `scipy.stats`; torch was never needed."""
+    scores = np.arange(24.0).reshape(2, 3, 4)
+    lahis = xr.DataArray(scores, dims=("language", "layer", "head"), attrs={"units": "nats"})
+    about = {"kind": "scores", "format": 1, "model": "m", "seed": 0}
+    made = xr.Dataset({"lahis": lahis}, {"language": ["en", "zh"]}, about)
+    langheads.save(made, tmp_path / "scores.nc")
+    program = (
+        "import sys; from langheads.cli import main\n"
+        f"sys.argv = ['langheads', 'select', {str(tmp_path / 'scores.nc')!r}, '--out', "
+        f"{str(tmp_path / 'heads.json')!r}, '--quantile', '.8']\n"
+        "main(); print(*sys.modules)"
+    )
+    loaded = set(run("-c", program).stdout.split())
+    assert "langheads.selection.count" in loaded
+    assert loaded.isdisjoint({"torch", "transformers", "scipy.stats", "plotly", "transformer_lens"})
+    # The two lists are the same heads; four languages make a head general.
+    assert langheads.LanguageHeads.load(tmp_path / "heads.json").specific["zh"] == {(2, 3)}
+
+
 def test_help_names_every_verb():
     as_module = run("-m", "langheads").stdout
     text = run("-c", "from langheads.cli import main; main()").stdout
     assert text == as_module
     for verb in ("score", "knockout", "select", "ablate", "report", "run", "demo"):
         assert f"\n  {verb} " in text
+
+
+def test_the_help_of_score_names_every_method():
+    text = " ".join(run("-m", "langheads", "score", "--help").stdout.split())
+    assert f"Known are {', '.join(registry.names())}." in text
 
 
 def test_every_promised_name_is_there():

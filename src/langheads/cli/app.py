@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ import typer
 
 from langheads.cli.checks import check
 from langheads.cli.signatures import Function, Parameter, plain, read_function
-from langheads.cli.tell import lines_about, path_of, table_of
+from langheads.cli.tell import ending_of, lines_about, path_of, table_of
 from langheads.cli.values import LIMITS, kind_of, shown_default
 from langheads.io.errors import printable
 from langheads.io.files import check_suffix, check_writable
@@ -82,8 +83,19 @@ def make_app() -> typer.Typer:
     return app
 
 
+def _tell_version(asked: bool) -> bool:
+    if asked:
+        typer.echo(f"langheads {version('langheads')}")
+        raise typer.Exit
+    return asked
+
+
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show it and stop.", callback=_tell_version, is_eager=True),
+    ] = False,
 ) -> None:
     """What may stand before a verb; `main` has taken it out by then."""
 
@@ -216,8 +228,11 @@ def _save_and_tell(function: Function, result: Any, out: str) -> None:
         save(result, out)
     elif function.returns in _WRITTEN:
         result.save(out)
-    for line in lines_about(result):
+    end = ending_of(function.name, result)
+    for line in end.headline if end else lines_about(result):
         typer.echo(printable(line.rstrip()), err=True)
-    if (table := table_of(result)) is not None:
+    if (table := end.table if end else table_of(result)) is not None:
         typer.echo("\n".join(map(printable, table.split("\n"))))
     typer.echo(printable(str(path_of(result) or out)))
+    if end:
+        typer.echo(f"next: {printable(end.next)}", err=True)

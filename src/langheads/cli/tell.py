@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langheads.view.ending import Ending
 
 
 def lines_about(result: Any) -> Iterator[str]:
@@ -17,13 +20,21 @@ def lines_about(result: Any) -> Iterator[str]:
 
 def table_of(result: Any) -> str | None:
     """The text that the verb is run for, if it is."""
-    if isinstance(result, tuple):
-        return str(result[1])
     if getattr(result, "attrs", {}).get("kind") == "comparison":
         from langheads.experiments.benchmark.table import LEGEND, as_text
 
         return f"{as_text(result)}\n{LEGEND}"
     return None
+
+
+def ending_of(function: str, result: Any) -> Ending | None:
+    """What is told at the end of a chain of verbs."""
+    if function not in ("run", "pipeline.demo"):
+        return None
+    from langheads.view.ending import ending
+
+    page = path_of(result)
+    return None if page is None else ending(page.parent)
 
 
 def path_of(result: Any) -> Path | None:

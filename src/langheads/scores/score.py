@@ -53,7 +53,7 @@ def score(
     Args:
         model: the model, or what `langheads.load` takes.
         text: texts, see `read_texts`; documents come from the front of the seeded order.
-        method: one or more of `scores.registry`.
+        method: one or more scores, by name.
         languages: all by default.
         docs: documents a language; None for all.
         max_tokens: documents are cut here (and at the model's context length).

@@ -66,10 +66,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
-from scipy.stats import false_discovery_control
-from scipy.stats import t as student_t
 
 from langheads import stats
 from langheads.io.arguments import check_seed
@@ -144,7 +143,7 @@ def contrast(
     squared_error = np.stack([stats.standard_error(x) ** 2 for x in values])
     rng = np.random.default_rng(check_seed(seed))
     p = _permutation_p(np.concatenate(values), counts, permutations, rng)
-    q = false_discovery_control(p, axis=None, method="bh")
+    q = scipy.stats.false_discovery_control(p, axis=None, method="bh")
     se = np.sqrt(_plus_others(squared_error, (len(counts) - 1.0) ** -2))
     low = np.minimum(
         *(_lower_end(share, squared_error, counts, ratio, tests) for ratio in (0.0, min_ratio))
@@ -224,4 +223,4 @@ def _lower_end(
     # Degrees of freedom by Welch and Satterthwaite.
     fourth = _plus_others(squared_error**2 / (counts[:, None] - 1), weight**2)
     df = np.divide(squared**2, fourth, out=np.ones_like(squared), where=fourth > 0)
-    return _minus_others(share, ratio) - student_t.isf(_ALPHA / tests, df) * np.sqrt(squared)
+    return _minus_others(share, ratio) - scipy.stats.t.isf(_ALPHA / tests, df) * np.sqrt(squared)

@@ -1,0 +1,88 @@
+"""How a chain ends: what its folder proves, language by language, and what can be done next."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from langheads.heads import HeadSet, planted_of, read_planted
+from langheads.io.results import load_result
+from langheads.view.language_verdict import language_answers
+from langheads.view.verdict import GENERAL, verdict
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is told when a chain is done.
+
+    Attributes:
+        headline: the verdict, then the general heads.
+        table: per language its heads, what switching them off does, and whether they carry it;
+            with planted heads, how many were found.
+        next: a command.
+    """
+
+    headline: list[str]
+    table: str
+    next: str
+
+
+def ending(run: Path) -> Ending:
+    """The end of the run in this folder, from ``ablation.nc`` and, where it is there,
+    ``planted.json``.
+
+    Raises:
+        InputError: no such file, or not one of langheads.
+    """
+    proof = load_result(run / "ablation.nc", "ablation")
+    off = {str(x): _heads(proof, str(x)) for x in proof.heads_of.values}
+    headline = [verdict(proof).headline]
+    if general := off.get(GENERAL):
+        headline.append(f"general heads: {general}")
+    answers = language_answers(proof)
+    # Those that are shown first.
+    order = sorted((x for x in answers if off[x]), key=lambda x: answers[x] != "yes")
+    look = [
+        *("langheads", "attention", str(proof.attrs["model"]), "--text", "A text of yours."),
+        *("--heads", str(run / "heads.json")),
+        *(("--language", order[0]) if order else ()),
+        *("--out", str(run / "look.html")),
+    ]
+    return Ending(headline, _table(run, proof, off, answers), shlex.join(look))
+
+
+def _heads(proof: xr.Dataset, language: str) -> HeadSet:
+    shape = (proof.attrs["layers"], proof.attrs["heads"])
+    return HeadSet(str(proof.heads.sel(heads_of=language).item()).split(), shape)
+
+
+def _table(run: Path, proof: xr.Dataset, off: dict[str, HeadSet], answers: dict[str, str]) -> str:
+    shape = (proof.attrs["layers"], proof.attrs["heads"])
+    file = run / "planted.json"
+    ours = file.is_file() and planted_of(file, proof.attrs)
+    planted = read_planted(file, shape)["planted"] if ours else {}
+    percent = 100 * proof.delta_nats_per_byte.sel(baseline="zero") / proof.nats_per_byte
+    wide = max(8, *map(len, answers))
+    lines = [
+        "rise in NLL per byte with the selected heads off, in % of the NLL with nothing off",
+        f"{'language':{wide}}  "
+        + (f"{'selected (* planted)':26}  planted found" if planted else f"{'selected':26}")
+        + "  own text  other languages    carries its language",
+    ]
+    for language, answer in answers.items():
+        there, chosen = planted.get(language, HeadSet([], shape)), off[language]
+        row = percent.sel(heads_of=language)
+        others = row.drop_sel(text_of=language)
+        names = " ".join(f"{head}{'*' if head in there else ''}" for head in chosen)
+        found = f"  {len(chosen & there)} of {len(there):<8}" if planted else ""
+        ends = (others.min().item(), others.max().item()) if others.size else (np.nan, np.nan)
+        between = "{:+8.2f}% to {:+.2f}%".format(*ends)
+        lines.append(
+            f"{language:{wide}}  {names:26}{found}{row.sel(text_of=language).item():+9.1f}%  "
+            f"{between:21}  {answer}"
+        )
+    return "\n".join(lines)
