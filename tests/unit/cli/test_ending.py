@@ -31,7 +31,8 @@ def test_a_run_ends_with_verdict_heads_and_a_command_that_works(
 ):
     said = verb(
         "run", tiny_folder, "--text", texts_folder, "--out", tmp_path / "my run", "--docs", 2,
-        "--proof-docs", 2, "--max-tokens", 30, "--n-controls", 3, "--languages", "zh,en", "--method", "lahis",
+        "--proof-docs", 2, "--max-tokens", 30, "--n-controls", 3, "--languages",
+        "zh,en", "--method", "lahis",
         "--quantile", 0.7, "--general-at", 2, "--share", 0.2, "--device", "cpu",
     )  # fmt: skip
     _, header, *rows, path = said.out.splitlines()
