@@ -38,7 +38,6 @@ def main() -> None:
 
     before = signal.signal(signal.SIGTERM, terminate)
     written_files.clear()
-    written_files.clear()
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     # Before torch is imported: on a busy machine, threads that spin for long while they wait for
@@ -49,8 +48,9 @@ def main() -> None:
         # Bars of loading are for people; langheads itself gives a log a line a minute.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # A warning for every try of every file.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         # Some versions of typer turn Ctrl-C into a returned exit code.

@@ -17,6 +17,7 @@ from transformer_lens.utilities.devices import get_device
 from transformers import AutoConfig, PreTrainedModel
 
 from langheads.io.errors import InputError, LangheadsError, ModelError
+from langheads.io.hub import hub_or_cache
 from langheads.model.checkpoint import Whole, check_checkpoint, check_hub, check_tokenizer
 from langheads.model.identity import EMBEDDED, TAKES_OTHERS
 from langheads.model.self_test import run_self_test
@@ -80,14 +81,31 @@ def load(
         raise InputError("device and device_map were both given; give one")
     where = None if device is None else _usable(device)
     _check_local(name)
+    with hub_or_cache(name, revision):
+        bridge = _from_checkpoint(
+            name, str(model), dtype, where, device_map, revision, trust_remote_code
+        )
+    return _ready(bridge, other_weights, self_test)
+
+
+def _from_checkpoint(
+    name: str,
+    model: str,
+    dtype: str | torch.dtype | None,
+    where: torch.device | None,
+    device_map: str | dict[str, str | int] | None,
+    revision: str | None,
+    trust_remote_code: bool,
+) -> TransformerBridge:
+    """What is at `name`, looked at before it is read; errors call it `model`."""
     check_checkpoint(name, revision)
     config = _config(name, revision, trust_remote_code)
     check_hub(name, revision)
     if dtype is None:
         on_cpu = str(where or get_device()) == "cpu" and device_map is None
         dtype = torch.float32 if on_cpu else (getattr(config, "dtype", None) or torch.float32)
-    with _told_in_one_line(str(model), where):
-        bridge = _checked(
+    with _told_in_one_line(model, where):
+        return _checked(
             TransformerBridge.boot_transformers(
                 name,
                 dtype=dtype if isinstance(dtype, torch.dtype) else _DTYPES[dtype],
@@ -102,7 +120,6 @@ def load(
                 ),
             )
         )
-        return _ready(bridge, other_weights, self_test)
 
 
 def _wrapped(model: Any) -> TransformerBridge:
@@ -120,7 +137,7 @@ def _wrapped(model: Any) -> TransformerBridge:
             "a model of transformers that was not loaded from anywhere has no tokenizer; save it "
             "and its tokenizer in a folder and load that"
         )
-    with _told_in_one_line(name, None):
+    with hub_or_cache(name, None), _told_in_one_line(name, None):
         return _checked(
             TransformerBridge.boot_transformers(name, hf_model=model, dtype=model.dtype)
         )

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from langheads.io.errors import InputError
 from langheads.io.files import MAX_LINE, TEXT_SUFFIXES, json_lines, text_lines
+from langheads.io.hub import why_silent
 from langheads.io.parquet import text_and_id
 from langheads.io.records import Id, Record, Text, parse
 
@@ -200,6 +201,8 @@ def read_hub(name: str, wanted: tuple[str, ...] | None) -> dict[str, Sequence[st
         InputError: the data set cannot be read, or has no such configuration or column.
     """
     repo, _, config = name.partition(":")
+    if why := why_silent():
+        raise InputError(f"cannot read data set hf:{name}: {why}")
     try:
         if "{language}" in config:
             if not wanted:
