@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import InputError, NonFiniteError, OutOfMemoryError
+from langheads.model.chunked_losses import chunked_losses
 from langheads.model.fused_attention import fused_attention
 from langheads.model.state import frozen
 from langheads.text import Documents, length_batches, pad_right
@@ -132,7 +133,7 @@ def map_documents(
         )
 
     batches = Batches(token_budget(model, batch_tokens))
-    with frozen(model), fused_attention(model):
+    with frozen(model), fused_attention(model), chunked_losses(model):
         return torch.stack(batches.map(lengths, measured, alone=alone, progress=progress))
 
 

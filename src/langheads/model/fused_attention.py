@@ -14,7 +14,6 @@ without the hooks that stand then, and keeps eager attention where they differ.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from types import MethodType
@@ -32,7 +31,7 @@ from transformer_lens.model_bridge.generalized_components import AttentionBridge
 from langheads.model.gates import gated
 from langheads.model.nll import document_nll
 from langheads.model.shape import head_shape
-from langheads.model.state import evaluating, frozen
+from langheads.model.state import evaluating, frozen, without_hooks
 
 logger = logging.getLogger("langheads")
 
@@ -96,28 +95,9 @@ def _fused(model: TransformerBridge) -> Iterator[None]:
         network.set_attn_implementation(before)
 
 
-@contextmanager
-def _without_hooks(model: TransformerBridge) -> Iterator[None]:
-    """Only TransformerLens' own hooks, the permanent ones, are heard inside the block."""
-    saved = []
-    try:
-        for point in model.modules():
-            if isinstance(point, HookPoint):
-                users = {h.hook.id for h in point.fwd_hooks + point.bwd_hooks if not h.is_permanent}
-                for key in ("_forward_hooks", "_backward_hooks") if users else ():
-                    hooks = point.__dict__[key]
-                    saved.append((point, key, hooks))
-                    kept = ((id_, hook) for id_, hook in hooks.items() if id_ not in users)
-                    point.__dict__[key] = OrderedDict(kept)
-        yield
-    finally:
-        for point, key, hooks in saved:
-            point.__dict__[key] = hooks
-
-
 def _equal_to_eager(model: TransformerBridge) -> bool:
     # Under gates of 0, say, every kernel would be equal.
-    with _without_hooks(model):
+    with without_hooks(model):
         # What raises here says nothing about the fused kernel.
         eager = _probe(model)
         try:

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.model.chunked_losses import in_chunks, last_hidden, nll_of_rows
 from langheads.model.state import evaluating
 
 
@@ -35,19 +36,24 @@ def token_nll(
     Returns:
         ``[batch, pos - 1]``, 0 where a token does not count.
 
-    Memory: logits ``[batch, pos, vocab]``, and a float32 copy of those that count.
+    Memory: inside `langheads.model.chunked_losses` the logits of a few positions that count; else
+    ``[batch, pos, vocab]``, and a float32 copy of those that count.
     """
+    chunks = in_chunks(model)
     with evaluating(model):
-        logits = model(tokens, return_type="logits")[:, :-1]
-    position = torch.arange(1, tokens.shape[1], device=logits.device)
-    counted = position < lengths.to(logits.device)[:, None]
-    if starts is not None:
-        counted = counted & (position >= starts.to(logits.device)[:, None])
-    wide = torch.promote_types(logits.dtype, torch.float32)
-    nll = torch.zeros(counted.shape, dtype=wide, device=logits.device)
-    nll[counted] = F.cross_entropy(
-        logits[counted].to(wide), tokens[:, 1:].to(logits.device)[counted], reduction="none"
-    )
+        before = last_hidden(model, tokens) if chunks else model(tokens, return_type="logits")
+        before = before[:, :-1]
+        position = torch.arange(1, tokens.shape[1], device=before.device)
+        counted = position < lengths.to(before.device)[:, None]
+        if starts is not None:
+            counted = counted & (position >= starts.to(before.device)[:, None])
+        wide = torch.promote_types(before.dtype, torch.float32)
+        nll = torch.zeros(counted.shape, dtype=wide, device=before.device)
+        targets = tokens[:, 1:].to(before.device)[counted]
+        if chunks:
+            nll[counted] = nll_of_rows(model, before[counted], targets)
+        else:
+            nll[counted] = F.cross_entropy(before[counted].to(wide), targets, reduction="none")
     return nll
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 
 
@@ -37,3 +39,22 @@ def frozen(model: TransformerBridge) -> Iterator[None]:
     finally:
         for parameter, flag in zip(parameters, flags, strict=True):
             parameter.requires_grad_(flag)
+
+
+@contextmanager
+def without_hooks(model: TransformerBridge) -> Iterator[None]:
+    """Only TransformerLens' own hooks, the permanent ones, are heard inside the block."""
+    saved = []
+    try:
+        for point in model.modules():
+            if isinstance(point, HookPoint):
+                users = {h.hook.id for h in point.fwd_hooks + point.bwd_hooks if not h.is_permanent}
+                for key in ("_forward_hooks", "_backward_hooks") if users else ():
+                    hooks = point.__dict__[key]
+                    saved.append((point, key, hooks))
+                    kept = ((id_, hook) for id_, hook in hooks.items() if id_ not in users)
+                    point.__dict__[key] = OrderedDict(kept)
+        yield
+    finally:
+        for point, key, hooks in saved:
+            point.__dict__[key] = hooks

@@ -24,6 +24,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.io.errors import NonFiniteError
 from langheads.model import document_nll, gated, head_shape, map_documents
 from langheads.model.batches import out_of_memory_named
+from langheads.model.chunked_losses import chunked_losses
 from langheads.model.fused_attention import fused_attention
 from langheads.model.state import frozen
 from langheads.scores.registry import OfLanguage
@@ -98,6 +99,7 @@ def lahis_sequential(
         out_of_memory_named(f"one document of {documents.language}"),
         frozen(model),
         fused_attention(model),
+        chunked_losses(model),
         torch.enable_grad(),
     ):
         for index, tokens in enumerate(documents.tokens):

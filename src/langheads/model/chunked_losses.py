@@ -1,0 +1,222 @@
+"""Losses without the logits of all positions.
+
+``[batch, pos, vocab]`` overflows a card long before the model does. So the network's forward is
+cut where its decoder hands over the last hidden states, after the final norm, and all that stands
+behind (unembedding and its bias, Cohere's logit scale, Gemma's soft cap) runs for some positions
+at a time, as the network's own code. A position's loss depends on its own hidden state alone: its
+gradient is taken while its logits are there, and no product is computed twice. PyTorch's
+``linear_cross_entropy``, which has chunks too, knows nothing of scales and caps.
+
+The first use on a model compares losses and gradients with those of whole logits, without the
+hooks that stand then, and keeps whole logits where they differ.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.model.state import frozen, without_hooks
+
+logger = logging.getLogger("langheads")
+
+# Of a chunk's logits in float32. A CPU's allocator hands smaller blocks out again, and gets larger
+# ones from the system, page by page, every time.
+_CHUNK_BYTES = {"cpu": 2**25, "elsewhere": 2**28}
+
+_OUTPUTS: WeakKeyDictionary[TransformerBridge, type | None] = WeakKeyDictionary()
+"""Of models whose check is done: the class that the decoder returns; None, logits are whole."""
+_inside: WeakSet[TransformerBridge] = WeakSet()
+
+
+@contextmanager
+def chunked_losses(model: TransformerBridge) -> Iterator[bool]:
+    """Inside the block `langheads.model.token_nll` holds the logits of a few positions at a time.
+
+    Args:
+        model: the model.
+
+    Yields:
+        Whether it does; False, and logits are whole, where the model's check failed.
+
+    Logits are whole also while a hook stands on the unembedding, which sees all of them, and where
+    weights collect gradients.
+    """
+    if model not in _OUTPUTS and not _equal_to_whole(model):
+        _OUTPUTS[model] = None
+    entered = _OUTPUTS[model] is not None and model not in _inside
+    if entered:
+        _inside.add(model)
+    try:
+        yield _OUTPUTS[model] is not None
+    finally:
+        if entered:
+            _inside.discard(model)
+
+
+def in_chunks(model: TransformerBridge) -> bool:
+    """Whether the losses of a forward now are to be computed in chunks, see `chunked_losses`."""
+    if model not in _inside:
+        return False
+    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in model.unembed.modules())
+    weights = model.original_model.parameters()
+    return not hooked and not (torch.is_grad_enabled() and any(w.requires_grad for w in weights))
+
+
+def last_hidden(
+    model: TransformerBridge, tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos d_model"]:
+    """What the decoder hands to the unembedding in one forward, in which nothing is unembedded."""
+    kept: list[Tensor] = []
+
+    def keep(hidden: Tensor) -> Tensor:
+        kept.append(hidden)
+        return hidden[:, :0]
+
+    with _hidden_states(model, keep):
+        model(tokens, return_type=None)
+    return kept[0]
+
+
+def nll_of_rows(
+    model: TransformerBridge, hidden: Float[Tensor, "row d_model"], targets: Int[Tensor, " row"]
+) -> Float[Tensor, " row"]:
+    """NLL of one token after each hidden state, nats, in float32 or wider."""
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    room = _CHUNK_BYTES["cpu" if hidden.device.type == "cpu" else "elsewhere"]
+    size = max(1, room // (int(model.cfg.d_vocab) * wide.itemsize))
+    if len(hidden) <= size:
+        return F.cross_entropy(_logits(model, hidden).to(wide), targets, reduction="none")
+    nll: Tensor = _ChunkedNLL.apply(hidden, targets, model, size)
+    return nll
+
+
+class _ChunkedNLL(torch.autograd.Function):
+    """Some rows at a time the loss and, where asked for, its gradient, of first order only."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, targets: Tensor, model: TransformerBridge, size: int
+    ) -> Tensor:
+        wanted = ctx.needs_input_grad[0]
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        nll = hidden.new_empty(len(hidden), dtype=wide)
+        slopes = torch.empty_like(hidden) if wanted else hidden.new_empty(0)
+        for start in range(0, len(hidden), size):
+            rows = slice(start, start + size)
+            part = hidden[rows].detach().requires_grad_(wanted)
+            with torch.set_grad_enabled(wanted):
+                logits = _logits(model, part)
+            log_p = F.log_softmax(logits.detach().to(wide), dim=-1)
+            target = targets[rows, None]
+            nll[rows] = -log_p.gather(1, target)[:, 0]
+            if wanted:
+                p = log_p.exp_()
+                p.scatter_add_(1, target, p.new_full(target.shape, -1))
+                (slopes[rows],) = torch.autograd.grad(logits, part, p.to(logits.dtype))
+        ctx.save_for_backward(slopes)
+        return nll
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return (slopes * gradient[:, None]).to(slopes.dtype), None, None, None
+
+
+def _logits(
+    model: TransformerBridge, hidden: Float[Tensor, "row d_model"]
+) -> Float[Tensor, "row vocab"]:
+    """What the network makes of last hidden states."""
+    network: Any = model.original_model
+    unembed = model.unembed.original_component
+    # TransformerLens puts zeros where the checkpoint has no bias; they are not added.
+    zeros = unembed._buffers.get("bias")
+    idle = zeros is not None and not bool(zeros.any())
+    output = _OUTPUTS[model]
+    assert output is not None
+    given = output(last_hidden_state=hidden[None])
+    tokens = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
+    try:
+        if idle:
+            unembed._buffers["bias"] = None
+        with _decoder(model, lambda *args, **kwargs: given):
+            logits: Tensor = network(input_ids=tokens).logits[0]
+            return logits
+    finally:
+        if idle:
+            unembed._buffers["bias"] = zeros
+
+
+@contextmanager
+def _decoder(model: TransformerBridge, forward: Callable[..., Any]) -> Iterator[None]:
+    """The network's forwards inside the block have this for their decoder's."""
+    network: Any = model.original_model
+    decoder = network.get_decoder()
+    # Accelerate puts its own there.
+    before = decoder.__dict__.get("forward")
+    try:
+        decoder.__dict__["forward"] = forward
+        yield
+    finally:
+        del decoder.__dict__["forward"]
+        if before is not None:
+            decoder.__dict__["forward"] = before
+
+
+@contextmanager
+def _hidden_states(model: TransformerBridge, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Change what the decoder hands to the unembedding in forwards inside the block."""
+    network: Any = model.original_model
+    run = network.get_decoder().forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        output = run(*args, **kwargs)
+        _OUTPUTS[model] = type(output)
+        return type(output)(last_hidden_state=change(output.last_hidden_state))
+
+    with _decoder(model, forward):
+        yield
+
+
+def _equal_to_whole(model: TransformerBridge) -> bool:
+    """Whether losses of random tokens, and their gradients, are those of whole logits."""
+    generator = torch.Generator().manual_seed(0)
+    vocab = min(int(model.cfg.d_vocab), 1000)
+    tokens = torch.randint(vocab, (2, 24), generator=generator).to(model.cfg.device)
+    targets, leaves = tokens[:, 1:].flatten(), []
+
+    def leaf(hidden: Tensor) -> Tensor:
+        leaves.append(hidden.detach().requires_grad_())
+        return leaves[0]
+
+    with without_hooks(model), frozen(model), torch.enable_grad():
+        try:
+            with _hidden_states(model, leaf):
+                logits = model(tokens)[:, :-1].flatten(0, 1)
+            wide = torch.promote_types(logits.dtype, torch.float32)
+            whole = F.cross_entropy(logits.to(wide), targets, reduction="none")
+            ours = _ChunkedNLL.apply(leaves[0][:, :-1].flatten(0, 1), targets, model, 20)
+            found = [torch.autograd.grad(nll.sum(), leaves)[0] for nll in (ours, whole)]
+        except Exception as error:
+            # Whatever an architecture raises here, whole logits work; say why they are kept.
+            logger.info("losses are taken from whole logits: %s", error)
+            return False
+    # Products of other sizes round otherwise; in 16 bits by some percent.
+    allowed = min(1000 * torch.finfo(model.cfg.dtype).eps, 0.05)
+    equal = all(
+        bool((a - b).norm() <= allowed * b.norm()) for a, b in [(ours, whole), tuple(found)]
+    )
+    if not equal:
+        logger.info("losses are taken from whole logits: those of single positions differ")
+    return equal

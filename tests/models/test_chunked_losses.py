@@ -1,0 +1,194 @@
+"""Losses in chunks: those of whole logits, values and gradients, and whole where they must be."""
+
+import pytest
+import torch
+
+from langheads.model import chunked_losses as chunks
+from langheads.model import document_nll, gated, head_shape
+from langheads.model.chunked_losses import chunked_losses
+from langheads.model.nll import token_nll
+from langheads.model.replay import captured_block_inputs, starting_at
+from langheads.model.state import frozen
+from tests.models.zoo import NAMES, VOCAB, pad, tokens_of
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Of seven positions each, so that every batch of the tests has some and a part of one."""
+    monkeypatch.setattr(chunks, "_CHUNK_BYTES", {"cpu": 7 * VOCAB * 4, "elsewhere": 1})
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """How many positions each unembedding took, and whether it added a bias."""
+    seen = []
+    linear = torch.nn.functional.linear
+
+    def watched(given, weight, bias=None):
+        if weight.shape[0] == VOCAB:
+            seen.append((given.shape[:-1].numel(), bias is not None))
+        return linear(given, weight, bias)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", watched)
+    return seen
+
+
+def whole_nll(model, tokens, real):
+    """From all logits by another route: a log-softmax in float64, picked one token at a time."""
+    log_p = model(tokens)[:, :-1].double().log_softmax(dim=-1)
+    nll = -log_p.gather(2, tokens[:, 1:, None])[..., 0]
+    return nll * real[:, 1:]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_and_gate_gradients_are_those_of_whole_logits(zoo, name, small_chunks, seen):
+    model = zoo.fresh(name)
+    tokens, real = pad(tokens_of(model))
+    generator = torch.Generator().manual_seed(0)
+    gates = torch.rand(len(tokens), *head_shape(model), generator=generator).requires_grad_()
+    of_row = torch.rand(len(tokens), generator=generator)
+    with frozen(model), gated(model, gates):
+        expected = whole_nll(model, tokens, real)
+        (slope,) = torch.autograd.grad((of_row * expected.sum(dim=1)).sum(), gates)
+        with chunked_losses(model) as chunked:
+            assert chunked
+            found = token_nll(model, tokens, real.sum(dim=1))
+        (gradient,) = torch.autograd.grad((of_row * found.sum(dim=1)).sum(), gates)
+        with chunked_losses(model), torch.no_grad():
+            seen.clear()
+            without_gradient = token_nll(model, tokens, real.sum(dim=1))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(without_gradient, found)
+    size = slope.abs().amax(dim=(1, 2), keepdim=True)
+    assert (size > 1e-3).all()
+    assert ((gradient - slope).abs() <= 1e-4 * size).all()
+    # What is predicted and nothing else, seven at a time, and no bias of zeros.
+    counted = int(real[:, 1:].sum())
+    assert seen == [(0, True), *[(7, False)] * (counted // 7), (counted % 7, False)]
+
+
+def test_replayed_losses_are_those_of_whole_forwards_to_the_bit(zoo, small_chunks):
+    model = zoo.bridge("cohere")
+    tokens, real = pad(tokens_of(model))
+    lengths, starts = real.sum(dim=1), torch.tensor([1, 2, 5, 1, 3])
+    gates = torch.ones(len(tokens), *head_shape(model))
+    gates[torch.arange(len(tokens)), 1, torch.arange(len(tokens)) % 4] = 0.0
+    with torch.no_grad(), chunked_losses(model):
+        with captured_block_inputs(model) as inputs:
+            token_nll(model, tokens, lengths)
+        with gated(model, gates):
+            full = document_nll(model, tokens, lengths, starts)
+        with starting_at(model, inputs, 1), gated(model, gates, first_layer=1):
+            assert torch.equal(document_nll(model, tokens, lengths, starts), full)
+        with gated(model, gates):
+            each = whole_nll(model, tokens, real)
+    expected = [float(row[start - 1 :].sum()) for row, start in zip(each, starts, strict=True)]
+    torch.testing.assert_close(full.double(), torch.tensor(expected).double(), rtol=1e-5, atol=0)
+
+
+def test_a_bias_that_is_not_zero_is_added(zoo, small_chunks):
+    model = zoo.fresh("llama-gqa")
+    tokens, real = pad(tokens_of(model))
+    bias = 3 * torch.randn(VOCAB, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), chunked_losses(model):
+        without = token_nll(model, tokens, real.sum(dim=1))
+        model.unembed.original_component.bias.copy_(bias)
+        found = token_nll(model, tokens, real.sum(dim=1))
+        logits = model(tokens)
+    assert torch.equal(model.b_U, bias)
+    assert (found - without).abs().max() > 1
+    expected = whole_nll(model, tokens, real)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+    assert logits.shape == (*tokens.shape, VOCAB)
+
+
+def test_a_hook_on_the_unembedding_sees_the_logits_of_all_positions(zoo):
+    model = zoo.bridge("gemma2")
+    tokens, real = pad(tokens_of(model))
+    shapes = []
+
+    def halve(logits, hook):
+        shapes.append(logits.shape)
+        return 0.5 * logits
+
+    with torch.no_grad(), chunked_losses(model):
+        without = token_nll(model, tokens, real.sum(dim=1))
+        with model.hooks(fwd_hooks=[("unembed.hook_out", halve)]):
+            found = token_nll(model, tokens, real.sum(dim=1))
+            expected = whole_nll(model, tokens, real)
+        assert torch.equal(token_nll(model, tokens, real.sum(dim=1)), without)
+    assert shapes == [(*tokens.shape, VOCAB)] * 2
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+    assert (found - without).abs().max() > 0.1
+
+
+def test_weights_that_want_a_gradient_get_that_of_whole_logits(zoo):
+    model = zoo.fresh("qwen2")
+    weight = model.unembed.original_component.weight
+    tokens, real = pad(tokens_of(model))
+    (expected,) = torch.autograd.grad(whole_nll(model, tokens, real).sum(), weight)
+    with chunked_losses(model):
+        nll = token_nll(model, tokens, real.sum(dim=1))
+    (found,) = torch.autograd.grad(nll.sum(), weight)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("what", ["logits that depend on other positions", "no decoder"])
+def test_where_chunks_differ_or_fail_logits_stay_whole_and_the_log_says_why(
+    zoo, what, monkeypatch, caplog
+):
+    model = zoo.fresh("llama-gqa")
+    tokens, real = pad(tokens_of(model))
+    network = model.original_model
+    if what == "no decoder":
+        said = "losses are taken from whole logits: there is none"
+
+        def none():
+            raise AttributeError("there is none")
+
+        monkeypatch.setattr(network, "get_decoder", none)
+    else:
+        said = "losses are taken from whole logits: those of single positions differ"
+        forward = network.forward
+
+        def centred(*args, **kwargs):
+            output = forward(*args, **kwargs)
+            if output.logits.shape[1]:
+                output.logits = output.logits - 0.1 * output.logits.mean(dim=1, keepdim=True)
+            return output
+
+        monkeypatch.setattr(network, "forward", centred)
+    with torch.no_grad(), caplog.at_level("INFO", "langheads"):
+        for _ in range(2):
+            with chunked_losses(model) as chunked:
+                assert not chunked
+                found = token_nll(model, tokens, real.sum(dim=1))
+        expected = whole_nll(model, tokens, real)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+    assert [record.getMessage() for record in caplog.records] == [said]
+
+
+def test_the_check_is_made_without_the_gates_that_stand(zoo):
+    model = zoo.fresh("cohere")
+    tokens, real = pad(tokens_of(model))
+    gates = torch.zeros(len(tokens), *head_shape(model))
+    with torch.no_grad(), gated(model, gates):
+        with chunked_losses(model) as chunked:
+            assert chunked
+            found = token_nll(model, tokens, real.sum(dim=1))
+        expected = whole_nll(model, tokens, real)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_losses_are_summed_in_float32(zoo, small_chunks):
+    model = zoo.bridge("cohere", torch.bfloat16)
+    tokens, real = pad(tokens_of(model))
+    with torch.no_grad():
+        expected = whole_nll(model, tokens, real)
+        with chunked_losses(model) as chunked:
+            assert chunked
+            found = token_nll(model, tokens, real.sum(dim=1))
+    assert found.dtype == torch.float32
+    # Of the same logits, rounded to bfloat16 after products of another size.
+    torch.testing.assert_close(found.double(), expected, rtol=0.02, atol=0.05)
