@@ -6,7 +6,7 @@ needs it, and of the other nothing is shown) and other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -90,12 +90,12 @@ class HeadClasses(Saved):
     agnostic: HeadSet
     undecided: HeadSet
     other: HeadSet
-    deltas: dict[str, Interval]
+    deltas: dict[str, Interval] = field(repr=False)
     harm: int
     model: str
     units: str
-    rule: dict[str, Any]
-    provenance: dict[str, Any]
+    rule: dict[str, Any] = field(repr=False)
+    provenance: dict[str, Any] = field(repr=False)
 
     _record = _ClassesFile
 

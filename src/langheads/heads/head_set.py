@@ -20,6 +20,8 @@ import numpy as np
 from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError, ProvenanceError
 
+# Heads that are named where a set is shown.
+_SHOWN = 16
 logger = logging.getLogger("langheads")
 
 
@@ -97,7 +99,9 @@ class HeadSet(Set[Head]):
         return " ".join(str(head) for head in self)
 
     def __repr__(self) -> str:
-        return f"HeadSet([{', '.join(str(h) for h in self)}], shape={self.shape})"
+        named = [str(head) for head in itertools.islice(self, _SHOWN)]
+        more = [f"… {len(self) - _SHOWN} more"] if len(self) > _SHOWN else []
+        return f"HeadSet([{', '.join(named + more)}], shape={self.shape})"
 
     def __or__(self, other: Iterable[Any]) -> HeadSet:
         return HeadSet([*self, *as_head_set(other, self.shape)], self.shape)

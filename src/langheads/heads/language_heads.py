@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import html
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -109,10 +110,47 @@ class LanguageHeads(Saved):
     # A claim of the contrast rule may have no number.
     _allow_nan = True
 
+    # Its languages are those of `specific`; by number there is nothing.
+    __iter__ = None
+
     @property
     def shape(self) -> tuple[int, int]:
         """(layers, heads a layer)."""
         return self.general.shape
+
+    def __getitem__(self, name: str) -> HeadSet:
+        """The specific heads of a language, or those of `GENERAL`; there may be none.
+
+        Raises:
+            InputError: a name that the head set does not have.
+        """
+        if name != GENERAL and name not in self.specific:
+            raise InputError(
+                f"heads of {name} asked for; the head set has "
+                f"{', '.join([*self.specific, GENERAL])}"
+            )
+        return self.general if name == GENERAL else self.specific[name]
+
+    def __repr__(self) -> str:
+        rows = "".join(f"\n  {name}: {heads}" for name, heads in self._rows())
+        return f"LanguageHeads of {self.model}, {self.shape[0]} layers of {self.shape[1]}{rows}"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><th style="text-align:left"><bdi>{html.escape(name)}</bdi></th>'
+            f'<td>{len(heads)}</td><td style="text-align:left">{heads}</td></tr>'
+            for name, heads in self._rows()
+        )
+        return (
+            f"<table><caption>Heads by language of <bdi>{html.escape(self.model)}</bdi>, "
+            f"{self.shape[0]} layers of {self.shape[1]}</caption><thead><tr>"
+            '<th style="text-align:left">language</th><th>number</th>'
+            '<th style="text-align:left">heads, strongest first</th></tr></thead>'
+            f"<tbody>{rows}</tbody></table>"
+        )
+
+    def _rows(self) -> Iterable[tuple[str, HeadSet]]:
+        return [*self.specific.items(), (GENERAL, self.general)]
 
     @classmethod
     def _of(cls, record: _HeadsFile) -> LanguageHeads:
@@ -131,11 +169,7 @@ def heads_of(heads: LanguageHeads, name: str) -> HeadSet:
     Raises:
         InputError: a name that the head set does not have, or a set without heads.
     """
-    if name != GENERAL and name not in heads.specific:
-        raise InputError(
-            f"heads of {name} asked for; the head set has {', '.join([*heads.specific, GENERAL])}"
-        )
-    chosen = heads.general if name == GENERAL else heads.specific[name]
+    chosen = heads[name]
     if not chosen:
         raise InputError(f"the head set has no heads of {name}, so there is nothing to gate")
     return chosen

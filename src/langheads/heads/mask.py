@@ -120,6 +120,10 @@ class HeadMask(Saved):
 
     _record = _MaskFile
 
+    def __repr__(self) -> str:
+        ends = f"gates {min(self.values):.3g} to {max(self.values):.3g}"
+        return f"HeadMask({self.heads}, {ends}, learned from {self.language}, {self.model})"
+
     @property
     def shape(self) -> tuple[int, int]:
         """(layers, heads a layer)."""

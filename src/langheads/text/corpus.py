@@ -49,6 +49,10 @@ class Corpus:
     aligned: bool = False
     given: Mapping[str, Sequence[str]] | None = field(default=None, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name} {len(texts)}" for name, texts in self.texts.items())
+        return f"Corpus({counts} documents, {self.source!r:.80}, seed {self.seed})"
+
     @property
     def languages(self) -> tuple[str, ...]:
         """The languages, in the order asked for."""

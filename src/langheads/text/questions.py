@@ -117,6 +117,9 @@ class Questions:
     seed: int
     left_out: int = 0
 
+    def __repr__(self) -> str:
+        return f"Questions({len(self.ids)} in {', '.join(self.examples)}, {self.source!r:.80})"
+
     @property
     def ids(self) -> tuple[str, ...]:
         """The ids, in order."""

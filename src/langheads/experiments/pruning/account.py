@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -53,7 +53,7 @@ class Pruning:
     # measured.
     losses: Mapping[str, Mapping[str, float]]
     n_controls: int  # random head sets behind these
-    account: Mapping[str, Any]  # the whole file
+    account: Mapping[str, Any] = field(repr=False)  # the whole file
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ likely. Attention is eager, as TransformerLens runs it.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,10 @@ class Reply:
     tokens: tuple[int, ...]
     prompt_tokens: tuple[int, ...]
     finished: str
+
+    def __repr__(self) -> str:
+        said = f"{reprlib.repr(self.prompt)} -> {self.text!r}"
+        return f"Reply({said}, {len(self.tokens)} tokens, {self.finished})"
 
 
 def generate(

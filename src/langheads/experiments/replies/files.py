@@ -86,6 +86,10 @@ class Replies:
     summary: Mapping[str, Any]
     provenance: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        numbers = "".join(f", {name} {value:.3g}" for name, value in self.numbers.items())
+        return f"Replies({len(self.records)} replies{numbers})"
+
     @cached_property
     def numbers(self) -> dict[str, float]:
         """Those of the summary, each in its unit; NaN where there was nothing to divide by."""

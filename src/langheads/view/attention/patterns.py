@@ -74,7 +74,7 @@ class AttentionPatterns:
 
     label: str
     tokens: tuple[str, ...]
-    patterns: Float[np.ndarray, "head query key"]
+    patterns: Float[np.ndarray, "head query key"] = field(repr=False)
     spans: tuple[Span, ...] = ()
     note: str = ""
 
@@ -103,6 +103,10 @@ class AttentionData(Saved):
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     _record = _ViewFile
+
+    def __repr__(self) -> str:
+        texts = ", ".join(f"{len(c.tokens)} tokens of {c.label!r:.40}" for c in self.contexts)
+        return f"AttentionData({' '.join(head.name for head in self.heads)} over {texts})"
 
     @property
     def cells(self) -> int:
