@@ -65,13 +65,16 @@ def documents(draw, document):
     )
 
 
+HOW = ("flip", "put", "cut", "gone", "again", "over")
+
+
 @st.composite
-def damaged(draw, content):
+def damaged(draw, content, how_often=HOW):
     """Bytes of which some are others, missing or too many, or which end too soon."""
     found = bytearray(content)
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, max(0, len(found) - 1)))
-        how = draw(st.sampled_from(("flip", "put", "cut", "gone", "again")))
+        how = draw(st.sampled_from(how_often))
         if how == "flip" and found:
             found[at] ^= 1 << draw(st.integers(0, 7))
         elif how == "put":
@@ -79,6 +82,9 @@ def damaged(draw, content):
                 st.binary(max_size=4)
                 | st.sampled_from([b"9" * 400, b'"', b"\xff", b"\xef\xbb\xbf", b"\n", b"\0", b"[{"])
             )
+        elif how == "over":
+            others = draw(st.binary(min_size=1, max_size=8))
+            found[at : at + len(others)] = others
         elif how == "cut":
             del found[at:]
         elif how == "gone":

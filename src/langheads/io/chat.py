@@ -13,6 +13,7 @@ from typing import Any
 from langheads.io.apart import apart
 from langheads.io.errors import InputError
 
+APART = ("transformers.utils.chat_template_utils",)
 _MEMORY, _MOST = 2**31, 10**8
 
 

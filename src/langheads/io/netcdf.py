@@ -1,10 +1,9 @@
 """netCDF (HDF5) that can be opened: nothing else is asked of it here than to be safe to read.
 
 One byte that is wrong can make HDF5 loop for ever, and a file of 66 kB can hold 10^12 zeros or
-name other files to be read. So what langheads writes ends in a checksum, behind the end of the
-HDF5 file where no reader of netCDF looks; a file without one (foreign, or of an earlier version)
-is first read by a process of its own with limits; and sizes and kinds are looked at before values.
-The checksum is against damage: who can write it can still make HDF5 loop.
+name other files to be read. So each file is first read by a process of its own with limits, which
+looks at sizes and kinds before values. What langheads writes ends in a checksum, behind the end of
+the HDF5 file where no reader of netCDF looks, so that damage is called so.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
 import h5py
 import numpy as np
 
@@ -64,11 +64,9 @@ def safe_content(path: Path) -> io.BytesIO:
         content = content[:-_TAIL]
         if with_checksum(content)[-_TAIL:] != tail:
             raise InputError(f"{path} was damaged (its checksum does not fit); make it again")
-        why = _harm(content)
-    else:
-        said = apart(f"{__name__}:told", path, seconds=5 + size // 2**24, memory=_MEMORY + 4 * size)
-        long = "it cannot be read with what time and memory a result takes"
-        why = {None: long, b"-": None}.get(said, (said or b"").decode())
+    said = apart(f"{__name__}:told", path, seconds=2 + size // 2**24, memory=_MEMORY + 4 * size)
+    long = "it cannot be read with what time and memory a result takes"
+    why = {None: long, b"-": None}.get(said, (said or b"").decode())
     if why is not None:
         raise InputError(f"{refused}{why and f': {why}'}")
     return io.BytesIO(content)
@@ -76,21 +74,31 @@ def safe_content(path: Path) -> io.BytesIO:
 
 def told(path: Path) -> bytes:
     """What `safe_content` is told by the process that reads the file first: "-", or the harm."""
-    why = _harm(path.read_bytes(), all_values=True)
+    content = path.read_bytes()
+    if content[-_TAIL:].startswith(_TAG):
+        content = content[:-_TAIL]
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            why = _harm_in(file, len(content))
+        if why is None:
+            _read_all(content)
+    except Exception:
+        # h5py raises many kinds over a file that was changed.
+        why = ""
     return b"-" if why is None else why.encode()
 
 
-def _harm(content: bytes, all_values: bool = False) -> str | None:
-    """Why a file must not be read; None where it can be, "" where it cannot be told."""
-    try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            return _harm_in(file, len(content), all_values)
-    except Exception:
-        # h5py raises many kinds over a file that was changed.
-        return ""
+def _read_all(content: bytes) -> None:
+    """Everything that xarray reads."""
+    with h5netcdf.File(io.BytesIO(content), "r") as file:
+        for of in (file, *file.variables.values()):
+            dict(of.attrs)
+        for of in file.variables.values():
+            of.dimensions, of.chunks, of.filters(), of[...]
 
 
-def _harm_in(file: Any, size: int, all_values: bool) -> str | None:
+def _harm_in(file: Any, size: int) -> str | None:
+    """Why a file must not be read; None where it can be."""
     if len(file) > _MOST_VARIABLES or len(file.attrs) > _MOST_VARIABLES:
         return f"{max(len(file), len(file.attrs))} variables or attributes"
     room, texts = _ROOM + 2 * size, []
@@ -125,11 +133,6 @@ def _harm_in(file: Any, size: int, all_values: bool) -> str | None:
             room -= sum(map(len, part))
             if room < 0:
                 return f"{of.name[1:]!r:.60} is far larger than the file"
-    if all_values:
-        for of in (file, *file.values()):
-            dict(of.attrs)
-        for of in file.values():
-            of[()]
     return None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from langheads.io.apart import apart
 from langheads.io.errors import InputError
 
+APART = ("pyarrow.parquet",)
 # What the texts may take beside so many times the size of their file.
 _ROOM, _UNPACKED = 2**28, 30
 _TOO_MUCH = b'"holds far more text than a file of its size should"'

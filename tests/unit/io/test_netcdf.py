@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from langheads.io import netcdf
 from langheads.io.apart import apart
 from langheads.io.errors import InputError
 from langheads.io.netcdf import with_checksum
@@ -148,7 +149,7 @@ LOOPS = zlib.decompress(base64.b85decode(
 
 
 def test_a_byte_over_which_hdf5_loops_for_ever(tmp_path):
-    """Without a checksum another process finds out, and is ended by its limit."""
+    """Another process finds out, and is ended by its limit."""
     path = tmp_path / "s.nc"
     path.write_bytes(LOOPS)
     assert apart("langheads.io.netcdf:told", path, seconds=0, memory=2**32) is None
@@ -156,11 +157,18 @@ def test_a_byte_over_which_hdf5_loops_for_ever(tmp_path):
     assert apart("langheads.io.netcdf:told", path, seconds=20, memory=2**32) == b"-"
 
 
-@pytest.mark.slow
-def test_a_byte_over_which_hdf5_loops_is_told_in_one_line(tmp_path):
-    (tmp_path / "s.nc").write_bytes(LOOPS)
-    with pytest.raises(InputError, match=f"{REFUSED}: it cannot be read with what time and memory"):
+@pytest.mark.parametrize("content", [LOOPS, with_checksum(LOOPS)], ids=["without", "resealed"])
+def test_a_byte_over_which_hdf5_loops_is_told_in_one_line(tmp_path, monkeypatch, content):
+    (tmp_path / "s.nc").write_bytes(content)
+    # Two seconds less of a processor than it is given.
+    monkeypatch.setattr(netcdf, "apart", lambda *of, seconds, memory: apart(
+        *of, seconds=seconds - 2, memory=memory
+    ))  # fmt: skip
+    with pytest.raises(InputError) as told:
         load_result(tmp_path / "s.nc")
+    assert str(told.value) == (
+        f"{tmp_path}/s.nc {REFUSED}: it cannot be read with what time and memory a result takes"
+    )
 
 
 def test_each_byte_that_changes_is_told(tmp_path):
