@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
         rng = np.random.default_rng(number)
         ranks, covered = [], []
         for _ in range(DRAWS):
-            found = estimate(rise, x, draw(x, count, rng))
+            found = estimate(rise, x, draw(len(x), count, rng))
             plain = rise[rng.permutation(len(rise))[:count]].mean(axis=0)
             pairs = (found.total, truth), (found.total[large], truth[large]), (plain, truth)
             ranks.append([stats.rank_correlation(*pair) for pair in pairs])

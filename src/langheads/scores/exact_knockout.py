@@ -90,7 +90,7 @@ def knockout(
         ``doc_tokens``. Provenance in ``attrs``.
         With `sample`: ``rise`` is NaN for documents that were not run; ``<name>_low`` and
         ``<name>_high``, 95% for what all documents would give; ``sampled`` ``[language, doc]``,
-        0 not run, 1 drawn at random, 2 taken for its size; ``attrs["forwards"]``, the cost in
+        1 where a document was run, else 0; ``attrs["forwards"]``, the cost in
         forwards of every document. With `top`: the same intervals; ``top`` ``[baseline, language,
         layer, head]``, 1 in the top, 0 not, -1 not separated; ``docs_run``, on how many documents
         a head was run.
@@ -181,12 +181,12 @@ class _Plan:
         x, nll = sampled.first_order(*how, batch_tokens=self.batch_tokens)
         # One draw for all baselines.
         rng = np.random.default_rng([self.seed, number])
-        drawn = sampled.draw(np.concatenate(x, axis=1), self.sizes[documents.language], rng)
+        drawn = sampled.draw(len(documents), self.sizes[documents.language], rng)
         rise = np.full_like(x, np.nan)
-        rise[:, drawn.run] = self._all(documents.only(drawn.run.tolist()), bar).rise
+        rise[:, drawn] = self._all(documents.only(drawn.tolist()), bar).rise
         effects = [sampled.estimate(of, x_of, drawn).per for of, x_of in zip(rise, x, strict=True)]
         taken = np.zeros(len(documents), np.int8)
-        taken[drawn.random], taken[drawn.certain] = 1, 2
+        taken[drawn] = 1
         return _Measured(rise, nll, effects, taken)
 
     def _top(self, number: int, documents: Documents, top: int, bar: tqdm) -> _Measured:
@@ -256,7 +256,7 @@ def _deltas(plan: _Plan, documents: Mapping[str, Documents]) -> dict[str, Any]:
     sign = {"sign": "positive: the document is less probable without it"}
     over = ("baseline", "language", "layer", "head")
     in_top = {"units": "1 in the top, 0 not, -1 not separated or not asked for"}
-    flag = {"units": "0 not run, 1 drawn at random, 2 taken for its size"}
+    flag = {"units": "0 not run, 1 run"}
     return {
         **{
             f"{name}{end}": (over, of_end, {"units": units[name]})

@@ -5,32 +5,29 @@ get the first-order estimate of the rise of head h, from one backward pass (summ
 
     x_ih = - d NLL_i / d m_h                           at m = 1
 
-Only n of them are run with every head off. The n/4 documents with the largest
+Only n of them, drawn at random, are run with every head off. Head by head, the least-squares line
+of their exact rises y on x, at the mean of x over all N documents, gives
 
-    sum_h (|x_ih| / rms_h)^4,   rms_h = sqrt(mean_i x_ih^2)
+    T_h = N (y_mean + b_h (x_mean of all - x_mean of the n)),     delta_h = T_h / sum_i size_i
 
-are run with certainty, since rises are heavy-tailed and a few documents hold much of them; the
-other 3n/4 are drawn at random from the rest of R = N - n/4. Head by head, the least-squares line of
-the exact rises y on x in the random part, at the mean of x over the rest, gives the total
-
-    T_h = sum_{i certain} y_ih + R (y_mean + b (x_mean of the rest - x_mean of the random part))
-
-and delta_h = T_h / sum_i size_i, the sizes of all N documents being known. The bias is O(1/n).
+the sizes of all N documents being known. The bias is O(1/n). To run the documents of the largest x
+with certainty was tried and dropped: it takes from the random part what orders the heads, and their
+intervals held no more often.
 
 Interval (``_low``, ``_high``): 95%, for what the scan of all N documents would give; it is no
 interval for the language. The variance of the line at that mean is from leave-one-out residuals
-(HC3, MacKinnon and White 1985) times 1 - 3n/4 / R, the finite population factor. A few residuals of
+(HC3, MacKinnon and White 1985) times 1 - n/N, the finite population factor. A few residuals of
 a heavy tail understate it, so it is
 
-    moderated   towards a trend over heads, log variance on log variance of x over the rest
+    moderated   towards a trend over heads, log variance on log variance of x over all
                 (Smyth 2004). Departure: the prior is the mean of the log-normal about the trend,
                 at most e times the trend itself; it is above Smyth's and covers better where
                 rises are heavy-tailed
     no less     than the head's own
-    widened     by var(x over the rest) / var(x in the random part) where that is above 1: a draw
+    widened     by var(x over all) / var(x over the n) where that is above 1: a draw
                 that missed the large documents
 
-and the quantile is that of t with (random documents - 2) degrees of freedom.
+and the quantile is that of t with n - 2 degrees of freedom.
 
 Standard error (``_se``): as in exact knock-out, of documents as a sample of the language, with the
 residuals that stand for documents that were not run, and the variance above.
@@ -58,26 +55,13 @@ from langheads.scores.gradient import gate_gradients
 from langheads.text import Documents
 
 CONFIDENCE = 0.95
-_MIN_RANDOM = 8
+_FEWEST = 8  # documents that an interval needs
 # Heads that a trend over heads needs at least.
 _MIN_TREND = 10
-BACKWARD = 3  # forwards that a forward with its backward costs
+# Forwards that a forward with its backward costs, where no gradient of weights is made.
+BACKWARD = 2
 Heads = Float[np.ndarray, " heads"]
 logger = logging.getLogger("langheads")
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Which documents of a language are run."""
-
-    certain: Int[np.ndarray, " _"]  # indices of those taken for their size
-    random: Int[np.ndarray, " _"]  # indices of those drawn from the rest
-    rest: Int[np.ndarray, " _"]  # all but the certain ones, the drawn ones among them
-
-    @property
-    def run(self) -> Int[np.ndarray, " _"]:
-        """Indices of all that are run, rising."""
-        return np.sort(np.concatenate([self.certain, self.random]))
 
 
 @dataclass(frozen=True)
@@ -117,11 +101,10 @@ def sample_sizes(sample: int | float, documents: Mapping[str, Documents]) -> dic
         # Rounded first: 10 * 0.3 is a little above 3.
         count = int(sample) if number else math.ceil(round(sample * len(of), 9))
         sizes[language] = min(count, len(of))
-        random = count - count // 4
-        if count < len(of) and random < _MIN_RANDOM:
+        if count < min(len(of), _FEWEST):
             raise InputError(
-                f"sample {sample} asked for, which draws {random} of the {len(of)} documents of "
-                f"language {language} at random; at least {_MIN_RANDOM} are needed: sample 10"
+                f"sample {sample} asked for, which draws {count} of the {len(of)} documents of "
+                f"language {language}; at least {_FEWEST} are needed"
             )
     if any(count < len(documents[language]) for language, count in sizes.items()):
         return sizes
@@ -146,41 +129,39 @@ def first_order(
     return np.stack(rises), nll * tokens
 
 
-def draw(x: Float[np.ndarray, "doc heads"], count: int, rng: np.random.Generator) -> Drawn:
-    """The documents to run: a quarter for their size, by first-order x, the others at random."""
-    rms = np.sqrt((x**2).mean(axis=0))
-    size = (np.abs(x / np.where(rms > 0, rms, 1)) ** 4).sum(axis=1)
-    falling = np.argsort(-size, kind="stable")
-    certain, rest = np.split(falling, [count // 4 if count < len(x) else len(x)])
-    return Drawn(certain, rng.permutation(rest)[: count - len(certain)], rest)
+def draw(documents: int, count: int, rng: np.random.Generator) -> Int[np.ndarray, " _"]:
+    """Which of so many documents are run: `count` of them, or all."""
+    return np.sort(rng.permutation(documents)[:count])
 
 
 def estimate(
-    rise: Float[np.ndarray, "doc heads"], x: Float[np.ndarray, "doc heads"], drawn: Drawn
+    rise: Float[np.ndarray, "doc heads"],
+    x: Float[np.ndarray, "doc heads"],
+    drawn: Int[np.ndarray, " _"],
 ) -> Estimate:
-    """Total rise over all documents, nats, from those that were run; x is first order, of all."""
-    none = np.zeros(x.shape[1])
-    if not len(drawn.rest):
+    """Total rise over all documents, nats, from those `drawn`; x is first order, of all."""
+    among, count = len(x), len(drawn)
+    if count == among:
+        none = np.zeros(x.shape[1])
         return Estimate(rise.sum(axis=0), none, none, rise, none)
-    y, x_rest, x_drawn = rise[drawn.random], x[drawn.rest], x[drawn.random]
-    count, among = len(y), len(x_rest)
+    y, x_drawn = rise[drawn], x[drawn]
     centred = x_drawn - x_drawn.mean(axis=0)
     squares = (centred**2).sum(axis=0)
     safe = np.where(squares > 0, squares, 1)
     slope = (centred * (y - y.mean(axis=0))).sum(axis=0) / safe
     line = y.mean(axis=0) + slope * (x - x_drawn.mean(axis=0))
-    residual = y - line[drawn.random]
-    shift = x_rest.mean(axis=0) - x_drawn.mean(axis=0)
+    residual = y - line[drawn]
+    shift = x.mean(axis=0) - x_drawn.mean(axis=0)
     left_out = residual / np.maximum(1 - 1 / count - centred**2 / safe, 1e-9)
     own = (1 - count / among) * (((1 / count + centred * shift / safe) * left_out) ** 2).sum(axis=0)
-    spread = x_rest.var(axis=0)
+    spread = x.var(axis=0)
     missed = np.maximum(1, spread * count / safe)
     variance = missed * np.maximum(own, moderated(own, count - 2, spread))
     filled = line.copy()
-    filled[drawn.run] = rise[drawn.run]
+    filled[drawn] = y
     error = among * np.sqrt(variance)
     return Estimate(
-        total=rise[drawn.certain].sum(axis=0) + among * line[drawn.rest].mean(axis=0),
+        total=line.sum(axis=0),
         error=error,
         width=scipy_stats.t.ppf((1 + CONFIDENCE) / 2, count - 2) * error,
         rise=filled,

@@ -70,7 +70,7 @@ def score(
         ``grad_abs`` (mean of abs(g), nats per token), ``helpful`` (share of documents with
         g m < 0); per language ``docs``, ``skipped``, ``tokens`` (predicted), ``bytes``,
         ``nats_per_byte``. ``attrs["seconds"]`` is JSON: seconds of each pass over the documents,
-        and ``attrs["forward_equivalents"]`` what it costs in forwards (a backward counts two). With
+        and ``attrs["forward_equivalents"]`` what it costs in forwards (a backward counts one). With
         `gradients`: ``gradient`` ``[language, doc, layer, head]``, NaN
         where a language has fewer documents. Provenance in ``attrs``.
 

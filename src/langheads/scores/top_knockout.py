@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats as scipy_stats
 
 from langheads.io.errors import InputError
-from langheads.scores.sampled_knockout import BACKWARD, Drawn, estimate
+from langheads.scores.sampled_knockout import BACKWARD, estimate
 from langheads.text import Documents
 
 logger = logging.getLogger("langheads")
@@ -113,9 +113,7 @@ def per_size(top: Top, x: Rises, size: Int[np.ndarray, " doc"]) -> tuple[np.ndar
     found = np.full((4, len(top.run)), np.nan)
     for n in np.unique(top.run):
         heads = top.run == n
-        done, rest = (top.order, top.order[:0]) if n == len(x) else (top.order[:0], top.order)
-        drawn = Drawn(certain=done, random=rest[:n], rest=rest)
-        found[:, heads] = estimate(top.rise[:, heads], x[:, heads], drawn).per(size)
+        found[:, heads] = estimate(top.rise[:, heads], x[:, heads], top.order[:n]).per(size)
     return tuple(found)
 
 

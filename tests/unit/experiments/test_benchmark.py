@@ -109,7 +109,7 @@ def test_the_comparison_by_hand(tmp_path, tiny, texts, scores, exact):
     assert np.isnan(found.area).all()
     assert float(found.spearman.sel(score="knockout").mean()) == 1
     assert next(iter(found.score.values)) == "knockout"
-    assert float(found.forwards.sel(score="taylor")) == 3
+    assert float(found.forwards.sel(score="taylor")) == 2
     layers, heads = shape
     assert float(found.forwards.sel(score="knockout")) == 1 + heads * (layers + 1) / 2
     table = as_text(found)

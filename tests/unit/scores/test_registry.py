@@ -58,7 +58,7 @@ def test_scores_hold_it(scores):
         scores.our_length.isel(layer=2), 2 * mean.values[:, None] + np.zeros(4)
     )
     assert (scores.our_length_se.sel(layer=1) > 0).all()
-    assert json.loads(scores.forward_equivalents) == {"our-spread": 3, "our-length": 2}
+    assert json.loads(scores.forward_equivalents) == {"our-spread": 2, "our-length": 2}
     assert list(json.loads(scores.seconds)) == ["gradient", "length"]
 
 
@@ -81,7 +81,7 @@ def test_it_is_selected_by_and_compared(scores, tiny, texts, tmp_path):
     known = ["knockout", "our-spread", "our-length", "grad_abs", "top-3"]
     assert list(found.score.values) == known
     assert np.isfinite(found.spearman.sel(score="our-spread")).all()
-    assert found.forwards.sel(score=["our-spread", "our-length"]).values.tolist() == [3, 2]
+    assert found.forwards.sel(score=["our-spread", "our-length"]).values.tolist() == [2, 2]
 
 
 def test_the_report_shows_it_by_its_label(scores, tmp_path):

@@ -69,7 +69,7 @@ def _of_language(
     found = {}
     for size in sizes:
         totals = [
-            estimate(rise, x, draw(x, size, np.random.default_rng([size, i]))).total
+            estimate(rise, x, draw(count, size, np.random.default_rng([size, i]))).total
             for i in range(DRAWS)
         ]
         ranks = [stats.rank_correlation(total, lost) for total in totals]
