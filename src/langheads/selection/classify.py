@@ -14,8 +14,9 @@ percentile bootstrap interval of d at 1 - `alpha` lies wholly on the harmful sid
     loss   d = sum_i rise_i / sum_i size_i       of d over resampled examples
 
 Examples of a task are aligned: each resample takes the same contexts with all their questions in
-both languages, so the interval of d[A] - d[B] is a paired one. Documents of a loss are not
-aligned: each language resamples its own.
+both languages, so the interval of d[A] - d[B] is a paired one. So is that of documents of a loss
+where the texts are translations of each other (`aligned` in `read_texts`) and none was skipped as
+too short; otherwise each language resamples its own.
 
 All resamples are one matrix of counts [resample, example], and all their means one product with
 [example, heads]: `scipy.stats.bootstrap` would copy every head's examples for every resample.
@@ -116,7 +117,8 @@ def classify(
         raise InputError(f"no head has a number for {a} or {b}; make the knock-out again")
     examples = {x: _examples(chosen.sel(language=x), variable, measure, task, mask) for x in pair}
     rng = np.random.default_rng(check_seed(seed))
-    means = _resampled_means(examples, n_resamples, rng, aligned=task)
+    aligned = task or _in_one_order(knockout, examples)
+    means = _resampled_means(examples, n_resamples, rng, aligned=aligned)
     means["difference"] = means[a] - means[b]
     n = min(len(sizes) for _, sizes in examples.values())
     deltas = {name: _interval(of, alpha, mask, n) for name, of in means.items()}
@@ -136,7 +138,7 @@ def classify(
         "min_ratio": min_ratio, "bootstraps": n_resamples, "seed": seed,
         "examples": {x: int(of.sum()) if task else len(of) for x, (_, of) in examples.items()},
         "contexts": {x: len(sizes) for x, (_, sizes) in examples.items()},
-        "aligned": task,
+        "aligned": aligned,
     }  # fmt: skip
     return HeadClasses(
         specific={x: _falling(only[x], effect[x]) for x in pair},
@@ -212,6 +214,17 @@ def _examples(
     if (n := len(sizes)) < 2:
         raise InputError(f"language {language} has {n} examples; an interval needs at least 2")
     return values, sizes
+
+
+def _in_one_order(
+    knockout: xr.Dataset, examples: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> bool:
+    """Whether document n of a loss is the same in every language."""
+    # One that was skipped would leave the others of its language a place too early.
+    whole = not np.any(knockout.get("skipped", 1))
+    return (
+        whole and "aligned" in knockout.attrs and len({len(x) for x, _ in examples.values()}) == 1
+    )
 
 
 def _resampled_means(

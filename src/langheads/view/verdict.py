@@ -128,8 +128,9 @@ def _reasons(ablation: xr.Dataset, baselines: list[str]) -> list[str]:
     if "unit" in ablation.dims:
         reasons.append(
             "Which language is hurt most depends on the unit, so an answer counts only where it is "
-            f"the same in each: {', '.join(names(ablation, 'unit'))} (own rise over that of random "
-            "heads of the same layers on the same text)."
+            f"the same in each: {', '.join(names(ablation, 'unit'))} (rise over that of random "
+            "heads of the same layers on the same text, as a share of its row, so that heads which "
+            "are merely strong gain nothing)."
         )
     reasons += [*_share_words(ablation), *_same_words(ablation), _language_words(ablation)]
     beside = _controls(ablation)

@@ -293,6 +293,64 @@ TEMPLATE = [
 ]
 
 
+def runs_of(plan, single, rng):
+    """Of made-up heads: each moves the answers by the languages and the order of the facts.
+
+    ``single[head]`` is a language's pull and, last, that of the first fact, in nats at gate 0.
+    """
+    languages, n, runs = list(plan.own), len(plan.occupations), {}
+    untouched = rng.normal(size=(n, 2, 2))
+    for text in plan.texts:
+        conditions, _ = plan.conditions(text)
+        first, second = (languages.index(of) for of in text)
+        pull = single[..., first] - single[..., second] + single[..., -1]
+        ahead = [(gate - 1) * sum(pull[head] for head in heads) for heads, gate in conditions]
+        logprob = np.repeat(untouched[None], len(conditions), axis=0)
+        logprob[:, :, 0] += np.reshape(ahead, (-1, 1, 1))
+        checks = np.zeros((len(conditions), n, len(CHECKS)))
+        said = logprob[..., 1].argmax(axis=-1)
+        runs[text] = Run(conditions, logprob, said, checks, np.zeros(n, bool), {})
+    return runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_heads", [8, 12])
+@pytest.mark.parametrize("per_row", [1, 2])
+@pytest.mark.parametrize("asked", [20, 100])
+def test_heads_chosen_at_random_move_answers_at_most_as_often_as_stated(
+    n_heads, per_row, asked, monkeypatch
+):
+    """Error rates at a nominal 5%, 400 choices: at most 5% and 2 standard errors, 1.1% each."""
+    # Intervals, which p has nothing to do with.
+    monkeypatch.setattr("langheads.experiments.transfer.summarise._RESAMPLES", 2)
+    choices, shape, names = 400, (4, n_heads), ("en", "zh", "hi")
+    pairs = list(itertools.permutations(names, 2))
+    rng, found = np.random.default_rng(0), {}
+    for seed in range(choices):
+        single = rng.standard_t(3, size=(*shape, len(names) + 1)) * rng.gamma(0.5, size=(*shape, 1))
+        layers = [rng.choice(4, size=per_row, replace=False) for _ in names]
+        own = {
+            name: HeadSet([(int(layer), int(rng.integers(n_heads))) for layer in of], shape)
+            for name, of in zip(names, layers, strict=True)
+        }
+        pools = random_sets(own, asked, rng)
+        plan = Plan(pairs, ORDERS, SETTINGS, own, pools, OCCUPATIONS, seed)
+        result = summary(plan, runs_of(plan, single, rng), attrs={}).sel(order="both")
+        for measure in ("answer_a", "logprob_difference"):
+            one = result[f"{measure}_control_p"].sel(a="en", b="zh")
+            over = result[f"{measure}_overall_control_p"]
+            for setting in result.setting.values:
+                for name, p in (("cell", one), ("overall", over)):
+                    at = (measure, str(setting), name)
+                    found.setdefault(at, []).append(float(p.sel(setting=setting)))
+    rates = {at: float(np.mean(np.array(p) < 0.05)) for at, p in found.items()}
+    print(n_heads, per_row, asked, rates)
+    if per_row == 1:
+        # No p is below one in as many heads as a layer has.
+        assert max(rate for (*_, name), rate in rates.items() if name == "cell") == 0
+    assert max(rates.values()) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / choices)
+
+
 @pytest.fixture
 def templates(tmp_path):
     lines = "\n".join(map(json.dumps, TEMPLATE))

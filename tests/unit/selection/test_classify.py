@@ -118,6 +118,22 @@ def test_intervals_are_those_of_the_normal_and_pairing_shrinks_the_difference():
     assert not classify(unpaired).rule["aligned"]
 
 
+def test_documents_that_are_translations_are_drawn_together():
+    data = loss((50, 50)).assign(skipped=("language", [0, 0]))
+    data["rise"][:, 1] = data.rise[:, 0] + data.doc_bytes[0]
+    data["doc_bytes"][1] = data.doc_bytes[0]
+    data.attrs["aligned"] = 1
+    found = classify(data)
+    # Every document loses one nat per byte more in hi, so that any draw of pairs does.
+    assert found.deltas["difference"][:, 0, 0] == pytest.approx([-1, -1, -1])
+    assert found.rule["aligned"]
+    # With one left out as too short, the n-th documents are not a pair.
+    data["skipped"][0] = 1
+    _, low, high = classify(data).deltas["difference"][:, 0, 0]
+    assert low < -1.01 < -0.99 < high
+    assert not classify(data).rule["aligned"]
+
+
 def test_questions_of_one_paragraph_are_drawn_together():
     """Every question four times, with its context: the interval of the questions once."""
     once = task(60)

@@ -48,6 +48,18 @@ def test_the_dropped_language_comes_first_beside_random_heads(tmp_path):
     assert "p = 0.048" in removed.text[0]
 
 
+def test_p_of_too_few_random_sets_cannot_tell(tmp_path):
+    """Of 7 sets no p is below 1 / 8."""
+    account = make_pruned(LANGUAGES, controls=7)
+    for loss in account["nats_per_byte"].values():
+        loss["control_p"] = 0.125
+    pruning = Pruning.load(written(tmp_path, account))
+    _, removed = pruned_losses(pruning).data
+    assert all(text.endswith(", p = cannot tell (≥ 0.125)") for text in removed.text)
+    table, _ = KINDS["pruned"].tables(pruning, RunFolder())
+    assert [row[-1] for row in table.rows] == ["cannot tell (≥ 0.125)"] * 3
+
+
 def test_an_old_account_is_drawn_without_random_heads(tmp_path):
     account = make_pruned(LANGUAGES, controls=0)
     del account["controls"]

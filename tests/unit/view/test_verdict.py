@@ -49,6 +49,18 @@ def test_a_share_that_is_shown_too_is_not_excused():
     assert not any("share alone" in reason for reason in verdict(make_ablation(LANGUAGES)).reasons)
 
 
+def test_units_are_told():
+    ablation = make_ablation(LANGUAGES)
+    margin = ablation.own_minus_others.expand_dims(unit=["nats per byte", "random heads' effect"])
+    said = verdict(ablation.assign(own_minus_others_by_unit=margin)).reasons
+    assert (
+        "Which language is hurt most depends on the unit, so an answer counts only where it is the "
+        "same in each: nats per byte, random heads' effect (rise over that of random heads of the "
+        "same layers on the same text, as a share of its row, so that heads which are merely "
+        "strong gain nothing)."
+    ) in said
+
+
 @pytest.mark.parametrize(("controls", "state"), [(10, "open"), (19, "open"), (20, "yes")])
 def test_too_few_random_sets_cannot_tell(controls, state):
     """With 19 sets the lowest p is 1/20, not below 0.05; with 20 it is 1/21."""

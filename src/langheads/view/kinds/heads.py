@@ -96,7 +96,7 @@ def head_classes(classes: HeadClasses) -> go.Figure:
     n = rule["examples"]
     counted = f"{n[first]} and {n[second]} documents, not aligned"
     if rule["aligned"]:
-        counted = f"{n[first]} aligned examples"
+        counted = f"{n[first]} aligned {'examples' if classes.harm < 0 else 'documents'}"
         contexts = rule.get("contexts", n)[first]
         counted += f" on {contexts} contexts" if contexts < n[first] else ""
     worse_word = "negative" if classes.harm < 0 else "positive"

@@ -9,9 +9,9 @@ from langheads.experiments.pruning.account import Pruning
 from langheads.io.errors import InputError
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style
-from langheads.view.figures.style import COLOURWAY, literal, with_ends
+from langheads.view.figures.style import COLOURWAY, LEVEL, literal, with_ends
 from langheads.view.figures.traces import Look, points
-from langheads.view.table import NONE, Table, between, count, decimal, isolated
+from langheads.view.table import NONE, Table, between, count, decimal, isolated, p_words
 
 
 def pruned_losses(pruning: Pruning) -> go.Figure:
@@ -38,7 +38,7 @@ def pruned_losses(pruning: Pruning) -> go.Figure:
         name = f"{pruning.n_controls} random head sets: mean, 2.5 to 97.5 percentile"
         series.insert(0, (name, "control_mean", "control", COLOURWAY[6], "circle-open", 0.16))
     figure = go.Figure()
-    said = {"text": [_said(language, losses[language]) for language in languages]}
+    said = {"text": [_said(pruning, language) for language in languages]}
     for name, middle, ends, colour, symbol, apart in series:
         keys = (middle, f"{ends}_low", f"{ends}_high")
         x, low, high = ([losses[language][key] for language in languages] for key in keys)
@@ -69,14 +69,19 @@ def _with_random(pruning: Pruning) -> bool:
     return any(math.isfinite(of["control_mean"]) for of in pruning.losses.values())
 
 
-def _said(language: str, of: Mapping[str, float]) -> str:
+def _said(pruning: Pruning, language: str) -> str:
+    of = pruning.losses[language]
     rise = with_ends(of["rise"], of["rise_low"], of["rise_high"], "+.4f")
     text = f"<b>{literal(language)}</b><br>{of['before']:.4f} before, {of['after']:.4f} after"
     text += f"<br>ΔNLL {rise} nats per byte"
     if math.isfinite(of["control_mean"]):
         random = with_ends(of["control_mean"], of["control_low"], of["control_high"], "+.4f")
         text += f"<br>random heads {random}"
-    return text + (f", p = {of['control_p']:.2g}" if math.isfinite(of["control_p"]) else "")
+    return text + (f", p = {_p(pruning, of)}" if math.isfinite(of["control_p"]) else "")
+
+
+def _p(pruning: Pruning, of: Mapping[str, float]) -> str:
+    return p_words(of["control_p"], float(pruning.n_controls), LEVEL)
 
 
 def _pictures(pruning: Pruning, run: RunFolder) -> Iterator[Picture]:
@@ -112,7 +117,7 @@ def _losses(pruning: Pruning) -> Table:
         row = [language, decimal(of["before"], 4), decimal(of["after"], 4)]
         row += [_with_ends(of, "rise", "rise"), decimal(share, 2)]
         if with_random:
-            row += [_with_ends(of, "control_mean", "control"), decimal(of["control_p"])]
+            row += [_with_ends(of, "control_mean", "control"), _p(pruning, of)]
         rows.append(row)
     return Table(caption, header, rows)
 
