@@ -164,7 +164,7 @@ def test_a_large_view_answers_within_a_second(opened):
     assert browser.run("typeof CircuitsVis") == "undefined"
 
 
-def test_circuitsvis_draws_small_views_in_the_report(browser, tmp_path):
+def test_matrices_are_drawn_in_the_report(browser, tmp_path):
     folder = write_run(tmp_path / "run", ["en", "zh"])
     view_of(["<bos>", HOSTILE[0], " b"], ["a", "b"]).save(folder / "attention.json")
     browser.open(report(folder))
@@ -173,8 +173,74 @@ def test_circuitsvis_draws_small_views_in_the_report(browser, tmp_path):
     end = time.monotonic() + 20
     # Two texts of two heads, one of each once more in large.
     while browser.run("document.querySelectorAll('.attention canvas').length") < 6:
-        assert time.monotonic() < end, "circuitsvis drew nothing"
+        assert time.monotonic() < end, "nothing was drawn"
         time.sleep(0.05)
     assert browser.errors == []
     assert browser.run("document.title") == "Language heads: run"
     assert browser.run("document.querySelectorAll('.js-plotly-plot').length") == 7
+
+
+def test_a_matrix_is_the_pattern_and_follows_the_chosen_head(opened):
+    view = view_of(["<bos>", "a", " b", "c"], ["x", "y"])
+    browser = opened(view)
+    browser.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    pixels = (
+        "[...document.querySelectorAll('canvas')].map(c => [...c.getContext('2d')"
+        ".getImageData(0, 0, c.width, c.height).data].filter((_, i) => i % 4 == 3))"
+    )
+    end = time.monotonic() + 20
+    while len(found := browser.run(pixels)) < 6:
+        assert time.monotonic() < end, "nothing was drawn"
+    contexts = view.data.contexts
+    # Two heads and the chosen one in large, of each text.
+    drawn = [c.patterns[head] for c in contexts for head in (0, 1, 0)]
+    for values, pattern in zip(found, drawn, strict=True):
+        shown = (np.array(values) / 255) ** 2
+        np.testing.assert_allclose(shown, pattern.ravel(), rtol=0, atol=0.005)
+    browser.run("document.querySelectorAll('canvas')[1].click()")
+    assert browser.run("document.querySelectorAll('button.head')[1].ariaPressed") == "true"
+    assert browser.run(pixels)[2] == found[1]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_circuitsvis_draws_each_text_offline_and_text_stays_text(browser, tmp_path, dark):
+    tokens = ["<bos>", *HOSTILE, "قطة"]
+    view = view_of(tokens, ["<bos>", "ال", "ق"])
+    page = view.circuitsvis().save(tmp_path / "circuitsvis.html")
+    assert page.stat().st_size < 600_000
+    browser.open(page, dark=dark)
+    end = time.monotonic() + 20
+    # The mean of all heads, and each of two, of each text.
+    while browser.run("document.querySelectorAll('canvas').length") < 6:
+        assert time.monotonic() < end, "circuitsvis drew nothing"
+    assert browser.run("[...document.querySelectorAll('h3')].map(h => h.textContent)") == [
+        "text 0",
+        "text 1",
+    ]
+    assert browser.run("document.title") == "Attention, drawn by circuitsvis: made-up"
+    assert browser.run("document.querySelectorAll('img, svg').length") == 0
+    assert browser.run("document.querySelectorAll('style').length") == 1
+    buttons = "[...document.querySelectorAll('#text-%d .tokens button')]"
+    shown = browser.run(f"{buttons % 1}.map(button => button.textContent)")
+    marks = ("\u202e", "\u202d", "\0", "\u2028", "\u2029", "\ufeff")
+    expected = tokens
+    for mark in marks:
+        expected = [token.replace(mark, f"[U+{ord(mark):04X}]") for token in expected]
+    assert [text.replace("\xa0", " ") for text in shown] == expected
+    # Its colours are the second head's weights, from the last token: lightness 1 - 0.75 weight.
+    browser.run("document.querySelectorAll('#text-1 figure')[1].click()")
+    browser.run(f"{buttons % 1}[11].click()")
+    time.sleep(0.3)
+    colours = browser.run(
+        f"{buttons % 1}.map(b => b.style.backgroundColor.match(/\\d+/g).map(Number))"
+    )
+    light = np.array([(max(rgb) + min(rgb)) / 510 for rgb in colours])
+    weights = view.data.contexts[0].patterns[1][-1]
+    np.testing.assert_allclose((1 - light) / 0.75, weights, rtol=0, atol=0.01)
+    # Arabic goes on to the left.
+    lefts = browser.run(f"{buttons % 2}.map(b => b.getBoundingClientRect().x)")
+    assert lefts == sorted(lefts, reverse=True)
+    assert browser.errors == []
+    assert [url for url in browser.requests if not url.startswith(("file:", "blob:"))] == []
+    inverted = browser.run("getComputedStyle(document.querySelector('.drawn')).filter")
+    assert inverted == ("invert(0.91) hue-rotate(180deg)" if dark else "none")

@@ -17,6 +17,7 @@ import plotly.io as pio
 import pytest
 from plotly.offline import get_plotlyjs
 
+from langheads.io.errors import InputError
 from langheads.view import head_map
 from tests.browser.chromium import BROWSER
 from tests.browser.test_attention_page import HOSTILE, view_of
@@ -123,7 +124,7 @@ def check_the_view_reacts(browser, view, corner):
     with browser.inside(HAS_VIEW):
         until(browser, "document.querySelectorAll('.unit')[2].classList.contains('from')")
         np.testing.assert_allclose(shades(), [*second[2, :3], 0, 0], rtol=0, atol=0.006)
-        # The matrices of circuitsvis, too.
+        # The matrices, too.
         browser.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
         until(browser, "document.querySelectorAll('canvas').length >= 4")
         nothing_loaded(browser)
@@ -214,3 +215,32 @@ def test_vs_code_inserts_and_runs_scripts_anew(browser, tmp_path, view, scores):
     check_the_view_reacts(browser, view, corner_of(browser, "document.querySelector('iframe')"))
     assert browser.run("document.title") == "notebook"
     assert browser.errors == []
+
+
+def test_views_of_a_notebook_stand_each_alone_and_are_small(browser, tmp_path, view):
+    """Three were 4.3 MB. A script that all share would be gone with the cell that has it, and can
+    not be shared between the frames of Colab; so each brings its own, of 16 kB."""
+    outputs = [view._repr_html_() for _ in range(3)]
+    assert sum(map(len, outputs)) < 120_000
+    # The first cell was deleted.
+    browser.open(page_of(tmp_path, "".join(outputs[1:])))
+    check_the_view_reacts(browser, view, corner_of(browser, "document.querySelector('iframe')"))
+    assert browser.errors == []
+
+
+def test_circuitsvis_in_colab(browser, tmp_path, view):
+    browser.open(page_of(tmp_path, colab(view.circuitsvis()._repr_html_())))
+    with browser.inside("document.querySelectorAll('canvas').length >= 6"):
+        assert browser.run("origin") == "null"
+        nothing_loaded(browser)
+    assert browser.run("document.title") == "notebook"
+    assert browser.errors == []
+
+
+def test_too_much_for_circuitsvis_is_refused():
+    with pytest.raises(InputError) as refused:
+        view_of([" cat"] * 101).circuitsvis()
+    assert str(refused.value) == (
+        "2 heads over 101 tokens are 20402 cells, and circuitsvis draws at most 20000; give fewer "
+        "heads, or a window"
+    )

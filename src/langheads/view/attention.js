@@ -167,30 +167,45 @@
       rest.setAttribute("aria-pressed", String(rescaled));
       directions.forEach((button, i) => button.setAttribute("aria-pressed", String((i === 1) === reversed)));
       showAll();
+      contexts.forEach(({ zoom }) => zoom?.());
     };
     refresh();
     make("p", "note", box, "Point at a word, or click to keep it marked. Shading grows with the square root of the weight.");
 
-    contexts.forEach(({ size, context }, c) => {
-      if (!context.matrices) return;
+    // A pixel a pair of words; as stored, on the square root, so that small weights are seen.
+    const paint = (canvas, { size, context }, i) => {
+      const levels = atob(context.patterns[i]), pen = canvas.getContext("2d");
+      const colour = getComputedStyle(box).getPropertyValue("--cell").trim().split(" ").map(Number);
+      canvas.width = canvas.height = size;
+      const image = pen.createImageData(size, size);
+      for (let q = 0; q < size; q++)
+        for (let k = 0; k <= q; k++)
+          image.data.set([...colour, levels.charCodeAt(cell(q, k))], 4 * (q * size + k));
+      pen.putImageData(image, 0, 0);
+      canvas.onpointermove = (event) => {
+        const [q, k] = [event.offsetY / canvas.clientHeight, event.offsetX / canvas.clientWidth].map((at) =>
+          Math.min(size - 1, Math.max(0, Math.floor(at * size))));
+        const value = k > q ? "sees nothing of" : `${number((levels.charCodeAt(cell(q, k)) / 255) ** 2)} at`;
+        canvas.title = `${visible(context.tokens[q])} looks ${value} ${visible(context.tokens[k])}`;
+      };
+    };
+    contexts.forEach((of) => {
       const folded = make("details", "", box);
       const summary = make("summary", "", folded, "All heads as matrices: ");
-      make("bdi", "", summary, context.label);
-      const place = make("div", "", folded);
+      make("bdi", "", summary, of.context.label);
+      const place = make("div", "matrices", folded);
       folded.addEventListener("toggle", () => {
-        if (place.id) return;
-        place.id = `${box.id}-matrices-${c}`;
-        const patterns = context.patterns.map((text) => {
-          const levels = atob(text);
-          return Array.from({ length: size }, (_, q) =>
-            Array.from({ length: size }, (_, k) => (k > q ? 0 : (levels.charCodeAt(cell(q, k)) / 255) ** 2)));
-        });
-        CircuitsVis.render(place.id, CircuitsVis.AttentionHeads, {
-          attention: patterns,
-          // Drawn on a canvas, where only these marks keep a label's direction to itself.
-          tokens: context.tokens.map((label) => `\u2068${visible(label)}\u2069`),
-          attentionHeadNames: view.heads.map(([name]) => name),
-        });
+        if (place.firstChild) return;
+        const add = (parent, i) => {
+          const figure = make("figure", "", parent);
+          const canvas = make("canvas", "", figure);
+          paint(canvas, of, i);
+          return [canvas, make("figcaption", "", figure, view.heads[i][0])];
+        };
+        const small = make("div", "", place);
+        view.heads.forEach((_, i) => { add(small, i)[0].onclick = () => { head = i; refresh(); }; });
+        const [canvas, name] = add(place, head);
+        of.zoom = () => { paint(canvas, of, head); name.textContent = view.heads[head][0]; };
       });
     });
   };

@@ -2,12 +2,17 @@
 
 import base64
 import hashlib
+import html
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
+
+from langheads.io.files import check_suffix, write_text_atomically
 
 
 def page(template: str, scripts: Sequence[str], **values: Any) -> str:
@@ -16,10 +21,38 @@ def page(template: str, scripts: Sequence[str], **values: Any) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     values["scripts"] = [Markup(script) for script in scripts]
-    values["script_hashes"] = [_csp_hash(script) for script in scripts]
-    html = environment.from_string(resource(template)).render(values)
+    values["script_hashes"] = [csp_hash(script) for script in scripts]
+    made = environment.from_string(resource(template)).render(values)
     # Half of a surrogate pair, which JSON can hold, has no UTF-8.
-    return html.encode("utf-8", "replace").decode("utf-8")
+    return made.encode("utf-8", "replace").decode("utf-8")
+
+
+@dataclass(frozen=True)
+class Framed:
+    """A page that shows itself in a notebook, and can be saved."""
+
+    html: str = field(repr=False)
+    height: int  # in a notebook, in pixels
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page, atomically.
+
+        Raises:
+            InputError: another ending than .html, or a folder that cannot be written to.
+        """
+        check_suffix(path, ".html")
+        return write_text_atomically(path, self.html)
+
+    def _repr_html_(self) -> str:
+        # A frame of its own keeps styles and names apart from the notebook's and runs the script
+        # in every front end; the sandbox gives it no way to the notebook.
+        # Plain ASCII reads the same in a page of any charset; the policy of the frame's page holds
+        # scripts to hashes, so one letter read wrongly would leave it blank.
+        page = html.escape(self.html).encode("ascii", "xmlcharrefreplace").decode("ascii")
+        return (
+            f'<iframe sandbox="allow-scripts" style="width:100%;height:{self.height}px;border:0" '
+            f'srcdoc="{page}"></iframe>'
+        )
 
 
 def script_json(text: str) -> Markup:
@@ -29,7 +62,7 @@ def script_json(text: str) -> Markup:
     return Markup(text)
 
 
-def _csp_hash(script: str) -> str:
+def csp_hash(script: str) -> str:
     """How a content security policy names a script."""
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

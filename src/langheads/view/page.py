@@ -46,7 +46,7 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
         out: the page; by default ``report.html`` in `run`.
 
     Returns:
-        The page's path. About 5 MB, nearly all of it plotly.js; with attention 1.3 MB more.
+        The page's path. About 5 MB, nearly all of it plotly.js.
 
     Raises:
         InputError: no such folder, nothing in it to report, a file that cannot be read, or a page
@@ -171,7 +171,7 @@ def _page(sections: list[Section], run_name: str) -> str:
     templates = {of: pio.templates[x].to_plotly_json() for of, x in PAGES.items()}
     data = {"figures": figures, "templates": templates}
     views = [view for section in sections for view in section.attention]
-    scripts = [get_plotlyjs(), resource("page.js"), *(attention_scripts(views) if views else [])]
+    scripts = [get_plotlyjs(), resource("page.js"), *(attention_scripts() if views else [])]
     return embed.page(
         "page.html.j2",
         scripts,

@@ -8,7 +8,6 @@ that the report takes.
 
 from __future__ import annotations
 
-import html
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -27,9 +26,11 @@ from langheads.io.errors import InputError
 from langheads.io.files import write_text_atomically
 from langheads.io.sources import made_from
 from langheads.view.attention.choice import Heads, choose, score_name, values
+from langheads.view.attention.circuitsvis import circuitsvis_page
 from langheads.view.attention.page import BYTES_A_CELL, MOST_BYTES, attention_page
 from langheads.view.attention.patterns import AttentionData, ShownHead
 from langheads.view.attention.texts import ReadText, Spans, display, spans_in
+from langheads.view.embed import Framed
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -62,18 +63,26 @@ class AttentionView:
             raise InputError(f"cannot save attention as {path}; allowed are .html and .json")
         return write_text_atomically(path, self.html() if suffix == ".html" else self.data.dumps())
 
-    def _repr_html_(self) -> str:
-        # A frame of its own keeps styles and names apart from the notebook's and runs the script
-        # in every front end; the sandbox gives it no way to the notebook.
-        # Plain ASCII reads the same in a page of any charset; the policy of the frame's page holds
-        # scripts to hashes, so one letter read wrongly would leave it blank.
-        page = html.escape(self.html()).encode("ascii", "xmlcharrefreplace").decode("ascii")
+    def circuitsvis(self) -> Framed:
+        """The same drawn by circuitsvis: of each text its own view of every head, side by side.
+
+        It loads nothing, shows any text as text, and follows the reader's light or dark setting.
+
+        Returns:
+            A page of 0.6 MB that shows itself in a notebook; its ``save`` writes it.
+
+        Raises:
+            InputError: more tokens and heads than circuitsvis can draw.
+        """
+        return Framed(circuitsvis_page(self.data), self._height)
+
+    @property
+    def _height(self) -> int:
         lines = max(sum(map(len, c.tokens)) for c in self.data.contexts) // 60
-        height = min(760, 430 + 26 * lines)
-        return (
-            f'<iframe sandbox="allow-scripts" style="width:100%;height:{height}px;border:0" '
-            f'srcdoc="{page}"></iframe>'
-        )
+        return min(760, 430 + 26 * lines)
+
+    def _repr_html_(self) -> str:
+        return Framed(self.html(), self._height)._repr_html_()
 
 
 def show_attention(
