@@ -2,7 +2,8 @@
 their help.
 
 By itself the command line adds only what follows from types: MODEL and the options of `load` where
-a function takes a model, files where it takes what is in them, ``--out`` where it gives a result.
+a function takes a model, files where it takes what is in them, ``--out`` where it gives a result, and
+``--csv`` for its table.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import typer
 
 from langheads.cli.checks import check
 from langheads.cli.signatures import Function, Parameter, plain, read_function
-from langheads.cli.tell import ending_of, lines_about, path_of, table_of
+from langheads.cli.tell import ending_of, lines_about, path_of, table_of, write_csv
 from langheads.cli.values import LIMITS, kind_of, shown_default
 from langheads.io.errors import printable
 from langheads.io.files import check_suffix, check_writable
@@ -60,6 +61,9 @@ _SUFFIX = {
     **dict.fromkeys(("LanguageHeads", "HeadClasses", "HeadMask"), ".json"),
     "Replies": ".jsonl",
 }
+_CSV = Parameter(
+    "csv", ("bool",), False, False, "Write results as tables, too, each beside its file as .csv."
+)
 _DEFAULT_OUT = {"compare": "comparison.nc", "report": "report.html"}
 """Where a verb writes to by itself, in the folder that it reads."""
 
@@ -128,6 +132,7 @@ def _parameters(verb: str, function: Function) -> Iterator[inspect.Parameter]:
         if default:
             told = f"By default {first.name.upper()}/{default}."
         options.append(Parameter("out", ("str", "Path"), not default, None, told))
+    options.append(_CSV)
     yield from map(_option, sorted(options, key=lambda p: not p.required))
     yield from map(_option, loading[1:])
 
@@ -187,6 +192,8 @@ def _carry_out(verb: str, function: Function, given: Mapping[str, Any]) -> None:
     absent = dict.fromkeys(p.name for p in function.parameters)
     for name, read in files.items():
         values[name] = read(values[name], absent | values)
+    if given.get("csv") and function.returns in _WRITTEN:
+        check_writable(Path(str(out)).with_suffix(".csv"))
     check(verb, values | {"out": out})
     if values.get("as_published"):
         import langheads
@@ -201,6 +208,9 @@ def _carry_out(verb: str, function: Function, given: Mapping[str, Any]) -> None:
     module, _, name = f"langheads.{function.name}".rpartition(".")
     result = getattr(import_module(module), name)(**values)
     _save_and_tell(function, result, str(out))
+    if given.get("csv"):
+        for path in write_csv(result, str(out), given.get("run")):
+            typer.echo(printable(str(path)), err=True)
 
 
 def _check_out(function: Function, out: str, inputs: list[str], default_out: str | None) -> None:
