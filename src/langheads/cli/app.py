@@ -2,7 +2,7 @@
 their help.
 
 By itself the command line adds only what follows from types: MODEL and the options of `load` where
-a function takes a model, files where it takes what is in them, ``--out`` where it gives a result, and
+a function takes a model, files where it takes what is in them, ``--out`` where it gives a result,
 ``--csv`` for its table.
 """
 
