@@ -16,6 +16,7 @@ import typer
 from langheads.cli.app import VERBS, make_app
 from langheads.io.errors import LangheadsError, printable
 from langheads.io.files import written_files
+from langheads.io.parts import Waiting, kept_folders
 
 __all__ = ["VERBS", "main", "make_app"]
 
@@ -38,6 +39,7 @@ def main() -> None:
 
     before = signal.signal(signal.SIGTERM, terminate)
     written_files.clear()
+    kept_folders.clear()
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     # Before torch is imported: on a busy machine, threads that spin for long while they wait for
@@ -56,6 +58,9 @@ def main() -> None:
         # Some versions of typer turn Ctrl-C into a returned exit code.
         if make_app()(arguments or ["--help"], prog_name="langheads", standalone_mode=False) == 130:
             raise KeyboardInterrupt
+    except Waiting as waiting:
+        typer.echo(printable(str(waiting)), err=True)
+        sys.exit(os.EX_TEMPFAIL)
     except (LangheadsError, _UsageError) as error:
         if debug:
             raise
@@ -77,6 +82,9 @@ def main() -> None:
 
 def _kept() -> str:
     """What an interrupted verb leaves, and how to go on."""
+    for folder in kept_folders:
+        if made := sum(1 for _ in folder.glob("*.part")):
+            return f"{made} finished parts are in {folder}: the same command goes on from there"
     # What was written into a folder that was then taken back is no more.
     kept = [str(path) for path in dict.fromkeys(written_files) if path.exists()]
     more = f" and {len(kept) - 4} more" if len(kept) > 4 else ""

@@ -2,14 +2,14 @@
 their help.
 
 By itself the command line adds only what follows from types: MODEL and the options of `load` where
-a function takes a model, files where it takes what is in them, ``--out`` where it gives a result,
-``--csv`` for its table.
+a function takes a model, files where it takes what is in them, ``--out`` where it gives a result.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import Annotated, Any
 import typer
 
 from langheads.cli.checks import check
+from langheads.cli.parts import PARTS_OPTIONS, run_in_parts
 from langheads.cli.signatures import Function, Parameter, plain, read_function
-from langheads.cli.tell import ending_of, lines_about, path_of, table_of, write_csv
+from langheads.cli.tell import ending_of, lines_about, path_of, table_of
 from langheads.cli.values import LIMITS, kind_of, shown_default
 from langheads.io.errors import printable
 from langheads.io.files import check_suffix, check_writable
@@ -45,6 +46,10 @@ VERBS = {
     "demo": "pipeline.demo",
 }
 """Verb -> the public function that it is."""
+IN_PARTS = (
+    *("score", "knockout", "knockout-task", "ablate", "generate", "transfer", "evaluate-qa", "run"),
+)
+"""Verbs whose work is kept in parts."""
 _MODEL = "TransformerBridge"
 _RESULTS = (".nc", ".json", ".jsonl")
 _WRITTEN = {
@@ -61,9 +66,6 @@ _SUFFIX = {
     **dict.fromkeys(("LanguageHeads", "HeadClasses", "HeadMask"), ".json"),
     "Replies": ".jsonl",
 }
-_CSV = Parameter(
-    "csv", ("bool",), False, False, "Write results as tables, too, each beside its file as .csv."
-)
 _DEFAULT_OUT = {"compare": "comparison.nc", "report": "report.html"}
 """Where a verb writes to by itself, in the folder that it reads."""
 
@@ -110,7 +112,7 @@ def _command(verb: str, function: Function) -> Callable[..., None]:
     def command(**given: Any) -> None:
         _carry_out(verb, function, {k: v for k, v in given.items() if v not in (None, [])})
 
-    parameters = list(_parameters(verb, function))
+    parameters = [*_parameters(verb, function), *(PARTS_OPTIONS if verb in IN_PARTS else ())]
     # typer reads the signature and the annotations of what it is given.
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -132,7 +134,6 @@ def _parameters(verb: str, function: Function) -> Iterator[inspect.Parameter]:
         if default:
             told = f"By default {first.name.upper()}/{default}."
         options.append(Parameter("out", ("str", "Path"), not default, None, told))
-    options.append(_CSV)
     yield from map(_option, sorted(options, key=lambda p: not p.required))
     yield from map(_option, loading[1:])
 
@@ -192,8 +193,6 @@ def _carry_out(verb: str, function: Function, given: Mapping[str, Any]) -> None:
     absent = dict.fromkeys(p.name for p in function.parameters)
     for name, read in files.items():
         values[name] = read(values[name], absent | values)
-    if given.get("csv") and function.returns in _WRITTEN:
-        check_writable(Path(str(out)).with_suffix(".csv"))
     check(verb, values | {"out": out})
     if values.get("as_published"):
         import langheads
@@ -206,11 +205,12 @@ def _carry_out(verb: str, function: Function, given: Mapping[str, Any]) -> None:
         asked = {p.name: given[p.name] for p in read_function("load").parameters if p.name in given}
         values[first.name] = langheads.load(**asked)
     module, _, name = f"langheads.{function.name}".rpartition(".")
-    result = getattr(import_module(module), name)(**values)
-    _save_and_tell(function, result, str(out))
-    if given.get("csv"):
-        for path in write_csv(result, str(out), given.get("run")):
-            typer.echo(printable(str(path)), err=True)
+    work = partial(getattr(import_module(module), name), **values)
+    finish = partial(_save_and_tell, function, str(out))
+    if verb in IN_PARTS:
+        run_in_parts(work, given, finish, verb=verb, model=values[first.name], out=str(out))
+    else:
+        finish(work())
 
 
 def _check_out(function: Function, out: str, inputs: list[str], default_out: str | None) -> None:
@@ -230,7 +230,7 @@ def _check_out(function: Function, out: str, inputs: list[str], default_out: str
         check_writable(Path(out).with_suffix(".summary.json"), *inputs)
 
 
-def _save_and_tell(function: Function, result: Any, out: str) -> None:
+def _save_and_tell(function: Function, out: str, result: Any) -> None:
     """Save a result that its function has not saved; say what it is and where."""
     if function.returns == "xr.Dataset":
         from langheads import save

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.heads import HeadSet
 from langheads.io.errors import ProvenanceError
 from langheads.io.files import parse_json
+from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.records import parse
 from langheads.model import (
@@ -32,6 +34,7 @@ from langheads.text import Corpus, Documents, reaches_into, read_texts, seen_bef
 
 logger = logging.getLogger("langheads")
 
+_CONDITIONS_A_PART = 64
 Condition = tuple[HeadSet, Float[Tensor, "layer head d_head"] | None]
 """Heads that are off, and what stands in for them; None is 0."""
 
@@ -175,13 +178,14 @@ def losses_by_language(
     """
     total = (len(conditions) or 1) * sum(map(len, documents.values()))
     losses = {}
-    with progress_bar(total=total, unit="doc", desc=desc) as bar:
+    with progress_bar(total=total, unit="doc", desc=desc) as bar, together() as each:
         for language, of_language in documents.items():
             bar.set_postfix_str(language)
-            losses[language] = losses_with_heads_off(
-                model, of_language, conditions, batch_tokens, bar
-            )
-            bar.update(0 if conditions else len(of_language))
+            with each:
+                losses[language] = losses_with_heads_off(
+                    model, of_language, conditions, batch_tokens, bar
+                )
+                bar.update(0 if conditions else len(of_language))
     return losses
 
 
@@ -197,18 +201,39 @@ def losses_with_heads_off(
     Blocks below a condition's first head are not run again, see `langheads.model.replay`.
     """
 
-    @torch.no_grad()
-    def measure(tokens: Int[Tensor, "batch pos"], lengths: Int[Tensor, " batch"]) -> Tensor:
-        with captured_block_inputs(model) as inputs:
-            losses = [document_nll(model, tokens, lengths)]
-        for heads_off, baseline in conditions:
-            first = min(head.layer for head in heads_off)
-            with (
-                starting_at(model, inputs, first),
-                gated(model, heads_off, 0.0, baseline=baseline, first_layer=first),
-            ):
-                losses.append(document_nll(model, tokens, lengths))
-            bar.update(len(tokens))
-        return torch.stack(losses, dim=1)
+    how: dict[str, Any] = {"batch_tokens": batch_tokens, "progress": bar}
+    columns: list[Tensor] = []
+    with together() as each:
+        # The condition of no heads off is measured with each part: replay takes it from there.
+        for start in range(0, len(conditions) or 1, _CONDITIONS_A_PART):
+            with each:
+                some = conditions[start : start + _CONDITIONS_A_PART]
+                named = [(str(heads), baseline) for heads, baseline in some]
+                found = map_documents(
+                    model, documents, partial(_losses, model, some, bar), work=("heads off", named),
+                    updates=len(some), **how,
+                )  # fmt: skip
+                columns.append(found.double()[:, bool(columns) :])
+    return torch.cat(columns, dim=1).numpy()
 
-    return map_documents(model, documents, measure, batch_tokens=batch_tokens).double().numpy()
+
+@torch.no_grad()
+def _losses(
+    model: TransformerBridge,
+    conditions: Sequence[Condition],
+    bar: tqdm,
+    tokens: Int[Tensor, "batch pos"],
+    lengths: Int[Tensor, " batch"],
+) -> Float[Tensor, "batch conditions"]:
+    """Nothing off, then each condition."""
+    with captured_block_inputs(model) as inputs:
+        losses = [document_nll(model, tokens, lengths)]
+    for heads_off, baseline in conditions:
+        first = min(head.layer for head in heads_off)
+        with (
+            starting_at(model, inputs, first),
+            gated(model, heads_off, 0.0, baseline=baseline, first_layer=first),
+        ):
+            losses.append(document_nll(model, tokens, lengths))
+        bar.update(len(tokens))
+    return torch.stack(losses, dim=1)

@@ -19,6 +19,7 @@ from xarray.backends import H5NetCDFStore
 from langheads.io.errors import InputError
 from langheads.io.files import atomic_path, check_suffix
 from langheads.io.netcdf import safe_content, with_checksum
+from langheads.io.parts import active_parts
 from langheads.io.schemas import SCHEMAS, check_layout
 from langheads.io.sources import made_from
 
@@ -61,6 +62,7 @@ def provenance(
         **({"aligned": 1} if corpus.aligned else {}),
         **{key: int(v) if isinstance(v, bool) else v for key, v in settings.items()},
         "python": platform.python_version(),
+        **({"command_hash": parts.command_hash} if (parts := active_parts()) else {}),
         **made_from(model, *sources),
         **{name.replace("-", "_"): version(name) for name in _PACKAGES},
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
@@ -15,8 +16,10 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import InputError, NonFiniteError, OutOfMemoryError
+from langheads.io.parts import Waiting
 from langheads.model.chunked_losses import chunked_losses
 from langheads.model.fused_attention import fused_attention
+from langheads.model.kept import Keep, keep_parts
 from langheads.model.state import frozen
 from langheads.text import Documents, length_batches, pad_right
 
@@ -45,6 +48,7 @@ class Batches:
         *,
         alone: Callable[[int], str] | None = None,
         progress: tqdm | None = None,
+        keep: Keep | None = None,
     ) -> list[Row]:
         """Do the work batch by batch; one that does not fit is halved, which the log says.
 
@@ -54,34 +58,60 @@ class Batches:
             alone: index -> what did not fit and what to do about it, where memory runs out on one
                 row (`OutOfMemoryError`); by default the error is passed on.
             progress: updated by the number of rows done.
+            keep: where what came of each batch is kept, see `kept_parts`; rows are then tensors.
 
         Returns:
             What came of each row, in the order of `lengths`.
+
+        Raises:
+            Waiting: rows are missing that another shard makes.
         """
-        queue = length_batches(lengths, self.tokens)
+        rows: dict[int, Row] = {}
+        missing = 0
+        for number, batch in enumerate(length_batches(lengths, self.tokens)):
+            make = partial(self._within, batch, lengths, work, alone, progress)
+            found = make() if keep is None else keep(number, batch, make)
+            missing += found is None
+            rows |= zip(batch, found or (), strict=found is not None)
+        if missing:
+            raise Waiting(missing)
+        return [rows[i] for i in range(len(lengths))]
+
+    def _within(
+        self,
+        batch: list[int],
+        lengths: Sequence[int],
+        work: Callable[[list[int]], Iterable[Row]],
+        alone: Callable[[int], str] | None,
+        progress: tqdm | None,
+    ) -> list[Row]:
+        """One batch, cut further where memory has run out."""
+        queue = self._cut(batch, lengths)
         rows: dict[int, Row] = {}
         while queue:
-            batch, found = queue.pop(0), None
+            some, found = queue.pop(0), None
             try:
-                found = work(batch)
+                found = work(some)
             except Exception as error:
-                if not out_of_memory(error) or (len(batch) == 1 and alone is None):
+                if not out_of_memory(error) or (len(some) == 1 and alone is None):
                     raise
-                if len(batch) == 1 and alone is not None:
-                    raise OutOfMemoryError(f"out of memory on {alone(batch[0])}") from error
+                if len(some) == 1 and alone is not None:
+                    raise OutOfMemoryError(f"out of memory on {alone(some[0])}") from error
             if found is None:
                 # Outside the except block: the traceback holds on to the batch's memory.
                 clear_device_cache(garbage_collection=True)
-                self.tokens = max(lengths[batch[0]], lengths[batch[0]] * len(batch) // 2)
+                self.tokens = max(lengths[some[0]], lengths[some[0]] * len(some) // 2)
                 logger.warning("out of memory: going on with %d tokens a batch", self.tokens)
-                left = [i for group in (batch, *queue) for i in group]
-                groups = length_batches([lengths[i] for i in left], self.tokens)
-                queue = [[left[i] for i in group] for group in groups]
+                queue = self._cut([i for group in (some, *queue) for i in group], lengths)
                 continue
-            rows |= zip(batch, found, strict=True)
+            rows |= zip(some, found, strict=True)
             if progress is not None:
-                progress.update(len(batch))
-        return [rows[i] for i in range(len(lengths))]
+                progress.update(len(some))
+        return [rows[i] for i in batch]
+
+    def _cut(self, batch: list[int], lengths: Sequence[int]) -> list[list[int]]:
+        groups = length_batches([lengths[i] for i in batch], self.tokens)
+        return [[batch[i] for i in group] for group in groups]
 
 
 def map_documents(
@@ -89,9 +119,11 @@ def map_documents(
     documents: Documents,
     measure: Callable[..., Tensor],
     *,
+    work: Sequence[Any] | None = None,
     given: Shaped[Tensor, "doc ..."] | None = None,
     batch_tokens: int | str = "auto",
     progress: tqdm | None = None,
+    updates: int | float | None = None,
 ) -> Float[Tensor, "doc ..."]:
     """Apply `measure` to every document, in batches of like length.
 
@@ -100,10 +132,14 @@ def map_documents(
         documents: of one language.
         measure: (tokens ``[batch, pos]``, lengths ``[batch]``) -> one row a document, on any
             device.
+        work: names the measurement, with all that its values depend on beside the model, tokens and
+            `given`; by this it is kept in parts (`langheads.in_parts`). None keeps nothing.
         given: something for every document, handed to `measure` as a third argument
             ``[batch, ...]``.
         batch_tokens: see `token_budget`; halved when memory runs out.
         progress: updated by the number of documents done.
+        updates: by how much `measure` itself updates `progress` for each document; None where it
+            leaves that to this function.
 
     Returns:
         ``[doc, ...]`` on the CPU, in the order of `documents`.
@@ -111,6 +147,7 @@ def map_documents(
     Raises:
         NonFiniteError: a row is NaN or infinite; names the language and the document.
         OutOfMemoryError: one document alone does not fit.
+        Waiting: see `langheads.in_parts`.
     """
     lengths = [len(tokens) for tokens in documents.tokens]
 
@@ -132,9 +169,14 @@ def map_documents(
             "or use a smaller dtype"
         )
 
-    batches = Batches(token_budget(model, batch_tokens))
+    budget = token_budget(model, batch_tokens)
+    keep = keep_parts(
+        model, work, documents.tokens, budget, None if given is None else given.__getitem__,
+        progress=progress, updates=1 if updates is None else updates,
+    )  # fmt: skip
+    how: dict[str, Any] = {"alone": alone, "progress": progress if updates is None else None}
     with frozen(model), fused_attention(model), chunked_losses(model):
-        return torch.stack(batches.map(lengths, measured, alone=alone, progress=progress))
+        return torch.stack(Batches(budget).map(lengths, measured, keep=keep, **how))
 
 
 def token_budget(model: TransformerBridge, batch_tokens: int | str) -> int:

@@ -22,6 +22,7 @@ from transformers import GenerationConfig, LogitsProcessor
 from langheads.io.errors import NonFiniteError
 from langheads.model.batches import Batches, token_budget
 from langheads.model.gates import gated
+from langheads.model.kept import keep_parts
 from langheads.model.state import evaluating
 
 # The value does not matter: padding is masked, and what follows the end is cut off.
@@ -61,12 +62,16 @@ def decode_rows(
     Raises:
         OutOfMemoryError: one row alone does not fit.
         NonFiniteError, InterventionError: see `decode` and `gated`.
+        Waiting: see `langheads.in_parts`.
     """
 
+    def gates_at(batch: list[int]) -> Tensor | None:
+        if gates is None or gates.ndim == 2:
+            return gates
+        return gates[batch if gates_of is None else [gates_of[i] for i in batch]]
+
     def work(batch: list[int]) -> list[Int[Tensor, " _"]]:
-        own = gates
-        if gates is not None and gates.ndim == 3:
-            own = gates[batch if gates_of is None else [gates_of[i] for i in batch]]
+        own = gates_at(batch)
         with nullcontext() if own is None else gated(model, own, baseline=baseline):
             return decode(
                 model,
@@ -83,8 +88,13 @@ def decode_rows(
         )
 
     lengths = [len(row) + max_new_tokens for row in rows]
-    batches = Batches(token_budget(model, batch_tokens))
-    return batches.map(lengths, work, alone=alone, progress=progress)
+    budget = token_budget(model, batch_tokens)
+    keep = keep_parts(
+        model, ("replies", max_new_tokens, baseline, settings), rows, budget,
+        lambda batch: (gates_at(batch), None if seeds is None else [seeds[i] for i in batch]),
+        progress=progress,
+    )  # fmt: skip
+    return Batches(budget).map(lengths, work, alone=alone, progress=progress, keep=keep)
 
 
 @torch.no_grad()

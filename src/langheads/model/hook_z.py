@@ -16,6 +16,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import InterventionError
+from langheads.io.parts import spared
 from langheads.model.shape import head_shape
 
 Z = Float[Tensor, "batch pos head d_head"]
@@ -70,9 +71,10 @@ def on_every_hook_z(
         return hook_fn
 
     hooks = [(f"blocks.{layer}.attn.hook_z", at(layer)) for layer in range(first_layer, layers)]
+    before = spared()
     with model.hooks(fwd_hooks=hooks):
         yield
-    if fired == 0:
+    if fired == 0 and spared() == before:
         raise InterventionError(
             f"{what} were set, but hook_z did not fire: no forward of the model ran under them"
         )

@@ -62,7 +62,7 @@ def output_norms(
             model(tokens, return_type=None)
         return norms
 
-    return map_documents(model, documents, measure, **how).numpy()
+    return map_documents(model, documents, measure, work=["output norms"], **how).numpy()
 
 
 def gradient_activations(
@@ -92,7 +92,8 @@ def gradient_activations(
         ]
         return torch.stack(products, dim=1)
 
-    return map_documents(model, documents, measure, **how).double().numpy()
+    found = map_documents(model, documents, measure, work=["gradient activations"], **how)
+    return found.double().numpy()
 
 
 def activation_entropy(

@@ -33,6 +33,7 @@ from langheads import stats
 from langheads.heads import HeadSet
 from langheads.heads.given import ByLanguage, Named
 from langheads.io.arguments import asked_names
+from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import document_counts, provenance
 from langheads.model import describe, head_shape, mean_z, tokenize_languages
@@ -215,10 +216,13 @@ class _Plan:
     def _all(self, documents: Documents, bar: tqdm) -> _Measured:
         """All documents, with every head off alone."""
         how: dict[str, Any] = {"batch_tokens": self.batch_tokens, "progress": bar}
-        found = [
-            knockout_nll(self.model, documents, self.heads, baseline=baseline, **how)
-            for baseline in self.reference
-        ]
+        found = []
+        with together() as each:
+            for baseline in self.reference:
+                with each:
+                    found.append(
+                        knockout_nll(self.model, documents, self.heads, baseline=baseline, **how)
+                    )
         rise = np.stack([of[:, 1:] - of[:, :1] for of in found])
         effects = [partial(stats.paired_ratio, np.zeros(len(documents)), of) for of in rise]
         return _Measured(rise, found[0][:, 0], effects, np.ones(len(documents), np.int8))
@@ -239,20 +243,24 @@ def _deltas(plan: _Plan, documents: Mapping[str, Documents]) -> dict[str, Any]:
     tops, docs_run = np.full(full, -1, np.int8), np.zeros(full, np.int64)
     run = sum(map(len, documents.values()) if sizes is None else sizes.values())
     at = tuple(np.array(list(heads)).T)
-    with progress_bar(total=baselines * len(heads) * run, unit="doc", desc="knockout") as bar:
+    measured, total = {}, baselines * len(heads) * run
+    with progress_bar(total=total, unit="doc", desc="knockout") as bar, together() as each:
         for j, (language, of) in enumerate(documents.items()):
             bar.set_postfix_str(language)
-            found = plan.measure(j, of, bar)
-            nats_per_byte[j] = found.nll.sum() / of.n_bytes.sum()
-            sampled[j, : len(of)] = found.sampled
-            for i, one in enumerate(found.tops):
-                tops[(i, j, *at)] = np.where(one.open, -1, one.chosen)
-                docs_run[(i, j, *at)] = one.run
-            for i, (rise, effect) in enumerate(zip(found.rise, found.effects, strict=True)):
-                delta_nll[(i, j, slice(len(of)), *at)] = rise.T
-                for name, size in zip(units, (of.n_bytes, of.n_predicted), strict=True):
-                    for end, value in zip(ends, effect(size), strict=True):
-                        values[name][end][(i, j, *at)] = value
+            with each:
+                measured[language] = plan.measure(j, of, bar)
+    for j, (language, found) in enumerate(measured.items()):
+        of = documents[language]
+        nats_per_byte[j] = found.nll.sum() / of.n_bytes.sum()
+        sampled[j, : len(of)] = found.sampled
+        for i, one in enumerate(found.tops):
+            tops[(i, j, *at)] = np.where(one.open, -1, one.chosen)
+            docs_run[(i, j, *at)] = one.run
+        for i, (rise, effect) in enumerate(zip(found.rise, found.effects, strict=True)):
+            delta_nll[(i, j, slice(len(of)), *at)] = rise.T
+            for name, size in zip(units, (of.n_bytes, of.n_predicted), strict=True):
+                for end, value in zip(ends, effect(size), strict=True):
+                    values[name][end][(i, j, *at)] = value
     sign = {"sign": "positive: the document is less probable without it"}
     over = ("baseline", "language", "layer", "head")
     in_top = {"units": "1 in the top, 0 not, -1 not separated or not asked for"}

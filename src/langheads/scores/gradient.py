@@ -26,6 +26,7 @@ from langheads.model import document_nll, gated, head_shape, map_documents
 from langheads.model.batches import out_of_memory_named
 from langheads.model.chunked_losses import chunked_losses
 from langheads.model.fused_attention import fused_attention
+from langheads.model.kept import kept
 from langheads.model.state import frozen
 from langheads.scores.registry import OfLanguage
 from langheads.text import Documents
@@ -74,7 +75,8 @@ def gate_gradients(
         return torch.cat([gradient.flatten(start_dim=1), losses], dim=1)
 
     given = torch.from_numpy(gates_of).to(_gate_dtype(model))
-    rows = map_documents(model, documents, measure, given=given, **how).double()
+    work = ("gate gradients", baseline)
+    rows = map_documents(model, documents, measure, work=work, given=given, **how).double()
     return rows[:, :-1].reshape(-1, *shape).numpy(), rows[:, -1].numpy()
 
 
@@ -131,7 +133,11 @@ def gradient_pass(of: OfLanguage) -> dict[str, np.ndarray]:
 def sequential_pass(of: OfLanguage) -> dict[str, np.ndarray]:
     """See `lahis_sequential`; it has no row a document."""
     progress = of.settings.get("progress")
-    return {"sequential": lahis_sequential(of.model, of.documents, progress=progress)}
+
+    def scores() -> Tensor:
+        return torch.from_numpy(lahis_sequential(of.model, of.documents, progress=progress))
+
+    return {"sequential": kept(of.model, ["sequential"], of.documents.tokens, scores).numpy()}
 
 
 def sequential_score(languages: Mapping[str, OfLanguage]) -> dict[str, HeadMap]:

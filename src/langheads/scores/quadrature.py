@@ -47,6 +47,7 @@ from scipy.optimize import minimize
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import InputError
+from langheads.io.parts import together
 from langheads.model import head_shape
 from langheads.scores.gradient import gate_gradients
 from langheads.scores.registry import QUADRATURE, OfLanguage
@@ -98,8 +99,12 @@ def quadrature(
     rng = np.random.default_rng(seed)
     drawn = np.stack([_draw(len(documents), shape, rng) for _ in range(QUADRATURE.repeats)])
     gates = np.where(drawn, NODE, 1.0)
-    change = np.stack([gate_gradients(model, documents, at=at, **how)[0] for at in gates])
-    change = change * size[:, None, None] - weighted
+    gradient_at = []
+    with together() as each:
+        for at in gates:
+            with each:
+                gradient_at.append(gate_gradients(model, documents, at=at, **how)[0])
+    change = np.stack(gradient_at) * size[:, None, None] - weighted
     inside, outside = drawn.sum(axis=(0, 1)), (~drawn).sum(axis=(0, 1))
     mean_inside = np.where(drawn, change, 0).sum(axis=(0, 1)) / inside
     mean_outside = np.where(drawn, 0, change).sum(axis=(0, 1)) / outside

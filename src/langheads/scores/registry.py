@@ -21,6 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from langheads.io.errors import InputError
+from langheads.io.parts import Waiting, sharded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,14 @@ if TYPE_CHECKING:
 _TAKEN = ("gradient", "docs", "skipped", "tokens", "bytes", "grad-abs", "helpful", "knockout")
 
 
+class _Rows(dict):
+    def __missing__(self, name: str) -> Any:
+        if sharded():
+            # The pass before this one waits for other shards.
+            raise Waiting(0)
+        raise KeyError(name)
+
+
 @dataclass
 class OfLanguage:
     """What passes and scores are given of one language."""
@@ -41,7 +50,7 @@ class OfLanguage:
     seed: list[int]  # for draws; the numbers differ between languages
     settings: dict[str, Any]  # ``batch_tokens`` and ``progress``, as `map_documents` takes them
     # What the passes so far gave, arrays with a row a document.
-    rows: dict[str, np.ndarray] = field(default_factory=dict)
+    rows: dict[str, np.ndarray] = field(default_factory=lambda: _Rows())
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError
+from langheads.io.parts import together
 from langheads.scores.gradient import gate_gradients
 from langheads.text import Documents
 
@@ -123,9 +124,11 @@ def first_order(
     at = tuple(np.array(list(heads)).T)
     tokens = documents.n_predicted
     rises, nll = [], np.zeros(len(documents))
-    for baseline in baselines:
-        gradient, nll = gate_gradients(model, documents, baseline=baseline, **how)
-        rises.append(-gradient[(slice(None), *at)] * tokens[:, None])
+    with together() as each:
+        for baseline in baselines:
+            with each:
+                gradient, nll = gate_gradients(model, documents, baseline=baseline, **how)
+                rises.append(-gradient[(slice(None), *at)] * tokens[:, None])
     return np.stack(rises), nll * tokens
 
 

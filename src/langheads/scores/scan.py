@@ -7,7 +7,9 @@ as rows of one batch, as many as the token budget allows, each row with its own 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.heads import Head, HeadSet, every_head
 from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError
+from langheads.io.parts import together
 from langheads.model import (
     captured_block_inputs,
     document_nll,
@@ -31,6 +34,7 @@ from langheads.model import (
 from langheads.model.batches import Batches
 from langheads.text import Documents
 
+_HEADS_A_PART = 64
 BASELINES = ("zero", "mean")
 Baseline = Float[Tensor, "layer head d_head"] | None
 """What stands in for a head that is off; None is zero."""
@@ -54,10 +58,34 @@ def knockout_nll(
     Memory: layers x ``[batch, pos, d_model]`` beside a forward's own.
     """
     budget = token_budget(model, batch_tokens)
-    off = partial(_nll_with_heads_off, model, heads, baseline, budget, progress)
     given = None if starts is None else torch.from_numpy(starts)
-    nll = map_documents(model, documents, off, given=given, batch_tokens=batch_tokens)
-    return nll.double().numpy()
+    parts = {}
+    with together() as each:
+        for some in _whole_layers(heads):
+            with each:
+                off = partial(_nll_with_heads_off, model, some, baseline, budget, progress)
+                parts[some] = map_documents(
+                    model, documents, off, work=("knockout", str(some), baseline), given=given,
+                    batch_tokens=batch_tokens, progress=progress, updates=len(some),
+                )  # fmt: skip
+    of_head = {
+        head: nll[:, 1 + i].double() for some, nll in parts.items() for i, head in enumerate(some)
+    }
+    on = next(iter(parts.values()))[:, 0].double()
+    return torch.stack([on, *(of_head[head] for head in heads)], dim=1).numpy()
+
+
+def _whole_layers(heads: HeadSet) -> Iterator[HeadSet]:
+    """The heads layer by layer, so many to a part that capturing the blocks' inputs costs little,
+    so few that a killed run does not lose much."""
+    some: list[Head] = []
+    for _, of_layer in groupby(sorted(heads), key=lambda head: head.layer):
+        some += of_layer
+        if len(some) >= _HEADS_A_PART:
+            yield HeadSet(some, heads.shape)
+            some = []
+    if some:
+        yield HeadSet(some, heads.shape)
 
 
 @torch.no_grad()

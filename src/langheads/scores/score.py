@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from langheads import stats
 from langheads.io.arguments import asked_names
 from langheads.io.errors import InputError
+from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import document_counts, provenance
 from langheads.model import describe, head_shape, load, tokenize_languages
@@ -148,14 +149,15 @@ def measure_scores(
     passes = list(dict.fromkeys([registry.GRADIENT, *(p for of in methods for p in of.passes)]))
     measured = Measured({}, dict.fromkeys((p.name for p in passes), 0.0))
     total = sum(p.repeats for p in passes) * sum(map(len, documents.values()))
-    with progress_bar(total=total, unit="doc", desc="score") as bar:
+    with progress_bar(total=total, unit="doc", desc="score") as bar, together() as each:
         settings = {"batch_tokens": batch_tokens, "progress": bar}
         for number, (language, of_language) in enumerate(documents.items()):
             bar.set_postfix_str(language)
             given = OfLanguage(model, of_language, [seed, number], settings)
             for one in passes:
                 started = time.perf_counter()
-                given.rows |= found(one.run)(given)
+                with each:
+                    given.rows |= found(one.run)(given)
                 measured.seconds[one.name] += time.perf_counter() - started
             measured.languages[language] = given
     return measured

@@ -48,7 +48,7 @@ def test_the_options_of_a_verb_are_keywords(commands, verb):
     takes_model = any("TransformerBridge" in p.types for p in read.parameters)
     loading = {p.name for p in read_function("load").parameters} if takes_model else set()
     own = {p.name for p in read.parameters if kind_of(p) is not None}
-    assert options == own | loading | {"out", "csv"}
+    assert options == own | loading | {"out"}
     # What a command line cannot give must be optional.
     assert all(kind_of(p) or not p.required or p.name == "model" for p in read.parameters)
 

@@ -21,6 +21,7 @@ from langheads.heads import LanguageHeads, as_language_heads
 from langheads.heads.given import ByLanguage
 from langheads.heads.mask import HeadMask
 from langheads.io.errors import InputError
+from langheads.io.parts import together
 from langheads.io.results import provenance
 from langheads.model import describe, head_shape, model_name
 from langheads.text import Corpus, Detector, Rules
@@ -144,19 +145,26 @@ class _Run:
             min_confidence=self.rules.min_confidence, batch_tokens=batch_tokens, **self.how,
         )  # fmt: skip
         touched = bool(asked.gate or asked.steer or asked.mask)
-        before = run() if self.compare and touched else None
-        answered = run(under)
+        controls = []
+        if self.n_controls and touched:
+            heads, rng = under.touched(head_shape(model)), np.random.default_rng(self.seed)
+            controls = matched_controls(heads, self.n_controls, rng)
+        asked_for = [under, *map(under.on, controls)]
+        runs = []
+        with together() as each:
+            for one in (None, *asked_for) if self.compare and touched else asked_for:
+                with each:
+                    runs.append(run(one))
+        before = runs.pop(0) if self.compare and touched else None
+        answered, *on_controls = runs
         summed = partial(
             reply_summary, wanted=wanted, detect=detect, rules=self.rules, before=before
         )
         summary = summed(answered)
-        if self.n_controls and touched:
-            rng = np.random.default_rng(self.seed)
-            heads = under.touched(head_shape(model))
-            if controls := matched_controls(heads, self.n_controls, rng):
-                draws = [" ".join(map(str, control.values())) for control in controls]
-                ranges = over_controls([summed(run(under.on(control))) for control in controls])
-                summary["random_heads"] = {"draws": draws, **ranges}
+        if controls:
+            draws = [" ".join(map(str, control.values())) for control in controls]
+            ranges = over_controls([summed(made) for made in on_controls])
+            summary["random_heads"] = {"draws": draws, **ranges}
         made = {"model": model_name(model), **asked.told()}
         made |= {"baseline": asked.baseline, "detector": detect.name}
         return _records(self.requests, answered, before, made), summary

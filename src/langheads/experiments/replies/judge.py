@@ -18,6 +18,7 @@ from langheads.experiments.replies.experiment import Reply, generate
 from langheads.experiments.replies.plan import Intervention
 from langheads.io.measures import TEXT_CHECKS
 from langheads.model import document_nll, end_tokens, map_documents, steered
+from langheads.model.kept import told
 from langheads.text.confusion import require_known
 
 
@@ -69,6 +70,7 @@ def answer(
     require_known(wanted, detect)
     with ExitStack() as stack:
         for heads, direction, amount in under.steering:
+            stack.enter_context(told(model, "steered", str(heads), direction, amount))
             stack.enter_context(steered(model, heads, direction, amount))
         how |= {"gates": under.gates, "baseline": under.baseline, "batch_tokens": batch_tokens}
         replies = generate(model, prompts, **how)
@@ -99,7 +101,8 @@ def reply_nll(
     documents = text.Documents.of_rows("of the replies", rows)
     starts = torch.tensor([len(reply.prompt_tokens) for reply in replies])
     measure = partial(document_nll, model)
-    nll = map_documents(model, documents, measure, given=starts, batch_tokens=batch_tokens)
+    how: dict[str, Any] = {"given": starts, "batch_tokens": batch_tokens}
+    nll = map_documents(model, documents, measure, work=["reply NLL"], **how)
     return nll.double().numpy() / np.array([len(reply.tokens) for reply in replies])
 
 

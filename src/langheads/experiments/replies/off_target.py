@@ -55,6 +55,7 @@ from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.given import ByLanguage
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
+from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import describe
@@ -179,8 +180,10 @@ class _Plan:
 
     def run_all(self) -> dict[tuple[str, str], list[Run]]:
         """(language, condition) -> the run of every head set."""
-        runs, total = {}, len(self.prompts) * len(self.conditions)
-        with progress_bar(total=total, unit="condition", desc="offtarget") as bar:
+        runs: dict[tuple[str, str], list[Run]] = {}
+        total = len(self.prompts) * len(self.conditions)
+        bar = progress_bar(total=total, unit="condition", desc="offtarget")
+        with bar, together() as each:
             for row, language in enumerate(self.prompts):
                 for condition in self.conditions:
                     bar.set_postfix_str(f"{language}, {condition}")
@@ -188,7 +191,10 @@ class _Plan:
                     rng = np.random.default_rng([self.seed, row, CONDITIONS.index(condition)])
                     which = (condition, self.heads, language, self.suspect)
                     sets = _sets(*which, self.n_controls, rng)
-                    runs[language, condition] = [self.run(of, language, condition) for of in sets]
+                    made = runs[language, condition] = []
+                    for of in sets:
+                        with each:
+                            made.append(self.run(of, language, condition))
                     bar.update()
         return runs
 

@@ -33,9 +33,11 @@ from langheads.heads.given import ByLanguage, Named
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
 from langheads.io.measures import TEXT_CHECKS, units
+from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import describe, gated, head_shape
+from langheads.model.kept import told
 from langheads.text import Corpus, Detector, switch_rate
 from langheads.text.confusion import require_known
 from langheads.text.identify import warn_if_too_few_candidates
@@ -104,11 +106,11 @@ def switch_rates(
     chosen, tried = _chosen_and_tried(head_shape(model), heads, controls, seed)
     limits = {"max_cost": max_cost, "max_repetition": max_repetition, "max_empty": max_empty}
     how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "chat": chat}
-    told = {"detector": detect.name, "sure": min_confidence, **limits, **how}
+    made = {"detector": detect.name, "sure": min_confidence, **limits, **how}
     how |= {"min_confidence": min_confidence, "batch_tokens": batch_tokens, "bos": bos}
     run = _Run(model, prompts, detect, chosen, tried, how, limits)
     corpus = Corpus({lang: tuple(texts) for lang, texts in prompts.items()}, "prompts", seed)
-    return run.dataset(provenance("switch-rate", describe(model), corpus, sources=[heads], **told))
+    return run.dataset(provenance("switch-rate", describe(model), corpus, sources=[heads], **made))
 
 
 @dataclass(frozen=True)
@@ -154,12 +156,18 @@ class _Run:
                 gates[i, :, head.layer, head.head] = 0.0
             under = Intervention(gates=gates.flatten(end_dim=1))
             asked, wanted = texts * len(group), [language] * n * len(group)
-            new = answer(model, asked, wanted, self.detect, under, **settings)
+            costs = []
+            with together() as each:
+                with each:
+                    new = answer(model, asked, wanted, self.detect, under, **settings)
+                for head in group:
+                    with each, told(model, "off", str(head)), gated(model, [head], 0.0):
+                        costs.append(
+                            reply_nll(model, old.replies, batch_tokens=settings["batch_tokens"])
+                        )
             for i, head in enumerate(group):
-                with gated(model, [head], 0.0):
-                    costs = reply_nll(model, old.replies, batch_tokens=settings["batch_tokens"])
                 made = new.part(slice(i * n, (i + 1) * n))
-                yield head, _measures(old, made) | {"cost": float((costs - old.nll).mean())}
+                yield head, _measures(old, made) | {"cost": float((costs[i] - old.nll).mean())}
 
     def dataset(self, attrs: dict[str, Any]) -> xr.Dataset:
         """Rates as data, with the verdict on each: within the limits or not."""

@@ -35,6 +35,7 @@ from langheads.experiments.softmask.training import answer_losses
 from langheads.heads.mask import HeadMask, baseline_digest
 from langheads.io.arguments import MAX_RESAMPLES
 from langheads.io.errors import InputError
+from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import describe, end_tokens, head_shape
@@ -134,27 +135,32 @@ def ask(
 ) -> tuple[dict[str, Float[np.ndarray, "condition example"]], list[list[Reply]]]:
     """Every measure of every question under every condition, and the replies."""
     found: list[dict[str, Any]] = []
+    nll: list[Float[np.ndarray, " example"]] = []
     replies: list[list[Reply]] = []
     ends, how = set(end_tokens(model)), asked.how
     size: dict[str, Any] = {"batch_tokens": how.batch_tokens}
     prompts = [question.prompt(asked.template) for question in asked.examples]
     total = len(asked.gates) * len(prompts)
-    with progress_bar(total=total, unit="question", desc="evaluate") as bar:
+    with progress_bar(total=total, unit="question", desc="evaluate") as bar, together() as each:
         for name, under in asked.gates.items():
             bar.set_postfix_str(name)
             settings = {"baseline": how.baseline, "progress": bar, **size}
-            nll = answer_losses(model, asked.answers, under, **settings)
-            said = generate(
-                model, prompts, gates=under, baseline=None if under is None else how.baseline,
-                max_new_tokens=how.max_new_tokens, bos=asked.answers.prompts.bos, **size,
-            )  # fmt: skip
-            judged = [
-                _judged(reply, question, how.language, ends)
-                for reply, question in zip(said, asked.examples, strict=True)
-            ]
-            found.append({key: [of[key] for of in judged] for key in judged[0]})
-            found[-1] |= {"answer_nll": nll, "reply_nll": reply_nll(model, said, **size)}
-            replies.append(said)
+            with each:
+                nll.append(answer_losses(model, asked.answers, under, **settings))
+            with each:
+                said = generate(
+                    model, prompts, gates=under, baseline=None if under is None else how.baseline,
+                    max_new_tokens=how.max_new_tokens, bos=asked.answers.prompts.bos, **size,
+                )  # fmt: skip
+                judged = [
+                    _judged(reply, question, how.language, ends)
+                    for reply, question in zip(said, asked.examples, strict=True)
+                ]
+                found.append({key: [of[key] for of in judged] for key in judged[0]})
+                found[-1] |= {"answer_nll": None, "reply_nll": reply_nll(model, said, **size)}
+                replies.append(said)
+    for of, losses in zip(found, nll, strict=True):
+        of["answer_nll"] = losses
     return {key: np.array([of[key] for of in found], dtype=float) for key in found[0]}, replies
 
 

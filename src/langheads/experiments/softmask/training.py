@@ -207,6 +207,7 @@ def answer_losses(
         with gated(model, under, baseline=baseline):
             return document_nll(model, tokens, lengths, starts)
 
+    how["work"] = ("answer losses", under, baseline)
     return _per_answer(model, answers, measure, **how).double().numpy()
 
 

@@ -42,6 +42,7 @@ from langheads.experiments.transfer.summarise import summary
 from langheads.heads import LanguageHeads
 from langheads.heads.given import ByLanguage
 from langheads.io.errors import InputError
+from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import bos_policy, describe
@@ -164,15 +165,19 @@ def _run_all(
     conditions = {text: plan.conditions(text) for text in asked}
     steps = sum(2 * len(every) + attention * len(few) for every, few in conditions.values())
     runs = {}
-    with progress_bar(total=steps * len(plan.occupations), unit="prompt", desc="transfer") as bar:
+    total = steps * len(plan.occupations)
+    with progress_bar(total=total, unit="prompt", desc="transfer") as bar, together() as each:
         for text, of_text in asked.items():
             bar.set_postfix_str("-".join(text))
             every, few = conditions[text]
             reading = Reading(model, of_text, batch_tokens, bar)
-            runs[text] = reading.run(every, max_new_tokens)
-            if attention and (layers := plan.layers(text)):
-                looks = reading.attention(few, layers)
-                for condition, look in zip(few, looks, strict=True):
+            layers = plan.layers(text) if attention else []
+            looks: Any = ()
+            with each:
+                looks = reading.attention(few, layers) if layers else ()
+            with each:
+                runs[text] = reading.run(every, max_new_tokens)
+                for condition, look in zip(few, looks, strict=False):
                     everywhere = np.full((*condition[0].shape, 2), np.nan)
                     everywhere[layers] = look
                     runs[text].attention[condition] = everywhere

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads import model as engine
 from langheads.experiments.transfer.plan import Asked, Condition
 from langheads.io import measures
+from langheads.io.parts import together
 from langheads.model.attention_patterns import attention_to_spans
 from langheads.model.fused_attention import fused_attention
 from langheads.text import Documents, degeneration_checks
@@ -78,8 +79,12 @@ class Reading:
 
     def run(self, conditions: list[Condition], max_new_tokens: int) -> Run:
         """All conditions, without attention."""
-        tokens, logprob = self.asked.tokens, self._logprobs(conditions)
-        written = self._continuations(conditions, max_new_tokens)
+        tokens = self.asked.tokens
+        with together() as each:
+            with each:
+                logprob = self._logprobs(conditions)
+            with each:
+                written = self._continuations(conditions, max_new_tokens)
         checks = [
             [
                 list(degeneration_checks(reply.text, reply.tokens, prompt.prompt).values())
@@ -130,9 +135,12 @@ class Reading:
             return torch.stack(found, dim=1)
 
         starts = torch.tensor([prompt.start for prompt in prompts for _ in prompt.texts])
+        how: dict[str, Any] = {"given": starts, "batch_tokens": self.batch_tokens}
+        named = [(str(heads), gate) for heads, gate in conditions]
         found = engine.map_documents(
-            model, texts, measure, given=starts, batch_tokens=self.batch_tokens
-        )
+            model, texts, measure, work=("answers", named), progress=self.progress,
+            updates=len(conditions) / 2, **how,
+        )  # fmt: skip
         shape = "(prompt answer) condition part -> condition prompt answer part"
         return rearrange(found.double().numpy(), shape, answer=2)
 
@@ -180,9 +188,11 @@ class Reading:
             self.progress.update(len(conditions) * len(rows))
             return torch.stack(found, dim=1)
 
+        named = [(str(heads), gate) for heads, gate in conditions]
         found = engine.map_documents(
-            model, documents, measure, given=spans, batch_tokens=self.batch_tokens
-        )
+            model, documents, measure, work=("attention", named, list(layers)), given=spans,
+            batch_tokens=self.batch_tokens, progress=self.progress, updates=len(conditions),
+        )  # fmt: skip
         return found.double().mean(dim=0).numpy()
 
 

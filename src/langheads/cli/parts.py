@@ -1,0 +1,134 @@
+"""Verbs whose work is kept in ``OUT.parts/``, and shared by the shards of a job array or by ranks.
+
+A killed run is gone on with by the same command; a run with other settings is refused, with what
+differs. The result names the settings that it was made with by hash, so that the same command, when
+all is done, does nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from langheads.cli.signatures import read_function
+from langheads.io.errors import InputError, printable
+from langheads.io.files import TEXT_SUFFIXES
+
+
+def _option(name: str, kind: Any, told: str, metavar: str | None = None) -> inspect.Parameter:
+    option = typer.Option(f"--{name.replace('_', '-')}", help=told, metavar=metavar)
+    default = False if kind is bool else None
+    annotation: Any = Annotated[bool if kind is bool else str | None, option]
+    how = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, how, default=default, annotation=annotation)
+
+
+PARTS_OPTIONS = (
+    _option(
+        "shard",
+        str,
+        "Do only this share of the work, such as 3/16, beside processes that do the others with "
+        "the same OUT on a disk that all can write to; the last one writes OUT.",
+        "I/N",
+    ),
+    _option("fresh", bool, "Start over, whatever is in OUT.parts/ or OUT."),
+    _option("keep_parts", bool, "Leave OUT.parts/ when OUT is written."),
+)
+"""What such a verb takes beside what its function does."""
+
+
+def run_in_parts(
+    work: Callable[[], Any],
+    given: Mapping[str, Any],
+    finish: Callable[[Any], None],
+    *,
+    verb: str,
+    model: Any,
+    out: str,
+) -> None:
+    """Do the work, or what is missing of it, and finish with its result.
+
+    Args:
+        work: the verb's function with its arguments.
+        given: what the command line gave.
+        finish: saves a result and tells of it.
+        verb: its name.
+        model: the model, loaded.
+        out: where the result goes.
+    """
+    from langheads.io.parts import command_hash
+    from langheads.io.shards import in_parts
+
+    folder = Path(f"{out.rstrip('/')}.parts")
+    settings = {"verb": verb, **_settings(given), **_about(model)}
+    fresh = bool(given.get("fresh"))
+    shard = _shard(given["shard"]) if "shard" in given else None
+    if not fresh and not folder.exists() and _made_by(command_hash(settings), Path(out)):
+        typer.echo(f"{printable(out)} is there, made by this same command; --fresh makes it again")
+        return
+    how: dict[str, Any] = {"shard": shard, "fresh": fresh, "keep": bool(given.get("keep_parts"))}
+    in_parts(work, folder, settings, save=finish, **how)
+
+
+def _shard(value: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", value.strip())
+    if not found:
+        raise InputError(f"--shard {value!r}: write which of how many, like 3/16")
+    return int(found[1]), int(found[2])
+
+
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked for, files by what is in them."""
+    beside = {"out", "shard", "fresh", "keep_parts", *(p.name for p in _loading())}
+    return {name: _told(value) for name, value in given.items() if name not in beside}
+
+
+def _loading() -> Iterable[Any]:
+    return read_function("load").parameters
+
+
+def _about(model: Any) -> dict[str, str]:
+    from langheads.io.parts import versions
+    from langheads.model.identity import described_before
+
+    told = described_before(model)
+    # Any card of a kind does.
+    return versions() | told | {"device": told["device"].partition(":")[0]}
+
+
+def _told(value: Any) -> Any:
+    """A setting; a file or a folder of texts with a hash of what is in it."""
+    if not isinstance(value, str) or len(value) > 4096 or "\0" in value or not Path(value).exists():
+        return value
+    path, content = Path(value), hashlib.sha256()
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    for file in files:
+        if file.is_file() and (file == path or file.suffix in TEXT_SUFFIXES):
+            content.update(str(file.relative_to(path)).encode())
+            content.update(hashlib.sha256(file.read_bytes()).digest())
+    return f"{value} ({content.hexdigest()[:16]})"
+
+
+def _made_by(command_hash: str, out: Path) -> bool:
+    """Whether a result says that it was made by this command."""
+    from langheads.io.files import read_json
+    from langheads.io.results import load_result
+
+    try:
+        if out.is_dir():
+            # What `run` ends with.
+            done = (out / "report.html").is_file()
+            return done and _made_by(command_hash, out / "ablation.nc")
+        if out.suffix == ".jsonl":
+            made = read_json(out.with_suffix(".summary.json"))["provenance"]
+        else:
+            made = load_result(out).attrs
+        return out.is_file() and made.get("command_hash") == command_hash
+    except (InputError, KeyError, TypeError, AttributeError):
+        return False

@@ -1,0 +1,325 @@
+"""Work in parts: what a killed run has done is kept, and several processes share one run.
+
+A part is what came of one batch of documents, or prompts, under one measurement: a file in a
+folder beside the result, written whole or not at all, with a checksum. Its name is a digest of all
+that its values depend on: the model as it is in memory, the tokens, the gates, the measurement and
+the versions of what computes it. So a part is never taken for another, whatever was changed
+between two runs. Batches are cut in the same way whoever runs them, so that the values do not
+depend on who did which part, nor on how often the run was killed: they are those of one process,
+bit by bit.
+
+Of N shards each makes the parts whose number has its remainder. What one of them still has to make
+is missing for the others, who go on with what does not depend on it (`together`) and are then told
+that they wait (`Waiting`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langheads.io.errors import InputError, LangheadsError
+from langheads.io.files import (
+    atomic_path,
+    parse_json,
+    temporary_prefix,
+    write_text_atomically,
+)
+
+if TYPE_CHECKING:
+    # Torch takes seconds to import, and who asks for help needs none of it.
+    from torch import Tensor
+
+_SETTINGS = "settings.json"
+_PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
+
+
+class Waiting(LangheadsError):  # noqa: N818 - nothing went wrong
+    """All that this shard can do is done; parts that others make are missing."""
+
+    def __init__(self, missing: int):
+        super().__init__(
+            f"this shard's parts are done; {missing} that other shards make are missing: give the "
+            "same command again when they are there"
+        )
+        self.missing = missing
+
+
+@dataclass
+class Parts:
+    """The parts of one run.
+
+    Attributes:
+        folder: where they are; made with the first of them.
+        settings: what the run was asked for, as JSON.
+        shard: which of the shards this process is, from 0.
+        shards: how many there are.
+        made: parts that this process made.
+        found: parts that it read.
+        left: parts that other shards still have to make.
+    """
+
+    folder: Path
+    settings: str = "{}"
+    shard: int = 0
+    shards: int = 1
+    made: int = 0
+    found: int = 0
+    left: int = 0
+    _names: set[str] = field(default_factory=set)
+
+    def rows(
+        self, work: str, name: str, shard: int, number: int, make: Callable[[], list[Tensor]]
+    ) -> tuple[list[Tensor] | None, bool]:
+        """The rows of a part, read or made now, and whether they were made now.
+
+        Args:
+            work: digest of the measurement and all that its parts share.
+            name: digest of the part.
+            shard: which one makes it, from 0.
+            number: of the part among those of its measurement.
+            make: gives its rows, a tensor each.
+
+        Returns:
+            None for the rows where another shard is to make them.
+
+        Raises:
+            InputError: the part cannot be written.
+        """
+        if name in self._names:
+            # Should a name ever lack what tells two measurements apart, they still share nothing.
+            return make(), True
+        self._names.add(name)
+        path = self.folder / f"{work[:12]}-{number:05d}-{name[:32]}.part"
+        rows = _read(path, name)
+        if rows is not None:
+            self.found += 1
+        elif shard == self.shard:
+            rows = make()
+            if not self.made:
+                write_text_atomically(self.folder / _SETTINGS, self.settings)
+            _write(path, name, rows)
+            self.made += 1
+            return rows, True
+        else:
+            self.left += 1
+        return rows, False
+
+    @property
+    def command_hash(self) -> str:
+        """See `command_hash`."""
+        return hashlib.sha256(self.settings.encode()).hexdigest()
+
+    def check(self) -> None:
+        """Refuse to go on with parts of a run that was asked for something else."""
+        path = self.folder / _SETTINGS
+        try:
+            before = path.read_text("utf-8") if path.exists() else self.settings
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read {path}; --fresh starts over") from error
+        if before == self.settings:
+            return
+        there, now = parse_json(before, f"{path} (--fresh starts over)"), json.loads(self.settings)
+        if not isinstance(there, dict):
+            raise InputError(f"{path} holds no settings; --fresh starts over")
+        names = [n for n in {**there, **now} if there.get(n) != now.get(n)]
+        told = "; ".join(f"{n} was {_short(there.get(n))}, is {_short(now.get(n))}" for n in names)
+        raise InputError(
+            f"{self.folder} has parts of another run ({told}); give what was given before, or "
+            "--fresh to start over"
+        )
+
+    def remove(self) -> None:
+        """Remove the folder, at once for all who look."""
+        if not self.folder.is_dir():
+            return
+        with suppress(OSError):
+            prefix = temporary_prefix(self.folder.parent)
+            away = tempfile.mkdtemp(dir=self.folder.parent, prefix=prefix, suffix=".tmp")
+            self.folder.replace(Path(away))
+            shutil.rmtree(away, ignore_errors=True)
+
+
+kept_folders: list[Path] = []
+"""Where this process has kept parts, for whoever is told that it was interrupted."""
+_active: ContextVar[Parts | None] = ContextVar("parts", default=None)
+
+
+def active_parts() -> Parts | None:
+    """The parts that work inside `kept_in_parts` keeps; None outside."""
+    return _active.get()
+
+
+def spared() -> int:
+    """How many parts this process needed not to make so far."""
+    parts = _active.get()
+    return 0 if parts is None else parts.found + parts.left
+
+
+def sharded() -> bool:
+    """Whether other processes make some of the parts."""
+    parts = _active.get()
+    return parts is not None and parts.shards > 1
+
+
+@contextmanager
+def kept_in_parts(
+    folder: str | Path,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    fresh: bool = False,
+) -> Iterator[Parts]:
+    """Keep what is measured inside the block in parts, and read those that are there.
+
+    Args:
+        folder: where; made if it is not there.
+        settings: what the run was asked for, in types of JSON; parts of a run that was asked for
+            something else are refused.
+        shard: which of how many this process is, from 0.
+        fresh: remove parts that are there.
+
+    Raises:
+        InputError: parts of another run are there; says what differs.
+    """
+    parts = Parts(Path(folder), _spelled(settings), *shard)
+    if fresh:
+        parts.remove()
+    parts.check()
+    kept_folders.append(parts.folder)
+    token = _active.set(parts)
+    try:
+        yield parts
+    finally:
+        _active.reset(token)
+
+
+@contextmanager
+def together() -> Iterator[AbstractContextManager[None]]:
+    """Go on with the rest where one piece of work waits for parts of other shards.
+
+    Yields:
+        What each piece of work is put into; at the end of the block `Waiting` is raised if one had
+        to wait.
+
+    Example:
+        >>> with together() as each:
+        ...     for language in ("en", "de"):
+        ...         with each:
+        ...             print(language)
+        en
+        de
+    """
+    each = _Each()
+    yield each
+    if each.waiting:
+        raise Waiting(sum(one.missing for one in each.waiting))
+
+
+class _Each(AbstractContextManager[None]):
+    def __init__(self) -> None:
+        self.waiting: list[Waiting] = []
+
+    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> bool:
+        if isinstance(error, Waiting):
+            self.waiting.append(error)
+        return isinstance(error, Waiting)
+
+
+def digest(*of: Any) -> str:
+    """SHA-256 of values, arrays and tensors with their types and shapes, in any nesting.
+
+    Raises:
+        TypeError: something whose value cannot be told.
+
+    Example:
+        >>> digest("nll", [1, 2]) == digest("nll", (1, 2)), digest("1") == digest(1)
+        (True, False)
+    """
+    told = hashlib.sha256()
+    for each in of:
+        _tell(told, each)
+    return told.hexdigest()
+
+
+def _tell(told: Any, of: Any) -> None:
+    if hasattr(of, "detach"):
+        import torch
+
+        of = of.detach().cpu().contiguous()
+        told.update(f"<{of.dtype} {list(of.shape)}>".encode())
+        told.update(of.reshape(-1).view(torch.uint8).numpy().tobytes())
+    elif hasattr(of, "dtype"):
+        of = of if of.flags.c_contiguous else of.copy()
+        told.update(f"<{of.dtype.str} {list(of.shape)}>".encode() + of.tobytes())
+    elif isinstance(of, Mapping):
+        _tell(told, sorted(of.items()))
+    elif isinstance(of, (list, tuple)):
+        told.update(f"[{len(of)}".encode())
+        for each in of:
+            _tell(told, each)
+    elif of is None or isinstance(of, (str, int, float, bool)):
+        text = repr(of)
+        told.update(f"{type(of).__name__} {len(text)} {text}".encode())
+    else:
+        raise TypeError(f"{type(of).__name__} has no digest")
+
+
+def command_hash(settings: Mapping[str, Any] | None) -> str:
+    """Of what a run was asked for; what it makes has it in its provenance."""
+    return hashlib.sha256(_spelled(settings).encode()).hexdigest()
+
+
+def _spelled(settings: Mapping[str, Any] | None) -> str:
+    return json.dumps(settings or {}, ensure_ascii=False, indent=1, sort_keys=True, default=str)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes values."""
+    return {name: version(name) for name in _PACKAGES}
+
+
+def _short(value: Any) -> str:
+    text = "not given" if value is None else str(value)
+    return text if len(text) < 60 else f"{text[:57]}..."
+
+
+def _write(path: Path, name: str, rows: list[Tensor]) -> None:
+    import torch
+    from safetensors.torch import save
+
+    # Rows may be of unequal length, replies say.
+    kept = {
+        "values": torch.cat([row.detach().cpu().reshape(-1) for row in rows]),
+        "shapes": torch.tensor([list(row.shape) for row in rows]),
+    }
+    content = save(kept, {"name": name})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content + hashlib.sha256(content).digest())
+
+
+def _read(path: Path, name: str) -> list[Tensor] | None:
+    """The rows of a part; None where it is missing or damaged, and is to be made again."""
+    from safetensors.torch import load
+
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    content, checksum = content[:-32], content[-32:]
+    if hashlib.sha256(content).digest() != checksum or name.encode() not in content:
+        return None
+    kept = load(content)
+    shapes = kept["shapes"].tolist()
+    pieces = kept["values"].split([math.prod(shape) for shape in shapes])
+    return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]

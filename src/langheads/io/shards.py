@@ -1,0 +1,109 @@
+"""A run in parts, by one process or by several that share a folder; see `langheads.io.parts`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from langheads.io.errors import InputError
+from langheads.io.parts import Waiting, kept_in_parts
+
+Result = TypeVar("Result")
+Agree = Callable[[bool], bool]
+
+
+def in_parts(
+    work: Callable[[], Result],
+    folder: str | Path,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    save: Callable[[Result], Any] | None = None,
+    shard: tuple[int, int] | None = None,
+    fresh: bool = False,
+    keep: bool = False,
+) -> Result:
+    """Do long work so that it can be killed and gone on with, and shared by several processes.
+
+    What langheads measures inside is kept in parts; what is there already is not measured again.
+    Under ``torchrun`` every rank does its share, and all of them return the whole result.
+
+    Args:
+        work: calls functions of langheads; what it does beside that is done anew each time.
+        folder: for the parts, one that all processes can write to.
+        settings: what tells this run from others, in types of JSON; by default nothing does, and
+            parts of another run that lie there are left alone.
+        save: does something with the result before the parts go; under ``torchrun`` in the first
+            rank only.
+        shard: (which, of how many), from 1; None for all, or what ``torchrun`` says.
+        fresh: start over.
+        keep: leave the parts when the work is done.
+
+    Returns:
+        What `work` returns.
+
+    Raises:
+        Waiting: of `shard`: it has done what it can, other shards have not.
+        InputError: a shard that there is not, or parts of a run with other settings are there.
+
+    Example:
+        >>> scores = in_parts(lambda: score(model, "texts/"), "scores.parts")  # doctest: +SKIP
+    """
+    if shard is not None and not 1 <= shard[0] <= shard[1]:
+        raise InputError(f"shard {shard[0]} of {shard[1]} asked for; shards are 1 to their number")
+    if shard is not None and fresh:
+        raise InputError("fresh asked for with a shard, which would remove what others have done")
+    with _ranks() as (rank, ranks, all_agree):
+        if ranks > 1 and shard is not None:
+            raise InputError("a shard asked for under torchrun, which has ranks of its own")
+        if fresh and rank == 0:
+            with kept_in_parts(folder, fresh=True):
+                pass
+        all_agree(True)
+        mine = (rank, ranks) if shard is None else (shard[0] - 1, shard[1])
+        result: list[Result] = []
+        finished = False
+        while not finished:
+            with kept_in_parts(folder, settings, shard=mine) as parts:
+                try:
+                    result = result or [work()]
+                except Waiting:
+                    if ranks == 1:
+                        raise
+                finished = all_agree(bool(result))
+        if rank == 0:
+            if save is not None:
+                save(result[0])
+            if not keep:
+                parts.remove()
+        all_agree(True)
+    return result[0]
+
+
+@contextmanager
+def _ranks() -> Iterator[tuple[int, int, Agree]]:
+    """Which rank of how many this process is, and whether all ranks say yes.
+
+    Only under ``torchrun``: other launchers set the same variables for processes that share
+    nothing.
+    """
+    ranks = int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    if ranks == 1:
+        yield 0, 1, lambda yes: yes
+        return
+    import torch
+    from torch import distributed
+
+    # A rank may wait for hours for what another one measures.
+    distributed.init_process_group("gloo", timeout=timedelta(days=30))
+
+    def all_agree(yes: bool) -> bool:
+        told = torch.tensor(int(yes))
+        distributed.all_reduce(told, distributed.ReduceOp.MIN)
+        return bool(told)
+
+    yield distributed.get_rank(), ranks, all_agree
+    distributed.destroy_process_group()

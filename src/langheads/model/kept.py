@@ -1,0 +1,102 @@
+"""Which part of a run a batch is, told by all that its values depend on; see `langheads.io.parts`.
+
+Beside the tokens that is the model as it is in memory, the measurement, its gates, the versions of
+what computes it, and the budget of a batch, as sums of floating-point numbers depend on what else
+is in it. What a user's hook does cannot be told: under one nothing is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.io.parts import Waiting, active_parts, digest, versions
+from langheads.model.identity import described_before
+
+Keep = Callable[[int, list[int], Callable[[], list[Any]]], list[Any] | None]
+"""Number of a batch, its rows, what makes what comes of them -> that; None if others make it."""
+
+_under: ContextVar[tuple[Any, ...]] = ContextVar("under", default=())
+
+
+@contextmanager
+def told(model: TransformerBridge, *interventions: Any) -> Iterator[None]:
+    """Hooks that are set inside the block are told by these values, so that parts can be kept.
+
+    Args:
+        model: the model; hooks that stand on it already cannot be told.
+        interventions: numbers, texts and tensors, see `langheads.io.parts.digest`.
+    """
+    unknown = not _under.get() and "hooks" in described_before(model)
+    token = _under.set(() if unknown else (*_under.get(), *interventions))
+    try:
+        yield
+    finally:
+        _under.reset(token)
+
+
+def keep_parts(
+    model: TransformerBridge,
+    work: Sequence[Any] | None,
+    rows: Sequence[Int[Tensor, " _"]],
+    budget: int,
+    given: Callable[[list[int]], Any] | None = None,
+    *,
+    progress: tqdm | None = None,
+    updates: int | float = 1,
+) -> Keep | None:
+    """What keeps the batches of a measurement in the parts of this run; None where none are kept.
+
+    Args:
+        model: the model.
+        work: the measurement and what it depends on; None keeps nothing.
+        rows: tokens of each row.
+        budget: tokens of a batch.
+        given: rows of a batch -> more that they are measured with.
+        progress: updated by `updates` for each row that was read and not made.
+        updates: see there.
+    """
+    parts = active_parts()
+    if parts is None or work is None:
+        return None
+    model_now = described_before(model)
+    if "hooks" in model_now and not _under.get():
+        return None
+    device = str(model_now.pop("device")).partition(":")[0]
+    of_all = digest(work, _under.get(), model_now, device, versions(), budget)
+    # Which shard begins, so that short measurements are not all the first one's.
+    first = int(digest(of_all, [len(row) for row in rows])[:8], 16)
+
+    def keep(number: int, batch: list[int], make: Callable[[], list[Any]]) -> list[Any] | None:
+        own = None if given is None else given(batch)
+        name = digest(of_all, [rows[i] for i in batch], own)
+        found, made = parts.rows(of_all, name, (first + number) % parts.shards, number, make)
+        if progress is not None and found is not None and not made:
+            progress.update(updates * len(batch))
+        return found
+
+    return keep
+
+
+def kept(
+    model: TransformerBridge,
+    work: Sequence[Any],
+    rows: Sequence[Int[Tensor, " _"]],
+    make: Callable[[], Tensor],
+) -> Tensor:
+    """A tensor that is made from all rows at once, kept as one part."""
+    keep = keep_parts(model, work, rows, 0)
+    if keep is None:
+        return make()
+    found = keep(0, list(range(len(rows))), lambda: [make()])
+    if found is None:
+        raise Waiting(1)
+    return torch.as_tensor(found[0])
