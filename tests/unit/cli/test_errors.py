@@ -696,14 +696,16 @@ def test_a_signal_is_told_in_one_line(
     monkeypatch.setattr(pipeline, "ablate", signalled)
     asked = ["run", tiny_folder, "--text", texts_folder, "--proof-docs", "2", *SMALL]
     found = verb(*asked, "--out", out, "--method", "lahis", "--languages", "en,zh")
-    kept = f"{out / 'scores.nc'}, {out / 'heads.json'}"
-    told = f"error: {word}; nothing half-written was left; kept: {{}}; give the same command again "
+    told = f"error: {word}; nothing half-written was left; {{}}; give the same command again "
+    parts = sorted(out.parent.glob("out.parts/*.part"))
+    kept = f"{len(parts)} finished parts are kept in {out}.parts"
     assert (found[0], found[1]) == (code, "")
-    assert found[2].splitlines()[-1] == told.format(kept) + "to start over"
+    assert found[2].splitlines()[-1] == told.format(kept) + "to go on"
+    assert len(parts) > 1
     assert sorted(os.listdir(out)) == ["heads.json", "scores.nc"]
     monkeypatch.setattr(gradient, "document_nll", signalled)
     found = verb("score", tiny_folder, "--text", texts_folder, "--out", out / "s.nc", *SMALL)
-    assert found == (code, "", told.format("nothing") + "to start over\n")
+    assert found == (code, "", told.format("kept: nothing") + "to start over\n")
     assert sorted(os.listdir(out)) == ["heads.json", "scores.nc"]
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -732,18 +734,20 @@ def test_what_stops_in_the_middle_leaves_nothing(verb, tiny_folder, out, tmp_pat
     for name, code in (("interrupted", 130), ("terminated", 143)):
         assert stopped[name].returncode == code
         # What was read ahead of a line is lost to `communicate`.
-        assert errors[name].endswith(
-            f"error: {name}; nothing half-written was left; kept: nothing; give the same command "
-            "again to start over\n"
+        assert re.search(
+            rf"error: {name}; nothing half-written was left; \d+ finished parts are kept in "
+            r"\S+\.nc\.parts; give the same command again to go on\n$",
+            errors[name],
         )
         assert "Traceback" not in errors[name]
         assert "\r" not in errors[name]
     assert stopped["killed"].returncode == -signal.SIGKILL
-    assert [name for name in os.listdir(out) if not name.startswith(".")] == []
+    left = [name for name in os.listdir(out) if not name.startswith(".")]
+    assert sorted(left) == [f"{name}.nc.parts" for name in sorted(signals)]
 
     # What a kill in the middle of writing leaves is in nobody's way.
     (out / ".killed.nc.abc.tmp").write_bytes(b"half")
-    few = [*arguments, "--docs", "10"]
+    few = [*arguments, "--docs", "10", "--fresh"]
     for name in ("killed", "undisturbed"):
         code, _, error = verb(*few, "--out", out / f"{name}.nc")
         assert code == 0, error

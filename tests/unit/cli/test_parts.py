@@ -1,0 +1,114 @@
+"""Verbs that are stopped and given again, and shared by shards, as tests/unit/io/test_shards.py."""
+
+import os
+
+import numpy as np
+import pytest
+
+import langheads
+from langheads.io import parts
+from langheads.scores import gradient
+from tests.unit.cli.test_errors import verb  # noqa: F401 - a fixture
+
+
+@pytest.fixture
+def score(verb, tiny_folder, texts_folder, tmp_path):  # noqa: F811
+    """`langheads score` into a file, with more options."""
+
+    def run(name, *options):
+        return verb(
+            "score", tiny_folder, "--text", texts_folder, "--out", tmp_path / name, "--method",
+            "lahis", "--docs", "4", "--device", "cpu", "--languages", "en,zh", "--batch-tokens",
+            "100", *options,
+        )  # fmt: skip
+
+    return run
+
+
+def values(path):
+    found = langheads.load_result(path)
+    return {name: found[name].values.tolist() for name in found.variables}
+
+
+def test_the_same_command_does_what_is_missing_and_then_nothing(score, tmp_path, monkeypatch):
+    assert score("all.nc")[0] == 0
+    real, left = parts._write, iter(range(2))
+
+    def write(*given):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "_write", write)
+        code, _, told = score("s.nc")
+    folder = tmp_path / "s.nc.parts"
+    assert (code, told) == (
+        130,
+        "error: interrupted; nothing half-written was left; 2 finished parts are kept in "
+        f"{folder}; give the same command again to go on\n",
+    )
+    assert sorted(os.listdir(tmp_path)) == ["all.nc", "s.nc.parts"]
+    code, _, told = score("s.nc", "--seed", "1")
+    assert (code, told) == (
+        2,
+        f"error: {folder} has parts of another run (seed was 0, is 1); give what was given "
+        "before, or --fresh to start over\n",
+    )
+    assert score("s.nc") == (0, f"{tmp_path / 's.nc'}\n", "")
+    assert values(tmp_path / "s.nc") == values(tmp_path / "all.nc")
+    assert sorted(os.listdir(tmp_path)) == ["all.nc", "s.nc"]
+
+    def never(*_):
+        raise AssertionError("it was measured again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gradient, "document_nll", never)
+        assert score("s.nc") == (
+            0,
+            f"{tmp_path / 's.nc'} is there, made by this same command; --fresh makes it again\n",
+            "",
+        )
+        with pytest.raises(AssertionError, match="measured again"):
+            score("s.nc", "--fresh")
+    # Another setting makes another result, in the place of the first.
+    assert score("s.nc", "--seed", "1")[0] == 0
+    assert values(tmp_path / "s.nc") != values(tmp_path / "all.nc")
+
+
+def test_shards_write_the_result_together(score, tmp_path):
+    assert score("all.nc")[0] == 0
+    code, _, told = score("s.nc", "--shard", "1/2")
+    assert code == os.EX_TEMPFAIL
+    assert "that other shards make are missing: give the same command again when" in told
+    assert score("s.nc", "--shard", "2/2", "--keep-parts")[0] == 0
+    assert values(tmp_path / "s.nc") == values(tmp_path / "all.nc")
+    assert (tmp_path / "s.nc.parts").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shard", "3"], "--shard '3': write which of how many, like 3/16"),
+        (["--shard", "0/2"], "shard 0 of 2 asked for; shards are 1 to their number"),
+        (["--shard", "1/2", "--fresh"],
+         "fresh asked for with a shard, which would remove what others have done"),
+    ],
+)  # fmt: skip
+def test_shards_that_cannot_be(score, tmp_path, options, message):
+    assert score("s.nc", *options) == (2, "", f"error: {message}\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_texts_that_changed_are_other_settings(verb, tiny_folder, tmp_path):  # noqa: F811
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "en.txt").write_text("the cat sleeps\nthe cat eats\n")
+    command = ["score", tiny_folder, "--text", texts, "--out", tmp_path / "s.nc", "--device", "cpu"]
+    command += ["--method", "lahis"]
+    assert verb(*command)[0] == 0
+    before = langheads.load_result(tmp_path / "s.nc").nats_per_byte.item()
+    (texts / "en.txt").write_text("the dog sleeps\nthe cat eats\n")
+    assert verb(*command)[1] == f"{tmp_path / 's.nc'}\n"
+    assert langheads.load_result(tmp_path / "s.nc").nats_per_byte.item() != before
+    assert np.isfinite(before)
