@@ -18,7 +18,7 @@ import xarray as xr
 from langheads.heads import LanguageHeads
 from langheads.io.errors import LangheadsError
 from langheads.io.results import load_result
-from langheads.view.figures.style import COLOURWAY, LIGHT, literal
+from langheads.view.figures.style import COLOURWAY, LIGHT, literal, readable
 
 HERE = Path(__file__).parent
 PUBLISHED = {"color": "rgba(0,0,0,0)", "line": {"color": COLOURWAY[1], "width": 2}}
@@ -67,12 +67,12 @@ def stop(message: str) -> NoReturn:
 
 def titled(figure: go.Figure, title: str, of: Any, note: str = "") -> None:
     """Title, and below it the model and what a reader must know."""
-    model = of.attrs.get("model", "unknown") if isinstance(of, xr.Dataset) else of.model
+    model = of.attrs.get("model") if isinstance(of, xr.Dataset) else of.model
     figure.update_layout(
         template=LIGHT,
         title={
             "text": title,
-            "subtitle": {"text": ", ".join(filter(None, (literal(model), note)))},
+            "subtitle": {"text": ", ".join(filter(None, (literal(readable(model)), note)))},
             "y": 1,
             "yanchor": "top",
             "pad": {"t": 12},

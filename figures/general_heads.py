@@ -40,7 +40,7 @@ for name, ends, values, low, high, colour in (
         go.Bar(
             x=np.arange(len(languages)),
             y=values,
-            error_y={"array": high - values, "arrayminus": values - low, "color": "#969696"},
+            error_y={"array": high - values, "arrayminus": values - low, "color": "#1c1e21"},
             name=f"{name}<br>({ends})",
             marker={"color": COLOURWAY[colour]},
             customdata=[

@@ -2,8 +2,9 @@
 
 Of arXiv 2511.07498, the perplexity matrix; its numbers are not at hand. Perplexity cannot be
 compared across columns: tokens of different languages are not the same amount of text. So cells
-show perplexity, and colours the rise in percent of the untouched perplexity of the column. The
-comparable matrix is `langheads.view.specificity_matrix`. Reads ablation.nc.
+and their colours show the rise in percent of the untouched perplexity of the column, and hovering
+gives the perplexities. The comparable matrix is `langheads.view.specificity_matrix`. Reads
+ablation.nc.
 
     python figures/perplexity_matrix.py [RUN]
 """
@@ -11,8 +12,11 @@ comparable matrix is `langheads.view.specificity_matrix`. Reads ablation.nc.
 import _common
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from langheads.view.figures.style import label_width, literal, names, reach, tick_labels
+from langheads.view.figures.traces import cell_texts
+from langheads.view.table import shown
 
 verb = "langheads ablate MODEL --heads heads.json --text TEXT --out ablation.nc"
 proof = _common.result("ablation.nc", "ablation", verb)
@@ -22,14 +26,14 @@ rows, columns = names(proof, "heads_of"), names(proof, "text_of")
 percent = 100 * rise / at.perplexity.values
 # The row of the general heads would leave all others white.
 end = reach(percent[[row in columns for row in rows]])
-figure = go.Figure(
+cells = [[shown(round(value, 1) + 0.0, "+.3g") for value in row] for row in percent]
+figure = make_subplots()
+figure.add_trace(
     go.Heatmap(
         z=percent,
         coloraxis="coloraxis",
+        text=cells,
         customdata=np.stack([rise, np.broadcast_to(at.perplexity.values, rise.shape)], axis=-1),
-        # + 0: no minus before a zero.
-        text=[[f"{value + 0:.2f}" for value in row] for row in np.round(rise, 2)],
-        texttemplate="%{text}",
         # Names in full: those on the axes may be cut.
         hovertext=[
             [f"heads of {literal(r)} off, text of {literal(c)}" for c in columns] for r in rows
@@ -45,7 +49,8 @@ figure = go.Figure(
         ygap=1,
     )
 )
-note = f"{names(proof, 'baseline')[0]} ablation; cells: rise in perplexity"
+cell_texts(figure, {"row": 1, "col": 1}, percent, cells, (-end, end))
+note = f"{names(proof, 'baseline')[0]} ablation; cells: % of the column's untouched perplexity"
 _common.titled(figure, "Rise in perplexity with heads off", proof, note)
 left, below = 36 + label_width(rows), 36 + label_width(columns)
 figure.update_layout(

@@ -33,7 +33,7 @@ for name, label, colour in (
             error_y={
                 "array": high - change,
                 "arrayminus": change - low,
-                "color": "#969696",
+                "color": "#1c1e21",
             },
             name=f"ours, {label}",
             marker={"color": colour},

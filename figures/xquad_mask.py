@@ -9,7 +9,7 @@ with mask 61.1, with a mask on random heads 56.2; Llama-3.2-3B 33.0 and 36.8; Mi
 
 import _common
 
-from langheads.view.figures.style import literal, names
+from langheads.view.figures.style import literal, model_of, names
 
 PUBLISHED = (
     ("Aya-23-8B", 55.3, "untouched"),
@@ -30,7 +30,7 @@ for condition in names(found, "condition"):
         change = "{:+.1f} ({:+.1f} to {:+.1f})".format(
             *(100 * float(at[f"delta_accuracy{end}"]) for end in ("", "_low", "_high"))
         )
-    model = literal(found.attrs.get("model", "unknown"))
+    model = model_of(found)
     accuracy = f"{100 * float(at.accuracy):.1f}"
     rows.append(("ours", model, literal(condition), accuracy, change))
 rows += [("published", model, what, f"{value:.1f}", "–") for model, value, what in PUBLISHED]

@@ -24,6 +24,7 @@ from .io.errors import LangheadsError as LangheadsError
 from .io.results import load_result as load_result
 from .io.results import save as save
 from .io.shards import in_parts as in_parts
+from .io.tables import to_dataframe as to_dataframe
 from .model.gates import gated as gated
 from .model.gates import mean_z as mean_z
 from .model.loading import load as load

@@ -80,6 +80,16 @@ def test_a_share_that_is_not_known_is_a_dash(made):
     assert not any("nan" in cell for column in columns.values() for cell in column)
 
 
+def test_colours_of_the_perplexity_matrix_are_those_of_its_numbers(made):
+    data, _ = figures_in(made[0] / "perplexity-matrix.html")
+    cells, words = data[0], data[1]
+    percent = [float(text.replace("−", "-")) for row in cells["text"] for text in row]
+    assert percent == pytest.approx(numbers(cells["z"]).ravel(), abs=0.051)
+    assert words["text"] == [text for row in cells["text"] for text in row]
+    # By hand: of perplexity 7, a rise of 0.2 is 2.9%, and one of 0.001 is 0.0%.
+    assert cells["text"][0][:2] == ["+2.9", "+0"]
+
+
 def test_languages_whose_cut_names_are_equal_stay_apart(tmp_path):
     long = [f"a-language-with-a-very-long-name-{i}" for i in (1, 2)]
     run = write_made_up_run(tmp_path / "run", ("en", *long))

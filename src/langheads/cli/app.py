@@ -2,7 +2,8 @@
 their help.
 
 By itself the command line adds only what follows from types: MODEL and the options of `load` where
-a function takes a model, files where it takes what is in them, ``--out`` where it gives a result.
+a function takes a model, files where it takes what is in them, ``--out`` where it gives a result,
+``--csv`` for its table.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import typer
 from langheads.cli.checks import check
 from langheads.cli.parts import PARTS_OPTIONS, run_in_parts
 from langheads.cli.signatures import Function, Parameter, plain, read_function
-from langheads.cli.tell import ending_of, lines_about, path_of, table_of
+from langheads.cli.tell import ending_of, lines_about, path_of, table_of, write_csv
 from langheads.cli.values import LIMITS, kind_of, shown_default
 from langheads.io.errors import printable
 from langheads.io.files import check_suffix, check_writable
@@ -66,6 +67,9 @@ _SUFFIX = {
     **dict.fromkeys(("LanguageHeads", "HeadClasses", "HeadMask"), ".json"),
     "Replies": ".jsonl",
 }
+_CSV = Parameter(
+    "csv", ("bool",), False, False, "Write results as tables, too, each beside its file as .csv."
+)
 _DEFAULT_OUT = {"compare": "comparison.nc", "report": "report.html"}
 """Where a verb writes to by itself, in the folder that it reads."""
 
@@ -134,6 +138,7 @@ def _parameters(verb: str, function: Function) -> Iterator[inspect.Parameter]:
         if default:
             told = f"By default {first.name.upper()}/{default}."
         options.append(Parameter("out", ("str", "Path"), not default, None, told))
+    options.append(_CSV)
     yield from map(_option, sorted(options, key=lambda p: not p.required))
     yield from map(_option, loading[1:])
 
@@ -193,6 +198,8 @@ def _carry_out(verb: str, function: Function, given: Mapping[str, Any]) -> None:
     absent = dict.fromkeys(p.name for p in function.parameters)
     for name, read in files.items():
         values[name] = read(values[name], absent | values)
+    if given.get("csv") and function.returns in _WRITTEN:
+        check_writable(Path(str(out)).with_suffix(".csv"))
     check(verb, values | {"out": out})
     if values.get("as_published"):
         import langheads
@@ -206,7 +213,7 @@ def _carry_out(verb: str, function: Function, given: Mapping[str, Any]) -> None:
         values[first.name] = langheads.load(**asked)
     module, _, name = f"langheads.{function.name}".rpartition(".")
     work = partial(getattr(import_module(module), name), **values)
-    finish = partial(_save_and_tell, function, str(out))
+    finish = partial(_save_and_tell, function, str(out), given)
     if verb in IN_PARTS:
         run_in_parts(work, given, finish, verb=verb, model=values[first.name], out=str(out))
     else:
@@ -230,7 +237,7 @@ def _check_out(function: Function, out: str, inputs: list[str], default_out: str
         check_writable(Path(out).with_suffix(".summary.json"), *inputs)
 
 
-def _save_and_tell(function: Function, out: str, result: Any) -> None:
+def _save_and_tell(function: Function, out: str, given: Mapping[str, Any], result: Any) -> None:
     """Save a result that its function has not saved; say what it is and where."""
     if function.returns == "xr.Dataset":
         from langheads import save
@@ -246,3 +253,6 @@ def _save_and_tell(function: Function, out: str, result: Any) -> None:
     typer.echo(printable(str(path_of(result) or out)))
     if end:
         typer.echo(f"next: {printable(end.next)}", err=True)
+    if given.get("csv"):
+        for path in write_csv(result, out, given.get("run")):
+            typer.echo(printable(str(path)), err=True)

@@ -43,6 +43,22 @@ def path_of(result: Any) -> Path | None:
     return path if isinstance(path, Path) else None
 
 
+def write_csv(result: Any, out: str, run: str | None) -> Iterator[Path]:
+    """Tables beside what was saved as `out`, or beside every result in the folder of a chain."""
+    from langheads.io.tables import save_csv
+
+    if (page := path_of(result)) is None:
+        pruned = type(result).__name__ == "Pruning"
+        name = Path(out) / "pruned.json" if pruned else Path(out)
+        yield save_csv(result, name.with_suffix(".csv"))
+        return
+    from langheads.view.folder import read_run
+
+    folder = page.parent if run is None else Path(run)
+    for _, file, of in read_run(folder):
+        yield save_csv(of, (folder / file).with_suffix(".csv"))
+
+
 def _classes(classes: Any) -> Iterator[str]:
     groups = {f"{name}-specific": heads for name, heads in classes.specific.items()}
     for name, heads in (groups | {"agnostic": classes.agnostic}).items():

@@ -6,6 +6,7 @@ needs it, and of the other nothing is shown) and other.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -140,6 +141,18 @@ class HeadClasses(Saved):
             first: HeadSet([h for h in self.specific[first] if low[h] > 0], self.shape),
             second: HeadSet([h for h in self.specific[second] if high[h] < 0], self.shape),
         }
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        sets = {f"{language}-specific": of for language, of in self.specific.items()}
+        sets |= {name: getattr(self, name) for name in ("agnostic", "undecided", "other")}
+        for group, heads in sets.items():
+            for layer, head in heads:
+                values = {
+                    name if bound == "delta" else f"{name}_{bound}": float(of[i, layer, head])
+                    for name, of in self.deltas.items()
+                    for i, bound in enumerate(_BOUNDS)
+                }
+                yield {"class": group, "layer": layer, "head": head, **values}
 
     def _document(self) -> dict[str, Any]:
         def listed(values: Float[np.ndarray, "layer head"]) -> list[list[float | None]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -132,14 +132,14 @@ class LanguageHeads(Saved):
         return self.general if name == GENERAL else self.specific[name]
 
     def __repr__(self) -> str:
-        rows = "".join(f"\n  {name}: {heads}" for name, heads in self._rows())
+        rows = "".join(f"\n  {name}: {heads}" for name, heads in self._sets())
         return f"LanguageHeads of {self.model}, {self.shape[0]} layers of {self.shape[1]}{rows}"
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f'<tr><th style="text-align:left"><bdi>{html.escape(name)}</bdi></th>'
             f'<td>{len(heads)}</td><td style="text-align:left">{heads}</td></tr>'
-            for name, heads in self._rows()
+            for name, heads in self._sets()
         )
         return (
             f"<table><caption>Heads by language of <bdi>{html.escape(self.model)}</bdi>, "
@@ -149,8 +149,13 @@ class LanguageHeads(Saved):
             f"<tbody>{rows}</tbody></table>"
         )
 
-    def _rows(self) -> Iterable[tuple[str, HeadSet]]:
+    def _sets(self) -> Iterable[tuple[str, HeadSet]]:
         return [*self.specific.items(), (GENERAL, self.general)]
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for name, heads in self._sets():
+            for rank, head in enumerate(heads, start=1):
+                yield {"language": name, "rank": rank, **head._asdict()}
 
     @classmethod
     def _of(cls, record: _HeadsFile) -> LanguageHeads:

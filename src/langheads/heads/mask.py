@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -175,6 +175,10 @@ class HeadMask(Saved):
                 f"{name} was learned with baseline {learned}, and baseline {given} was given; "
                 "give the one it was learned with"
             )
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for head, value in zip(self.heads, self.values, strict=True):
+            yield {**head._asdict(), "gate": value}
 
     def _document(self) -> dict[str, Any]:
         gates = zip(self.heads, self.values, strict=True)

@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError
 from langheads.io.arguments import MAX_MODEL, MAX_NAME, MAX_SEED
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.files import json_lines, read_json, write_text_atomically
+from langheads.io.tables import Tabular
 
 # Not Self, which beartype knows in decorated classes alone.
 R = TypeVar("R", bound="Record")
@@ -102,7 +103,7 @@ class Record(BaseModel):
         return cls.parse(given, f"{path} is not {cls.what}")
 
 
-class Saved:
+class Saved(Tabular):
     """What is one JSON file on disk; a subclass names its `Record` and makes itself of one."""
 
     _record: ClassVar[type[Record]]

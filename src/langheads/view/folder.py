@@ -113,7 +113,7 @@ def planted_table(run: RunFolder) -> Table:
         caption = f"{caption[:-1]}, and whether they were found."
     if ablation is not None:
         caption += (
-            " ΔNLL is that of the language's specific heads, off together, in nats per byte; in "
+            " ΔNLL is the rise in loss with its specific heads off together, in nats per byte; in "
             "brackets in percent of that text's loss with nothing off."
         )
         for name in names(ablation, "baseline"):

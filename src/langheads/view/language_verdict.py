@@ -9,7 +9,7 @@ import xarray as xr
 from scipy.stats import false_discovery_control
 
 from langheads.view.figures.style import LEVEL, names
-from langheads.view.table import NONE, Table, count, number
+from langheads.view.table import NONE, Table, count, decimal, number, shown
 
 NEEDED = ("zero", "mean")
 _PAIRED = "own_minus_others_paired"  # nats per document, of aligned texts
@@ -45,11 +45,11 @@ def language_verdicts(ablation: xr.Dataset) -> Table:
             row += own_and_other(ablation, name, language)
             if "control_p" in ablation:
                 p = corrected[name][language]
-                row.append(f"{p:.2g}" if np.isfinite(p) else NONE)
+                row.append(shown(p, ".2g"))
             if _PAIRED in ablation:
                 at = {"baseline": name, "heads_of": language}
                 paired = (number(ablation, f"{_PAIRED}{end}", **at) for end in ("", "_se", "_p"))
-                row.append("{:.3g} ± {:.2g} (p = {:.2g})".format(*paired))
+                row.append("{} ± {} (p = {})".format(*map(shown, paired, (".3g", ".2g", ".2g"))))
         rows.append([*row, answer])
     return Table(
         "ΔNLL (rise in loss) when a language's heads are off, in nats per byte; in brackets in "
@@ -171,9 +171,10 @@ def own_and_other(ablation: xr.Dataset, baseline: str, language: str) -> list[st
         if not np.isfinite(rise):
             return NONE
         before = number(ablation, "nats_per_byte", text_of=text)
-        percent = f"{100 * rise / before:+.2f}%" if before > 0 else ""
-        beside = ", ".join(filter(None, (percent.replace("-", "−"), name)))
-        return f"{rise:.4f}".replace("-", "−") + (f" ({beside})" if beside else "")
+        # What rounds to 0 has no minus.
+        percent = shown(round(100 * rise / before, 2) + 0.0, "+.2f") + "%" if before > 0 else ""
+        beside = ", ".join(filter(None, (percent, name)))
+        return decimal(rise, 4) + (f" ({beside})" if beside else "")
 
     if not np.isfinite(others.values).any():
         return [cell(language), NONE]

@@ -17,6 +17,10 @@ LONG = 12
 LIMITS_IN_WORDS = (
     "repetition or empty replies up by more than 0.1, or NLL by more than 1 nat per token"
 )
+PASS_RATES = (
+    "LPR: replies of which every line is in the wanted language; WPR: of these, those without a "
+    "stray English word; LCPR: their harmonic mean."
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,16 @@ def number(dataset: xr.Dataset, name: str, **at: str) -> float:
         return float("nan")
     variable = dataset[name]
     return float(variable.sel({k: v for k, v in at.items() if k in variable.dims}))
+
+
+def shown(value: float, form: str = ".3g") -> str:
+    """In this format, with a true minus sign; a dash for what is not there.
+
+    Example:
+        >>> shown(-0.0271), shown(float("nan"))
+        ('−0.0271', '–')
+    """
+    return f"{value:{form}}".replace("-", "−") if np.isfinite(value) else NONE
 
 
 def decimal(value: float, decimals: int = 3) -> str:

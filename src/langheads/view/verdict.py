@@ -122,8 +122,9 @@ def _reasons(ablation: xr.Dataset, baselines: list[str]) -> list[str]:
     """What stands below every headline."""
     reasons = [_statistic_words(ablation, name) for name in baselines]
     reasons.append(
-        "p is the share of random choices of heads, matched layer by layer and in number, that do "
-        f"at least as well; below {LEVEL} counts as shown."
+        "Own minus others is how much more a text loses without its own language's heads than the "
+        "other texts do on average; p is the share of random choices of heads, matched layer by "
+        f"layer and in number, that do at least as well, and below {LEVEL} counts as shown."
     )
     if "unit" in ablation.dims:
         reasons.append(

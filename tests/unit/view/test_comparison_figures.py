@@ -49,8 +49,19 @@ def knockout():
 def test_every_head_is_a_dot_with_its_name(scores, knockout):
     figure = score_against_knockout(scores, knockout, "quadrature")
     dots = [trace for trace in figure.data if trace.mode == "markers"]
-    assert [list(t.y) for t in dots] == [list(map(float, range(k, k + 6))) for k in (0, 6, 12)]
-    assert list(dots[1].x) == [-6.0, -7.0, -8.0, -9.0, -10.0, -11.0]
+    # Both axes are asinh of multiples of 8.5, the median of the sizes 0 to 17.
+    places = np.arcsinh(np.arange(18.0).reshape(3, 6) / 8.5)
+    np.testing.assert_allclose([t.y for t in dots], places)
+    np.testing.assert_allclose([t.x for t in dots], -places)
+    assert [list(dots[1].customdata[:, i]) for i in (0, 3)] == [
+        [-6.0, -7.0, -8.0, -9.0, -10.0, -11.0], [6.0, 7.0, 8.0, 9.0, 10.0, 11.0]
+    ]  # fmt: skip
+    said = {axis.title.text for axis in figure.select_xaxes()} - {None}
+    assert said == {"exact ΔNLL, nats per token (asinh scale)"}
+    assert figure.layout.yaxis.title.text == "score, nats per token (asinh scale)"
+    for axis in (figure.layout.xaxis, figure.layout.yaxis):
+        for at, text in zip(axis.tickvals, axis.ticktext, strict=True):
+            assert 8.5 * np.sinh(at) == pytest.approx(float(text), rel=0.01, abs=1e-12)
     assert list(dots[0].hovertext) == ["L0H0", "L0H1", "L0H2", "L1H0", "L1H1", "L1H2"]
     titles = [note.text for note in figure.layout.annotations]
     assert titles[0] == "en, Spearman -1.00"
@@ -59,6 +70,12 @@ def test_every_head_is_a_dot_with_its_name(scores, knockout):
     lines = [trace for trace in figure.data if trace.mode == "lines"]
     assert all(list(line.x) == list(line.y) for line in lines)
     assert len(lines) == 3
+    # In another unit there is no such line, and the score has a scale of its own.
+    scores.quadrature.attrs["units"] = "nats"
+    scores.quadrature[:] *= 10
+    figure = score_against_knockout(scores, knockout, "quadrature")
+    assert [trace.mode for trace in figure.data] == ["markers"] * 3
+    np.testing.assert_allclose([t.y for t in figure.data], places)
 
 
 def test_panels_share_their_axes(scores, knockout):
@@ -70,28 +87,30 @@ def test_panels_share_their_axes(scores, knockout):
         across, up = list(each.select_xaxes()), list(each.select_yaxes())
         assert len(across) == len(up) == 3
         assert {axis.matches for axis in across} == {"x"}
-        assert {(axis.matches, axis.rangemode) for axis in up} == {("y", "tozero")}
-    assert {axis.rangemode for axis in figure.select_xaxes()} == {"tozero"}
+        assert {axis.matches for axis in up} == {"y"}
+    assert {axis.rangemode for axis in curves.select_yaxes()} == {"tozero"}
+    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
+        assert axis.range[0] < 0 < axis.range[1]
     assert {axis.type for axis in curves.select_xaxes()} == {"log"}
     # Exact losses go from -17 to 0 over all languages.
     lines = [trace for trace in figure.data if trace.mode == "lines"]
-    assert [list(line.x) for line in lines] == [[-17.0, 0.0]] * 3
+    assert [list(line.x) for line in lines] == [[-np.arcsinh(2.0), 0.0]] * 3
 
 
 def test_hovering_gives_the_standard_errors_that_there_are(scores, knockout):
     bare = score_against_knockout(scores, knockout, "quadrature")
     dots = [trace for trace in bare.data if trace.mode == "markers"]
-    assert {text for dot in dots for row in dot.customdata for text in row} == {""}
+    assert {text for dot in dots for row in dot.customdata for text in row[1:3]} == {""}
     knockout["delta_nats_per_token_se"] = abs(knockout.delta_nats_per_token) / 10
     scores["quadrature_se"] = scores.quadrature / 4
     scores.quadrature_se[1, 0, 1] = np.nan
     figure = score_against_knockout(scores, knockout, "quadrature")
     zh = [trace for trace in figure.data if trace.mode == "markers"][1]
     # Exact losses of zh are 6, 7, 8, ...; its scores the same.
-    assert list(zh.customdata[0]) == [" ± 0.6 (standard error)", " ± 1.5 (standard error)"]
-    assert list(zh.customdata[1]) == [" ± 0.7 (standard error)", ""]
-    assert "%{x:.4g}%{customdata[0]} nats per token<br>" in zh.hovertemplate
-    assert "score %{y:.4g}%{customdata[1]} nats per token<" in zh.hovertemplate
+    assert list(zh.customdata[0, 1:3]) == [" ± 0.6 (standard error)", " ± 1.5 (standard error)"]
+    assert list(zh.customdata[1, 1:3]) == [" ± 0.7 (standard error)", ""]
+    assert "%{customdata[0]:.4g}%{customdata[1]} nats per token<br>" in zh.hovertemplate
+    assert "score %{customdata[3]:.4g}%{customdata[2]} nats per token<" in zh.hovertemplate
 
 
 def luminance(colour):
@@ -237,6 +256,16 @@ def test_the_table_of_the_benchmark_has_the_intervals_and_names_no_sample_the_be
         "Benchmark: of 1 scores, lahis ranks heads most as exact knock-out does (mean Spearman "
         "0.625 (0.438 to 0.750))."
     ]
+    added = ("slope", "precision", "decoys", "area", "split_half")
+    more = dict.fromkeys(added, comparison.spearman)
+    (table,) = COMPARISON.tables(comparison.assign(more), run)
+    assert (
+        " Slope: nats that a score in nats predicts for each nat lost, 1 where it is right; "
+        "precision: share of planted heads among as many of the highest; decoys: heads planted "
+        "with a large gradient and no effect, the share among the highest; area: under the "
+        "deletion curve, what a language loses more than the others; split half: how alike two "
+        "halves of the documents rank heads."
+    ) in table.caption
     old = comparison.drop_vars([x for x in comparison if x.endswith(("_low", "_high", "_large"))])
     (table,) = COMPARISON.tables(old, run)
     assert table.caption == "Every score, means over languages."

@@ -2,13 +2,16 @@ import base64
 
 import numpy as np
 import plotly.graph_objects as go
+import plotly.io as pio
 import pytest
+from plotly.colors import sample_colorscale
 
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, LangheadsError, ProvenanceError
 from langheads.view import head_map, layer_profile, specificity_matrix
 from langheads.view.contents import RunFolder
 from langheads.view.figures.canvas import with_room
+from langheads.view.figures.style import COLOURWAY, GREY, PAGES, ink_on
 from langheads.view.kinds import ablation
 from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores
 
@@ -48,19 +51,32 @@ def test_head_map_shows_each_score_at_its_head(method):
     figure = head_map(scores, method)
     for trace, language in zip(heatmaps(figure), LANGUAGES, strict=True):
         expected = scores[method].sel(language=language).values
-        np.testing.assert_array_equal(trace.z, expected)
+        np.testing.assert_allclose(trace.z, np.sign(expected) * abs(expected) ** 0.5)
+        values = np.array(trace.customdata)
+        np.testing.assert_array_equal(values[..., 0] if values.ndim == 3 else values, expected)
         assert trace.coloraxis == "coloraxis"
     # Layer 0 is at the bottom: the axis rises.
     assert figure.layout.yaxis.range[0] < figure.layout.yaxis.range[1]
-    assert figure.layout.coloraxis.colorbar.title.text == scores[method].attrs["units"]
+    bar = figure.layout.coloraxis.colorbar
+    assert bar.title.text == f"{scores[method].attrs['units']}<br>(square-root scale)"
+    for at, text in zip(bar.tickvals, bar.ticktext, strict=True):
+        value = float(text.strip("≥≤ "))
+        assert at == pytest.approx(np.sign(value) * abs(value) ** 0.5)
+        assert float(f"{value:.1e}") == value
 
 
 def test_head_map_gives_standard_errors_on_hover_where_there_are_any():
     scores = make_scores(LANGUAGES)
     trace = heatmaps(head_map(scores, "lahis"))[1]
-    np.testing.assert_array_equal(trace.customdata, scores.lahis_se.values[1])
-    assert "standard error" in trace.hovertemplate
-    assert heatmaps(head_map(scores, "taylor"))[1].customdata is None
+    np.testing.assert_array_equal(trace.customdata[..., 1], scores.lahis_se.values[1])
+    assert "± %{customdata[1]:.2g} (standard error)" in trace.hovertemplate
+    assert "standard error" not in heatmaps(head_map(scores, "taylor"))[1].hovertemplate
+    # Where only some are known, they are said head by head, and nothing is said of the others.
+    scores.lahis_se[1] = np.nan
+    scores.lahis_se[1, 0, 2] = 0.25
+    trace = heatmaps(head_map(scores, "lahis"))[1]
+    assert "standard error" not in trace.hovertemplate
+    assert list(trace.text[0][:3]) == ["", "", " ± 0.25 (standard error)"]
 
 
 def test_head_map_colours_signed_scores_around_zero_and_says_where_it_cuts():
@@ -68,8 +84,10 @@ def test_head_map_colours_signed_scores_around_zero_and_says_where_it_cuts():
     scores.taylor[0, 0, 0] = 5.0
     axis = head_map(scores, "taylor").layout.coloraxis
     assert axis.cmin == -axis.cmax
-    assert axis.cmax == pytest.approx(np.quantile(abs(scores.taylor.values), 0.995))
-    assert axis.colorbar.ticktext[-1].startswith("≥")
+    # The next round number after the quantile.
+    quantile = np.quantile(abs(scores.taylor.values), 0.995)
+    assert quantile < axis.cmax**2 <= 1.34 * quantile
+    assert axis.colorbar.ticktext[-1] == f"≥ {axis.cmax**2:.2g}"
     assert axis.colorbar.ticktext[0].startswith("≤")
     positive = head_map(scores, "lahis").layout.coloraxis
     assert positive.cmin == 0
@@ -305,7 +323,7 @@ def test_figures_do_not_change_the_result():
 def test_dimensions_are_found_by_name():
     scores, ablation = make_scores(LANGUAGES), make_ablation(LANGUAGES)
     turned = head_map(scores.transpose("head", "language", "layer"), "lahis")
-    np.testing.assert_array_equal(heatmaps(turned)[2].z, scores.lahis.values[2])
+    np.testing.assert_array_equal(heatmaps(turned)[2].z, np.sqrt(scores.lahis.values[2]))
     turned = specificity_matrix(ablation.transpose(), "mean")
     np.testing.assert_array_equal(heatmaps(turned)[0].z, ablation.delta_nats_per_byte.values[1])
 
@@ -341,11 +359,11 @@ def test_heads_of_another_shape_are_refused():
 def test_exact_values_reach_the_browser():
     """plotly writes arrays as base64; decoding that gives the dataset's numbers back."""
     scores = make_scores(LANGUAGES)
-    z = head_map(scores, "lahis").to_plotly_json()["data"][0]["z"]
-    if isinstance(z, dict):
-        shape = [int(n) for n in z["shape"].split(",")]
-        z = np.frombuffer(base64.b64decode(z["bdata"]), dtype=z["dtype"]).reshape(shape)
-    np.testing.assert_array_equal(z, scores.lahis.values[0])
+    data = head_map(scores, "lahis").to_plotly_json()["data"][0]["customdata"]
+    if isinstance(data, dict):
+        shape = [int(n) for n in data["shape"].split(",")]
+        data = np.frombuffer(base64.b64decode(data["bdata"]), dtype=data["dtype"]).reshape(shape)
+    np.testing.assert_array_equal(np.array(data)[..., 0], scores.lahis.values[0])
 
 
 def test_empty_head_sets_draw_no_marks():
@@ -353,3 +371,63 @@ def test_empty_head_sets_draw_no_marks():
     heads = LanguageHeads(specific={"en": none}, general=none, model="made-up")
     figure = head_map(make_scores(["en"]), "lahis", heads)
     assert not [trace for trace in figure.data if trace.type == "scatter"]
+
+
+def luminance(colour):
+    """Relative luminance of a colour #rrggbb, as WCAG 2 has it."""
+    shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("page", ["light", "dark"])
+@pytest.mark.parametrize("low", [-1.0, 0.0])
+def test_texts_stand_out_from_cells_of_every_colour(page, low):
+    """Colours by plotly's own sampler, contrast as WCAG 2 has it: 4.5 is what it asks of text."""
+    layout = pio.templates[PAGES[page]].layout
+    scale = layout.colorscale.diverging if low < 0 else layout.colorscale.sequential
+    at = np.linspace(0, 1, 401)
+    cells = sample_colorscale([list(stop) for stop in scale], at.tolist(), colortype="tuple")
+    colours = ["#" + "".join(f"{round(255 * x):02x}" for x in cell) for cell in cells]
+    inks = ink_on(low + (1 - low) * at, low, 1.0)[page]
+    assert min(map(contrast, inks, colours)) >= 4.5
+    # What is missing shows the panel through.
+    (ink,) = ink_on(np.array([np.nan]), low, 1.0)[page]
+    assert contrast(ink, layout.plot_bgcolor) >= 4.5
+
+
+def test_marks_stand_out_from_both_pages():
+    papers = [pio.templates[name].layout.paper_bgcolor for name in PAGES.values()]
+    assert min(contrast(mark, paper) for mark in (*COLOURWAY, GREY) for paper in papers) >= 3
+
+
+def test_numbers_in_cells_have_the_ink_of_each_page():
+    figure = specificity_matrix(make_ablation(LANGUAGES), "zero")
+    words = [of for of in figure.data if of.type == "scatter" and of.mode == "text"]
+    for cells, texts_of in zip(heatmaps(figure), words, strict=True):
+        assert list(texts_of.text) == [text for row in cells.text for text in row]
+        inks = ink_on(cells.z, -0.3, 0.3)
+        assert list(texts_of.textfont.color) == inks["light"]
+        assert texts_of.meta == inks
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-1B"),
+        ("/home/me/My Models/llama/", "llama"),
+        ("runs/2026/final", "final"),
+        ("C:\\models\\llama", "llama"),
+        ("/c/hub/models--google--gemma-3-1b-pt/snapshots/fcf18a2a", "google/gemma-3-1b-pt"),
+        ("", "model unknown"),
+    ],
+)
+def test_models_have_readable_names_in_titles(name, said):
+    assert head_map(make_scores(["en"], model=name)).layout.title.text == (
+        f"LAHIS score of every head, {said}"
+    )

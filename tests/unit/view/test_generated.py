@@ -91,6 +91,8 @@ def test_the_numbers_stand_beside_untouched_and_random_heads(tmp_path):
     document["summary"]["repetition"] = 0.25
     write_replies(tmp_path, records, document)
     page = Page(report(tmp_path).read_text("utf-8"))
+    # Terms stand explained where they are first met.
+    assert "LPR: replies of which every line is in the wanted language; WPR: of these" in page.text
     table = page.table("measure", "untouched", "under the gates")
     assert table == [
         [

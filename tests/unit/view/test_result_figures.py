@@ -17,7 +17,9 @@ from langheads.view import (
     off_target_rates,
     switch_rate_bars,
 )
+from langheads.view.contents import RunFolder
 from langheads.view.figures.overlap import clustered
+from langheads.view.kinds import KINDS
 from langheads.view.kinds.offtarget import TWINS
 from langheads.view.kinds.switch_rate import highest, share_interval
 from tests.unit.view.made_up_results import (
@@ -37,15 +39,30 @@ def test_a_map_shows_the_effect_of_each_head_with_its_error():
     result = make_knockout(LANGUAGES)
     figure = effect_map(result, baseline="mean", heads=make_heads(LANGUAGES))
     for i, trace in enumerate(heatmaps(figure)):
-        np.testing.assert_array_equal(trace.z, result.delta_nats_per_byte.values[1, i])
-        np.testing.assert_array_equal(trace.customdata, result.delta_nats_per_byte_se.values[1, i])
+        values = result.delta_nats_per_byte.values[1, i]
+        np.testing.assert_array_equal(trace.z, np.sqrt(values))
+        errors = result.delta_nats_per_byte_se.values[1, i]
+        np.testing.assert_array_equal(trace.customdata, np.stack([values, errors], axis=2))
     assert "mean ablation" in figure.layout.title.subtitle.text
-    assert figure.layout.coloraxis.colorbar.title.text == "nats per byte"
+    bar = figure.layout.coloraxis.colorbar
+    assert bar.title.text == "nats per byte<br>(square-root scale)"
     assert figure.layout.coloraxis.cmin == 0
     signed = effect_map(make_attribution(LANGUAGES)).layout.coloraxis
     assert signed.cmin == -signed.cmax
     patched = heatmaps(effect_map(make_attribution(LANGUAGES), "patching"))[0].z
     assert np.isnan(np.array(patched, dtype=float)[:, 3:]).all()
+
+
+def test_what_has_no_standard_error_has_a_dash_with_the_reason():
+    result = make_attribution(LANGUAGES)
+    result.direct_se[1] = np.nan
+    table, _ = KINDS["attribution"].tables(result, RunFolder())
+    assert "nan" not in str(table.rows)
+    assert [cell.split(" ± ")[1] for cell in table.rows[1][1:]] == ["–"] * 5
+    assert table.caption == (
+        "Heads with the largest effect, direct, in logit ± standard error. A dash: one document or "
+        "prompt alone has no standard error."
+    )
 
 
 def test_a_map_refuses_what_it_cannot_show():
@@ -185,7 +202,9 @@ def test_maps_of_two_baselines_have_one_colour_scale():
     rise.loc["mean"] = rise.loc["mean"] / 100
     rise.loc["mean"][0, 1, 2] = -0.001
     zero, mean = (effect_map(result, baseline=b).layout.coloraxis for b in ("zero", "mean"))
-    assert zero.cmax == mean.cmax == pytest.approx(np.quantile(abs(rise.values), 0.995))
+    # The next round number after the quantile, 0.198, on the scale of square roots.
+    assert 0.15 < np.quantile(abs(rise.values), 0.995) < 0.2
+    assert zero.cmax == mean.cmax == pytest.approx(0.2**0.5)
     # One negative value under one baseline makes both diverge.
     assert zero.cmin == mean.cmin == -zero.cmax
 

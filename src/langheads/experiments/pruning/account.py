@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -19,6 +19,7 @@ from pydantic import Field
 
 from langheads.io.files import read_json, write_text_atomically
 from langheads.io.records import From0, Name, Record
+from langheads.io.tables import Tabular
 
 
 class _Loss(Record):
@@ -44,7 +45,7 @@ class _Account(Record):
 
 
 @dataclass(frozen=True)
-class Pruning:
+class Pruning(Tabular):
     """The account of `langheads.prune`."""
 
     dropped: tuple[str, ...]  # languages, or ``general``, whose heads were removed
@@ -54,6 +55,9 @@ class Pruning:
     losses: Mapping[str, Mapping[str, float]]
     n_controls: int  # random head sets behind these
     account: Mapping[str, Any] = field(repr=False)  # the whole file
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        return ({"language": language, **loss} for language, loss in self.losses.items())
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from langheads.io.errors import InputError
 from langheads.io.files import json_lines, read_json, write_text_atomically
 from langheads.io.measures import TEXT_CHECKS
 from langheads.io.records import Record, expected, holds, parse
+from langheads.io.tables import Tabular
 
 _SUMMARY = ".summary.json"
 _HASH = "replies_sha256"
@@ -78,7 +79,7 @@ class _Summary(Record):
 
 
 @dataclass(frozen=True)
-class Replies:
+class Replies(Tabular):
     """What `langheads.generate_replies` found."""
 
     # One a reply, in order; empty where their file is not beside the summary.
@@ -89,6 +90,9 @@ class Replies:
     def __repr__(self) -> str:
         numbers = "".join(f", {name} {value:.3g}" for name, value in self.numbers.items())
         return f"Replies({len(self.records)} replies{numbers})"
+
+    def _rows(self) -> Sequence[Mapping[str, Any]]:
+        return self.records
 
     @cached_property
     def numbers(self) -> dict[str, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -112,6 +112,20 @@ class AttentionData(Saved):
     def cells(self) -> int:
         """Stored values: the lower triangles of all patterns."""
         return sum(len(self.heads) * triangle(len(c.tokens)) for c in self.contexts)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for context in self.contexts:
+            for head, pattern in zip(self.heads, context.patterns, strict=True):
+                for query, key in zip(*np.tril_indices(len(context.tokens)), strict=True):
+                    yield {
+                        "text": context.label,
+                        "head": head.name,
+                        "query": int(query),
+                        "key": int(key),
+                        "query_token": context.tokens[query],
+                        "key_token": context.tokens[key],
+                        "weight": float(pattern[query, key]),
+                    }
 
     def document(self) -> dict[str, Any]:
         """What is written to ``attention.json`` and into a page."""

@@ -9,11 +9,11 @@ that the report takes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -25,6 +25,7 @@ from langheads.heads.same_model import require_same_model
 from langheads.io.errors import InputError
 from langheads.io.files import write_text_atomically
 from langheads.io.sources import made_from
+from langheads.io.tables import Tabular
 from langheads.view.attention.choice import Heads, choose, score_name, values
 from langheads.view.attention.circuitsvis import circuitsvis_page
 from langheads.view.attention.page import BYTES_A_CELL, MOST_BYTES, attention_page
@@ -39,7 +40,7 @@ logger = logging.getLogger("langheads")
 
 
 @dataclass(frozen=True)
-class AttentionView:
+class AttentionView(Tabular):
     """A picture of attention; in a notebook it shows itself.
 
     Attributes:
@@ -47,6 +48,9 @@ class AttentionView:
     """
 
     data: AttentionData
+
+    def _rows(self) -> Iterable[Mapping[str, Any]]:
+        return self.data._rows()
 
     def html(self) -> str:
         """The picture as a page of its own, which loads nothing."""

@@ -65,6 +65,8 @@ def row_axis(figure: go.Figure, labels: Sequence[str], room: float = 0.1) -> Non
     figure.update_yaxes(
         tickvals=list(range(len(labels))),
         ticktext=labels,
+        # A mark at the axis does not stand on its label.
+        ticklabelstandoff=10,
         range=[len(labels) - 0.5 + room, -0.5 - room],
         showgrid=False,
         zeroline=False,

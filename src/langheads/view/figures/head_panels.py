@@ -9,11 +9,13 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from langheads.heads import Head, HeadSet, LanguageHeads
-from langheads.view.figures import canvas
+from langheads.view.figures import canvas, warped
 from langheads.view.figures.style import CLEAR, GREY, literal, reach, tick_labels, tick_step
 
-# A few heads hold most of the score; the colour scale ends here so that the rest stays visible.
+# A few heads hold most of the score; the colour scale ends here, and its steps are those of square
+# roots, so that the rest stays visible.
 _COLOUR_QUANTILE = 0.995
+_ROOT = "square-root scale"
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class HeadMaps:
         errors: standard errors, shown on hovering.
         signed: a diverging scale around 0.
         scale: values of any shape that the colour scale is made for, where maps that are compared
-            share one; by default `values`. It ends at the 0.995 quantile of the magnitudes; where
-            that cuts, the last tick says so.
+            share one; by default `values`. Colours grow with the square root, up to the 0.995
+            quantile of the magnitudes, rounded up; where that cuts, the last tick says so.
         heads: marks specific heads (white circles) and general heads (black diamonds).
         planted: language -> heads with square frames.
     """
@@ -93,6 +95,8 @@ def head_panels(maps: HeadMaps, title: str, subtitle: str = "") -> go.Figure:
         margins=(126 if subtitle else 104, 110, 46, 48),
         coloraxis=_colour_axis(maps, height),
         legend=canvas.legend_above(height),
+        # What the report's page knows a map of heads by.
+        meta={"heads": "map"},
     )
 
 
@@ -106,12 +110,20 @@ def _cells(maps: HeadMaps, i: int) -> go.Heatmap:
     for role in ("general", "planted"):
         for layer, head in marked[f"{role} head"]:
             roles[layer][head] += f"<br>{role}"
-    errors = None if maps.errors is None else maps.errors[i]
-    said = "" if errors is None else " ± %{customdata:.2g} (standard error)"
-    said = f"{literal(maps.unit)}{said}%{{text}}<extra></extra>"
-    said = f"<b>L%{{y}}H%{{x}}</b> {language}<br>%{{z:.4g}} {said}"
-    of = {"text": roles, "customdata": errors, "hovertemplate": said, "name": language}
-    return go.Heatmap(z=values, coloraxis="coloraxis", **of)
+    # Colours are of square roots, so what is hovered over is the value beside them.
+    data, said = values, f"%{{customdata:.4g}} {literal(maps.unit)}"
+    if maps.errors is not None:
+        errors, beside = maps.errors[i], "standard error"
+        if np.isfinite(errors[np.isfinite(values)]).all():
+            data = np.stack([values, errors], axis=2)
+            said = f"{said.replace('data', 'data[0]')} ± %{{customdata[1]:.2g}} ({beside})"
+        else:
+            for layer, head in np.argwhere(np.isfinite(errors)):
+                words = f" ± {errors[layer, head]:.2g} ({beside})"
+                roles[layer][head] = words + roles[layer][head]
+    said = f"<b>L%{{y}}H%{{x}}</b> {language}<br>{said}%{{text}}<extra></extra>"
+    of = {"text": roles, "customdata": data, "hovertemplate": said, "name": language}
+    return go.Heatmap(z=warped.root(values), coloraxis="coloraxis", **of)
 
 
 def add_head_marks(
@@ -143,12 +155,17 @@ def _colour_axis(maps: HeadMaps, height: int) -> dict[str, Any]:
     finite = np.abs(values[np.isfinite(values)])
     largest = reach(values)
     end = (float(np.quantile(finite, _COLOUR_QUANTILE)) if finite.size else 1.0) or largest
+    end = warped.rounded_up(end)
     low = -end if maps.signed else 0.0
-    ticks = np.linspace(low, end, 5)
+    length = max(150, min(height, 320))
+    ticks = warped.ticks(low, end, end / 100, warped.root, 9, 15 / length)
+    # The ends are round, too.
+    ticks = [low, *ticks[1:-1], end] if maps.signed else [*ticks[:-1], end]
     labels = [f"{tick:.2g}" for tick in ticks]
     if finite.size and largest > end:
         labels[-1] = f"≥ {labels[-1]}"
         if maps.signed:
             labels[0] = f"≤ {labels[0]}"
-    bar: dict[str, Any] = {"x": 1, "tickvals": ticks, "ticktext": labels}
-    return canvas.colour_axis(low, end, literal(maps.unit), max(120, min(height, 320)), **bar)
+    bar: dict[str, Any] = {"x": 1, "tickvals": warped.root(np.array(ticks)), "ticktext": labels}
+    low, end = warped.root(np.array([low, end])).tolist()
+    return canvas.colour_axis(low, end, f"{literal(maps.unit)}<br>({_ROOT})", length, **bar)

@@ -5,6 +5,7 @@ shown light or dark; colours set by a figure itself are readable on both.
 """
 
 import html
+import re
 from collections.abc import Hashable, Iterable
 
 import numpy as np
@@ -14,22 +15,28 @@ import xarray as xr
 
 from langheads.io.errors import InputError
 
-# Okabe and Ito's palette without black and yellow, which vanish on a dark or a light page.
-COLOURWAY = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A")
+# Okabe and Ito's palette without black and yellow, the paler ones darkened: at least 3 : 1 on a
+# light and on a dark page, as WCAG 2 asks of marks.
+COLOURWAY = ("#0072B2", "#D55E00", "#009E73", "#C46C9C", "#B97D00", "#3A93CC", "#8A8A8A")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
 CLEAR = "rgba(0,0,0,0)"
 # Lines of reference, and what does not matter, readable on both pages.
 GREY = "#808080"
 DOTTED = {"width": 1, "dash": "dot", "color": GREY}
-# Intervals on bars.
-INTERVAL = "#969696"
+# Bars: pale within their frame, so that an interval that crosses one stays visible.
+PALE = {colour: f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))},0.3)"
+        for colour in COLOURWAY}  # fmt: skip
 # A p-value below this counts as shown.
 LEVEL = 0.05
 
+_IS_PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]|[^/\s]+/[^/\s]+/\S*$")
+# Where the Hugging Face hub keeps a model.
+_IN_CACHE = re.compile(r"models--([^/\\]+?)--([^/\\]+)[/\\]snapshots[/\\]")
 LIGHT, DARK = "langheads", "langheads_dark"
 PAGES = {"light": LIGHT, "dark": DARK}
 _FONT = "system-ui, 'Noto Sans', 'Helvetica Neue', Arial, sans-serif"
 # Even steps in lightness, blue to red (ColorBrewer RdBu); dark pages take a dark centre.
+_EMPTY_LIGHT, _EMPTY_DARK = "#eceef0", "#2b2f36"
 _DIVERGING_LIGHT = ("#053061", "#4393c3", "#d1e5f0", "#f7f7f7", "#fddbc7", "#d6604d", "#67001f")
 _DIVERGING_DARK = ("#b3dcff", "#4a9fdc", "#24527a", "#22252b", "#7a3423", "#e2704b", "#ffcbb0")
 # cividis, dark to bright on both pages.
@@ -38,6 +45,30 @@ _SEQUENTIAL = ("#00224e", "#123570", "#575d6d", "#7d7c78", "#a59c74", "#d2c060",
 
 def _scale(colours: tuple[str, ...]) -> list[tuple[float, str]]:
     return [(i / (len(colours) - 1), colour) for i, colour in enumerate(colours)]
+
+
+def ink_on(values: np.ndarray, low: float, high: float) -> dict[str, list[str]]:
+    """Page -> black or white for a text on each cell, whichever stands out more: 4.5 : 1 or better.
+
+    Args:
+        values: of the cells, on a scale from `low` to `high`; diverging if `low` is below 0.
+    """
+    at = np.clip((np.ravel(values).astype(float) - low) / (high - low), 0.0, 1.0)
+    inks = {}
+    for page, diverging, empty in (
+        ("light", _DIVERGING_LIGHT, _EMPTY_LIGHT),
+        ("dark", _DIVERGING_DARK, _EMPTY_DARK),
+    ):
+        colours = (*(diverging if low < 0 else _SEQUENTIAL), empty)
+        stops = np.array([[int(x[i : i + 2], 16) / 255 for i in (1, 3, 5)] for x in colours])
+        places = np.linspace(0, 1, len(stops) - 1)
+        rgb = np.stack([np.interp(at, places, of[:-1]) for of in stops.T], axis=1)
+        rgb = np.where(np.isnan(at)[:, None], stops[-1], rgb)
+        # Relative luminance (WCAG 2); at 0.179 black and white stand out alike.
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        is_bright = linear @ (0.2126, 0.7152, 0.0722) > 0.179
+        inks[page] = np.where(is_bright, "#000000", "#ffffff").tolist()
+    return inks
 
 
 def _template(
@@ -67,8 +98,8 @@ def _template(
     )
 
 
-pio.templates[LIGHT] = _template("#1c1e21", "#d5d8dc", "#ffffff", "#eceef0", _DIVERGING_LIGHT)
-pio.templates[DARK] = _template("#e6e8eb", "#454a52", "#16181c", "#2b2f36", _DIVERGING_DARK)
+pio.templates[LIGHT] = _template("#1c1e21", "#d5d8dc", "#ffffff", _EMPTY_LIGHT, _DIVERGING_LIGHT)
+pio.templates[DARK] = _template("#e6e8eb", "#454a52", "#16181c", _EMPTY_DARK, _DIVERGING_DARK)
 
 
 def literal(text: object) -> str:
@@ -97,9 +128,25 @@ def distinct(k: int) -> tuple[str, str]:
     return COLOURWAY[k % n], _SYMBOLS[(k + k // n) % len(_SYMBOLS)]
 
 
+def readable(model: object) -> str:
+    """A model by the name that people know it by: of a folder its last part.
+
+    Example:
+        >>> readable("/home/me/models/Llama-3.2-1B/"), readable("meta-llama/Llama-3.2-1B")
+        ('Llama-3.2-1B', 'meta-llama/Llama-3.2-1B')
+        >>> readable("/cache/hub/models--google--gemma-3-1b-pt/snapshots/fcf18a2a")
+        'google/gemma-3-1b-pt'
+    """
+    name = str(model or "model unknown")
+    if found := _IN_CACHE.search(name):
+        return "/".join(found.groups())
+    parts = [part for part in re.split(r"[/\\]", name) if part]
+    return parts[-1] if _IS_PATH.match(name) and parts else name
+
+
 def model_of(result: xr.Dataset) -> str:
     """The model that a result is of, for a title."""
-    return literal(result.attrs.get("model", "model unknown"))
+    return literal(readable(result.attrs.get("model")))
 
 
 def names(dataset: xr.Dataset, dimension: Hashable) -> list[str]:

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from jaxtyping import Bool, Float
 
 from langheads.view.figures import canvas
-from langheads.view.figures.style import INTERVAL, tick_labels
+from langheads.view.figures.style import GREY, ink_on, tick_labels
 
 Values = Float[np.ndarray, " row"]
 Texts = Sequence[Sequence[str]]
@@ -72,7 +72,7 @@ def share_bars(
     figure, places = canvas.facets(tick_labels(list(panels), 32), apart, below, **options)
     fixed = {"orientation": "h", "textposition": "none", "showlegend": False}
     for at, of in zip(places, panels.values(), strict=True):
-        ends = error_bars(of.shares, of.low, of.high, thickness=1.5, width=3, color=INTERVAL)
+        ends = error_bars(of.shares, of.low, of.high, thickness=1.5, width=3, color=GREY)
         marker = {"color": list(of.fill), "line": {"color": of.frame, "width": 1.5}}
         said = {"text": list(of.hover), "hovertemplate": "%{text}<extra></extra>"} | fixed
         y = list(of.labels)
@@ -90,9 +90,10 @@ def number_cells(
     decimals: int,
     hover: Texts,
     size: int,
+    ends: tuple[float, float],
     signed: bool = False,
 ) -> None:
-    """Cells with a number each, on the one colour scale of the figure.
+    """Cells with a number each, on the one colour scale of the figure, which has these ends.
 
     Numbers are signed, or as short as can be; a minus is as wide as a plus, and none stands at 0.
     """
@@ -107,10 +108,37 @@ def number_cells(
         return (text if signed else text.replace("0.", ".", 1)).replace("-", "−")
 
     texts = [[short(float(value)) for value in row] for row in values]
-    inside = {"text": texts, "texttemplate": "%{text}", "textfont": {"size": size}}
     beside = {"hovertext": hover, "hovertemplate": "%{hovertext}<extra></extra>"}
     look = {"coloraxis": "coloraxis", "xgap": 1, "ygap": 1}
-    figure.add_heatmap(z=values, **inside, **beside, **look, **at)
+    figure.add_heatmap(z=values, text=texts, **beside, **look, **at)
+    cell_texts(figure, at, values, texts, ends, size)
+
+
+def cell_texts(
+    figure: go.Figure,
+    at: canvas.Place,
+    values: Float[np.ndarray, "row column"],
+    texts: Texts,
+    ends: tuple[float, float],
+    size: int = 12,
+) -> None:
+    """Texts on cells whose scale has these ends, black or white: plotly's own grey is too pale.
+
+    They are right on a light page; the colours for a dark one are in ``meta``.
+    """
+    rows, columns = np.indices(values.shape).reshape(2, -1)
+    inks = ink_on(values, *ends)
+    figure.add_scatter(
+        x=columns,
+        y=rows,
+        mode="text",
+        text=[text for row in texts for text in row],
+        textfont={"size": size, "color": inks["light"]},
+        meta=inks,
+        hoverinfo="skip",
+        showlegend=False,
+        **at,
+    )
 
 
 def corner_marks(
@@ -158,10 +186,12 @@ def heat_panels(
     width = len(panels) * size[0] + (len(panels) - 1) * gap
     apart = canvas.spacing(gap, width, len(panels))
     figure, places = canvas.side_by_side([of.title for of in panels], apart, shared_yaxes=True)
-    shown = "%{z:.2f}" if numbers else None
     for i, (of, at) in enumerate(zip(panels, places, strict=True), start=1):
-        look = {"coloraxis": f"coloraxis{i}", "texttemplate": shown, "xgap": 1, "ygap": 1}
+        look = {"coloraxis": f"coloraxis{i}", "xgap": 1, "ygap": 1}
         figure.add_heatmap(z=of.values, text=of.hover, hovertemplate=of.template, **look, **at)
+        if numbers:
+            shown = [[f"{v:.2f}" if math.isfinite(v) else "" for v in row] for row in of.values]
+            cell_texts(figure, at, of.values, shown, of.ends)
         end = (i * size[0] + (i - 1) * gap) / width
         scale = canvas.colour_axis(*of.ends, of.units, bar, end)
         figure.update_layout({f"coloraxis{i}": scale})

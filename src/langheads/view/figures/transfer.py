@@ -72,7 +72,7 @@ def transfer_matrix(
         both = (places[s], places[s + len(gates)])
         here, hover = at.isel(setting=s), _hover(at.isel(setting=s), measure, unit, factor)
         for place, of in zip(both, values, strict=True):
-            traces.number_cells(figure, place, of[s], decimals, hover, 11, signed=True)
+            traces.number_cells(figure, place, of[s], decimals, hover, 11, (-end, end), signed=True)
         _mark_corners(figure, both[0], here, measure)
     canvas.cell_columns(figure, style.tick_labels(languages), tickangle=0)
     canvas.cell_rows(figure, style.tick_labels(languages))

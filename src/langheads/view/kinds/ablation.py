@@ -12,7 +12,7 @@ from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style, traces
 from langheads.view.figures.style import LEVEL, literal, names, tick_labels
 from langheads.view.language_verdict import language_verdicts, reachable
-from langheads.view.table import NONE, Table, isolated, number
+from langheads.view.table import NONE, Table, decimal, isolated, number
 
 _UNIT = "nats per byte"
 _READ = (
@@ -57,7 +57,7 @@ def specificity_matrix(ablation: xr.Dataset, baseline: str = "zero") -> go.Figur
         places, ("delta_nats_per_byte", "control_mean"), (_hover, _of_random), strict=True
     ):
         hover = [[say(at.sel(heads_of=a, text_of=b), a, b) for b in columns] for a in rows]
-        traces.number_cells(figure, place, at[name].values, decimals, hover, size)
+        traces.number_cells(figure, place, at[name].values, decimals, hover, size, (-end, end))
     _frame_own(figure, at, places)
     longest = max(map(len, columns))
     flat = 8 * longest < cell
@@ -223,7 +223,7 @@ def _anywhere(result: xr.Dataset, baseline: str) -> list[list[str]]:
     if "random_heads_delta" not in result:
         return []
     n, rises = len(str(result.random_heads.item()).split()), result.random_heads_delta
-    cells = [f"{x:.4f}" for x in rises.sel(baseline=baseline).values.tolist()]
+    cells = [decimal(x, 4) for x in rises.sel(baseline=baseline).values.tolist()]
     return [[f"{n} random heads anywhere", *cells]]
 
 

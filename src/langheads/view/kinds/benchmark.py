@@ -10,7 +10,15 @@ import xarray as xr
 from langheads.io.errors import InputError
 from langheads.view.contents import Kind, RunFolder, captioned
 from langheads.view.figures import canvas
-from langheads.view.figures.style import check_kind, distinct, literal, model_of, names
+from langheads.view.figures.style import (
+    COLOURWAY,
+    PALE,
+    check_kind,
+    distinct,
+    literal,
+    model_of,
+    names,
+)
 from langheads.view.table import Table, between, decimal, mean, with_ends_of
 
 _PANELS = {
@@ -41,7 +49,8 @@ def score_benchmark(comparison: xr.Dataset) -> go.Figure:
     figure, places = canvas.side_by_side(list(panels.values()), 0.03, shared_yaxes=True)
     figure.update_annotations(font_size=11)
     rows = [literal(method) for method in methods]
-    bars: dict[str, Any] = {"orientation": "h", "marker": {"color": "rgba(128,128,128,0.25)"}}
+    mean_bar = {"color": PALE[COLOURWAY[6]], "line": {"color": COLOURWAY[6], "width": 1}}
+    bars: dict[str, Any] = {"orientation": "h", "marker": mean_bar}
     bars |= {"hovertemplate": "%{y}: mean %{x:.3f}<extra></extra>", "showlegend": False}
     for name, at in zip(panels, places, strict=True):
         values = comparison[name].values
@@ -65,10 +74,19 @@ def score_benchmark(comparison: xr.Dataset) -> go.Figure:
     height = max(6 + 30 * len(methods), 30 * len(languages))
     return canvas.finish(
         figure,
-        f"Benchmark of scores, {literal(comparison.attrs.get('model', 'unknown'))}",
+        f"Benchmark of scores, {model_of(comparison)}",
         panels=(max(500, 240 * len(panels) + 20), height),
         margins=(84, 90, 40, 130),
     )
+
+
+_COLUMNS = {
+    "slope": "nats that a score in nats predicts for each nat lost, 1 where it is right",
+    "precision": "share of planted heads among as many of the highest",
+    "decoys": "heads planted with a large gradient and no effect, the share among the highest",
+    "area": "under the deletion curve, what a language loses more than the others",
+    "split_half": "how alike two halves of the documents rank heads",
+}
 
 
 def _comparison_tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
@@ -88,6 +106,8 @@ def _comparison_tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
     header += [*(x.replace("_", " ") for x in measures), "forwards of every document"]
     header += ["forwards, 32 layers of 32 heads"] if "forwards_large" in result else []
     caption = "Every score, means over languages."
+    if terms := [f"{x.replace('_', ' ')}: {_COLUMNS[x]}" for x in _COLUMNS if x in measures]:
+        caption += f" {'; '.join(terms).capitalize()}."
     if "mean_spearman_low" in result:
         caption += (
             " In brackets 95% intervals: what other documents like these would give. They come "
@@ -135,7 +155,10 @@ COMPARISON = Kind(
     ),
     captioned(
         score_benchmark,
-        "How to read it: each mark is a language, the bar their mean; further right is better.",
+        "How to read it: each mark is a language, the bar their mean; further right is better. "
+        "Average precision is 1 where the planted heads rank first; the area says how much more a "
+        "language loses than the others as heads go in the order of the score; split-half "
+        "reliability is how alike two halves of the documents rank heads.",
     ),
     _comparison_tables,
     _comparison_summary,

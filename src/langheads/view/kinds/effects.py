@@ -17,7 +17,7 @@ from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures.canvas import grid
 from langheads.view.figures.head_panels import HeadMaps, add_head_marks, head_panels
 from langheads.view.figures.style import check_label, literal, model_of, names
-from langheads.view.table import NONE, Table, isolated
+from langheads.view.table import NONE, Table, isolated, shown
 
 TITLES = {
     "knockout": {
@@ -46,6 +46,7 @@ _EFFECTS = (
     "How to read it: each square is one head, layers from bottom to top; the scale beside it says "
     "what a colour is, and what was not measured is grey. Marks show the chosen heads."
 )
+_NO_ERROR = " A dash: one document or prompt alone has no standard error."
 _DIMS = ("language", "layer", "head")
 _TOP = 5
 
@@ -154,7 +155,8 @@ def effect_tables(
             under = f", {baseline} ablation" if baseline else ""
             yield Table(
                 f"Heads with the largest effect, {variable.replace('_', ' ')}{under}, in "
-                f"{_unit(result, variable)} ± standard error.",
+                f"{_unit(result, variable)} ± standard error."
+                + (_NO_ERROR if any(f"± {NONE}" in cell for row in rows for cell in row) else ""),
                 ["language", *(f"rank {i}" for i in range(1, width))],
                 [[*row, *[NONE] * (width - len(row))] for row in rows],
             )
@@ -191,8 +193,8 @@ def _strongest(result: xr.Dataset, variable: str, baseline: str | None, language
     errors = effects_of(result, error, baseline, language) if error in result else None
 
     def said(head: Head) -> str:
-        beside = "" if errors is None else f" ± {errors[head]:.2g}"
-        return f"{head} {values[head]:.3g}{beside}".replace("-", "−")
+        beside = "" if errors is None else f" ± {shown(errors[head], '.2g')}"
+        return f"{head} {shown(values[head])}{beside}"
 
     return [said(head) for head in ranked if np.isfinite(values[head])]
 

@@ -1,6 +1,5 @@
 """Chosen heads, and classes of heads: which only one of two languages needs, which both need."""
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +9,9 @@ import plotly.graph_objects as go
 from langheads.heads import GENERAL, HeadSet, LanguageHeads
 from langheads.heads.classes import HeadClasses
 from langheads.view.contents import Kind, RunFolder, captioned
+from langheads.view.figures import warped
 from langheads.view.figures.canvas import finish
-from langheads.view.figures.style import COLOURWAY, DOTTED, literal
+from langheads.view.figures.style import COLOURWAY, DOTTED, literal, readable
 from langheads.view.figures.traces import error_bars
 from langheads.view.table import NONE, Table, isolated, plain
 
@@ -78,7 +78,8 @@ def head_classes(classes: HeadClasses) -> go.Figure:
         A plotly figure of fixed size in pixels.
     """
     first, second = classes.languages
-    scale, rule = _scale(classes), classes.rule
+    rule = classes.rule
+    scale = warped.middle_size(*(of[0] for of in classes.deltas.values()))
     figure = go.Figure()
     # Other heads first, so that they lie below.
     shown = zip(_groups(classes).items(), _MARKERS, strict=True)
@@ -100,54 +101,21 @@ def head_classes(classes: HeadClasses) -> go.Figure:
         contexts = rule.get("contexts", n)[first]
         counted += f" on {contexts} contexts" if contexts < n[first] else ""
     worse_word = "negative" if classes.harm < 0 else "positive"
-    across, up = (_ticks(reached[0], scale, 9, 0.09), _ticks(reached[1], scale, 12, 0.04))
+    across = warped.axis(reached[0], scale, 9, 0.09)
+    up = warped.axis(reached[1], scale, 12, 0.04)
     what = f"with the head off, asinh scale ({literal(classes.units)})"
     figure.update_xaxes(across, title_text=f"change in {literal(first)} {what}", tickangle=0)
     figure.update_yaxes(up, title_text=f"change in {literal(second)} {what}")
     return finish(
         figure,
         f"What {literal(first)} and {literal(second)} lose without each head, "
-        f"{literal(classes.model or 'model unknown')}",
+        f"{literal(readable(classes.model))}",
         f"{literal(rule['measure'])}, {literal(rule['baseline'])} ablation, {counted}, intervals "
         f"at {100 * (1 - rule['level']):g}%; {worse_word} is worse",
         panels=(574, 460),
         margins=(84, 210, 56, 76),
         legend={"traceorder": "reversed", "x": 1.02, "y": 1},
     )
-
-
-def _ticks(ends: list[float], scale: float, most: int, apart: float) -> dict[str, Any]:
-    """An axis with its ticks at round numbers: 0 and 1, 2, 5 times powers of ten.
-
-    At most `most` of them, and `apart` of the axis' length from each other.
-    """
-    low, high = (scale * np.sinh(end) for end in ends)
-    furthest = max(-low, high)
-    # A language whose changes are all far below the scale has ticks of its own size.
-    first = math.floor(math.log10(min(scale, furthest)))
-    tens = 10.0 ** np.arange(first, 1 + math.log10(furthest))
-    ticks = [0.0]
-    for steps in ((1, 2, 5), (1, 3), (1,)):
-        sizes = np.outer(tens, steps).ravel()
-        ticks = sorted(t for t in (*-sizes, 0.0, *sizes) if low <= t <= high)
-        if len(ticks) <= most:
-            break
-    kept = [0.0]
-    for tick in sorted(ticks, key=abs, reverse=True):
-        places = np.arcsinh(np.array([tick, *kept]) / scale)
-        if np.abs(places[1:] - places[0]).min() > apart * (ends[1] - ends[0]):
-            kept.append(tick)
-    kept = sorted(kept)
-    labels = [f"{tick:.2g}" for tick in kept]
-    at = np.arcsinh(np.array(kept) / scale)
-    return {"range": ends, "tickvals": at, "ticktext": labels}
-
-
-def _scale(classes: HeadClasses) -> float:
-    """Median size of all changes; where most are 0, their largest."""
-    changes = np.stack([classes.deltas[language][0] for language in classes.languages])
-    sizes = np.abs(changes[np.isfinite(changes)])
-    return float(np.median(sizes) or sizes.max() or 1.0) if sizes.size else 1.0
 
 
 def _dots(

@@ -1,6 +1,6 @@
 """Exact knock-out: what each language loses without each head, and how well scores foretell it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,7 +13,7 @@ from langheads.io.errors import InputError
 from langheads.scores.registry import LABELS
 from langheads.scores.top_heads import top_heads
 from langheads.view.contents import Kind, Picture, RunFolder
-from langheads.view.figures import canvas
+from langheads.view.figures import canvas, warped
 from langheads.view.figures.overlap import OVERLAP, language_overlap
 from langheads.view.figures.style import COLOURWAY, DOTTED, check_kind, literal, model_of, names
 from langheads.view.kinds import effects
@@ -22,7 +22,8 @@ from langheads.view.table import NONE, Table, decimal, mean
 
 _SCATTER = (
     "How to read it: each dot is a head; on a rising line the score foretells what is lost. "
-    "Spearman's rank correlation is 1 at best."
+    "Spearman's rank correlation is 1 at best. Axes are even near 0 and logarithmic further out; "
+    "a dotted line, where score and loss have the same unit, is where they are equal."
 )
 _SAME_TEXTS = ("text_hash", "docs", "seed", "max_tokens")
 
@@ -38,9 +39,10 @@ def score_against_knockout(
         method: a variable of `scores`; hyphens will do.
 
     Returns:
-        A plotly figure of fixed size, all panels on the same axes; titles give rank correlations.
-        Where the score is in nats per token, the diagonal is where it tells the truth. Hovering
-        gives standard errors, where the files have them.
+        A plotly figure of fixed size, all panels on the same asinh axes (even near 0, logarithmic
+        further out); titles give rank correlations. Where the score is in nats per token, the
+        diagonal is where it tells the truth. Hovering gives standard errors, where the files have
+        them.
 
     Raises:
         InputError: another kind of dataset, a sampled knock-out, no such score, no common
@@ -54,46 +56,37 @@ def score_against_knockout(
     languages = _common(scores, knockout)
     if not languages:
         raise InputError("scores and knock-outs have no language in common")
-    unit, knockout = (
-        str(scores[method].attrs.get("units", "unit unknown")),
-        knockout.sel(baseline="zero"),
-    )
-    exact = knockout.delta_nats_per_token
+    unit, at_zero = str(scores[method].attrs.get("units", "unit unknown")), {"baseline": "zero"}
+    knockout = knockout.sel(at_zero)
+    both = [knockout.delta_nats_per_token, scores[method]]
     errors = [knockout.get("delta_nats_per_token_se"), scores.get(f"{method}_se")]
-    # Panels share their axes, and so the line of truth.
-    reached = exact.sel(language=languages).values
-    reached = reached[np.isfinite(reached)]
-    titles = []
-    for language in languages:
-        pair = (of.sel(language=language).values for of in (scores[method], exact))
-        titles.append(f"{literal(language)}, Spearman {stats.rank_correlation(*pair):.2f}")
-    # Light within dark: the one stands out from a dark page, the other from a light.
-    dot = {"color": COLOURWAY[5], "size": 7, "line": {"color": COLOURWAY[0], "width": 1.2}}
-    truth = {"mode": "lines", "line": DOTTED, "hoverinfo": "skip", "showlegend": False}
+    sizes = [of.sel(language=languages).values for of in both]
+    # A few heads lose most. In one unit both axes are the same, and so have a line of truth.
+    scales = [warped.middle_size(of) for of in sizes]
+    if is_same := unit == "nats per token":
+        scales = [scales[0]] * 2
+    ends = [_ends(warped.asinh(s)(of)) for s, of in zip(scales, sizes, strict=True)]
+    titles = [
+        f"{literal(x)}, Spearman "
+        f"{stats.rank_correlation(*(of.sel(language=x).values for of in both)):.2f}"
+        for x in languages
+    ]
     rows, columns = canvas.grid(len(languages))
     figure, places = canvas.facets(titles, 0.09, 0.34 / rows)
     for language, at in zip(languages, places, strict=True):
-        if unit == "nats per token" and reached.size:
-            ends = [min(0.0, float(reached.min())), max(0.0, float(reached.max()))]
-            figure.add_scatter(x=ends, y=ends, **truth, **at)
-        x, y = (of.sel(language=language).values for of in (exact, scores[method]))
-        beside = [_errors(of, language, x.size) for of in errors]
-        figure.add_scatter(
-            x=x.ravel(),
-            y=y.ravel(),
-            mode="markers",
-            marker=dot,
-            hovertext=[str(Head(*divmod(i, x.shape[1]))) for i in range(x.size)],
-            customdata=np.stack(beside, axis=1),
-            hovertemplate=f"<b>%{{hovertext}}</b> {literal(language)}<br>exact "
-            "%{x:.4g}%{customdata[0]} nats per token<br>score %{y:.4g}%{customdata[1]} "
-            f"{literal(unit)}<extra></extra>",
-            showlegend=False,
-            **at,
-        )
-    canvas.title_outer(figure, places, "exact ΔNLL, nats per token", f"score, {literal(unit)}")
-    figure.update_xaxes(matches="x", rangemode="tozero")
-    figure.update_yaxes(matches="y", rangemode="tozero")
+        if is_same:
+            truth = {"mode": "lines", "line": DOTTED, "hoverinfo": "skip", "showlegend": False}
+            figure.add_scatter(x=ends[0], y=ends[0], **truth, **at)
+        figure.add_trace(_dots(language, both, errors, scales, unit), **at)
+    said = "exact ΔNLL, nats per token (asinh scale)", f"score, {literal(unit)} (asinh scale)"
+    canvas.title_outer(figure, places, *said)
+    for update, of, scale, apart, name in (
+        (figure.update_xaxes, ends[0], scales[0], 0.16, "x"),
+        (figure.update_yaxes, ends[1], scales[1], 0.08, "y"),
+    ):
+        room = 0.05 * (of[1] - of[0])
+        axis = warped.axis([of[0] - room, of[1] + room], scale, 7, apart)
+        update(axis, tickangle=0, matches=name)
     return canvas.finish(
         figure,
         f"{LABELS.get(method, method)} against exact knock-out",
@@ -101,6 +94,39 @@ def score_against_knockout(
         panels=(10 + 300 * columns, 230 * rows),
         margins=(100, 30, 50, 70),
     )
+
+
+def _dots(
+    language: str,
+    both: Sequence[xr.DataArray],
+    errors: Sequence[xr.DataArray | None],
+    scales: Sequence[float],
+    unit: str,
+) -> go.Scatter:
+    """The heads of one panel at exact loss and score, which hovering gives."""
+    exact, score = (of.sel(language=language).values for of in both)
+    x, y = (warped.asinh(s)(of.ravel()) for s, of in zip(scales, (exact, score), strict=True))
+    beside = [_errors(of, language, exact.size) for of in errors]
+    return go.Scatter(
+        x=x,
+        y=y,
+        mode="markers",
+        # Light within dark: the one stands out from a dark page, the other from a light.
+        marker={"color": COLOURWAY[5], "size": 7, "line": {"color": COLOURWAY[0], "width": 1.2}},
+        hovertext=[str(Head(*divmod(i, exact.shape[1]))) for i in range(exact.size)],
+        customdata=np.stack([exact.ravel(), *beside, score.ravel()], axis=1, dtype=object),
+        hovertemplate=f"<b>%{{hovertext}}</b> {literal(language)}<br>exact "
+        "%{customdata[0]:.4g}%{customdata[1]} nats per token<br>score "
+        f"%{{customdata[3]:.4g}}%{{customdata[2]}} {literal(unit)}<extra></extra>",
+        showlegend=False,
+    )
+
+
+def _ends(places: np.ndarray) -> tuple[float, float]:
+    """The lowest and the highest place, with 0 between them; apart even where all are 0."""
+    finite = places[np.isfinite(places)]
+    low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
+    return low, high if high > low else 1.0
 
 
 def _errors(errors: xr.DataArray | None, language: str, size: int) -> np.ndarray:

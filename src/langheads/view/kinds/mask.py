@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from langheads.io.errors import InputError
 from langheads.view.contents import Kind, captioned
 from langheads.view.figures import canvas
-from langheads.view.figures.style import COLOURWAY, DOTTED, literal
+from langheads.view.figures.style import COLOURWAY, DOTTED, literal, readable
 
 if TYPE_CHECKING:
     from langheads.heads import Head
@@ -67,7 +67,7 @@ def mask_training(masks: HeadMask | Mapping[str, HeadMask]) -> go.Figure:
     row = max(9, min(26, 1000 // max(1, len(heads))))
     return canvas.finish(
         figure,
-        f"Soft head mask, {literal(some.model or 'model unknown')}",
+        f"Soft head mask, {literal(readable(some.model))}",
         f"{asked} training questions in {literal(some.language)}, "
         f"{some.settings.get('epochs', '?')} epochs, answer tokens only",
         panels=(720, max(260, row * len(heads))),

@@ -11,9 +11,9 @@ from langheads.io.measures import labels, units
 from langheads.view import table
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style
-from langheads.view.figures.style import COLOURWAY, literal, model_of, names, with_ends
+from langheads.view.figures.style import COLOURWAY, PALE, literal, model_of, names, with_ends
 from langheads.view.figures.traces import Look, ShareBars, points, share_bars
-from langheads.view.table import LONG, NONE, Table, fallen, isolated, with_interval
+from langheads.view.table import LONG, NONE, PASS_RATES, Table, fallen, isolated, with_interval
 
 TWINS = {
     "random own off": "own off",
@@ -24,10 +24,8 @@ TWINS = {
 }
 """Conditions with random heads -> the one whose numbers of heads they have."""
 _SHOWN = {"shift": "steering", "random shift": "random steering"}
-# What a condition is: nothing, heads that should matter, heads drawn at random. Pale bars keep the
-# intervals in them readable; their frame is in `_FRAME`.
-_FILL = {"none": "rgba(138,138,138,0.45)", "random": "rgba(86,180,233,0.25)"}
-_FRAME = {"none": "rgba(138,138,138,0.45)", "random": COLOURWAY[5]}
+# What a condition is: nothing, heads drawn at random, and heads that should matter.
+_FRAME = {"none": COLOURWAY[6], "random": COLOURWAY[4]}
 _CHECKS = labels(("repetition", "prompt_copy", "empty", "nll", "delta_nll"))
 _RATES = {"lpr": "LPR: lines pass", "wpr": "WPR: words pass", "lcpr": "LCPR: harmonic mean"}
 _LANGUAGE = {"right": "in the language", "delta_right": "change against none"} | labels(_RATES)
@@ -56,7 +54,7 @@ def off_target_bars(result: xr.Dataset) -> go.Figure:
             of.right.values,
             of.right_low.values,
             of.right_high.values,
-            [_FILL.get(name.split()[0], COLOURWAY[0]) for name in conditions],
+            [PALE[_FRAME.get(name.split()[0], COLOURWAY[0])] for name in conditions],
             [_FRAME.get(name.split()[0], COLOURWAY[0]) for name in conditions],
             [_hover(of.sel(condition=name), name, language) for name in conditions],
         )
@@ -196,7 +194,7 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
     yield Picture(
         off_target_bars(result),
         "How to read it: longer bars are more replies in the wanted language; compare with "
-        "none (grey) and with random heads (pale, below the heads that they stand for). "
+        "none (grey) and with random heads (ochre, below the heads that they stand for). "
         "Lines are 95% intervals.",
     )
     yield Picture(
@@ -207,9 +205,7 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
     if _rates(result):
         yield Picture(
             off_target_rates(result),
-            "How to read it: each mark is a language, further right is better. LPR: replies of "
-            "which every line is in the wanted language; WPR: of these, those without a stray "
-            "English word; LCPR: their harmonic mean.",
+            f"How to read it: each mark is a language, further right is better. {PASS_RATES}",
         )
 
 

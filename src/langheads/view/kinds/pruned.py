@@ -57,7 +57,7 @@ def pruned_losses(pruning: Pruning) -> go.Figure:
     return canvas.finish(
         figure,
         f"Rise in NLL without the heads of {literal(', '.join(dropped))}",
-        f"{literal(pruning.account.get('model', 'model unknown'))}, "
+        f"{literal(style.readable(pruning.account.get('model')))}, "
         f"{len(pruning.account.get('removed', ()))} heads removed for good",
         panels=(560, 40 * len(rows) + 12),
         margins=(112, 30, 52, style.label_width(labels, 34)),

@@ -7,7 +7,7 @@ import numpy as np
 from langheads.experiments.replies.files import Exchange, Range, Replies, Told
 from langheads.io.measures import MEASURES, units
 from langheads.view.contents import Kind, RunFolder
-from langheads.view.table import NONE, Table, between, decimal, fallen, isolated
+from langheads.view.table import NONE, PASS_RATES, Table, between, decimal, fallen, isolated
 
 # Replies that are shown.
 _MOST = 8
@@ -40,6 +40,8 @@ def _tables(found: Replies, run: RunFolder) -> Iterator[Table]:
     caption += f"means over {_replies_of(found)}; NLL by the untouched model."
     if "switch_rate" in found.numbers:
         caption += " Switch rate: right untouched, and no longer right under the gates."
+    if "lpr" in found.numbers:
+        caption += f" {PASS_RATES}"
     yield Table(caption, ["measure", *columns], rows)
     yield from _replies(found)
 

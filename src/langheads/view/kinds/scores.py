@@ -15,7 +15,7 @@ from langheads.view.figures.head_panels import HeadMaps, head_panels
 from langheads.view.figures.overlap import OVERLAP, language_overlap
 from langheads.view.figures.style import literal, names
 from langheads.view.kinds.effects import MAP
-from langheads.view.table import Table, count, number
+from langheads.view.table import Table, count, number, shown
 
 _LAYERS = (
     "How to read it: each row is a language and adds up to 1; bright cells are the layers that "
@@ -167,7 +167,7 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
     rows = []
     for language in names(result, "language"):
         cells = (count(number(result, name, language=language)) for name in columns.values())
-        nats = (f"{number(result, 'nats_per_byte', language=language):.4g}" for _ in loss)
+        nats = (shown(number(result, "nats_per_byte", language=language), ".4g") for _ in loss)
         rows.append([language, *cells, *nats])
     yield Table("Texts that the scores were made on.", ["language", *columns, *loss], rows)
 

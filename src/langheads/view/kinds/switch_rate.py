@@ -10,7 +10,15 @@ from scipy.stats import binomtest
 from langheads.heads import Head, HeadSet
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures.canvas import finish
-from langheads.view.figures.style import CLEAR, COLOURWAY, check_kind, literal, model_of, names
+from langheads.view.figures.style import (
+    CLEAR,
+    COLOURWAY,
+    PALE,
+    check_kind,
+    literal,
+    model_of,
+    names,
+)
 from langheads.view.figures.traces import ShareBars, share_bars
 from langheads.view.kinds.effects import effect_pictures
 from langheads.view.table import Table, between, decimal, isolated
@@ -66,7 +74,7 @@ def _bars(result: xr.Dataset, language: str, top: int) -> ShareBars:
             f"{repetition:.3f}, empty {empty:.3f}<br>"
             f"{'sound' if is_sound else 'not sound: replies fell apart'}<br>{literal(language)}"
         )
-    fill = [COLOURWAY[0] if is_sound else CLEAR for is_sound in sound]
+    fill = [PALE[COLOURWAY[0]] if is_sound else CLEAR for is_sound in sound]
     return ShareBars(list(map(str, heads)), rates, low, high, fill, COLOURWAY[0], said)
 
 
