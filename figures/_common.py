@@ -3,7 +3,8 @@
     python figures/SCRIPT.py [RUN] [--out FOLDER] [--html-only]
 
 RUN is a folder of results, demo-run/ by default. HTML is written always; SVG, PDF and PNG too where
-kaleido (`pip install "langheads[figures]"`) finds a Chrome.
+kaleido (`pip install "langheads[figures]"`) finds a Chrome. Beside each stand its numbers, as CSV
+with all digits and as a LaTeX table (booktabs, of more than 40 rows longtable) with four.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
 import xarray as xr
@@ -101,14 +103,24 @@ def table(columns: dict[str, list[str]], widths: list[int] | None = None) -> go.
 def write(
     figure: go.Figure,
     name: str,
+    numbers: pd.DataFrame,
     kinds: tuple[str, ...] = ("svg", "pdf", "png"),
     scale: float = 1.0,
 ) -> None:
-    """Write a figure as HTML, and as pictures where a Chrome is found."""
+    """Write a figure as HTML, its numbers, and pictures where a Chrome is found."""
     _given.out.mkdir(parents=True, exist_ok=True)
     path = _given.out / f"{name}.html"
     figure.write_html(path, include_plotlyjs="directory")
-    print(path)
+    numbers.to_csv(path.with_suffix(".csv"))
+    numbers.to_latex(
+        path.with_suffix(".tex"),
+        escape=True,
+        float_format="{:.4g}".format,
+        longtable=len(numbers) > 40,
+        na_rep="–",
+        encoding="utf-8",
+    )
+    print(path, path.with_suffix(".csv"), path.with_suffix(".tex"), sep="\n")
     if _given.html_only:
         return
     files = [path.with_suffix(f".{kind}") for kind in kinds]

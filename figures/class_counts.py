@@ -7,6 +7,7 @@ thresholds are not public and its counts not at hand, so none are drawn. Reads c
 """
 
 import _common
+import pandas as pd
 import plotly.graph_objects as go
 
 from langheads.heads.classes import HeadClasses
@@ -39,4 +40,5 @@ figure.update_layout(width=760, height=430)
 _common.titled(figure, "Heads in each class", classes, f"by {literal(classes.rule['measure'])}")
 figure.update_xaxes(title_text="class")
 figure.update_yaxes(title_text="heads (count, log scale)", type="log")
-_common.write(figure, "class-counts")
+numbers = pd.DataFrame({"heads": classes.counts, "by chance": classes.expected_by_chance})
+_common.write(figure, "class-counts", numbers.rename_axis("class").loc[names])

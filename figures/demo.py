@@ -11,6 +11,8 @@ import _common
 
 from langheads.heads import read_planted
 from langheads.io.results import load_result
+from langheads.io.schemas import SCHEMAS
+from langheads.io.tables import to_dataframe
 from langheads.view import (
     head_map,
     language_overlap,
@@ -25,9 +27,18 @@ proof = _common.result("ablation.nc", "ablation", verb)
 shape = (scores.sizes["layer"], scores.sizes["head"])
 planted = read_planted(_common.file("planted.json", verb), shape)["planted"]
 figures = {
-    "demo-head-map": head_map(scores, heads=_common.heads(verb), planted=planted),
-    "demo-specificity": specificity_matrix(proof, "zero"),
-    "demo-overlap": language_overlap(scores, "lahis"),
+    "demo-head-map": (
+        head_map(scores, heads=_common.heads(verb), planted=planted),
+        scores.lahis.to_series().unstack("language"),
+    ),
+    "demo-specificity": (
+        specificity_matrix(proof, "zero"),
+        proof.delta_nats_per_byte.sel(baseline="zero", drop=True).to_pandas(),
+    ),
+    "demo-overlap": (
+        language_overlap(scores, "lahis"),
+        scores.lahis.to_series().unstack("language").corr("spearman").rename_axis("language"),
+    ),
 }
 for name, kind, draw in (
     ("demo-off-target", "offtarget", off_target_bars),
@@ -35,6 +46,8 @@ for name, kind, draw in (
 ):
     places = (folder / f"{kind}.nc" for folder in (_common.RUN, _common.HERE.parent / "results"))
     if path := next((place for place in places if place.is_file()), None):
-        figures[name] = draw(load_result(path, kind))
-for name, figure in figures.items():
-    _common.write(figure, name, kinds=("png",), scale=1.5)
+        found = load_result(path, kind)
+        dims = SCHEMAS[kind].dims.split()
+        figures[name] = draw(found), to_dataframe(found).set_index(dims)
+for name, (figure, numbers) in figures.items():
+    _common.write(figure, name, numbers, kinds=("png",), scale=1.5)

@@ -11,6 +11,7 @@ random sets, which is what a single set of heads is to be compared with. Reads a
 
 import _common
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -82,4 +83,12 @@ figure.update_yaxes(title_text="BERTScore F1 (0 to 100)", range=[0, 100], col=2)
 # Long names stand at a slant below the axis.
 below = 36 + label_width(languages)
 figure.update_layout(width=1120, height=350 + below, margin={"b": below})
-_common.write(figure, "general-heads")
+numbers = {
+    "rise (nats per byte)": rise,
+    "rise, low": rise - half,
+    "rise, high": rise + half,
+    "random heads": random,
+    "random heads, low": lowest,
+    "random heads, high": highest,
+}
+_common.write(figure, "general-heads", pd.DataFrame(numbers, pd.Index(languages, name="text of")))

@@ -10,4 +10,5 @@ import _common
 from langheads.view import head_map
 
 scores = _common.result("scores.nc", "scores", "langheads score MODEL --text TEXT --out scores.nc")
-_common.write(head_map(scores, "lahis", heads=_common.heads()), "head-map")
+figure = head_map(scores, "lahis", heads=_common.heads())
+_common.write(figure, "head-map", scores.lahis.to_series().unstack("language"))

@@ -7,6 +7,7 @@ are drawn beside ours. Reads heads.json.
 """
 
 import _common
+import pandas as pd
 import plotly.graph_objects as go
 
 from langheads.view.figures.style import COLOURWAY, literal
@@ -34,4 +35,5 @@ _common.titled(figure, "Chosen heads in each layer", heads, "specific to a langu
 figure.update_layout(barmode="stack", width=820, height=430)
 figure.update_xaxes(title_text="layer", dtick=max(1, heads.shape[0] // 16))
 figure.update_yaxes(title_text="heads (count)")
-_common.write(figure, "heads-per-layer")
+numbers = pd.DataFrame({name: chosen.per_layer() for name, chosen in sets.items()})
+_common.write(figure, "heads-per-layer", numbers.rename_axis("layer"))

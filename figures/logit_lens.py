@@ -13,4 +13,4 @@ from langheads.view import logit_lens
 found = _common.result(
     "logit-lens.nc", "logit-lens", f"python analyses/logit_lens.py {_common.RUN}"
 )
-_common.write(logit_lens(found), "logit-lens")
+_common.write(logit_lens(found), "logit-lens", found.logit.to_series().unstack("answer"))

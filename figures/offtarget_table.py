@@ -9,6 +9,7 @@ F1 57.4 to 71.7, 50.2 to 80.3, 70.2 to 85.6, 81.5 to 81.5, 59.0 to 69.1. Reads o
 
 import _common
 import numpy as np
+import pandas as pd
 
 from langheads.view.figures.style import literal, names
 
@@ -54,4 +55,5 @@ figure = _common.table(columns, widths=[60, *[120] * (len(columns) - 1)])
 note = f"replies stray into {literal(found.attrs['suspect'])}; 95% intervals; published: Mistral-7B"
 _common.titled(figure, "Replies in the wanted language (share of replies)", found, note)
 figure.update_layout(width=1100)
-_common.write(figure, "offtarget-table")
+numbers = pd.DataFrame(columns | {"language": languages}).set_index("language")
+_common.write(figure, "offtarget-table", numbers)

@@ -11,6 +11,7 @@ ablation.nc.
 
 import _common
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -76,4 +77,5 @@ figure.update_yaxes(
     ticktext=tick_labels(rows),
     autorange="reversed",
 )
-_common.write(figure, "perplexity-matrix")
+numbers = pd.DataFrame(rise, pd.Index(rows, name="heads off of"), columns)
+_common.write(figure, "perplexity-matrix", numbers)

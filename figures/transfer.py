@@ -9,12 +9,16 @@ about 10 points, those that give B's lose 12. Reads transfer.nc.
 import _common
 import plotly.graph_objects as go
 
+from langheads.io.tables import to_dataframe
 from langheads.view import transfer_matrix
 from langheads.view.figures.style import COLOURWAY, literal, names
 
 verb = "langheads transfer MODEL --heads heads.json --out transfer.nc"
 found = _common.result("transfer.nc", "transfer", verb)
-_common.write(transfer_matrix(found, "answer_a"), "transfer-matrix")
+figure = transfer_matrix(found, "answer_a")
+_common.write(
+    figure, "transfer-matrix", to_dataframe(found).set_index(["a", "b", "order", "setting"])
+)
 
 order = "both" if "both" in names(found, "order") else names(found, "order")[0]
 at = found.sel(order=order)
@@ -62,4 +66,6 @@ _common.titled(figure, "Change in answers under the gate", found, note)
 figure.update_layout(barmode="group", width=860, height=430)
 figure.update_xaxes(title_text="heads and gate (condition)")
 figure.update_yaxes(title_text="change (points of 100 answers)", zeroline=True)
-_common.write(figure, "transfer-points")
+told = [f"answer_{x}_overall_{what}" for x in "ab" for what in ("change", "low", "high")]
+numbers = 100 * at[told].reset_coords(drop=True).to_dataframe()
+_common.write(figure, "transfer-points", numbers.add_suffix(" (points)"))

@@ -8,6 +8,7 @@ with mask 61.1, with a mask on random heads 56.2; Llama-3.2-3B 33.0 and 36.8; Mi
 """
 
 import _common
+import pandas as pd
 
 from langheads.view.figures.style import literal, model_of, names
 
@@ -39,4 +40,4 @@ figure = _common.table(dict(zip(header, map(list, zip(*rows, strict=True)), stri
 note = f"language {literal(found.attrs.get('language', '?'))}; published: mean over languages"
 _common.titled(figure, "Right answers under a soft head mask (accuracy in %)", found, note)
 figure.update_layout(width=860)
-_common.write(figure, "xquad-mask")
+_common.write(figure, "xquad-mask", pd.DataFrame(rows, columns=header).set_index("source"))

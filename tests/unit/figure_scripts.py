@@ -99,7 +99,8 @@ def check_drawn(out, said, modules):
     assert said == {}
     assert not {"torch", "transformers", "transformer_lens", "safetensors"} & set(modules)
     assert list(DRAWN) == SCRIPTS
-    assert {path.stem for path in out.glob("*.html")} == set.union(*DRAWN.values())
+    for kind in ("html", "csv", "tex"):
+        assert {path.stem for path in out.glob(f"*.{kind}")} == set.union(*DRAWN.values())
 
 
 def figures_in(path):

@@ -3,6 +3,7 @@
 The files are read by h5py and json here, not by langheads.
 """
 
+import csv
 import json
 from collections import Counter
 
@@ -235,3 +236,26 @@ def test_answers_moved_by_the_gate(traces, stored):
     assert len(maps) == 4
     for trace, values in zip(maps, expected, strict=True):
         equal(trace["z"], values)
+
+
+def test_the_numbers_beside_figures_are_those_of_the_files(drawn, stored, written):
+    def table(name):
+        with open(drawn[1] / f"{name}.csv", encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    scores, proof = stored("scores"), stored("ablation")
+    for row in table("head-map"):
+        at = (slice(None), int(row["layer"]), int(row["head"]))
+        found = [float(row[language]) for language in scores["language"]]
+        assert found == scores["lahis"][at].tolist()
+    zero = proof["baseline"].tolist().index("zero")
+    for row, off in zip(table("demo-specificity"), proof["heads_of"], strict=True):
+        assert row["heads_of"] == off
+        at = (zero, proof["heads_of"].tolist().index(off))
+        found = [float(row[language]) for language in proof["text_of"]]
+        assert found == proof["delta_nats_per_byte"][at].tolist()
+    heads = written("heads")
+    layers = Counter(layer for layer, _ in heads["specific"]["zh"])
+    assert {int(row["layer"]): int(row["zh"]) for row in table("heads-per-layer")} == {
+        layer: layers[layer] for layer in range(heads["shape"][0])
+    }

@@ -1,5 +1,6 @@
 """Every figure script on a made-up run: it reads, loads no model, and says units on every axis."""
 
+import csv
 import os
 import re
 import subprocess
@@ -68,6 +69,28 @@ def test_numbers_are_ours_and_published_ones_are_marked(made):
     data, _ = figures_in(out / "offtarget-table.html")
     assert all("published" in name or "ours" in name or name == "language"
                for name in data[0]["header"]["values"])  # fmt: skip
+
+
+def test_the_latex_table_beside_a_figure_holds_the_numbers_of_its_csv(made):
+    for path in made[0].glob("*.csv"):
+        with open(path, encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+        lines = path.with_suffix(".tex").read_text("utf-8").splitlines()
+        cells = [line.removesuffix(r" \\").split(" & ") for line in lines if line.endswith(r" \\")]
+        cells = [row for row in cells if len(row) == len(header)]
+        cells = cells[-len(rows) :]
+        assert len(cells) == len(rows) > 0, path
+        compared = 0
+        for shown, stored in zip(cells, rows, strict=True):
+            for text, value in zip(shown, stored, strict=True):
+                plain = re.sub(r"\\([%_&#$])", r"\1", text)
+                try:
+                    assert float(plain) == pytest.approx(float(value), rel=6e-4), (path, value)
+                    compared += 1
+                except ValueError:
+                    # Of the same index as above, or words.
+                    assert plain in ("", "–", value) or "multirow" in plain, (path, value)
+        assert compared >= len(rows) or path.stem in ("offtarget-table", "xquad-mask"), path
 
 
 def test_a_share_that_is_not_known_is_a_dash(made):
