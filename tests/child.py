@@ -9,7 +9,7 @@ import traceback
 import torch
 
 
-def in_child(function, *given, seconds=600):
+def in_child(function, *given, seconds=120):
     """What a function gives, and the most memory it took, in MB, with what this process has.
 
     `AssertionError` has its traceback where it raised, or says how it was ended.

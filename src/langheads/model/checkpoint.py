@@ -1,21 +1,21 @@
 """A checkpoint, looked at before transformers reads it and again when it has: safetensors only,
-sizes that the stored weights bear out, every weight in its place, and the model's own tokenizer."""
+sizes that the stored weights bear out, and every weight in its place."""
 
 from __future__ import annotations
 
 import json
-import logging
+import math
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import ModelError
-
-logger = logging.getLogger("langheads")
+from langheads.model.own_tokenizer import check_rules
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -53,6 +53,8 @@ def check_checkpoint(name: str, revision: str | None) -> None:
             "peft's merge_and_unload and save the model with save_pretrained"
         )
     config = _small_json(_file(name, "config.json", revision), name)
+    if rules := _file(name, "tokenizer.json", revision):
+        check_rules(rules, name)
     _check_sizes(config, name)
     _check_numbers(config, name)
     # Wherever it stands: another key can be mapped to it.
@@ -176,7 +178,8 @@ def _check_against_weights(
     stored = max(numbers, default=-1) + 1
     widths = {size for shape in shapes.values() for size in shape}
     for part in _parts(config):
-        for key in (*_LAYERS, *_STORED_WIDTHS, *_OTHER_WIDTHS):
+        counts = {key for key in part if key.startswith(("num_", "n_")) and key != "n_ctx"}
+        for key in sorted({*_LAYERS, *_STORED_WIDTHS, *_OTHER_WIDTHS, *counts}):
             size = part.get(key)
             if not isinstance(size, int):
                 continue
@@ -224,6 +227,8 @@ class Whole:
 
     def from_pretrained(self, name: str, **keywords: Any) -> Any:
         """The model; `ModelError` names the weights that are not as they should be."""
+        if Path(name).is_dir():
+            self._check_size(name, **keywords)
         network, told = self._auto_class.from_pretrained(
             name,
             output_loading_info=True,
@@ -248,42 +253,22 @@ class Whole:
                 )
         return network
 
-
-def check_tokenizer(model: TransformerBridge) -> None:
-    """Refuse a tokenizer with tokens that the model does not have, and tell where it looks like
-    another model's.
-
-    Raises:
-        ModelError: which token.
-    """
-    tokenizer: Any = model.tokenizer
-    if tokenizer is None:
-        return
-    d_vocab, vocabulary = int(model.cfg.d_vocab), tokenizer.get_vocab()
-    token = max(vocabulary, key=vocabulary.__getitem__)
-    # Published models do have added tokens beyond; a text that has one is refused when it is met.
-    if vocabulary[token] >= d_vocab:
-        ordinary = vocabulary.keys() - tokenizer.get_added_vocab().keys()
-        token = max(ordinary, key=vocabulary.__getitem__, default=token)
-        if ordinary and vocabulary[token] >= d_vocab:
-            raise ModelError(
-                f"the tokenizer has token {token[:40]!r} with number {vocabulary[token]}, but the "
-                f"model has {d_vocab} tokens; it is the tokenizer of another model"
-            )
-    if len(vocabulary) < 0.8 * d_vocab:
-        logger.warning(
-            "the model has %d tokens and its tokenizer %d: it may be that of another model",
-            d_vocab,
-            len(vocabulary),
-        )
-    said = getattr(model.original_model.config, "bos_token_id", None)
-    # As saved: TransformerLens gives a tokenizer without BOS one.
-    saved = str(getattr(tokenizer, "init_kwargs", {}).get("bos_token") or "")
-    if isinstance(said, int) and saved in vocabulary and vocabulary[saved] != said:
-        logger.warning(
-            "config.json says bos_token_id %d, but %s of the tokenizer has number %d: it may be "
-            "that of another model",
-            said,
-            saved,
-            vocabulary[saved],
-        )
+    def _check_size(self, name: str, config: Any, **keywords: Any) -> None:
+        """Built without memory, of whatever sizes its configuration has, a model has about as many
+        numbers as its files."""
+        code = {key: of for key, of in keywords.items() if key == "trust_remote_code"}
+        with torch.device("meta"):
+            built = self._auto_class.from_config(deepcopy(config), **code)
+        files = _weight_files(Path(name))
+        stored = sum(math.prod(shape) for shape in _shapes(files, name).values())
+        if getattr(config, "quantization_config", None) is not None:
+            # Two numbers a byte.
+            stored = 2 * sum(path.stat().st_size for path in files)
+        # Embeddings that are tied are stored once; masks and angles are not stored.
+        more = {"weights": (built.parameters(), 0), "constants": (built.buffers(), 2**26)}
+        for what, (tensors, free) in more.items():
+            if (has := sum(of.numel() for of in tensors)) > 2 * stored + free:
+                raise ModelError(
+                    f"config.json of {name} makes a model of {has:.2g} numbers as {what}, but it "
+                    f"stores {stored:.2g}"
+                )

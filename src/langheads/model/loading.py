@@ -18,8 +18,9 @@ from transformers import AutoConfig, PreTrainedModel
 
 from langheads.io.errors import InputError, LangheadsError, ModelError
 from langheads.io.hub import hub_or_cache
-from langheads.model.checkpoint import Whole, check_checkpoint, check_hub, check_tokenizer
+from langheads.model.checkpoint import Whole, check_checkpoint, check_hub
 from langheads.model.identity import EMBEDDED, TAKES_OTHERS
+from langheads.model.own_tokenizer import check_tokenizer
 from langheads.model.self_test import run_self_test
 from langheads.model.shape import head_shape
 from langheads.model.state import evaluating
