@@ -77,5 +77,5 @@ figure.update_yaxes(
     ticktext=tick_labels(rows),
     autorange="reversed",
 )
-numbers = pd.DataFrame(rise, pd.Index(rows, name="heads off of"), columns)
+numbers = pd.DataFrame(percent, pd.Index(rows, name="rise (%), heads off of"), columns)
 _common.write(figure, "perplexity-matrix", numbers)

@@ -41,6 +41,7 @@ from .text.corpus import read_texts as read_texts
 from .text.questions import read_questions as read_questions
 from .view.attention.show import AttentionView as AttentionView
 from .view.attention.show import show_attention as show_attention
+from .view.cite import cite as cite
 from .view.page import report as report
 
 __version__: str

@@ -43,6 +43,7 @@ VERBS = {
     "prune": "prune",
     "compare": "compare",
     "report": "report",
+    "cite": "cite",
     "run": "run",
     "demo": "pipeline.demo",
 }
@@ -70,7 +71,7 @@ _SUFFIX = {
 _CSV = Parameter(
     "csv", ("bool",), False, False, "Write results as tables, too, each beside its file as .csv."
 )
-_DEFAULT_OUT = {"compare": "comparison.nc", "report": "report.html"}
+_DEFAULT_OUT = {"compare": "comparison.nc", "report": "report.html", "cite": "references.bib"}
 """Where a verb writes to by itself, in the folder that it reads."""
 
 

@@ -30,6 +30,7 @@ class Schema:
         variables: those that readers need -> unit; there may be more.
         over: dimensions of a variable that is not over all of `dims`.
         texts: variables over all of `dims`, and perhaps more, that hold text and not numbers.
+        sources: whose method it is, keys of `view/references.bib`.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Schema:
     variables: Mapping[str, str] = field(default_factory=dict)
     over: Mapping[str, str] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
     def dims_of(self, variable: str) -> list[str]:
         """Dimensions of a variable that readers need."""
@@ -48,6 +50,9 @@ class Schema:
 _PER_BYTE, _PER_TOKEN, _SHARE = "nats per byte", "nats per token", "share of prompts"
 _OF_NLL = "share of the NLL with nothing off"
 _HEADS = "language layer head"
+_LAHIS, _NAUFIL = "liu2025lahis", "naufil2026heads"
+_REPLIES = ("marchisio2024confusion", "welleck2019unlikelihood")
+_ANSWERS = ("rajpurkar2016squad", "lewis2019mlqa")
 # In the order in which a run folder is read.
 _TABLE = (
     Schema("scores", "scores", "scores.nc", _HEADS),
@@ -56,6 +61,7 @@ _TABLE = (
         *("ablation", "proof by ablation", "ablation.nc", "baseline heads_of text_of"),
         {"delta_nats_per_byte": _PER_BYTE, "nats_per_byte": _PER_BYTE},
         over={"nats_per_byte": "text_of"},
+        sources=(_LAHIS, "phipson2010permutation", "benjamini1995controlling"),
     ),
     Schema("planted", "planted heads", "planted.json"),
     Schema("attention", "attention in context", "attention.json"),
@@ -76,27 +82,37 @@ _TABLE = (
         *("deletion", "deletion curves", "deletion.nc", "score heads_of step text_of"),
         {"rise": _OF_NLL, "area": _OF_NLL},
         over={"area": "score heads_of"},
+        sources=("petsiuk2018rise",),
     ),
-    Schema("head-classes", "classes of heads", "classes.json"),
-    Schema("attribution", "attribution to heads", "attribution.nc", _HEADS),
+    Schema("head-classes", "classes of heads", "classes.json", sources=(_NAUFIL,)),
+    Schema(
+        *("attribution", "attribution to heads", "attribution.nc", _HEADS),
+        sources=("heimersheim2024patching",),
+    ),
     Schema(
         *("transfer", "attention transfer", "transfer.nc", "a b order setting"),
         {"logprob_difference_overall_change": "nats", "answer_a_overall_change": _SHARE},
         over=dict.fromkeys(
             ("logprob_difference_overall_change", "answer_a_overall_change"), "order setting"
         ),
+        sources=(_LAHIS, "owen2007pigeonhole"),
     ),
     Schema(
         *("logit-lens", "logit lens", "logit-lens.nc", "condition depth answer"),
         {"logit": "logit"},
+        sources=("nostalgebraist2020lens",),
     ),
-    Schema("head-mask", "soft head mask", "mask.json"),
+    Schema("head-mask", "soft head mask", "mask.json", sources=(_LAHIS,)),
     Schema("pruned", "pruned model", "pruned.json"),
-    Schema("knockout-task", "answers without each head", dims=f"baseline {_HEADS}"),
-    Schema("replies", "replies under gates"),
+    Schema(
+        *("knockout-task", "answers without each head", "", f"baseline {_HEADS}"),
+        sources=(_NAUFIL, *_ANSWERS),
+    ),
+    Schema("replies", "replies under gates", sources=_REPLIES),
     Schema(
         *("offtarget", "replies that stray", "", "language condition"),
         dict.fromkeys(("right", "right_low", "right_high", "delta_right"), _SHARE),
+        sources=(_LAHIS, *_REPLIES),
     ),
     Schema(
         *("switch-rate", "switch rates", "", _HEADS),
@@ -109,11 +125,13 @@ _TABLE = (
             "prompts": "count",
         },
         over={"prompts": "language"},
+        sources=_REPLIES,
     ),
     Schema(
         *("qa", "answers under a mask", "", "condition"),
         {"accuracy": "share", "delta_accuracy": "share"},
         texts=("reply",),
+        sources=(_LAHIS, *_ANSWERS),
     ),
 )
 SCHEMAS: dict[str, Schema] = {}

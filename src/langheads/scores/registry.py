@@ -82,6 +82,7 @@ class Score:
     # Whether it predicts the change in NLL when the head is removed, so that its size can be right
     # or wrong and not only its ranking.
     estimates_knockout: bool = False
+    sources: tuple[str, ...] = ()  # what to cite, keys of `view/references.bib`
 
     @property
     def variable(self) -> str:
@@ -146,21 +147,23 @@ NORMS = Pass("norms", 1, "langheads.scores.activation:norms_pass")
 _FORMULAS = "langheads.scores.formulas"
 _NATS = "nats per token"
 _FIRST = (GRADIENT,)
+_LAHIS = ("liu2025lahis",)
 _TABLE = (
-    Score("lahis", "LAHIS score", _NATS, _FIRST, f"{_FORMULAS}:LAHIS"),
+    Score("lahis", "LAHIS score", _NATS, _FIRST, f"{_FORMULAS}:LAHIS", sources=_LAHIS),
     Score("lahis-paper", "LAHIS score, formula of the paper's text", _NATS, _FIRST,
-          f"{_FORMULAS}:LAHIS_PAPER"),
+          f"{_FORMULAS}:LAHIS_PAPER", sources=_LAHIS),
     Score("lahis-sequential", "LAHIS score, sequential as in the authors' script",
           "1e-3 nats per token", (SEQUENTIAL,), "langheads.scores.gradient:sequential_score",
-          ordered=True),
+          ordered=True, sources=_LAHIS),
     Score("taylor", "First-order estimate (Taylor)", _NATS, _FIRST, f"{_FORMULAS}:TAYLOR",
-          estimates_knockout=True),
+          estimates_knockout=True, sources=("michel2019sixteen",)),
     Score("quadrature", "Estimated knock-out (quadrature)", _NATS, (GRADIENT, QUADRATURE),
-          estimates_knockout=True, draws=True),
+          estimates_knockout=True, draws=True, sources=("hildebrand1974numerical",)),
     Score("grad-act", "Gradient times activation, position by position", _NATS, (GRAD_ACT,)),
     Score("output-norm", "Norm of what the head writes", "norm of the residual stream", (NORMS,)),
     Score("entropy", "Share of the norm, by entropy over languages", "nats", (NORMS,),
-          "langheads.scores.activation:entropy_score", min_languages=2),
+          "langheads.scores.activation:entropy_score", min_languages=2,
+          sources=("tang2024neurons",)),
     Score("random", "Random numbers", "none", (), f"{_FORMULAS}:random_score", draws=True),
 )  # fmt: skip
 for _score in _TABLE:
