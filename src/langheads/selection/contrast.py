@@ -47,9 +47,10 @@ documents is too small (.0005 is reached by 12 to 25 in 10,000 tests of no contr
 documents); very skewed documents of one language (log-normal, sd 1.2) bring .05 to .07 in the
 others. Texts that are translations of each other (`aligned`) are not paired: where a sentence moves
 a head alike in all languages, errors are fewer (of 5% nominal 3.9% without it, 1.7% where it makes
-half of the variance, none at .9), and so are finds. And the rule tells texts apart, not languages: of two sorts of English text (turns of talk
-against stories) it claims a head that is used six times as much in one, rightly, but for no
-language. What it claims for is proven by ablation, on texts that differ in nothing else.
+half of the variance, none at .9), and so are finds. And the rule tells texts apart, not languages:
+of two sorts of English text (turns of talk against stories) it claims a head that is used six times
+as much in one, rightly, but for no language. What it claims for is proven by ablation, on texts
+that differ in nothing else.
 
 A head is specific to A where q < alpha and `low` lies above 0.
 
