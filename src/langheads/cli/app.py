@@ -246,6 +246,9 @@ def _save_and_tell(function: Function, out: str, given: Mapping[str, Any], resul
         save(result, out)
     elif function.returns in _WRITTEN:
         result.save(out)
+    if given.get("csv"):
+        for path in write_csv(result, out, given.get("run")):
+            typer.echo(printable(str(path)), err=True)
     end = ending_of(function.name, result)
     for line in end.headline if end else lines_about(result):
         typer.echo(printable(line.rstrip()), err=True)
@@ -254,6 +257,3 @@ def _save_and_tell(function: Function, out: str, given: Mapping[str, Any], resul
     typer.echo(printable(str(path_of(result) or out)))
     if end:
         typer.echo(f"next: {printable(end.next)}", err=True)
-    if given.get("csv"):
-        for path in write_csv(result, out, given.get("run")):
-            typer.echo(printable(str(path)), err=True)

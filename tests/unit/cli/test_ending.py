@@ -33,7 +33,7 @@ def test_a_run_ends_with_verdict_heads_and_a_command_that_works(
         "run", tiny_folder, "--text", texts_folder, "--out", tmp_path / "my run", "--docs", 2,
         "--proof-docs", 2, "--max-tokens", 30, "--n-controls", 3, "--languages",
         "zh,en", "--method", "lahis",
-        "--quantile", 0.7, "--general-at", 2, "--share", 0.2, "--device", "cpu",
+        "--quantile", 0.7, "--general-at", 2, "--share", 0.2, "--device", "cpu", "--csv",
     )  # fmt: skip
     _, header, *rows, path = said.out.splitlines()
     page = Path(path)
@@ -54,6 +54,9 @@ def test_a_run_ends_with_verdict_heads_and_a_command_that_works(
         # Of three random head sets p can be no lower than 1/4.
         assert row.endswith(("  cannot tell: too few random heads", "  no"))
     told = said.err.splitlines()
+    tables = [str(page.parent / f"{x}.csv") for x in ("scores", "heads", "ablation", "attention")]
+    assert [line for line in told if line.endswith(".csv")] == tables
+    assert all(Path(table).stat().st_size > 50 for table in tables)
     assert told[-1].startswith("next: langheads attention ")
     assert verdict(proof).headline in told
     general = re.search(r'"general": (\[[^"]*\])', (page.parent / "heads.json").read_text())[1]
