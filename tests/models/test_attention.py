@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from transformer_lens.model_bridge.generalized_components import NormalizationBridge
 
 from langheads.model import document_nll, gated, head_shape, map_documents
 from langheads.model.fused_attention import _close, fused_attention
@@ -154,3 +155,24 @@ def test_losses_and_the_gradients_of_each_layer_must_agree():
     lost[:, 2] = torch.tensor([1.0, -1, 1, -1])
     assert not _close((nll, lost), (nll, gradient), eps)
     assert not _close((1.2 * nll, gradient), (nll, gradient), eps)
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "gpt-neox", "gemma3"])
+def test_norms_are_computed_once_and_their_hooks_are_heard(zoo, name, monkeypatch):
+    model = zoo.fresh(name)
+    tokens, _ = pad(tokens_of(model))
+    calls = []
+    rsqrt = torch.rsqrt
+    monkeypatch.setattr(torch, "rsqrt", lambda x: calls.append(1) or rsqrt(x))
+    ones = [p for p in model.modules() if isinstance(p, NormalizationBridge)]
+    at = ("ln_final.hook_normalized", lambda x, hook: seen.append(x.norm(dim=-1).mean()))
+    seen = []
+    with torch.no_grad(), fused_attention(model):
+        calls.clear()
+        logits = model(tokens)
+        # Layer norm of PyTorch takes none.
+        assert len(calls) == (0 if name == "gpt-neox" else len(ones))
+        with model.hooks(fwd_hooks=[at]):
+            assert torch.equal(model(tokens), logits)
+    assert len(calls) == (1 if name == "gpt-neox" else 2 * len(ones) + 1)
+    assert seen[0].item() == pytest.approx(32**0.5, rel=0.01)

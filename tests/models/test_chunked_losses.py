@@ -14,8 +14,10 @@ from tests.models.zoo import NAMES, VOCAB, pad, tokens_of
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """Of seven positions each, so that every batch of the tests has some and a part of one."""
-    monkeypatch.setattr(chunks, "_CHUNK_BYTES", {"cpu": 7 * VOCAB * 4, "elsewhere": 1})
+    """Of 11 positions, and softmaxes of four, so that batches have some of each and a part."""
+    monkeypatch.setattr(chunks, "_CHUNK_BYTES", {"cpu": 11 * VOCAB * 4})
+    monkeypatch.setattr(chunks, "_SOFTMAX_BYTES", {"cpu": 4 * VOCAB * 4})
+    monkeypatch.setattr(chunks, "_WHOLE_BYTES", 0)
 
 
 @pytest.fixture
@@ -63,9 +65,9 @@ def test_losses_and_gate_gradients_are_those_of_whole_logits(zoo, name, small_ch
     size = slope.abs().amax(dim=(1, 2), keepdim=True)
     assert (size > 1e-3).all()
     assert ((gradient - slope).abs() <= 1e-4 * size).all()
-    # What is predicted and nothing else, seven at a time, and no bias of zeros.
+    # What is predicted and nothing else, eleven at a time, and no bias of zeros.
     counted = int(real[:, 1:].sum())
-    assert seen == [(0, True), *[(7, False)] * (counted // 7), (counted % 7, False)]
+    assert seen == [(0, True), *[(11, False)] * (counted // 11), (counted % 11, False)]
 
 
 def test_replayed_losses_are_those_of_whole_forwards_to_the_bit(zoo, small_chunks):

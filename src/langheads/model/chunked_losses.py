@@ -30,9 +30,13 @@ from langheads.model.state import frozen, without_hooks
 
 logger = logging.getLogger("langheads")
 
-# Of a chunk's logits in float32. A CPU's allocator hands smaller blocks out again, and gets larger
-# ones from the system, page by page, every time.
-_CHUNK_BYTES = {"cpu": 2**25, "elsewhere": 2**28}
+# Logits that are had by one product: of many rows, since each goes through all of the weights.
+_CHUNK_BYTES = {"cpu": 2**26, "elsewhere": 2**28}
+# Of them, in float32, those whose softmax is taken at once. A CPU keeps them in its cache, and its
+# allocator hands blocks below 32 MB out again, while it gets larger ones page by page every time.
+_SOFTMAX_BYTES = {"cpu": 2**22, "elsewhere": 2**28}
+# Of all, in float32, where there is nothing to cut.
+_WHOLE_BYTES = 2**25
 
 _OUTPUTS: WeakKeyDictionary[TransformerBridge, type | None] = WeakKeyDictionary()
 """Of models whose check is done: the class that the decoder returns; None, logits are whole."""
@@ -84,7 +88,8 @@ def last_hidden(
         return hidden[:, :0]
 
     with _hidden_states(model, keep):
-        model(tokens, return_type=None)
+        # Keys and values are for forwards that go on.
+        model(tokens, return_type=None, use_cache=False)
     return kept[0]
 
 
@@ -93,11 +98,9 @@ def nll_of_rows(
 ) -> Float[Tensor, " row"]:
     """NLL of one token after each hidden state, nats, in float32 or wider."""
     wide = torch.promote_types(hidden.dtype, torch.float32)
-    room = _CHUNK_BYTES["cpu" if hidden.device.type == "cpu" else "elsewhere"]
-    size = max(1, room // (int(model.cfg.d_vocab) * wide.itemsize))
-    if len(hidden) <= size:
+    if len(hidden) * int(model.cfg.d_vocab) * wide.itemsize <= _WHOLE_BYTES:
         return F.cross_entropy(_logits(model, hidden).to(wide), targets, reduction="none")
-    nll: Tensor = _ChunkedNLL.apply(hidden, targets, model, size)
+    nll: Tensor = _ChunkedNLL.apply(hidden, targets, model)
     return nll
 
 
@@ -105,33 +108,38 @@ class _ChunkedNLL(torch.autograd.Function):
     """Some rows at a time the loss and, where asked for, its gradient, of first order only."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, targets: Tensor, model: TransformerBridge, size: int
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, model: TransformerBridge) -> Tensor:
         wanted = ctx.needs_input_grad[0]
         wide = torch.promote_types(hidden.dtype, torch.float32)
-        nll = hidden.new_empty(len(hidden), dtype=wide)
-        slopes = torch.empty_like(hidden) if wanted else hidden.new_empty(0)
-        for start in range(0, len(hidden), size):
-            rows = slice(start, start + size)
-            part = hidden[rows].detach().requires_grad_(wanted)
+        vocab = int(model.cfg.d_vocab)
+        device = "cpu" if hidden.device.type == "cpu" else "elsewhere"
+        size = max(1, _CHUNK_BYTES[device] // (vocab * hidden.element_size()))
+        some = max(1, _SOFTMAX_BYTES[device] // (vocab * wide.itemsize))
+        nll, slopes, p = [], [], None
+        for part, target in zip(hidden.split(size), targets[:, None].split(size), strict=True):
+            part = part.detach().requires_grad_(wanted)
             with torch.set_grad_enabled(wanted):
                 logits = _logits(model, part)
-            log_p = F.log_softmax(logits.detach().to(wide), dim=-1)
-            target = targets[rows, None]
-            nll[rows] = -log_p.gather(1, target)[:, 0]
-            if wanted:
-                p = log_p.exp_()
-                p.scatter_add_(1, target, p.new_full(target.shape, -1))
-                (slopes[rows],) = torch.autograd.grad(logits, part, p.to(logits.dtype))
-        ctx.save_for_backward(slopes)
-        return nll
+            if p is None and wanted:
+                p = torch.empty_like(logits)
+            for start in range(0, len(part), some):
+                rows = slice(start, min(start + some, len(part)))
+                log_p = F.log_softmax(logits.detach()[rows].to(wide), dim=-1)
+                nll.append(-log_p.gather(1, target[rows])[:, 0])
+                if p is not None:
+                    slope = log_p.exp_()
+                    slope.scatter_add_(1, target[rows], slope.new_full((len(slope), 1), -1))
+                    p[rows] = slope
+            if p is not None:
+                slopes.append(torch.autograd.grad(logits, part, p[: len(part)])[0])
+        ctx.save_for_backward(torch.cat(slopes) if wanted else hidden.new_empty(0))
+        return torch.cat(nll)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (slopes,) = ctx.saved_tensors
-        return (slopes * gradient[:, None]).to(slopes.dtype), None, None, None
+        return (slopes * gradient[:, None]).to(slopes.dtype), None, None
 
 
 def _logits(
@@ -193,7 +201,7 @@ def _equal_to_whole(model: TransformerBridge) -> bool:
     """Whether losses of random tokens, and their gradients, are those of whole logits."""
     generator = torch.Generator().manual_seed(0)
     vocab = min(int(model.cfg.d_vocab), 1000)
-    tokens = torch.randint(vocab, (2, 24), generator=generator).to(model.cfg.device)
+    tokens = torch.randint(vocab, (2, 6), generator=generator).to(model.cfg.device)
     targets, leaves = tokens[:, 1:].flatten(), []
 
     def leaf(hidden: Tensor) -> Tensor:
@@ -203,10 +211,17 @@ def _equal_to_whole(model: TransformerBridge) -> bool:
     with without_hooks(model), frozen(model), torch.enable_grad():
         try:
             with _hidden_states(model, leaf):
-                logits = model(tokens)[:, :-1].flatten(0, 1)
+                logits = model(tokens, use_cache=False)[:, :-1].flatten(0, 1)
             wide = torch.promote_types(logits.dtype, torch.float32)
             whole = F.cross_entropy(logits.to(wide), targets, reduction="none")
-            ours = _ChunkedNLL.apply(leaves[0][:, :-1].flatten(0, 1), targets, model, 20)
+            hidden = leaves[0][:, :-1].flatten(0, 1)
+            # Cut, as long texts are.
+            ours = torch.cat(
+                [
+                    _ChunkedNLL.apply(hidden[at], targets[at], model)
+                    for at in (slice(5), slice(5, 16))
+                ]
+            )
             found = [torch.autograd.grad(nll.sum(), leaves)[0] for nll in (ours, whole)]
         except Exception as error:
             # Whatever an architecture raises here, whole logits work; say why they are kept.

@@ -4,7 +4,8 @@ TransformerLens computes attention eagerly so that patterns can be hooked, and s
 ``[batch, head, pos, pos]`` in every layer. Gates hook z and need no pattern. Inside
 `fused_attention` every attention component delegates to the Hugging Face module that it wraps (as
 TransformerLens' base class does) under PyTorch's scaled-dot-product attention; ``hook_z`` fires
-as before. There is no public switch for this, so this module is the one place that does it.
+as before. There is no public switch for this, so this module is the one place that does it. Norms
+delegate as well, where TransformerLens would compute for hooks that do not stand what they see.
 
 Not every architecture survives it: some refuse the kernel, one lost its gradients. So the first
 use on a model compares losses and gate gradients with eager attention on a padded random batch,
@@ -14,8 +15,9 @@ without the hooks that stand then, and keeps eager attention where they differ.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,7 +28,10 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.generalized_components import AttentionBridge
+from transformer_lens.model_bridge.generalized_components import (
+    AttentionBridge,
+    NormalizationBridge,
+)
 
 from langheads.model.gates import gated
 from langheads.model.nll import document_nll
@@ -35,6 +40,7 @@ from langheads.model.state import evaluating, frozen, without_hooks
 
 logger = logging.getLogger("langheads")
 
+_NATIVE_NORM = "_hf_autograd_forward_with_hooks"
 _trusted: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
 
 
@@ -83,8 +89,11 @@ def _fused(model: TransformerBridge) -> Iterator[None]:
     network: Any = model.original_model
     before = network.config._attn_implementation
     components = _components(model)
+    norms = [module for module in model.modules() if isinstance(module, NormalizationBridge)]
     try:
         network.set_attn_implementation("sdpa")
+        for norm in norms:
+            norm.__dict__[_NATIVE_NORM] = partial(_unseen, norm, getattr(norm, _NATIVE_NORM))
         for component in components:
             # Through __dict__: a bridge component passes attributes on to the module it wraps.
             component.__dict__["forward"] = MethodType(AttentionBridge.forward, component)
@@ -92,7 +101,18 @@ def _fused(model: TransformerBridge) -> Iterator[None]:
     finally:
         for component in components:
             component.__dict__.pop("forward", None)
+        for norm in norms:
+            norm.__dict__.pop(_NATIVE_NORM, None)
         network.set_attn_implementation(before)
+
+
+def _unseen(norm: NormalizationBridge, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The wrapped norm's own output, which TransformerLens gives, too, after computing for the
+    hooks inside what it would show them."""
+    if norm.hook_scale.has_hooks() or norm.hook_normalized.has_hooks():
+        return run(x)
+    output: Tensor = norm.original_component(x)  # type: ignore[misc]
+    return output.to(x.dtype)
 
 
 def _equal_to_eager(model: TransformerBridge) -> bool:

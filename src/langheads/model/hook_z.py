@@ -7,6 +7,7 @@ coordinates, not a head. Interventions on z are in the order in which they are o
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,24 @@ from langheads.io.errors import InterventionError
 from langheads.io.parts import spared
 from langheads.model.shape import head_shape
 
+_thread = threading.local()
 Z = Float[Tensor, "batch pos head d_head"]
+
+
+@contextmanager
+def again() -> Iterator[None]:
+    """What a backward pass computes a second time, in this thread: no forward of its own."""
+    before = computing_again()
+    _thread.again = True
+    try:
+        yield
+    finally:
+        _thread.again = before
+
+
+def computing_again() -> bool:
+    """Whether a backward pass computes a block again, see `langheads.model.checkpointing`."""
+    return getattr(_thread, "again", False)
 
 
 @contextmanager
@@ -36,7 +54,8 @@ def on_every_hook_z(
 
     Args:
         model: the model; its hooks are as before when the block ends, however it ends.
-        change: (layer, z) -> the new z, or None for no change.
+        change: (layer, z) -> the new z, or None for no change; the same every time, as backward
+            passes may compute a layer again.
         what: what is set, in the plural, for errors.
         batch: rows that z must have; None for any number.
         d_head: width that z must have; None for any.
@@ -54,6 +73,8 @@ def on_every_hook_z(
     def at(layer: int) -> Any:
         def hook_fn(z: Tensor, hook: Any) -> Tensor | None:
             nonlocal fired
+            if computing_again():
+                return change(layer, z)
             due = first_layer + fired % running
             if layer != due:
                 raise InterventionError(

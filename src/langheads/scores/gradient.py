@@ -24,6 +24,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.io.errors import NonFiniteError
 from langheads.model import document_nll, gated, head_shape, map_documents
 from langheads.model.batches import out_of_memory_named
+from langheads.model.checkpointing import checkpointed
 from langheads.model.chunked_losses import chunked_losses
 from langheads.model.fused_attention import fused_attention
 from langheads.model.kept import kept
@@ -67,7 +68,7 @@ def gate_gradients(
         given: Float[Tensor, "batch layer head"],
     ) -> Tensor:
         gates = given.to(tokens.device).requires_grad_()
-        with torch.enable_grad(), gated(model, gates, baseline=baseline):
+        with torch.enable_grad(), checkpointed(model), gated(model, gates, baseline=baseline):
             nll = document_nll(model, tokens, lengths)
             mean_nll = nll / (lengths.to(nll.device) - 1)
             (gradient,) = torch.autograd.grad(mean_nll.sum(), gates)
@@ -106,9 +107,9 @@ def lahis_sequential(
     ):
         for index, tokens in enumerate(documents.tokens):
             batch = tokens[None].to(model.cfg.device)
-            with gated(model, gates):
+            with checkpointed(model), gated(model, gates):
                 nll = document_nll(model, batch, torch.tensor([len(tokens)]))
-            (gates.grad,) = torch.autograd.grad(nll.sum() / (len(tokens) - 1), gates)
+                (gates.grad,) = torch.autograd.grad(nll.sum() / (len(tokens) - 1), gates)
             product = (gates.grad * gates).detach()
             if not product.isfinite().all():
                 raise NonFiniteError(

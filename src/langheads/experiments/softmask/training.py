@@ -20,6 +20,7 @@ from langheads.heads import HeadSet
 from langheads.io.errors import InputError, NonFiniteError
 from langheads.io.progress import progress_bar
 from langheads.model import document_nll, gated, head_shape, map_documents
+from langheads.model.checkpointing import checkpointed
 from langheads.scores.answers import Answers
 from langheads.text import Question
 
@@ -180,9 +181,9 @@ def loss_and_gradient(
     def measure(tokens: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
         one = _gates(heads, values).to(tokens.device)
         gates = one.repeat(len(tokens), 1, 1).requires_grad_()
-        with gated(model, gates, baseline=baseline):
+        with checkpointed(model), gated(model, gates, baseline=baseline):
             nll = document_nll(model, tokens, lengths, starts)
-        (gradient,) = torch.autograd.grad(nll.sum(), gates)
+            (gradient,) = torch.autograd.grad(nll.sum(), gates)
         chosen = gradient[:, layers.to(gradient.device), numbers.to(gradient.device)]
         return torch.cat([nll.detach()[:, None], chosen.to(nll.dtype)], dim=1)
 

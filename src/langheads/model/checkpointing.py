@@ -1,0 +1,199 @@
+"""Backward passes that fit: of a block, only what is dear to compute is kept, or its input alone.
+
+A gradient of gates needs no weight's, but what a block's elementwise steps (norms, rotary angles,
+activations) leave for the backward pass is as large as what its matrix products do. So the first
+block of a forward runs as ever, and says how much it keeps. Where all blocks would keep more than
+there is room for, the others keep matrix products and fused attention, and the backward pass does
+the elementwise steps again; where that is too much still, some keep their input alone. This is
+PyTorch's selective activation checkpointing. Hooks fire once more in what is computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any, NamedTuple
+
+import psutil
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
+from transformer_lens.hook_points import HookPoint
+from transformer_lens.model_bridge import TransformerBridge
+
+from langheads.model.chunked_losses import in_chunks
+from langheads.model.hook_z import again
+
+_ATEN: Any = torch.ops.aten
+_PRODUCTS = {_ATEN.mm.default: 0, _ATEN.addmm.default: 1}
+_ATTENTION = {
+    _ATEN._scaled_dot_product_flash_attention_for_cpu.default,
+    _ATEN._scaled_dot_product_flash_attention.default,
+    _ATEN._scaled_dot_product_efficient_attention.default,
+    _ATEN._scaled_dot_product_cudnn_attention.default,
+}
+# On a CPU new memory is got page by page, which takes as long as computing again.
+_ROOM_ON_CPU = 5 * 2**28
+
+
+class Kept(NamedTuple):
+    """What a block keeps for the backward pass, bytes.
+
+    Attributes:
+        whole: as ever.
+        dear: its input, matrix products and fused attention.
+        bare: its input.
+    """
+
+    whole: int
+    dear: int
+    bare: int
+
+
+def blocks_to_cut(blocks: int, kept: Kept, room: int) -> tuple[int, int]:
+    """How many of the blocks are to keep (their input alone, what is dear); the others keep all.
+
+    As little is computed again as fits in `room` bytes; where nothing fits, as much as can be.
+
+    Example:
+        >>> [blocks_to_cut(10, Kept(8, 5, 1), room) for room in (80, 50, 49, 30, 3)]
+        [(0, 0), (0, 10), (1, 9), (5, 5), (10, 0)]
+    """
+    if blocks * kept.whole <= room:
+        return 0, 0
+    over = blocks * kept.dear - room
+    bare = min(blocks, max(0, -(-over // max(1, kept.dear - kept.bare))))
+    return bare, blocks - bare
+
+
+def room_for_backward(device: torch.device) -> int:
+    """Bytes that what is kept for a backward pass may take: half of what is free."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (torch.cuda.mem_get_info(device)[0] + unused) // 2
+    return min(psutil.virtual_memory().available // 2, _ROOM_ON_CPU)
+
+
+@contextmanager
+def checkpointed(model: TransformerBridge, room: int | None = None) -> Iterator[None]:
+    """Keep what fits, in forwards inside the block that have a backward pass there, too.
+
+    Args:
+        model: the model; its blocks are as before when the block ends, however it ends.
+        room: bytes for what all blocks keep; by default see `room_for_backward`.
+
+    Nothing is changed outside `langheads.model.chunked_losses`, nor while hooks stand, which may
+    count or keep what they see; interventions of langheads inside the block are done again.
+    """
+    points = (m for m in model.modules() if isinstance(m, HookPoint))
+    if not in_chunks(model) or any(p.fwd_hooks or p.bwd_hooks for p in points):
+        yield
+        return
+    device = next(model.original_model.parameters()).device
+    plan = _Plan(model, room_for_backward(device) if room is None else room)
+    blocks = list(model.blocks)
+    before = [block.__dict__.get("forward") for block in blocks]
+    try:
+        for number, block in enumerate(blocks):
+            # Through __dict__: a bridge component passes attributes on to the module it wraps.
+            block.__dict__["forward"] = partial(plan.run, number, block.forward)
+        yield
+    finally:
+        for block, forward in zip(blocks, before, strict=True):
+            block.__dict__.pop("forward", None)
+            if forward is not None:
+                block.__dict__["forward"] = forward
+
+
+class _Plan:
+    """What each block of a forward keeps, decided after its first."""
+
+    def __init__(self, model: TransformerBridge, room: int):
+        self._room, self._blocks = room, len(model.blocks)
+        # The product that leaves the MLP is not dear: no backward pass needs its value, but for
+        # that of a norm after it.
+        self._left_out = None if hasattr(model.blocks[0], "ln2_post") else model.cfg.d_mlp
+        self._cut = (0, 0)
+
+    def run(self, number: int, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        if number == 0 and args:
+            # Its input wants no gradient, so less would be kept than in the others.
+            hidden = args[0].clone().requires_grad_()
+            with _Counted(self._is_dear) as counted:
+                output = forward(hidden, *args[1:], **kwargs)
+            kept = counted.kept(hidden.nbytes)
+            self._cut = blocks_to_cut(self._blocks - 1, kept, self._room - kept.whole)
+            return output
+        bare, dear = self._cut
+        if number > bare + dear:
+            return forward(*args, **kwargs)
+        contexts = _bare if number <= bare else self._dear
+        return checkpoint(
+            forward, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts,
+            **kwargs,
+        )  # fmt: skip
+
+    def _is_dear(self, op: Any, args: Any) -> bool:
+        if op in _PRODUCTS:
+            return bool(args[_PRODUCTS[op]].shape[-1] != self._left_out)
+        return op in _ATTENTION
+
+    def _dear(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        def policy(context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+            dear = self._is_dear(op, args)
+            return CheckpointPolicy.MUST_SAVE if dear else CheckpointPolicy.PREFER_RECOMPUTE
+
+        first, second = create_selective_checkpoint_contexts(policy)
+        return first, _second(second)
+
+
+def _bare() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    return nullcontext(), again()
+
+
+@contextmanager
+def _second(context: AbstractContextManager[Any]) -> Iterator[None]:
+    with context, again():
+        yield
+
+
+class _Counted(TorchDispatchMode):
+    """Counts what a block keeps, and what it would keep of what is dear."""
+
+    def __init__(self, is_dear: Callable[[Any, Any], bool]):
+        super().__init__()
+        self._is_dear, self._dear = is_dear, 0
+        self._storages: dict[int, int] = {}
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda of: of)
+
+    def __enter__(self) -> Any:
+        self._hooks.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._hooks.__exit__(*error)
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = op(*args, **(kwargs or {}))
+        if self._is_dear(op, args):
+            each = output if isinstance(output, tuple) else (output,)
+            self._dear += sum(of.nbytes for of in each if isinstance(of, Tensor))
+        return output
+
+    def _pack(self, of: Tensor) -> Tensor:
+        if not isinstance(of, torch.nn.Parameter):
+            self._storages[of.untyped_storage().data_ptr()] = of.untyped_storage().nbytes()
+        # Itself, it would hold on to the node that holds it.
+        return of.detach()
+
+    def kept(self, bare: int) -> Kept:
+        return Kept(sum(self._storages.values()), self._dear + bare, bare)

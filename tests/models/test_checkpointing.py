@@ -1,0 +1,117 @@
+"""What a backward pass computes again changes no gradient, and nothing dear is computed twice."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from langheads.model import checkpointing, document_nll, gated, head_shape, steered
+from langheads.model.checkpointing import checkpointed
+from langheads.model.chunked_losses import chunked_losses
+from langheads.model.fused_attention import fused_attention
+from langheads.model.state import frozen
+from tests.models.zoo import NAMES, pad, tokens_of
+
+PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+
+
+class Products(TorchDispatchMode):
+    """How many matrix products are really computed, forward and backward."""
+
+    count = 0
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        self.count += op in PRODUCTS
+        return op(*args, **(kwargs or {}))
+
+
+def gradients(model, room, gates=None):
+    """Gate gradients of a padded batch under random gates, its losses, and products computed."""
+    tokens, real = pad(tokens_of(model))
+    generator = torch.Generator().manual_seed(0)
+    gates = torch.rand(len(tokens), *head_shape(model), generator=generator).requires_grad_()
+    with (
+        frozen(model),
+        fused_attention(model),
+        chunked_losses(model),
+        torch.enable_grad(),
+        Products() as products,
+        checkpointed(model, room),
+        gated(model, gates),
+    ):
+        nll = document_nll(model, tokens, real.sum(dim=1))
+        (gradient,) = torch.autograd.grad(nll.sum(), gates)
+    return gradient, nll.detach(), products.count
+
+
+@pytest.fixture
+def decided(monkeypatch):
+    """What was asked and decided about the blocks after the first, once a forward."""
+    found = []
+    decide = checkpointing.blocks_to_cut
+
+    def watched(*args):
+        found.append((*args, decide(*args)))
+        return found[-1][-1]
+
+    monkeypatch.setattr(checkpointing, "blocks_to_cut", watched)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_are_the_same_to_the_bit_whatever_is_kept(zoo, name, decided):
+    model = zoo.fresh(name)
+    others = head_shape(model)[0] - 1
+    expected, losses, products = gradients(model, 2**40)
+    blocks, kept, _, cut = decided[-1]
+    assert (blocks, cut) == (others, (0, 0))
+    assert kept.whole > kept.dear > kept.bare == 4 * pad(tokens_of(model))[0].numel() * 32
+    for room, cut in ((kept.whole + others * kept.dear, (0, others)), (0, (others, 0))):
+        gradient, nll, computed = gradients(model, room)
+        assert decided[-1][-1] == cut
+        assert torch.equal(nll, losses)
+        assert torch.equal(gradient, expected)
+        # Qwen3's W_O reads as many numbers here as its MLP's last product, which is left out.
+        again = cut[0] or name == "qwen3"
+        assert computed > products if again else computed == products
+    assert not any("forward" in block.__dict__ for block in model.blocks)
+    assert (expected.abs().amax(dim=(0, 2)) > 1e-3).all()
+
+
+def test_nothing_is_computed_again_while_hooks_stand_that_may_keep_what_they_see(zoo, decided):
+    model = zoo.fresh("llama-gqa")
+    tokens, _ = pad(tokens_of(model))
+    seen = []
+    expected = gradients(model, 2**40)[0]
+    decided.clear()
+    with model.hooks(fwd_hooks=[("blocks.1.hook_out", lambda r, hook: seen.append(r.shape))]):
+        found = gradients(model, 0)[0]
+    assert not decided
+    assert seen == [(*tokens.shape, 32)]
+    assert torch.equal(found, expected)
+
+
+def test_interventions_inside_are_done_again(zoo, decided):
+    """Steering of the last layer inside gates, where every block is computed again."""
+    model = zoo.fresh("cohere")
+    tokens, real = pad(tokens_of(model))
+    layers, heads = head_shape(model)
+    direction = torch.randn(layers, heads, 8, generator=torch.Generator().manual_seed(0))
+    found = []
+    for room in (2**40, 0):
+        gates = torch.full((layers, heads), 0.5, requires_grad=True)
+        with frozen(model), fused_attention(model), chunked_losses(model), torch.enable_grad():
+            with (
+                checkpointed(model, room),
+                steered(model, [f"L{layers - 1}H1"], direction),
+                gated(model, gates),
+            ):
+                nll = document_nll(model, tokens, real.sum(dim=1))
+                found += torch.autograd.grad(nll.sum(), gates)
+            # Hooks that are gone when the backward pass comes would be missed in silence.
+            with checkpointed(model, room), gated(model, gates):
+                nll = document_nll(model, tokens, real.sum(dim=1))
+            if room == 0:
+                with pytest.raises(torch.utils.checkpoint.CheckpointError):
+                    torch.autograd.grad(nll.sum(), gates)
+    assert [of[-1] for of in decided[::2]] == [(0, 0), (layers - 1, 0)]
+    assert torch.equal(*found)
