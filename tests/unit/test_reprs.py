@@ -50,7 +50,7 @@ def test_heads_by_language_are_a_table_in_a_notebook():
     ]
     assert found.tags == {"table", "caption", "thead", "tbody", "tr", "th", "td", "bdi"}
     assert repr(HEADS) == (
-        "LanguageHeads of org/model & more, 4 layers of 12\n  en: L2H11 L1H8\n  <b>hi: \n"
+        "LanguageHeads of org/model & more, 4 layers of 12 heads\n  en: L2H11 L1H8\n  <b>hi: \n"
         "  general: L1H9"
     )
 

@@ -133,7 +133,9 @@ class LanguageHeads(Saved):
 
     def __repr__(self) -> str:
         rows = "".join(f"\n  {name}: {heads}" for name, heads in self._sets())
-        return f"LanguageHeads of {self.model}, {self.shape[0]} layers of {self.shape[1]}{rows}"
+        return (
+            f"LanguageHeads of {self.model}, {self.shape[0]} layers of {self.shape[1]} heads{rows}"
+        )
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -143,7 +145,7 @@ class LanguageHeads(Saved):
         )
         return (
             f"<table><caption>Heads by language of <bdi>{html.escape(self.model)}</bdi>, "
-            f"{self.shape[0]} layers of {self.shape[1]}</caption><thead><tr>"
+            f"{self.shape[0]} layers of {self.shape[1]} heads</caption><thead><tr>"
             '<th style="text-align:left">language</th><th>number</th>'
             '<th style="text-align:left">heads, strongest first</th></tr></thead>'
             f"<tbody>{rows}</tbody></table>"
