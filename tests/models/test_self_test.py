@@ -188,6 +188,8 @@ def test_it_can_be_skipped_and_waits_for_hooks_to_go(zoo, monkeypatch):
     # Asked for once, not again by every function that is given the model.
     load(model)
     assert told(model) == "skipped"
+    with pytest.raises(ModelError, match="all of it"):
+        load(model, self_test=True)
     SELF_TESTS.pop(model)
     assert refusal(model, "all of it")
 

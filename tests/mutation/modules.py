@@ -41,6 +41,16 @@ TESTS = {
     "model/hook_z.py": ["tests/models/test_replay.py", "tests/models/test_state.py", *_ONE],
     "model/self_test.py": ["tests/models/test_self_test.py", *_ONE],
     "model/identity.py": ["tests/unit/model/test_identity.py"],
+    "model/checkpoint.py": ["tests/models/test_hostile_folders.py", "-k", "not odd"],
+    "model/own_tokenizer.py": ["tests/models/test_hostile_folders.py", "-k", "not odd"],
+    "io/netcdf.py": ["tests/unit/io/test_netcdf.py"],
+    "io/sources.py": ["tests/unit/view/test_belonging.py", "tests/unit/test_other_weights.py"],
+    "view/belonging.py": ["tests/unit/view/test_belonging.py"],
+    "heads/same_model.py": [
+        "tests/unit/heads/test_same_model.py",
+        "tests/unit/model/test_identity.py",
+    ],
+    "text/aligned.py": ["tests/unit/text/test_corpus.py"],
     "text/degeneration.py": [
         "tests/unit/io/test_measures.py",
         "tests/unit/text/test_confusion.py",

@@ -17,6 +17,7 @@ import re
 import signal
 import sys
 import time
+from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -76,15 +77,23 @@ def _left_alone(text):
     ]
 
 
-def survives(module, text, tests, limit):
-    """Whether tests pass on another text of a module, in a fork; None past the limit."""
+# What became of a mutant by the exit status of its tests; the last two killed nothing by a test.
+ENDS = {0: "lived", 1: "failed a test"}
+TOO_LONG, BROKEN = "took too long", "broke what the tests need"
+
+
+def outcome(module, text, tests, limit):
+    """What tests say of another text of a module, in a fork."""
     child = os.fork()
     if not child:
         os.setsid()
         signal.alarm(limit)
         os._exit(_pytest(module, text, tests))
     _, status = os.waitpid(child, 0)
-    return None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status) == 0
+    if os.WIFSIGNALED(status):
+        return TOO_LONG if os.WTERMSIG(status) == signal.SIGALRM else BROKEN
+    # 2 and above: the tests could not be collected, say.
+    return ENDS.get(os.WEXITSTATUS(status), BROKEN)
 
 
 def _pytest(module, text, tests):
@@ -143,8 +152,7 @@ def _try_by_hand(module, old, new, test):
     text = (SOURCE / module).read_text()
     if text.count(old) != 1:
         sys.exit(f"{module} does not have once: {old}")
-    lived = survives(module, text.replace(old, new), [test], 600)
-    print(f"{'SURVIVED' if lived else 'killed'}: {module}: {new}", flush=True)
+    print(f"{outcome(module, text.replace(old, new), [test], 600)}: {module}: {new}", flush=True)
 
 
 def _try(module, sample):
@@ -153,20 +161,22 @@ def _try(module, sample):
 
     text = (SOURCE / module).read_text()
     began = time.monotonic()
-    if not survives(module, text, TESTS[module], 600):
+    if outcome(module, text, TESTS[module], 600) != "lived":
         sys.exit(f"{module}: its tests fail as it is:\n{LOG.read_text()[-3000:]}")
     took = time.monotonic() - began
     found = mutants(text)
     tried = random.Random(0).sample(found, min(sample or len(found), len(found)))
-    lived = 0
+    ends = Counter()
     print(f"{module}: {len(tried)} of {len(found)} mutants, {took:.1f} s a run", flush=True)
     for name, occurrence, line in sorted(tried, key=lambda mutant: mutant[2]):
         changed = mutate_code(text, OperatorProvider()[name](), occurrence)
-        if survives(module, changed, TESTS[module], int(10 + 3 * took)):
-            lived += 1
-            print(f"  {module}:{line} {name}\n{_lines(text, changed)}", flush=True)
+        end = outcome(module, changed, TESTS[module], int(10 + 3 * took))
+        ends[end] += 1
+        if end != "failed a test":
+            print(f"  {module}:{line} {name} {end}\n{_lines(text, changed)}", flush=True)
     spent = time.monotonic() - began
-    print(f"{module}: killed {len(tried) - lived} of {len(tried)}, {spent:.0f} s", flush=True)
+    told = ", ".join(f"{count} {end}" for end, count in ends.most_common())
+    print(f"{module}: of {len(tried)} {told}; {spent:.0f} s", flush=True)
 
 
 def _lines(text, changed):

@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from langheads.io.arguments import MAX_MODEL, MAX_NAME, MAX_SEED
 from langheads.io.errors import InputError, LangheadsError
-from langheads.io.files import json_lines, read_json, write_text_atomically
+from langheads.io.files import check_suffix, json_lines, read_json, write_text_atomically
 from langheads.io.tables import Tabular
 
 # Not Self, which beartype knows in decorated classes alone.
@@ -120,6 +120,7 @@ class Saved(Tabular):
 
     def save(self, path: str | Path) -> Path:
         """Write the JSON file (format 1), atomically; returns its path."""
+        check_suffix(path, ".json")
         form: dict[str, Any] = {"ensure_ascii": False, "indent": 1, "default": list}
         text = json.dumps(self._document(), allow_nan=self._allow_nan, **form)
         return write_text_atomically(path, text)

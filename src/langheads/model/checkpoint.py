@@ -47,7 +47,7 @@ def check_checkpoint(name: str, revision: str | None) -> None:
         ModelError: in one line, which file and what is wrong with it.
     """
     folder = Path(name)
-    if folder.is_dir() and (folder / "adapter_config.json").is_file():
+    if _file(name, "adapter_config.json", revision):
         raise ModelError(
             f"{name} holds an adapter that is not merged (adapter_config.json); merge it with "
             "peft's merge_and_unload and save the model with save_pretrained"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import torch
+from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 
 _DATA = Path(str(resources.files("langheads"))) / "demo"
@@ -41,7 +43,7 @@ def describe(model: TransformerBridge) -> dict[str, str]:
     - ``model_type``: whose class that is;
     - ``tokenizer_hash``;
     - ``self_test``: passed, skipped, or not run, see `langheads.model.self_test`;
-    - ``hooks``: the hook points that carry a hook, where there are any;
+    - ``hooks``: the hook points and modules that carry a hook, where there are any;
     - ``other_weights``: for `require_same_model`, where the model was loaded to take such.
 
     Reads all weights once.
@@ -74,12 +76,30 @@ def _read(model: TransformerBridge) -> dict[str, str]:
     }
 
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
 def _as_used(model: TransformerBridge) -> dict[str, str]:
-    hooks = sorted({name for name, point in model.hook_dict.items() if point.has_hooks()})
+    hooks = {name for name, point in model.hook_dict.items() if point.has_hooks()}
+    # Those of torch; what both trees have is called what the network calls it.
+    named = {of: name for net in (model, model.original_model) for name, of in net.named_modules()}
+    for of, name in named.items():
+        if not isinstance(of, HookPoint) and any(map(_of_the_user, _hooks_of_torch(of))):
+            hooks.add(re.sub(r"\._?original_component\b", "", name))
     return {
-        **({"hooks": ",".join(hooks)} if hooks else {}),
+        **({"hooks": ",".join(sorted(hooks))} if hooks else {}),
         **({"other_weights": "taken"} if model in TAKES_OTHERS else {}),
     }
+
+
+def _hooks_of_torch(module: torch.nn.Module) -> Iterator[Any]:
+    for key in _HOOKS:
+        yield from module.__dict__[key].values()
+
+
+def _of_the_user(hook: Any) -> bool:
+    """TransformerLens sets some of its own, on norms."""
+    return not str(getattr(hook, "__module__", "")).startswith("transformer_lens.")
 
 
 def model_name(model: TransformerBridge) -> str:

@@ -37,7 +37,7 @@ def load(
     revision: str | None = None,
     trust_remote_code: bool = False,
     other_weights: bool = False,
-    self_test: bool = True,
+    self_test: bool | None = None,
 ) -> TransformerBridge:
     """Load a model whose attention heads can be gated.
 
@@ -53,7 +53,8 @@ def load(
         other_weights: take heads, masks and scores of another checkpoint of the same shape, such as
             a base model's in the model tuned from it; results say so.
         self_test: check in a few short forwards that gating a head is zeroing its slice of W_O,
-            that padding changes nothing and that dropout is off; results say whether it passed.
+            that padding changes nothing and that dropout is off; results say whether it passed. By
+            default once a model, and not where it was left out before.
 
     Returns:
         A `TransformerBridge` in evaluation mode, weights as in the checkpoint. Given a model of
@@ -144,11 +145,13 @@ def _wrapped(model: Any) -> TransformerBridge:
         )
 
 
-def _ready(bridge: TransformerBridge, other_weights: bool, self_test: bool) -> TransformerBridge:
+def _ready(
+    bridge: TransformerBridge, other_weights: bool, self_test: bool | None
+) -> TransformerBridge:
     """Self-tested; what it was loaded for once stays so."""
     if other_weights:
         TAKES_OTHERS.add(bridge)
-    run_self_test(bridge, skip=not self_test)
+    run_self_test(bridge, self_test)
     return bridge
 
 

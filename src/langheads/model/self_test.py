@@ -32,20 +32,21 @@ from langheads.model.state import evaluating
 _LONG, _SHORT = 8, 5
 
 
-def run_self_test(model: TransformerBridge, *, skip: bool = False) -> None:
+def run_self_test(model: TransformerBridge, wanted: bool | None = None) -> None:
     """Refuse a model whose heads cannot be gated rightly; once for each model and its weights.
 
     Args:
         model: where it carries hooks already it is not tested, as they may change anything.
-        skip: only note that it was not tested.
+        wanted: False only notes that it was not tested, which None, the default, leaves at that.
 
     Raises:
         ModelError: what is not as it must be.
     """
     busy = model.cfg.use_attn_result or any(p.has_hooks() for p in model.hook_dict.values())
-    if busy or self_test_of(model) != "not run":
+    told = self_test_of(model)
+    if busy or told == "passed" or (told == "skipped" and not wanted):
         return
-    if skip:
+    if wanted is False:
         SELF_TESTS[model] = ("skipped", weights_in_memory(model))
         return
     try:

@@ -13,7 +13,8 @@ from typing import Any
 from langheads.view.table import Table, plain
 
 _FIRST = (
-    *("model", "revision", "weight_hash", "config_hash", "tokenizer_hash", "text", "seed", "docs"),
+    *("model", "model_type", "revision", "weight_hash", "config_hash", "tokenizer_hash"),
+    *("hooks", "text", "seed", "docs"),
     *("langheads", "transformer_lens", "torch", "transformers", "python"),
 )
 _HASH = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{40,64}(?![0-9A-Za-z])")

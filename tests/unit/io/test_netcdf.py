@@ -62,7 +62,13 @@ def pairs(file):
     file["lahis"] = np.zeros(3, dtype=[("a", "f8"), ("b", "i4")])
 
 
+def some_zeros(file):
+    file.create_dataset("lahis", (6000, 6000), "f8", chunks=(1000, 1000), compression="gzip")
+
+
 BOMBS = {
+    # 288 MB; 268 MB may be there of which a file says nothing.
+    "36 million zeros": (some_zeros, r"'lahis' \[6000, 6000\] is far larger than the file"),
     "10^12 zeros": (zeros, r"'lahis' \[1000000, 1000000\] is far larger than the file"),
     "5,000 variables": (many, "5000 variables or attributes"),
     "another file's bytes": (another_file, "'lahis' is kept in another file, or has too many"),
@@ -89,6 +95,7 @@ def test_what_no_result_holds_is_refused_before_it_is_read(tmp_path, monkeypatch
     started = time.process_time()
     with pytest.raises(InputError, match=f"s.nc {REFUSED}: {why}"):
         load_result(path)
+    assert re.match(why, netcdf.told(path).decode())
     assert time.process_time() - started < 2
 
 

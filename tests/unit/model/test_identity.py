@@ -222,6 +222,16 @@ def test_hooks_that_stand_are_named(model, before):
     assert describe(model)["hooks"] == "blocks.1.attn.hook_pattern"
 
 
+def test_hooks_of_torch_are_named(model, before):
+    network = model.original_model
+    wide = network.model.layers[1].mlp.register_forward_hook(lambda *of: None)
+    network.lm_head.register_full_backward_hook(lambda *of: None)
+    model.blocks[0].attn.register_forward_pre_hook(lambda *of: None)
+    assert describe(model)["hooks"] == "lm_head,model.layers.0.self_attn,model.layers.1.mlp"
+    wide.remove()
+    assert identity.described_before(model)["hooks"] == "lm_head,model.layers.0.self_attn"
+
+
 def test_a_mask_of_another_model_is_refused(model, before):
     mask = HeadMask(HeadSet(["L0H1"], (3, 4)), (0.5,), "en", "m", {}, {}, {}, before)
     tokens = torch.tensor([[1, 5, 6]])

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from langheads.io.files import read_json, write_text_atomically
+from langheads.io.files import check_suffix, read_json, write_text_atomically
 from langheads.io.records import From0, Name, Record
 from langheads.io.tables import Tabular
 
@@ -84,6 +84,7 @@ class Pruning(Tabular):
 
     def save(self, path: str | Path) -> Path:
         """Write the JSON file (format 1), atomically; returns its path."""
+        check_suffix(path, ".json")
         text = json.dumps(self.account, ensure_ascii=False, indent=1)
         return write_text_atomically(path, text)
 

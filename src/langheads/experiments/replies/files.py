@@ -14,7 +14,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from langheads.io.errors import InputError
-from langheads.io.files import json_lines, read_json, write_text_atomically
+from langheads.io.files import check_suffix, json_lines, read_json, write_text_atomically
 from langheads.io.measures import TEXT_CHECKS
 from langheads.io.records import Record, expected, holds, parse
 from langheads.io.tables import Tabular
@@ -167,6 +167,7 @@ class Replies(Tabular):
 
         The summary names the replies by hash, so that two that are not of one run are refused.
         """
+        check_suffix(path, ".jsonl")
         lines = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in self.records)
         write_text_atomically(path, lines)
         document: dict[str, Any] = {"summary": self.summary, "provenance": self.provenance}
