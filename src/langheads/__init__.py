@@ -3,10 +3,10 @@
 Example:
     >>> import langheads
     >>> model = langheads.load("demo")
-    >>> scores = langheads.score(model, "texts/", docs=200)          # doctest: +SKIP
-    >>> heads = langheads.select(scores)                             # doctest: +SKIP
-    >>> proof = langheads.ablate(model, heads, "texts/")             # doctest: +SKIP
-    >>> langheads.view.specificity_matrix(proof, "zero").show()      # doctest: +SKIP
+    >>> scores = langheads.score(model, "texts/", docs=8)
+    >>> heads = langheads.select(scores)
+    >>> proof = langheads.ablate(model, heads, "texts/", docs=4, n_controls=5)
+    >>> figure = langheads.view.specificity_matrix(proof, "zero")
 """
 
 from importlib.metadata import version

@@ -49,8 +49,8 @@ def documents(language: str, n: int, *, seed: int = 0, split: str = "held-out") 
         ValueError: the language or the split is unknown, or `n` is beyond the grammar.
 
     Example:
-        >>> print(documents("es", 1)[0])
-        Mi vecina Clara es maestra. Después, trabajó todo el día con Sofía. ...
+        >>> print(documents("es", 1)[0][:67])
+        Mi vecina Clara es maestra. Después, trabajó todo el día con Sofía.
     """
     _check(split, language)
     name = f"documents/{language}/{seed}/{split}"

@@ -35,6 +35,7 @@ def named_gates(heads: LanguageHeads, values: Mapping[str, float]) -> Float[Tens
     Refuses a head of two languages that were given different values.
 
     Example:
+        >>> from langheads.heads import HeadSet
         >>> en = HeadSet(["L0H1"], (1, 3))
         >>> named_gates(LanguageHeads({"en": en}, HeadSet([], (1, 3)), "m"), {"en": 3.0})
         tensor([[1., 3., 1.]])

@@ -78,7 +78,7 @@ def random_choices(
 
     Example:
         >>> random_choices([2, 2], 9, np.random.default_rng(0)).tolist()
-        [[1, 1], [1, 0], [0, 1]]
+        [[1, 1], [0, 1], [1, 0]]
     """
     labels = range(len(counts)) if same is None else same
     _, first, group = np.unique(labels, return_index=True, return_inverse=True)

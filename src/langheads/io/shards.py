@@ -50,7 +50,8 @@ def in_parts(
         InputError: a shard that there is not, or parts of a run with other settings are there.
 
     Example:
-        >>> scores = in_parts(lambda: score(model, "texts/"), "scores.parts")  # doctest: +SKIP
+        >>> from langheads import score
+        >>> scores = in_parts(lambda: score(model, "texts/", docs=4), "scores.parts")
     """
     if shard is not None and not 1 <= shard[0] <= shard[1]:
         raise InputError(f"shard {shard[0]} of {shard[1]} asked for; shards are 1 to their number")

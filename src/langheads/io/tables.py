@@ -46,7 +46,7 @@ def to_dataframe(result: xr.Dataset | Tabular) -> pd.DataFrame:
         InputError: a dataset that is no result of langheads.
 
     Example:
-        >>> to_dataframe(scores).to_csv("scores.csv", index=False)  # doctest: +SKIP
+        >>> to_dataframe(scores).to_csv("scores.csv", index=False)
     """
     if isinstance(result, Tabular):
         return result.to_dataframe()

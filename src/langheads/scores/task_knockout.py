@@ -95,7 +95,7 @@ def knockout_task(
         LangheadsError: an unknown measure, baseline or head, unusable questions or template.
 
     Example:
-        >>> effect = knockout_task(model, "xquad/", languages=["en", "hi"])  # doctest: +SKIP
+        >>> effect = knockout_task(model, "questions/", heads=["L1H3"], docs=4)
     """
     measures = asked_names("measure", measure, MEASURES)
     for number, what in ((max_new_tokens, "new tokens"), (docs, "questions")):

@@ -83,8 +83,9 @@ def select(
         InputError: unknown rule or score, one that is no number, or a parameter out of range.
 
     Example:
-        >>> heads = select(scores, quantile=0.9, share=0.05)  # doctest: +SKIP
-        >>> print(heads.specific["zh"], "| general:", heads.general)  # doctest: +SKIP
+        >>> heads = select(scores, quantile=0.9, share=0.05)
+        >>> len(heads.specific["zh"])
+        2
     """
     if rule not in RULES:
         raise InputError(f"rule {rule!r} asked for; allowed are {', '.join(RULES)}")

@@ -38,8 +38,8 @@ def repetition_share(tokens: Sequence[int], n: int = 4) -> float:
     """Share of n-grams that stood in the reply before, 0 to 1.
 
     Example:
-        >>> repetition_share([1, 2, 3, 4, 1, 2, 3, 4], n=4)
-        0.2
+        >>> repetition_share([1, 2, 3, 1, 2], n=2)
+        0.25
     """
     grams = _grams(tokens, n)
     return 1 - len(set(grams)) / len(grams) if grams else 0.0

@@ -80,7 +80,7 @@ def display_tokens(tokenizer: Any, text: str, *, bos: bool, max_tokens: int) -> 
         >>> import langheads
         >>> tokenizer = langheads.load("demo").tokenizer
         >>> display_tokens(tokenizer, "a 猫", bos=True, max_tokens=9).labels
-        ('<bos>', 'a', ' 猫')
+        ('<bos>', 'a', ' ', '猫')
     """
     prefix = bos_prefix(tokenizer, bos)
     room = max_tokens - bos

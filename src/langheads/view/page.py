@@ -53,8 +53,8 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
             that cannot be written.
 
     Example:
-        >>> report("demo-run")  # doctest: +SKIP
-        PosixPath('demo-run/report.html')
+        >>> report("run")
+        PosixPath('run/report.html')
     """
     folder = Path(run)
     page = _page(_sections(read_run(folder)), folder.resolve().name)

@@ -102,8 +102,9 @@ def adapt(
     Memory: activations of a batch, once for the backward pass.
 
     Example:
-        >>> mask = adapt(model, ["L1H2", "L2H7"], "xquad/", language="hi")  # doctest: +SKIP
-        >>> with gated(model, mask.gates()):                                # doctest: +SKIP
+        >>> from langheads import gated
+        >>> mask = adapt(model, ["L1H2", "L2H7"], "questions/", language="hi", train=8)
+        >>> with gated(model, mask.gates()):
         ...     logits = model(tokens)
     """
     how = training.Training(

@@ -47,8 +47,8 @@ def diagonal(
         margin of own over others, in the matrix's unit.
 
     Example:
-        >>> diagonal(np.array([[0.3, 0.1], [0.4, 0.2]]), own=[0, 1])
-        (0.5, 0.0)
+        >>> diagonal(np.array([[3.0, 1.0], [5.0, 4.0]]), own=[0, 1])
+        (0.5, 0.5)
     """
     share, margin = _diagonals(matrix, own)
     return float(share), float(margin)

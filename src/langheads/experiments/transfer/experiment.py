@@ -111,8 +111,9 @@ def transfer(
     `limit` and `pairs` make it smaller.
 
     Example:
-        >>> found = transfer(model, heads, pairs=[("hi", "zh")], limit=20)      # doctest: +SKIP
-        >>> found.logprob_difference_change.sel(order="both")                   # doctest: +SKIP
+        >>> found = transfer(model, heads, pairs=[("hi", "zh")], limit=2, n_controls=2)
+        >>> found.logprob_difference_change.sel(order="both").dims
+        ('a', 'b', 'setting')
     """
     settings = planning.settings_of(gates_enhance, gates_weaken)
     orders = list(dict.fromkeys(orders))

@@ -42,9 +42,11 @@ def register(kind: Kind) -> Kind:
         InputError: there is no such schema, or the kind is shown already.
 
     Example:
-        >>> schemas.register(schemas.Schema("ranks", "ranks of heads", "ranks.nc", "layer head"))
-        ... # doctest: +SKIP
-        >>> register(Kind("ranks", "Ranks of heads", pictures=draw))  # doctest: +SKIP
+        >>> from langheads.io import schemas
+        >>> ranks = schemas.Schema("ranks", "ranks of heads", "ranks.nc", "layer head")
+        >>> _ = schemas.register(ranks)
+        >>> register(Kind("ranks", "Ranks of heads")).name
+        'ranks'
     """
     if kind.name not in SCHEMAS:
         raise InputError(f"no schema of kind {kind.name!r}: see langheads.io.schemas.register")
