@@ -43,8 +43,8 @@ def cite(run: str | Path, out: str | Path | None = None) -> Path:
         InputError: no such folder, nothing in it, a file that cannot be read or written.
 
     Example:
-        >>> cite("demo-run")  # doctest: +SKIP
-        PosixPath('demo-run/references.bib')
+        >>> cite("run")
+        PosixPath('run/references.bib')
     """
     folder = Path(run)
     results = read_run(folder)
