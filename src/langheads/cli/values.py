@@ -159,7 +159,9 @@ def _texts(value: str, others: Mapping[str, Any]) -> Any:
     languages, seed = others.get("languages"), others.get("seed")
     aligned = others.get("aligned", False)
     if aligned is None and "allow_overlap" in others:
-        aligned = False  # a proof takes it from the scores, which are not read yet
+        # A proof takes it from the scores, which are not read yet, or finds out in other texts.
+        found = read_texts(value, languages=languages, seed=seed or 0, aligned=False)
+        return replace(found, aligned=None)
     return read_texts(value, languages=languages, seed=seed or 0, aligned=aligned)
 
 

@@ -39,14 +39,15 @@ class Corpus:
         texts: language -> documents in sampling order, without duplicates and empty documents.
         source: where they came from, for provenance.
         seed: the seed of the order.
-        aligned: whether the n-th documents of all languages say the same.
+        aligned: whether the n-th documents of all languages say the same; None where it is not said
+            yet, and whoever reads them on finds out.
         given: the documents as they were read, of which another order can be made.
     """
 
     texts: dict[str, tuple[str, ...]]
     source: str
     seed: int
-    aligned: bool = False
+    aligned: bool | None = False
     given: Mapping[str, Sequence[str]] | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -179,7 +180,9 @@ def read_texts(
         )
     found = {language: found[language] for language in wanted or found}
     if aligned is None:
-        aligned = source.aligned if isinstance(source, Corpus) else told_aligned(found, name)
+        aligned = source.aligned if isinstance(source, Corpus) else None
+    if aligned is None:
+        aligned = told_aligned(found, name)
     for language, documents in found.items():
         if len(language) > MAX_NAME:
             raise InputError(

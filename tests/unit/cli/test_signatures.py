@@ -1,6 +1,7 @@
 """Every verb is one Python function: its keywords, its defaults, its docstring."""
 
 import inspect
+import json
 from importlib import import_module
 
 import pytest
@@ -10,7 +11,7 @@ import langheads
 from langheads import cli
 from langheads.cli.app import IN_PARTS
 from langheads.cli.signatures import plain, read_function
-from langheads.cli.values import kind_of
+from langheads.cli.values import _texts, kind_of
 from langheads.scores import registry
 
 
@@ -99,3 +100,16 @@ def test_values_by_type(types, option, text, value):
 def test_a_tensor_is_no_option():
     baseline = next(p for p in read_function("adapt").parameters if p.name == "baseline")
     assert kind_of(baseline) is None
+
+
+def test_ids_are_seen_in_a_proofs_texts_when_it_is_known_that_the_scores_had_others(
+    tmp_path, caplog
+):
+    for language in ("en", "zh"):
+        lines = (json.dumps({"id": n, "text": f"{language} {n}"}) for n in range(4))
+        (tmp_path / f"{language}.jsonl").write_text("\n".join(lines))
+    given = _texts(str(tmp_path), {"aligned": None, "allow_overlap": False})
+    assert "ids" not in caplog.text
+    assert langheads.read_texts(given, aligned=False).aligned is False
+    assert langheads.read_texts(given).aligned is True
+    assert "has the same ids in every language" in caplog.text

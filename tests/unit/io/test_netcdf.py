@@ -110,6 +110,7 @@ def test_a_text_that_stands_there_once_and_is_read_often_is_refused(tmp_path):
     path.write_bytes(with_checksum(bytes(content)))
     with pytest.raises(InputError, match=f"{REFUSED}: 'heads' is far larger than the file$"):
         load_result(path)
+    assert netcdf.told(path) == b"'heads' is far larger than the file"
 
 
 def test_attributes_that_all_name_one_text_are_refused(tmp_path):
@@ -138,6 +139,7 @@ def test_attributes_that_all_name_one_text_are_refused(tmp_path):
     told = rf"{REFUSED}: the attribute 'a\d{{4}}' is far larger than the file$"
     with pytest.raises(InputError, match=told):
         load_result(path)
+    assert netcdf.told(path).endswith(b"' is far larger than the file")
 
 
 # 15 is 13 in one byte of the heap in which HDF5 keeps more than eight attributes.

@@ -214,6 +214,8 @@ def test_what_an_earlier_version_made_is_used_with_a_warning(before, caplog):
     # A model of the Hub was its revision only.
     hub = {"revision": "c0ffee"}
     require_same_model("the head set", before | hub, old | hub | {"weight_hash": ""})
+    with pytest.raises(ProvenanceError, match="was made with tokenizer unknown"):
+        require_same_model("the head set", before | hub, before | hub | {"tokenizer_hash": ""})
 
 
 def test_hooks_that_stand_are_named(model, before):
