@@ -53,6 +53,8 @@ def test_the_formula_by_hand(zoo, batch_tokens):
 def test_every_head_is_drawn_equally_often_and_alone():
     drawn = module._draw(4000, (3, 8), np.random.default_rng(0))
     assert (drawn.sum(axis=0) == 500).all()
+    # Of 11 documents a quarter is 2.75.
+    assert (module._draw(11, (2, 4), np.random.default_rng(0)).sum(axis=0) == 3).all()
     together = np.corrcoef(drawn.reshape(4000, -1).T)
     np.fill_diagonal(together, 0)
     assert np.abs(together).max() < 5 / np.sqrt(4000)

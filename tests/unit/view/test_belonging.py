@@ -32,6 +32,11 @@ def test_a_chain_belongs_together(tmp_path):
     assert [name for _, name, _ in run] == ["scores.nc", "heads.json", "ablation.nc"]
 
 
+def test_a_file_alone_belongs(tmp_path):
+    chain()[0].to_netcdf(tmp_path / "scores.nc", engine="h5netcdf")
+    assert read_run(tmp_path).reasons == {}
+
+
 def test_new_scores_under_old_heads_leave_heads_and_proof_out(tmp_path):
     """A run over an old folder, interrupted after its scores."""
     new, (_, heads, proof) = make_scores(LANGUAGES, seed=1), chain()
