@@ -211,6 +211,17 @@ def test_a_head_with_a_number_of_thousands_of_digits_is_told_shortly(tmp_path):
     assert len(str(told.value)) < 1000
 
 
+def test_random_heads_that_are_a_number_are_told(tmp_path):
+    write_both(tmp_path / "replies.jsonl")
+    path = tmp_path / "replies.summary.json"
+    document = json.loads(path.read_text())
+    document["summary"]["random_heads"] = 7
+    path.write_text(json.dumps(document))
+    with pytest.raises(LangheadsError) as told:
+        Replies.load(path)
+    assert str(told.value) == f"{path}: random_heads: it is 7, expected keys and values"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_ten_thousand_files_that_were_changed(tmp_path, name):

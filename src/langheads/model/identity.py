@@ -98,8 +98,9 @@ def _hooks_of_torch(module: torch.nn.Module) -> Iterator[Any]:
 
 
 def _of_the_user(hook: Any) -> bool:
-    """TransformerLens sets some of its own, on norms."""
-    return not str(getattr(hook, "__module__", "")).startswith("transformer_lens.")
+    """TransformerLens and transformers set some of their own, on norms and to keep outputs."""
+    package, _, _ = str(getattr(hook, "__module__", "")).partition(".")
+    return package not in ("transformer_lens", "transformers")
 
 
 def model_name(model: TransformerBridge) -> str:

@@ -226,6 +226,9 @@ def test_hooks_that_stand_are_named(model, before):
 
 def test_hooks_of_torch_are_named(model, before):
     network = model.original_model
+    # transformers sets hooks of its own then.
+    network(torch.tensor([[1, 2]]), output_hidden_states=True, output_attentions=True)
+    assert "hooks" not in describe(model)
     wide = network.model.layers[1].mlp.register_forward_hook(lambda *of: None)
     network.lm_head.register_full_backward_hook(lambda *of: None)
     model.blocks[0].attn.register_forward_pre_hook(lambda *of: None)

@@ -188,7 +188,8 @@ class Replies(Tabular):
             raise InputError(f"{path} is not a summary of generate")
         _Summary.of_file(document, path)
         summary = dict(document["summary"])
-        random = dict(summary.pop("random_heads", None) or {})
+        random = summary.pop("random_heads", None) or {}
+        random = dict(parse(dict[str, Any], random, f"{path}: random_heads"))
         parse(_Count, summary.get("replies"), f"{path}: replies")
         parse(dict[str, float | None], summary, f"{path}: summary")
         parse(list[str], random.pop("draws", []), f"{path}: draws")
