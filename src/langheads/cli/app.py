@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from langheads.cli.checks import check
+from langheads.cli.on_ray import run_on_ray
 from langheads.cli.parts import PARTS_OPTIONS, run_in_parts
 from langheads.cli.signatures import Function, Parameter, plain, read_function
 from langheads.cli.tell import ending_of, lines_about, path_of, table_of, write_csv
@@ -115,7 +116,7 @@ def _command(verb: str, function: Function) -> Callable[..., None]:
     """What typer makes a command of."""
 
     def command(**given: Any) -> None:
-        _carry_out(verb, function, {k: v for k, v in given.items() if v not in (None, [])})
+        carry_out(verb, {k: v for k, v in given.items() if v not in (None, [])})
 
     parameters = [*_parameters(verb, function), *(PARTS_OPTIONS if verb in IN_PARTS else ())]
     # typer reads the signature and the annotations of what it is given.
@@ -180,8 +181,18 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _carry_out(verb: str, function: Function, given: Mapping[str, Any]) -> None:
-    """Read what was given, refuse what cannot work, load the model, call, save and tell."""
+def carry_out(verb: str, given: Mapping[str, Any], load: Callable[..., Any] | None = None) -> None:
+    """Read what was given, refuse what cannot work, load the model, call, save and tell.
+
+    Args:
+        verb: its name.
+        given: what the command line gave, by the name of the option.
+        load: gives the model; by default `langheads.load`.
+
+    Raises:
+        LangheadsError: what cannot work; `Waiting` where other shards have to go on first.
+    """
+    function = read_function(VERBS[verb])
     first = function.parameters[0]
     values, files = {}, {}
     for parameter in function.parameters:
@@ -207,11 +218,14 @@ def _carry_out(verb: str, function: Function, given: Mapping[str, Any]) -> None:
         from langheads.experiments.published import published_settings
 
         published_settings(getattr(langheads, function.name), values)
+    if "on" in given:
+        run_on_ray(verb, given)
+        return
     if _MODEL in first.types:
         import langheads
 
         asked = {p.name: given[p.name] for p in read_function("load").parameters if p.name in given}
-        values[first.name] = langheads.load(**asked)
+        values[first.name] = (load or langheads.load)(**asked)
     module, _, name = f"langheads.{function.name}".rpartition(".")
     work = partial(getattr(import_module(module), name), **values)
     finish = partial(_save_and_tell, function, str(out), given)

@@ -10,15 +10,20 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
 from langheads.cli.signatures import read_function
-from langheads.io.errors import InputError, printable
+from langheads.io.errors import InputError, LangheadsError, printable
 from langheads.io.files import TEXT_SUFFIXES
+
+_STARTED = time.time()
 
 
 def _option(name: str, kind: Any, told: str, metavar: str | None = None) -> inspect.Parameter:
@@ -37,6 +42,14 @@ PARTS_OPTIONS = (
         "the same OUT on a disk that all can write to; the last one writes OUT.",
         "I/N",
     ),
+    _option(
+        "on",
+        str,
+        "ray shares the work among workers of a Ray cluster (that of RAY_ADDRESS, else one on this "
+        "machine), one a GPU or one in eight cores; ray:4 asks for four.",
+        "ray[:N]",
+    ),
+    _option("dry_run", bool, "Say what time and memory the run will take, and stop."),
     _option("fresh", bool, "Start over, whatever is in OUT.parts/ or OUT."),
     _option("keep_parts", bool, "Leave OUT.parts/ when OUT is written."),
 )
@@ -44,7 +57,7 @@ PARTS_OPTIONS = (
 
 
 def run_in_parts(
-    work: Callable[[], Any],
+    work: partial[Any],
     given: Mapping[str, Any],
     finish: Callable[[Any], None],
     *,
@@ -65,6 +78,9 @@ def run_in_parts(
     from langheads.io.parts import command_hash
     from langheads.io.shards import in_parts
 
+    if given.get("dry_run"):
+        _tell_estimate(work)
+        return
     folder = Path(f"{out.rstrip('/')}.parts")
     settings = {"verb": verb, **_settings(given), **_about(model)}
     fresh = bool(given.get("fresh"))
@@ -76,6 +92,34 @@ def run_in_parts(
     in_parts(work, folder, settings, save=finish, **how)
 
 
+def _tell_estimate(work: partial[Any]) -> None:
+    """Say what the work will take."""
+    from langheads.io.estimate import estimated, in_words, peak_memory
+
+    ready, more = process_seconds(), ""
+    with TemporaryDirectory() as folder, estimated() as estimate:
+        if "out" in work.keywords:
+            work = partial(work, out=Path(folder) / "out")
+        started = time.perf_counter()
+        try:
+            work()
+        except LangheadsError:
+            # What was made up is no text of any language, say.
+            more = ", and what comes after them"
+        beside = time.perf_counter() - started - estimate.probing
+    for what, seconds in estimate.seconds.items():
+        typer.echo(f"{what}: {estimate.batches[what]} batches, {in_words(seconds)}")
+    total = ready + beside + sum(estimate.seconds.values())
+    typer.echo(
+        f"about {in_words(total)} in all{more}; memory {peak_memory() / 2**30:.2f} GiB at most"
+    )
+
+
+def process_seconds() -> float:
+    """How long this process has run."""
+    return time.time() - _STARTED
+
+
 def _shard(value: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", value.strip())
     if not found:
@@ -85,7 +129,16 @@ def _shard(value: str) -> tuple[int, int]:
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """What was asked for, files by what is in them."""
-    beside = {"out", "shard", "fresh", "keep_parts", *(p.name for p in _loading())}
+    beside = {
+        "out",
+        "csv",
+        "on",
+        "shard",
+        "fresh",
+        "keep_parts",
+        "dry_run",
+        *(p.name for p in _loading()),
+    }
     return {name: _told(value) for name, value in given.items() if name not in beside}
 
 

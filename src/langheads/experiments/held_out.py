@@ -211,10 +211,17 @@ def losses_with_heads_off(
                 named = [(str(heads), baseline) for heads, baseline in some]
                 found = map_documents(
                     model, documents, partial(_losses, model, some, bar), work=("heads off", named),
-                    updates=len(some), **how,
+                    updates=len(some), cost=1 + sum(map(_blocks_run, some)),
+                    row=(1 + len(some),), **how,
                 )  # fmt: skip
                 columns.append(found.double()[:, bool(columns) :])
     return torch.cat(columns, dim=1).numpy()
+
+
+def _blocks_run(condition: Condition) -> float:
+    """The share of the blocks that a condition runs again."""
+    heads, _ = condition
+    return 1 - min(head.layer for head in heads) / heads.shape[0]
 
 
 @torch.no_grad()

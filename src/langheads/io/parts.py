@@ -55,6 +55,22 @@ class Waiting(LangheadsError):  # noqa: N818 - nothing went wrong
         self.missing = missing
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A batch of a measurement."""
+
+    what: str  # is measured, in a word or two
+    work: str  # digest of the measurement and all that its batches share
+    name: str  # digest of the batch as well
+    first: int  # its number, counted from where the measurement's shards begin
+    number: int  # among the batches of its measurement
+    batches: int  # how many there are
+    rows: int
+    tokens: int  # padding included
+    cost: int | float  # forwards of each row, as far as they differ between measurements of a name
+    row: tuple[int, ...] | None  # shape of what comes of a row, where that is known
+
+
 @dataclass
 class Parts:
     """The parts of one run.
@@ -79,32 +95,23 @@ class Parts:
     _names: set[str] = field(default_factory=set)
 
     def rows(
-        self, work: str, name: str, shard: int, number: int, make: Callable[[], list[Tensor]]
+        self, piece: Piece, make: Callable[[], list[Tensor]]
     ) -> tuple[list[Tensor] | None, bool]:
-        """The rows of a part, read or made now, and whether they were made now.
+        """The rows of a part, a tensor each, read or made now, and whether they were made now.
 
-        Args:
-            work: digest of the measurement and all that its parts share.
-            name: digest of the part.
-            shard: which one makes it, from 0.
-            number: of the part among those of its measurement.
-            make: gives its rows, a tensor each.
-
-        Returns:
-            None for the rows where another shard is to make them.
-
-        Raises:
-            InputError: the part cannot be written.
+        None for the rows where another shard is to make them. Refuses to go on where the part
+        cannot be written.
         """
+        name = piece.name
         if name in self._names:
             # Should a name ever lack what tells two measurements apart, they still share nothing.
             return make(), True
         self._names.add(name)
-        path = self.folder / f"{work[:12]}-{number:05d}-{name[:32]}.part"
+        path = self.folder / f"{piece.work[:12]}-{piece.number:05d}-{name[:32]}.part"
         rows = _read(path, name)
         if rows is not None:
             self.found += 1
-        elif shard == self.shard:
+        elif piece.first % self.shards == self.shard:
             rows = make()
             if not self.made:
                 write_text_atomically(self.folder / _SETTINGS, self.settings)
@@ -197,9 +204,16 @@ def kept_in_parts(
         parts.remove()
     parts.check()
     kept_folders.append(parts.folder)
+    with use_parts(parts):
+        yield parts
+
+
+@contextmanager
+def use_parts(parts: Parts) -> Iterator[None]:
+    """Have what is measured inside the block ask these for its rows."""
     token = _active.set(parts)
     try:
-        yield parts
+        yield
     finally:
         _active.reset(token)
 
@@ -234,45 +248,6 @@ class _Each(AbstractContextManager[None]):
         if isinstance(error, Waiting):
             self.waiting.append(error)
         return isinstance(error, Waiting)
-
-
-def digest(*of: Any) -> str:
-    """SHA-256 of values, arrays and tensors with their types and shapes, in any nesting.
-
-    Raises:
-        TypeError: something whose value cannot be told.
-
-    Example:
-        >>> digest("nll", [1, 2]) == digest("nll", (1, 2)), digest("1") == digest(1)
-        (True, False)
-    """
-    told = hashlib.sha256()
-    for each in of:
-        _tell(told, each)
-    return told.hexdigest()
-
-
-def _tell(told: Any, of: Any) -> None:
-    if hasattr(of, "detach"):
-        import torch
-
-        of = of.detach().cpu().contiguous()
-        told.update(f"<{of.dtype} {list(of.shape)}>".encode())
-        told.update(of.reshape(-1).view(torch.uint8).numpy().tobytes())
-    elif hasattr(of, "dtype"):
-        of = of if of.flags.c_contiguous else of.copy()
-        told.update(f"<{of.dtype.str} {list(of.shape)}>".encode() + of.tobytes())
-    elif isinstance(of, Mapping):
-        _tell(told, sorted(of.items()))
-    elif isinstance(of, (list, tuple)):
-        told.update(f"[{len(of)}".encode())
-        for each in of:
-            _tell(told, each)
-    elif of is None or isinstance(of, (str, int, float, bool)):
-        text = repr(of)
-        told.update(f"{type(of).__name__} {len(text)} {text}".encode())
-    else:
-        raise TypeError(f"{type(of).__name__} has no digest")
 
 
 def command_hash(settings: Mapping[str, Any] | None) -> str:

@@ -68,9 +68,10 @@ class Batches:
         """
         rows: dict[int, Row] = {}
         missing = 0
-        for number, batch in enumerate(length_batches(lengths, self.tokens)):
+        batches = length_batches(lengths, self.tokens)
+        for number, batch in enumerate(batches):
             make = partial(self._within, batch, lengths, work, alone, progress)
-            found = make() if keep is None else keep(number, batch, make)
+            found = make() if keep is None else keep(number, len(batches), batch, make)
             missing += found is None
             rows |= zip(batch, found or (), strict=found is not None)
         if missing:
@@ -124,6 +125,8 @@ def map_documents(
     batch_tokens: int | str = "auto",
     progress: tqdm | None = None,
     updates: int | float | None = None,
+    cost: int | float = 1,
+    row: tuple[int, ...] | None = None,
 ) -> Float[Tensor, "doc ..."]:
     """Apply `measure` to every document, in batches of like length.
 
@@ -140,6 +143,8 @@ def map_documents(
         progress: updated by the number of documents done.
         updates: by how much `measure` itself updates `progress` for each document; None where it
             leaves that to this function.
+        cost: forwards that `measure` makes of each document, for estimates of the time.
+        row: shape of a row, if known, for the same.
 
     Returns:
         ``[doc, ...]`` on the CPU, in the order of `documents`.
@@ -173,6 +178,7 @@ def map_documents(
     keep = keep_parts(
         model, work, documents.tokens, budget, None if given is None else given.__getitem__,
         progress=progress, updates=1 if updates is None else updates,
+        cost=cost, row=row,
     )  # fmt: skip
     how: dict[str, Any] = {"alone": alone, "progress": progress if updates is None else None}
     with frozen(model), fused_attention(model), chunked_losses(model):

@@ -18,11 +18,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.io.parts import Waiting, active_parts, digest, versions
+from langheads.io.digest import digest
+from langheads.io.estimate import Estimate
+from langheads.io.parts import Piece, Waiting, active_parts, versions
 from langheads.model.identity import described_before
 
-Keep = Callable[[int, list[int], Callable[[], list[Any]]], list[Any] | None]
-"""Number of a batch, its rows, what makes what comes of them -> that; None if others make it."""
+Keep = Callable[[int, int, list[int], Callable[[], list[Any]]], list[Any] | None]
+"""Number of a batch, of how many, its rows, what makes what comes of them -> that; None if others
+make it."""
 
 _under: ContextVar[tuple[Any, ...]] = ContextVar("under", default=())
 
@@ -33,7 +36,7 @@ def told(model: TransformerBridge, *interventions: Any) -> Iterator[None]:
 
     Args:
         model: the model; hooks that stand on it already cannot be told.
-        interventions: numbers, texts and tensors, see `langheads.io.parts.digest`.
+        interventions: numbers, texts and tensors, see `langheads.io.digest`.
     """
     unknown = not _under.get() and "hooks" in described_before(model)
     token = _under.set(() if unknown else (*_under.get(), *interventions))
@@ -52,6 +55,8 @@ def keep_parts(
     *,
     progress: tqdm | None = None,
     updates: int | float = 1,
+    cost: int | float = 1,
+    row: tuple[int, ...] | None = None,
 ) -> Keep | None:
     """What keeps the batches of a measurement in the parts of this run; None where none are kept.
 
@@ -63,6 +68,8 @@ def keep_parts(
         given: rows of a batch -> more that they are measured with.
         progress: updated by `updates` for each row that was read and not made.
         updates: see there.
+        cost: forwards that each row takes.
+        row: shape of what comes of a row, if known.
     """
     parts = active_parts()
     if parts is None or work is None:
@@ -75,10 +82,25 @@ def keep_parts(
     # Which shard begins, so that short measurements are not all the first one's.
     first = int(digest(of_all, [len(row) for row in rows])[:8], 16)
 
-    def keep(number: int, batch: list[int], make: Callable[[], list[Any]]) -> list[Any] | None:
+    def keep(
+        number: int, batches: int, batch: list[int], make: Callable[[], list[Any]]
+    ) -> list[Any] | None:
         own = None if given is None else given(batch)
         name = digest(of_all, [rows[i] for i in batch], own)
-        found, made = parts.rows(of_all, name, (first + number) % parts.shards, number, make)
+        tokens = len(batch) * max(len(rows[i]) for i in batch)
+        piece = Piece(
+            str(work[0]),
+            of_all,
+            name,
+            first + number,
+            number,
+            batches,
+            len(batch),
+            tokens,
+            cost,
+            row,
+        )
+        found, made = parts.rows(piece, make)
         if progress is not None and found is not None and not made:
             progress.update(updates * len(batch))
         return found
@@ -90,13 +112,16 @@ def kept(
     model: TransformerBridge,
     work: Sequence[Any],
     rows: Sequence[Int[Tensor, " _"]],
-    make: Callable[[], Tensor],
+    make: Callable[[list[int]], Tensor],
 ) -> Tensor:
-    """A tensor that is made from all rows at once, kept as one part."""
+    """A tensor that is made from rows one after another, kept as one part."""
+    whole = list(range(len(rows)))
+    if isinstance(parts := active_parts(), Estimate):
+        return parts.at_once(str(work[0]), [len(row) for row in rows], make)
     keep = keep_parts(model, work, rows, 0)
     if keep is None:
-        return make()
-    found = keep(0, list(range(len(rows))), lambda: [make()])
+        return make(whole)
+    found = keep(0, 1, whole, lambda: [make(whole)])
     if found is None:
         raise Waiting(1)
     return torch.as_tensor(found[0])

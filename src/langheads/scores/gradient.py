@@ -135,8 +135,9 @@ def sequential_pass(of: OfLanguage) -> dict[str, np.ndarray]:
     """See `lahis_sequential`; it has no row a document."""
     progress = of.settings.get("progress")
 
-    def scores() -> Tensor:
-        return torch.from_numpy(lahis_sequential(of.model, of.documents, progress=progress))
+    def scores(some: list[int]) -> Tensor:
+        documents = of.documents.only(some)
+        return torch.from_numpy(lahis_sequential(of.model, documents, progress=progress))
 
     return {"sequential": kept(of.model, ["sequential"], of.documents.tokens, scores).numpy()}
 

@@ -67,6 +67,8 @@ def knockout_nll(
                 parts[some] = map_documents(
                     model, documents, off, work=("knockout", str(some), baseline), given=given,
                     batch_tokens=batch_tokens, progress=progress, updates=len(some),
+                    cost=1 + sum(1 - head.layer / heads.shape[0] for head in some),
+                    row=(1 + len(some),),
                 )  # fmt: skip
     of_head = {
         head: nll[:, 1 + i].double() for some, nll in parts.items() for i, head in enumerate(some)

@@ -559,19 +559,21 @@ def test_a_refused_verb_does_not_make_a_folder(refused, tiny_folder, out):
 
 
 @pytest.mark.parametrize("room", [0, 9000])
-def test_a_full_disk(refused, tiny_folder, texts_folder, scores, heads, out, full_disk, room,
+def test_a_full_disk(verb, refused, tiny_folder, texts_folder, scores, out, full_disk, room,
                      tmp_path):  # fmt: skip
     if room:
         # Room for a head set and not for scores.
+        asked = ["score", tiny_folder, "--text", texts_folder, "--out", tmp_path / "s.nc", *SMALL]
         with full_disk(room):
-            refused(
-                "score", tiny_folder, "--text", texts_folder, "--out", out / "s.nc", *SMALL,
-                message=r"cannot write .*s\.nc: File too large",
-            )  # fmt: skip
+            refused(*asked, message=r"cannot write .*s\.nc: File too large")
             refused(
                 "report", scores.parent, "--out", out / "r.html",
                 message=r"cannot write .*r\.html: File too large",
             )  # fmt: skip
+        # With more room the same command goes on.
+        assert list((tmp_path / "s.nc.parts").glob("*.part"))
+        assert verb(*asked)[0] == 0
+        assert not (tmp_path / "s.nc.parts").exists()
     else:
         with full_disk(room):
             refused("select", scores, "--out", out / "h.json", message=r"h\.json: File too large")

@@ -10,6 +10,7 @@ import typer
 import langheads
 from langheads import cli
 from langheads.cli.app import IN_PARTS
+from langheads.cli.parts import PARTS_OPTIONS
 from langheads.cli.signatures import plain, read_function
 from langheads.cli.values import _texts, kind_of
 from langheads.scores import registry
@@ -50,7 +51,8 @@ def test_the_options_of_a_verb_are_keywords(commands, verb):
     takes_model = any("TransformerBridge" in p.types for p in read.parameters)
     loading = {p.name for p in read_function("load").parameters} if takes_model else set()
     own = {p.name for p in read.parameters if kind_of(p) is not None}
-    parts = {"shard", "fresh", "keep_parts"} if verb in IN_PARTS else set()
+    parts = {option.name for option in PARTS_OPTIONS} if verb in IN_PARTS else set()
+    assert not parts & own
     assert options == own | loading | parts | {"out", "csv"}
     # What a command line cannot give must be optional.
     assert all(kind_of(p) or not p.required or p.name == "model" for p in read.parameters)

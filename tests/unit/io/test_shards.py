@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 from itertools import count
 
@@ -15,8 +16,10 @@ from langheads.experiments.replies.off_target import off_target
 from langheads.experiments.replies.switching import switch_rates
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io import parts as parts_module
+from langheads.io.digest import digest
 from langheads.io.errors import InputError
-from langheads.io.parts import Waiting, digest, kept_in_parts, together
+from langheads.io.estimate import estimated, in_words
+from langheads.io.parts import Waiting, kept_in_parts, together
 from langheads.io.shards import in_parts
 from langheads.model import load
 from langheads.text import Rules, read_texts
@@ -316,3 +319,46 @@ def test_what_waits_does_not_stop_the_rest():
     assert done == [0]
     with pytest.raises(ZeroDivisionError), together() as each, each:
         1 / 0  # noqa: B018
+
+
+def test_an_estimate_runs_few_batches_of_a_kind_and_counts_all(tiny, texts, monkeypatch):
+    from langheads.scores import gradient
+
+    ran, real = [], gradient.document_nll
+
+    def counted(model, tokens, lengths):
+        ran.append(tokens.shape)
+        return real(model, tokens, lengths)
+
+    monkeypatch.setattr(gradient, "document_nll", counted)
+    how = {"docs": 6, "batch_tokens": 150, "method": ["lahis"]}
+    langheads.score(tiny, texts, **how)
+    whole, batches = sum(map(math.prod, ran)), len(ran)
+    longest = max(width for _, width in ran)
+    ran.clear()
+    with estimated() as estimate:
+        found = langheads.score(tiny, texts, **how)
+    assert len(ran) <= 4 < batches
+    assert max(map(math.prod, ran)) >= longest / 1.1
+    assert found.sizes["head"] == 4
+    assert estimate.batches == {"gate gradients": batches}
+    rate = estimate._times["gate gradients"][-1]
+    assert estimate.seconds["gate gradients"] == pytest.approx(whole * rate)
+
+
+def test_an_estimate_counts_the_blocks_that_heads_run_again(tiny, texts):
+    heads = ["L0H0", "L1H0", "L2H0", "L2H1"]
+    with estimated() as estimate:
+        langheads.knockout(tiny, texts, heads=heads, docs=2, batch_tokens=10_000)
+    # Nothing off, then all three blocks, two, one and one of them.
+    tokens = sum(2 * max(map(len, of)) for of in (tiny.to_tokens(texts[x][:2]) for x in texts))
+    cost = 1 + (3 + 2 + 1 + 1) / 3
+    assert estimate._sizes["knockout"] == pytest.approx(tokens * cost, rel=0.5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.4, "0 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (3661, "1 h 1 min")],
+)
+def test_times_in_words(seconds, told):
+    assert in_words(seconds) == told

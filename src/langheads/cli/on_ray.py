@@ -1,0 +1,91 @@
+"""A verb's work shared by workers of a Ray cluster, as shards of a run in parts.
+
+Each worker is an actor that keeps the model and does one shard after another. Ray starts them,
+starts them anew where one or its machine is lost, and gives a lost shard to be done again; what was
+finished of it is in its parts. OUT is on a disk that all of them can write to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from langheads.io.errors import InputError, LangheadsError
+
+_CORES_A_WORKER = 8
+_SHARDS_A_WORKER = 4
+
+
+def run_on_ray(verb: str, given: Mapping[str, Any]) -> None:
+    """Have the workers do the verb, and say what the last one of them says.
+
+    Raises:
+        InputError: Ray is not installed, or another thing was asked for.
+        LangheadsError: what a worker could not do.
+    """
+    found = re.fullmatch(r"ray(?::([1-9]\d{0,4}))?", given["on"].strip())
+    if not found or "shard" in given or given.get("fresh"):
+        raise InputError(
+            f"--on {given['on']!r} asked for; allowed are ray and ray:N, neither with --shard nor "
+            "with --fresh"
+        )
+    try:
+        import ray
+        from ray.exceptions import RayTaskError
+        from ray.util import ActorPool
+    except ImportError as error:
+        raise InputError("--on ray needs Ray: pip install 'langheads[ray]'") from error
+    asked = {name: value for name, value in given.items() if name != "on"}
+    ray.init(ignore_reinit_error=True, logging_level=logging.ERROR, log_to_driver=False)
+    try:
+        there = ray.cluster_resources()
+        cards, cores = int(there.get("GPU", 0)), int(there.get("CPU", 1))
+        workers = int(found[1] or cards or max(1, cores // _CORES_A_WORKER))
+        share = {"num_gpus": 1} if cards else {"num_cpus": max(1, cores // workers)}
+        anew: dict[str, Any] = {"max_restarts": -1, "max_task_retries": -1, **share}
+        actor = ray.remote(**anew)(Worker)
+        pool = ActorPool([actor.remote(verb, asked, os.getcwd()) for _ in range(workers)])
+        number = _SHARDS_A_WORKER * workers
+        shards = [f"{n}/{number}" for n in range(1, number + 1)]
+        said: list[str] = []
+        while not any(said):
+            said = list(pool.map_unordered(lambda worker, shard: worker.work.remote(shard), shards))
+        typer.echo(max(said, key=len), nl=False)
+    except RayTaskError as error:
+        if isinstance(error.cause, LangheadsError):
+            raise error.cause from None
+        raise
+    finally:
+        ray.shutdown()
+
+
+class Worker:
+    """Keeps the model, and does shards of a verb."""
+
+    def __init__(self, verb: str, given: Mapping[str, Any], folder: str):
+        os.chdir(folder)
+        self._verb, self._given = verb, given
+        self._model: Any = None
+
+    def work(self, shard: str) -> str:
+        """What the verb says where this shard was the last one; nothing where it waits."""
+        from langheads.cli.app import carry_out
+        from langheads.io.parts import Waiting
+
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told), contextlib.suppress(Waiting):
+            carry_out(self._verb, {**self._given, "shard": shard}, load=self._load)
+        return told.getvalue()
+
+    def _load(self, **asked: Any) -> Any:
+        import langheads
+
+        self._model = self._model or langheads.load(**asked)
+        return self._model

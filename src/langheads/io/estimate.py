@@ -1,0 +1,124 @@
+"""What a run will take, by doing a little of it.
+
+Of every kind of measurement a few batches are made and timed: the longest, which needs the most
+memory, and one of middle length; others take as long as their tokens, times the forwards that each
+token is in, say. What is not measured is made up of rows that were, so that the run goes through
+all its stages; its result means nothing and is thrown away.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from langheads.io.parts import Parts, Piece, use_parts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PROBES, _LONGER = 2, 1.1
+
+
+@dataclass
+class Estimate(Parts):
+    """Parts that are timed, hardly any of which is made.
+
+    Attributes:
+        batches: kind of measurement -> how many there are.
+        probing: seconds that the batches took which were made.
+    """
+
+    folder: Path = Path()
+    batches: dict[str, int] = field(default_factory=dict)
+    probing: float = 0.0
+    _times: dict[str, list[float]] = field(default_factory=dict)
+    _sizes: dict[str, float] = field(default_factory=dict)
+    _longest: dict[str, int] = field(default_factory=dict)
+    _like: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def rows(
+        self, piece: Piece, make: Callable[[], list[Tensor]]
+    ) -> tuple[list[Tensor] | None, bool]:
+        """Rows of a batch of this measurement that was made, and that they were not made now."""
+        import torch
+
+        what, size = piece.what, piece.tokens * piece.cost
+        times = self._times.setdefault(what, [])
+        middle = 0 < piece.number == piece.batches // 2
+        # Memory is what the longest batch takes, whatever measurement of the kind it is in.
+        longer = piece.tokens > _LONGER * self._longest.get(what, 0)
+        if longer or (len(times) < _PROBES and (middle or piece.batches == 1)):
+            self._longest[what] = max(piece.tokens, self._longest.get(what, 0))
+            started = time.perf_counter()
+            self._like[what] = self._like[piece.work] = make()
+            took = time.perf_counter() - started
+            self.probing += took
+            times.append(took / size)
+        elif piece.work not in self._like:
+            # Other columns of the same measurement.
+            shape = piece.row or self._like[what][0].shape
+            level = self._like[what][0].double().mean()
+            self._like[piece.work] = [level + torch.rand(shape, dtype=torch.float64)]
+        self.batches[what] = self.batches.get(what, 0) + 1
+        self._sizes[what] = self._sizes.get(what, 0.0) + size
+        return list(islice(cycle(self._like[piece.work]), piece.rows)), False
+
+    def at_once(
+        self, what: str, lengths: Sequence[int], make: Callable[[list[int]], Tensor]
+    ) -> Tensor:
+        """What comes of the first rows of a measurement that goes through them one by one."""
+        some = list(range(min(_PROBES, len(lengths))))
+        started = time.perf_counter()
+        found = make(some)
+        took = time.perf_counter() - started
+        self.probing += took
+        self._times[what] = [took / sum(lengths[i] for i in some)]
+        self.batches[what] = self.batches.get(what, 0) + 1
+        self._sizes[what] = self._sizes.get(what, 0.0) + sum(lengths)
+        return found
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Kind of measurement -> what all of its batches will take; the first one warms up."""
+        return {what: size * self._times[what][-1] for what, size in self._sizes.items()}
+
+    def check(self) -> None:
+        """Nothing is there that could be of another run."""
+
+
+@contextmanager
+def estimated() -> Iterator[Estimate]:
+    """Estimate what langheads measures inside, which makes results that mean nothing."""
+    estimate = Estimate()
+    with use_parts(estimate):
+        yield estimate
+
+
+def peak_memory() -> int:
+    """The most memory that this process had at once so far, bytes; a card's where it used one."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def in_words(seconds: int | float) -> str:
+    """A time as people say it.
+
+    Example:
+        >>> in_words(7.4), in_words(312), in_words(40000)
+        ('7 s', '5 min 12 s', '11 h 7 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, left = divmod(whole, 60)
+    return f"{minutes} min {left} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
