@@ -20,7 +20,8 @@ import xarray as xr
 from langheads.heads import LanguageHeads
 from langheads.io.errors import LangheadsError
 from langheads.io.results import load_result
-from langheads.view.figures.style import COLOURWAY, LIGHT, literal, readable
+from langheads.view.figures.style import COLOURWAY, LIGHT, literal
+from langheads.view.table import readable
 
 HERE = Path(__file__).parent
 PUBLISHED = {"color": "rgba(0,0,0,0)", "line": {"color": COLOURWAY[1], "width": 2}}

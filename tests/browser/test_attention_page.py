@@ -28,14 +28,14 @@ HOSTILE = (
 UNITS = "[...document.querySelectorAll('.text')[%d].querySelectorAll('.unit')]"
 
 
-def view_of(*texts, n_heads=2, spans=()):
+def view_of(*texts, n_heads=2, spans=(), note=""):
     contexts = []
     for number, tokens in enumerate(texts):
         size = len(tokens)
         rng = np.random.default_rng(number)
         weights = np.tril(rng.exponential(size=(n_heads, size, size)) ** 3)
         patterns = weights / weights.sum(axis=2, keepdims=True)
-        contexts.append(AttentionPatterns(f"text {number}", tuple(tokens), patterns, spans))
+        contexts.append(AttentionPatterns(f"text {number}", tuple(tokens), patterns, spans, note))
     heads = tuple(ShownHead(f"L{i}H1", "zh", 0.25) for i in range(n_heads))
     return AttentionView(AttentionData(heads, tuple(contexts), "lahis", PROVENANCE))
 
@@ -84,6 +84,19 @@ def test_a_word_shows_what_it_looks_at(opened):
         shades = browser.run(f"{UNITS % 0}.map(u => Number(u.style.getPropertyValue('--a')))")
         return np.array(shades) ** 2
 
+    assert browser.run("document.querySelector('h1').textContent") == "Where heads look"
+    assert browser.run("document.querySelector('header p').textContent") == (
+        "Model: made-up. How to read it: choose a head, then point at a token; shaded are those "
+        "before it that the head looks at from there. It does not show what the head passes on."
+    )
+    # Units that are tokens are called so.
+    buttons = "[...document.querySelectorAll('button.way, button.rest')].map(b => b.textContent)"
+    assert browser.run(buttons) == [
+        *("what the marked token looks at", "what looks at the marked token"),
+        "without the first token",
+    ]
+    said_of = browser.run("document.querySelector('.said').textContent")
+    assert said_of == "L0H1, token . looks most at"
     first, second = view.data.contexts[0].patterns
     # At first the last word is marked; shades are the square roots of the weights.
     np.testing.assert_allclose(said(), first[4], rtol=0, atol=0.006)
@@ -143,7 +156,11 @@ def test_writing_goes_its_own_way(opened):
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_fits_a_phone_and_can_be_read(opened, dark):
-    browser = opened(view_of(["wide" * 30, " x"] * 20, ["猫"] * 60), width=390, dark=dark)
+    view = view_of(["wide" * 30, " x"] * 20, ["猫"] * 60, note="Tokens are joined to words.")
+    browser = opened(view, width=390, dark=dark)
+    words = browser.run("document.querySelector('.attention').innerText")
+    assert "what looks at the marked word" in words
+    assert "Point at a word" in words
     assert browser.run("document.documentElement.scrollWidth") <= 390
     lightness = browser.run(
         "getComputedStyle(document.querySelector('.attention')).color.match(/\\d+/g).map(Number)"
@@ -177,7 +194,8 @@ def test_matrices_are_drawn_in_the_report(browser, tmp_path):
         time.sleep(0.05)
     assert browser.errors == []
     assert browser.run("document.title") == "Language heads: run"
-    assert browser.run("document.querySelectorAll('.js-plotly-plot').length") == 7
+    # The first of seven stands on the first screen, too.
+    assert browser.run("document.querySelectorAll('.js-plotly-plot').length") == 8
 
 
 def test_a_matrix_is_the_pattern_and_follows_the_chosen_head(opened):

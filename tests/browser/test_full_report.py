@@ -1,5 +1,6 @@
 """The report of a folder with every kind of result, in a real browser without a network."""
 
+import re
 import time
 
 import pytest
@@ -49,9 +50,12 @@ def full(tmp_path_factory):
 def opened(browser, page, **settings):
     browser.open(page, **settings)
     figures = browser.run("JSON.parse(document.getElementById('figures').textContent).figures")
+    # One of them stands on the first screen, too.
+    places = browser.run("document.querySelectorAll('[data-figure]').length")
+    assert places - len(figures) in (0, 1)
     end = time.monotonic() + 60
-    while browser.run(DRAWN) < len(figures):
-        assert time.monotonic() < end, f"{browser.run(DRAWN)} of {len(figures)} figures in 60 s"
+    while browser.run(DRAWN) < places:
+        assert time.monotonic() < end, f"{browser.run(DRAWN)} of {places} figures in 60 s"
         time.sleep(0.05)
     assert browser.errors == []
     assert [
@@ -66,9 +70,9 @@ def test_the_folder_holds_every_kind(full):
     assert run.reasons == {}
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_every_figure_of_every_kind_is_drawn(browser, full, dark):
-    figures = opened(browser, full, dark=dark)
+@pytest.mark.parametrize(("width", "height", "dark"), [(1280, 800, False), (390, 844, True)])
+def test_every_figure_of_every_kind_is_drawn(browser, full, width, height, dark):
+    figures = opened(browser, full, width=width, height=height, dark=dark)
     run = read_run(full.parent)
     for kind, name, result in run:
         wanted = len(list(KINDS[kind].pictures(result, run)))
@@ -82,6 +86,157 @@ def test_every_figure_of_every_kind_is_drawn(browser, full, dark):
     assert paper == ("rgb(22, 24, 28)" if dark else "rgb(255, 255, 255)")
     ink = browser.run("getComputedStyle(document.querySelector('.xtick text')).fill")
     assert ink == ("rgb(230, 232, 235)" if dark else "rgb(28, 30, 33)")
+    check_contrast_in_cells(browser)
+    assert browser.run(OVERLAPS) == []
+    (check_a_wide_window if width == 1280 else check_a_phone)(browser)
+    if dark:
+        # Nothing white is left but what is drawn in colours: no box of the page, and no paper.
+        grounds = browser.run(
+            "[...document.querySelectorAll('body, body *')].filter(e => !e.closest('g'))"
+            ".map(e => getComputedStyle(e).backgroundColor)"
+        )
+        assert "rgb(255, 255, 255)" not in grounds
+        papers = browser.run(
+            "[...document.querySelectorAll('.bglayer rect, .legend .bg')].map(e => "
+            "getComputedStyle(e).fill)"
+        )
+        assert "rgb(255, 255, 255)" not in papers
+
+
+def luminance(rgb):
+    """Relative luminance (WCAG 2)."""
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in rgb]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def check_contrast_in_cells(browser):
+    """Every number that is drawn on a cell, against the pixel that the browser drew behind it."""
+    found = browser.run(
+        """(async () => {
+            const found = [];
+            for (const plot of document.querySelectorAll('.js-plotly-plot'))
+                for (const panel of plot.querySelectorAll('.subplot')) {
+                    const image = panel.querySelector('.heatmaplayer image');
+                    const texts = panel.querySelectorAll('.scatterlayer .textpoint text');
+                    if (!image || !texts.length) continue;
+                    const loaded = new Image();
+                    loaded.src = image.getAttribute('href') ?? image.getAttribute('xlink:href');
+                    await loaded.decode();
+                    const canvas = document.createElement('canvas');
+                    [canvas.width, canvas.height] = [loaded.width, loaded.height];
+                    const pen = canvas.getContext('2d');
+                    pen.drawImage(loaded, 0, 0);
+                    const box = image.getBoundingClientRect();
+                    for (const text of texts) {
+                        const at = text.getBoundingClientRect();
+                        const x = (at.x + at.width / 2 - box.x) / box.width * loaded.width;
+                        const y = (at.y + at.height / 2 - box.y) / box.height * loaded.height;
+                        const pixel = pen.getImageData(x, y, 1, 1).data;
+                        if (at.width && pixel[3] === 255) found.push([text.textContent,
+                            getComputedStyle(text).fill.match(/\\d+/g).map(Number), [...pixel]]);
+                    }
+                }
+            return found;
+        })()"""
+    )
+    assert len(found) > 100
+    for text, ink, cell in found:
+        pair = sorted(luminance([x / 255 for x in of[:3]]) for of in (ink, cell))
+        assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5, (text, ink, cell)
+
+
+# Pairs of texts of a figure that lie on each other; ticks, titles, legends and names of panels.
+OVERLAPS = """[...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => {
+    const texts = [...plot.querySelectorAll('.xtick text, .ytick text, .g-gtitle text, .legendtext,'
+        + '.annotation-text, .g-xtitle text, .g-ytitle text, .cbaxis text, .cbtitle text')]
+        .filter(text => text.textContent.trim()).map(text => [text.textContent,
+            text.getBoundingClientRect()]);
+    return texts.flatMap(([one, a], i) => texts.slice(i + 1).filter(([two, b]) =>
+        Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1.5
+        && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1.5
+    ).map(([two]) => [plot.dataset.figure, one, two]));
+})"""
+
+
+def check_a_wide_window(browser):
+    """The first screen; and a head that is clicked on."""
+    # Every section is in sight beside the page, and the picture is within the first screen.
+    links, left, picture = browser.run(
+        """(() => {
+            const box = e => e.getBoundingClientRect(), one = s => document.querySelector(s);
+            return [[...document.querySelectorAll('nav a')].map(box).map(
+                r => [r.top, r.bottom, r.right, r.width]),
+                box(one('main')).left, box(one('#summary .js-plotly-plot .subplot')).top]; })()"""
+    )
+    assert len(links) >= 20
+    for top, bottom, right, width in links:
+        assert 0 <= top < bottom <= 800
+        assert width > 0
+        assert right <= left
+    assert picture < 800
+    words = browser.run("document.querySelector('#summary .glance').innerText")
+    assert "made-up, 4 layers of 6 heads" in words
+    assert len(re.findall(r"\.(?=\s|$)", words)) <= 6
+    assert not re.search(r"[{}]|\bnan\b", browser.run("document.querySelector('main').innerText"))
+
+    # A click on head 1 of layer 1 in a map marks it in every map, and opens its attention.
+    place = browser.run(
+        """(() => {
+            const plot = document.querySelector('#knockout-1 .js-plotly-plot');
+            plot.scrollIntoView();
+            const {xaxis, yaxis} = plot._fullLayout, box = plot.getBoundingClientRect();
+            return [box.x + xaxis._offset + xaxis.d2p(1) + 3, box.y + yaxis._offset + yaxis.d2p(1)];
+        })()"""
+    )
+    browser.hover(*place)
+    browser.click(*place)
+    end = time.monotonic() + 20
+    ringed = """[...document.querySelectorAll('.js-plotly-plot')].map(p => [p, p.data.filter(t =>
+            (p.layout.meta?.heads && t.type === 'heatmap') || t.hovertext?.includes?.('L1H1'))])
+        .filter(([p, of]) => of.length).map(([p, of]) => [of.length,
+            p.layout.shapes.filter(s => s.name === 'L1H1').length / 2])"""
+    while not all(panels == rings for panels, rings in browser.run(ringed)):
+        assert time.monotonic() < end, browser.run(ringed)
+        time.sleep(0.05)
+    assert len(browser.run(ringed)) > 8
+    assert browser.run("document.querySelector('.head-note').textContent") == (
+        "L1H1 is marked in every figure and table.backunmark"
+    )
+    chosen, top = browser.run(
+        """(() => { const button = [...document.querySelectorAll('.attention button.head')]
+            .find(b => b.textContent.startsWith('L1H1'));
+            return [button.ariaPressed, button.getBoundingClientRect().top]; })()"""
+    )
+    assert chosen == "true"
+    assert -1 <= top < 800
+    browser.run("[...document.querySelectorAll('.head-note button')].at(-1).click()")
+    while any(rings for _, rings in browser.run(ringed)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert browser.run("document.querySelector('.head-note')") is None
+
+
+def check_a_phone(browser):
+    """Panels stack, and what is wider than the window says so."""
+    # Sections fold away, and the verdict is on the first screen.
+    assert browser.run("document.querySelector('nav').getBoundingClientRect().height") < 60
+    assert browser.run("document.querySelector('.headline').getBoundingClientRect().bottom") < 844
+    lefts = browser.run(
+        """[...document.querySelectorAll('.js-plotly-plot')].map(p => Object.entries(p._fullLayout)
+            .filter(([key, axis]) => /^xaxis/.test(key) && p._fullData.some(
+                t => 'xaxis' + (t.xaxis ?? 'x').slice(1) === key))
+            .map(([, axis]) => Math.round(axis._offset)))"""
+    )
+    assert max(map(len, lefts)) >= 5
+    assert all(len(set(of)) == 1 for of in lefts)
+    boxes = browser.run(
+        """[...document.querySelectorAll('.scroll')].filter(b => !b.closest('details:not([open])'))
+            .map(box => [
+            box.scrollWidth > box.clientWidth + 2, box.classList.contains('more'),
+            box.previousElementSibling.getBoundingClientRect().height > 0])"""
+    )
+    assert {True, False} == {wider for wider, *_ in boxes}
+    assert all(wider == fades == told for wider, fades, told in boxes)
 
 
 def test_hovering_gives_head_value_and_interval(browser, full):
@@ -210,7 +365,8 @@ def test_no_title_is_cut_off(browser, tmp_path, number):
                     plot.getBoundingClientRect().left, plot.getBoundingClientRect().right]))"""
     )
     texts = [text for plot in found for text in plot]
-    assert sum("own minus others" in said for said, *_ in texts) == 2
+    # Two baselines, one of them on the first screen too.
+    assert sum("own minus others" in said for said, *_ in texts) == 3
     for said, left, right, start, end in texts:
         assert start <= left < right <= end, said
 
@@ -246,8 +402,8 @@ def test_two_hundred_hostile_names_stay_text(browser, tmp_path):
     assert browser.errors == []
     tags = "document.querySelectorAll('main img, main iframe, main a[href^=\"javascript\"]').length"
     assert browser.run(tags) == 0
-    # Two of data, plotly.js, circuitsvis, and one each for the page and for attention.
-    assert browser.run("document.scripts.length") == 6
+    # Two of data, plotly.js, and one each for the page and for attention.
+    assert browser.run("document.scripts.length") == 5
     shown = browser.run("document.body.textContent")
     for name in names[:200:17]:
         assert name in shown

@@ -114,6 +114,10 @@ def check_the_view_reacts(browser, view, corner):
         assert browser.run("(() => { try { return parent.document.title } catch (e) "
                            "{ return e.name } })()") == "SecurityError"  # fmt: skip
         np.testing.assert_allclose(shades(), first[-1], rtol=0, atol=0.006)
+        # A click finds a frame only once it was painted.
+        browser.run(
+            "new Promise(d => requestAnimationFrame(() => requestAnimationFrame(() => d())))"
+        )
         button, word = browser.run(PLACE % ("button.head", 1)), browser.run(PLACE % (".unit", 2))
     browser.hover(corner[0] + button[0], corner[1] + button[1])
     browser.click(corner[0] + button[0], corner[1] + button[1])

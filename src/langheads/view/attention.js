@@ -35,6 +35,8 @@
 
   const draw = (box, view) => {
     let head = 0, reversed = false, rescaled = false;
+    // What is pointed at: tokens, unless they were joined.
+    const unit = view.contexts.every(({ note }) => note.includes("joined to words")) ? "word" : "token";
     const bar = make("div", "bar", box);
     bar.setAttribute("role", "group");
     bar.setAttribute("aria-label", "Heads");
@@ -48,15 +50,15 @@
     });
     if (view.score) make("small", "", bar, `number: ${view.score}`);
     const ways = make("div", "bar", box);
-    const directions = ["what the marked word looks at", "what looks at the marked word"].map((text, i) => {
+    const directions = [`what the marked ${unit} looks at`, `what looks at the marked ${unit}`].map((text, i) => {
       const button = make("button", "way", ways, text);
       button.type = "button";
       button.addEventListener("click", () => { reversed = i === 1; refresh(); });
       return button;
     });
-    const rest = make("button", "rest", ways, "without the first word");
+    const rest = make("button", "rest", ways, `without the first ${unit}`);
     rest.type = "button";
-    rest.title = "Many heads rest on the first word; without it, the strongest of the others is shaded fully";
+    rest.title = `Many heads rest on the first ${unit}; without it, the strongest of the others is shaded fully`;
     rest.addEventListener("click", () => { rescaled = !rescaled; refresh(); });
     const texts = make("div", "texts", box);
 
@@ -66,7 +68,7 @@
       make("bdi", "", make("h3", "", side), context.label);
       const text = make("p", "text", side);
       text.tabIndex = 0;
-      text.setAttribute("aria-label", "Text; arrow keys move the marked word");
+      text.setAttribute("aria-label", `Text; arrow keys move the marked ${unit}`);
       const units = context.tokens.map((label, i) => {
         // Names such as <bos> are no part of the text and must not decide its direction.
         const named = i === 0 && /^(<bos>|…)$/.test(label);
@@ -111,7 +113,7 @@
           classList.toggle("from", i === marked);
         });
         const order = found.map((value, i) => [value ?? 0, i]).slice(least).sort((a, b) => b[0] - a[0]);
-        said.replaceChildren(`${view.heads[head][0]}, word `);
+        said.replaceChildren(`${view.heads[head][0]}, ${unit} `);
         make("bdi", "", said, visible(context.tokens[marked]));
         said.append(reversed ? " is looked at most by" : " looks most at");
         list.replaceChildren();
@@ -170,7 +172,7 @@
       contexts.forEach(({ zoom }) => zoom?.());
     };
     refresh();
-    make("p", "note", box, "Point at a word, or click to keep it marked. Shading grows with the square root of the weight.");
+    make("p", "note", box, `Point at a ${unit}, or click to keep it marked. Shading grows with the square root of the weight.`);
 
     // A pixel a pair of words; as stored, on the square root, so that small weights are seen.
     const paint = (canvas, { size, context }, i) => {

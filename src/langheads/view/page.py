@@ -27,7 +27,8 @@ from langheads.view.belonging import other_weights_words
 from langheads.view.contents import Picture, RunFolder
 from langheads.view.embed import resource, script_json
 from langheads.view.figures.style import PAGES
-from langheads.view.folder import planted_table, planted_words, read_run
+from langheads.view.folder import planted_table, read_run
+from langheads.view.glance import Glance, at_a_glance
 from langheads.view.kinds import KINDS
 from langheads.view.provenance import provenance_tables
 from langheads.view.table import Table
@@ -63,41 +64,67 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; the words of those that are always the same stand in the template."""
+    """A part of the page; the words of those that are always the same stand in the template.
+
+    Attributes:
+        anchor: its link.
+        title: its heading.
+        lead: what the result says, in sentences.
+        verdict: of a proof.
+        paragraphs: what its figures show, and what not.
+        pictures: figures with captions.
+        tables: the same as numbers.
+        attention: views that the page draws.
+        glance: of the first section.
+        shown_first: the picture that the first section shows of another.
+    """
 
     anchor: str
     title: str
+    lead: Sequence[str] = ()
+    verdict: Verdict | None = None
     paragraphs: Sequence[str] = ()
-    verdicts: Sequence[Verdict] = ()
     pictures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
     attention: Sequence[AttentionData] = ()
+    glance: Glance | None = None
+    shown_first: Picture | None = None
 
 
 def _sections(run: RunFolder) -> list[Section]:
-    sections = [_summary(run)]
-    if run.planted:
-        with _naming("planted.json"):
-            sections.append(Section("planted", "Planted heads", tables=[planted_table(run)]))
+    sections: dict[str, Section] = {}
     for kind, how in KINDS.items():
         files = run.of(kind)
         for number, (name, result) in enumerate(files.items(), start=1):
             with _naming(name):
-                sections.append(
-                    Section(
-                        f"{how.anchor or kind}-{number}",
-                        how.title if len(files) == 1 else f"{how.title}: {name}",
-                        paragraphs=how.shows,
-                        pictures=list(how.pictures(result, run)),
-                        tables=list(how.tables(result, run)),
-                        attention=[result] if kind == "attention" else [],
-                    )
+                lead = list(how.summary(result, run))
+                if is_proof := kind == "ablation":
+                    lead = [*proofs_of_other_heads({name: result}, run.of("heads")), *lead]
+                sections[name] = Section(
+                    f"{how.anchor or kind}-{number}",
+                    how.title if len(files) == 1 else f"{how.title}: {name}",
+                    lead=lead,
+                    verdict=verdict(result) if is_proof else None,
+                    paragraphs=how.shows,
+                    pictures=list(how.pictures(result, run)),
+                    tables=list(how.tables(result, run)),
+                    attention=[result] if kind == "attention" else [],
                 )
-    tables = provenance_tables(run.sources())
+    glance = at_a_glance(run)
+    # The proof, else what stands first.
+    drawn = [sections[glance.proof]] if glance.proof else sections.values()
+    first = next((picture for section in drawn for picture in section.pictures), None)
+    planted = []
+    if run.planted:
+        with _naming("planted.json"):
+            planted = [Section("planted", "Planted heads", tables=[planted_table(run)])]
+    tables, left_out = provenance_tables(run.sources()), list(_left_out(run))
     return [
-        *sections,
+        Section("summary", "At a glance", glance=glance, shown_first=first),
+        *planted,
+        *sections.values(),
         Section("limits", "What the numbers show, and what not"),
-        Section("provenance", "Provenance", tables=tables),
+        Section("provenance", "Provenance", paragraphs=left_out, tables=tables),
         Section("cite", "How to cite"),
     ]
 
@@ -123,24 +150,8 @@ def _naming(name: str) -> Iterator[None]:
         ) from error
 
 
-def _summary(run: RunFolder) -> Section:
-    proofs = run.of("ablation")
-    paragraphs = list(proofs_of_other_heads(proofs, run.of("heads")))
-    for kind, how in KINDS.items():
-        for name, result in run.of(kind).items():
-            with _naming(name):
-                paragraphs += how.summary(result, run)
-    if proofs and len(paragraphs) > 2:
-        paragraphs.insert(
-            0,
-            "Whether heads carry a language is answered in the box; the sentences below are what "
-            "each result says by itself.",
-        )
-    paragraphs += planted_words(run) + other_weights_words(run)
-    verdicts = []
-    for name, ablation in proofs.items():
-        with _naming(name):
-            verdicts.append(verdict(ablation))
+def _left_out(run: RunFolder) -> Iterator[str]:
+    """What the folder lacks, what of it is not shown, and which heads are of other weights."""
     expected = (SCHEMAS[kind] for kind in ("scores", "heads", "ablation"))
     absent = [
         f"{of.what} ({of.file})"
@@ -148,24 +159,23 @@ def _summary(run: RunFolder) -> Section:
         if not run.of(of.kind) and of.file not in run.reasons
     ]
     if absent:
-        paragraphs.append(f"Not in this folder, and so left out here: {'; '.join(absent)}.")
-    if not proofs:
-        paragraphs.insert(0, "Without ablation nothing here is proven: scores are only suspicions.")
+        yield f"Not in this folder, and so left out here: {'; '.join(absent)}."
     if run.reasons:
         said = "; ".join(f"{name} ({why})" for name, why in run.reasons.items())
-        paragraphs.append(f"In the folder but not shown: {said}.")
-    return Section("summary", "Summary", paragraphs=paragraphs, verdicts=verdicts)
+        yield f"In the folder but not shown: {said}."
+    yield from other_weights_words(run)
 
 
 def _page(sections: list[Section], run_name: str) -> str:
     figures: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []
+    ids: dict[int, str] = {}
     for section in sections:
         shown.append({"section": section, "pictures": []})
         for picture in section.pictures:
             figure = picture.figure.to_plotly_json()
             figure["layout"].pop("template", None)
-            figure["id"] = f"figure-{len(figures) + 1}"
+            figure["id"] = ids[id(picture)] = f"figure-{len(figures) + 1}"
             figures.append(figure)
             shown[-1]["pictures"].append({"caption": picture.caption, **figure})
     templates = {of: pio.templates[x].to_plotly_json() for of, x in PAGES.items()}
@@ -178,6 +188,7 @@ def _page(sections: list[Section], run_name: str) -> str:
         run=run_name,
         version=version("langheads"),
         shown=shown,
+        first=ids.get(id(sections[0].shown_first)),
         data=script_json(pio.json.to_json_plotly(data, engine="json")),
         attention_css=Markup(resource("attention.css")) if views else "",
         attention_data=attention_json(views) if views else "",

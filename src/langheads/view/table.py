@@ -2,6 +2,7 @@
 checks say that texts fell apart, so that no other number means what it says."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ LONG = 12
 LIMITS_IN_WORDS = (
     "repetition or empty replies up by more than 0.1, or NLL by more than 1 nat per token"
 )
+_IS_PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]|[^/\s]+/[^/\s]+/\S*$")
+# Where the Hugging Face hub keeps a model.
+_IN_CACHE = re.compile(r"models--([^/\\]+?)--([^/\\]+)[/\\]snapshots[/\\]")
 PASS_RATES = (
     "LPR: replies of which every line is in the wanted language; WPR: of these, those without a "
     "stray English word; LCPR: their harmonic mean."
@@ -111,6 +115,22 @@ def with_interval(at: xr.Dataset, name: str) -> str:
 def count(value: float) -> str:
     """A whole number with its thousands apart, or a dash."""
     return f"{int(value):,}".replace(",", "\u202f") if np.isfinite(value) else NONE
+
+
+def readable(model: object) -> str:
+    """A model by the name that people know it by: of a folder its last part.
+
+    Example:
+        >>> readable("/home/me/models/Llama-3.2-1B/"), readable("meta-llama/Llama-3.2-1B")
+        ('Llama-3.2-1B', 'meta-llama/Llama-3.2-1B')
+        >>> readable("/cache/hub/models--google--gemma-3-1b-pt/snapshots/fcf18a2a")
+        'google/gemma-3-1b-pt'
+    """
+    name = str(model or "model unknown")
+    if found := _IN_CACHE.search(name):
+        return "/".join(found.groups())
+    parts = [part for part in re.split(r"[/\\]", name) if part]
+    return parts[-1] if _IS_PATH.match(name) and parts else name
 
 
 def isolated(name: str) -> str:

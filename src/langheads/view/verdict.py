@@ -108,6 +108,16 @@ def verdict(ablation: xr.Dataset) -> Verdict:
     return Verdict("open", f"No verdict: {', '.join(said)}. By language: {counted}.", reasons)
 
 
+def together(ablation: xr.Dataset) -> str:
+    """What the rows show together, under each baseline, as a sentence."""
+    baselines = names(ablation, "baseline")
+    found = {_shown(ablation, name) for name in baselines}
+    if len(found) == 1 and found <= set(_TOGETHER):
+        return _TOGETHER[found.pop()]
+    said = [_shown_words(ablation, name) for name in baselines]
+    return f"Over all of them together, {', '.join(said)}."
+
+
 def _counted(answers: Mapping[str, str]) -> str:
     """How many languages are shown, which, and what is said of the others."""
     groups: dict[str, list[str]] = {"yes": []}

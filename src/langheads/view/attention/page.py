@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from langheads.view.attention.patterns import AttentionData
 from langheads.view.embed import page, resource, script_json
+from langheads.view.table import readable
 
 # A view stays below this in bytes of page, of which a stored value takes 4/3 in base64.
 MOST_BYTES = 4_800_000
@@ -15,10 +16,12 @@ BYTES_A_CELL = 4 / 3
 
 def attention_page(data: AttentionData) -> str:
     """A whole page with one view: 20 kB and 4/3 of a byte a value, at most 5 MB."""
+    joined = all("joined to words" in context.note for context in data.contexts)
     return page(
         "attention.html.j2",
         attention_scripts(),
-        model=str(data.provenance.get("model", "model unknown")),
+        unit="word" if joined else "token",
+        model=readable(data.provenance.get("model")),
         css=Markup(resource("attention.css")),
         data=attention_json([data]),
     )

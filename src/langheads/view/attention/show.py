@@ -83,7 +83,7 @@ class AttentionView(Tabular):
     @property
     def _height(self) -> int:
         lines = max(sum(map(len, c.tokens)) for c in self.data.contexts) // 60
-        return min(760, 430 + 26 * lines)
+        return min(840, 510 + 26 * lines)
 
     def _repr_html_(self) -> str:
         return Framed(self.html(), self._height)._repr_html_()

@@ -5,7 +5,6 @@ shown light or dark; colours set by a figure itself are readable on both.
 """
 
 import html
-import re
 from collections.abc import Hashable, Iterable
 
 import numpy as np
@@ -14,6 +13,7 @@ import plotly.io as pio
 import xarray as xr
 
 from langheads.io.errors import InputError
+from langheads.view.table import readable
 
 # Okabe and Ito's palette without black and yellow, the paler ones darkened: at least 3 : 1 on a
 # light and on a dark page, as WCAG 2 asks of marks.
@@ -29,9 +29,6 @@ PALE = {colour: f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3,
 # A p-value below this counts as shown.
 LEVEL = 0.05
 
-_IS_PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]|[^/\s]+/[^/\s]+/\S*$")
-# Where the Hugging Face hub keeps a model.
-_IN_CACHE = re.compile(r"models--([^/\\]+?)--([^/\\]+)[/\\]snapshots[/\\]")
 LIGHT, DARK = "langheads", "langheads_dark"
 PAGES = {"light": LIGHT, "dark": DARK}
 _FONT = "system-ui, 'Noto Sans', 'Helvetica Neue', Arial, sans-serif"
@@ -126,22 +123,6 @@ def distinct(k: int) -> tuple[str, str]:
     """
     n = len(COLOURWAY)
     return COLOURWAY[k % n], _SYMBOLS[(k + k // n) % len(_SYMBOLS)]
-
-
-def readable(model: object) -> str:
-    """A model by the name that people know it by: of a folder its last part.
-
-    Example:
-        >>> readable("/home/me/models/Llama-3.2-1B/"), readable("meta-llama/Llama-3.2-1B")
-        ('Llama-3.2-1B', 'meta-llama/Llama-3.2-1B')
-        >>> readable("/cache/hub/models--google--gemma-3-1b-pt/snapshots/fcf18a2a")
-        'google/gemma-3-1b-pt'
-    """
-    name = str(model or "model unknown")
-    if found := _IN_CACHE.search(name):
-        return "/".join(found.groups())
-    parts = [part for part in re.split(r"[/\\]", name) if part]
-    return parts[-1] if _IS_PATH.match(name) and parts else name
 
 
 def model_of(result: xr.Dataset) -> str:

@@ -11,9 +11,9 @@ from langheads.heads.classes import HeadClasses
 from langheads.view.contents import Kind, RunFolder, captioned
 from langheads.view.figures import warped
 from langheads.view.figures.canvas import finish
-from langheads.view.figures.style import COLOURWAY, DOTTED, literal, readable
+from langheads.view.figures.style import COLOURWAY, DOTTED, literal
 from langheads.view.figures.traces import error_bars
-from langheads.view.table import NONE, Table, isolated, plain
+from langheads.view.table import NONE, Table, isolated, plain, readable
 
 
 def _tables(heads: LanguageHeads, run: RunFolder) -> Iterator[Table]:

@@ -12,7 +12,8 @@ import plotly.graph_objects as go
 from langheads.io.errors import InputError
 from langheads.view.contents import Kind, captioned
 from langheads.view.figures import canvas
-from langheads.view.figures.style import COLOURWAY, DOTTED, literal, readable
+from langheads.view.figures.style import COLOURWAY, DOTTED, literal
+from langheads.view.table import readable
 
 if TYPE_CHECKING:
     from langheads.heads import Head

@@ -11,7 +11,16 @@ from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style
 from langheads.view.figures.style import COLOURWAY, LEVEL, literal, with_ends
 from langheads.view.figures.traces import Look, points
-from langheads.view.table import NONE, Table, between, count, decimal, isolated, p_words
+from langheads.view.table import (
+    NONE,
+    Table,
+    between,
+    count,
+    decimal,
+    isolated,
+    p_words,
+    readable,
+)
 
 
 def pruned_losses(pruning: Pruning) -> go.Figure:
@@ -57,7 +66,7 @@ def pruned_losses(pruning: Pruning) -> go.Figure:
     return canvas.finish(
         figure,
         f"Rise in NLL without the heads of {literal(', '.join(dropped))}",
-        f"{literal(style.readable(pruning.account.get('model')))}, "
+        f"{literal(readable(pruning.account.get('model')))}, "
         f"{len(pruning.account.get('removed', ()))} heads removed for good",
         panels=(560, 40 * len(rows) + 12),
         margins=(112, 30, 52, style.label_width(labels, 34)),

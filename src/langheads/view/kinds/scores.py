@@ -15,7 +15,7 @@ from langheads.view.figures.head_panels import HeadMaps, head_panels
 from langheads.view.figures.overlap import OVERLAP, language_overlap
 from langheads.view.figures.style import literal, names
 from langheads.view.kinds.effects import MAP
-from langheads.view.table import Table, count, number, shown
+from langheads.view.table import Table, count, number, readable, shown
 
 _LAYERS = (
     "How to read it: each row is a language and adds up to 1; bright cells are the layers that "
@@ -179,11 +179,11 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
         amount = f", {few if few == many else f'{few} to {many}'} documents a language"
     if "tokens" in result:
         amount += f", {count(float(result['tokens'].sum()))} predicted tokens in all"
+    text = readable(result.attrs.get("text", "texts unknown"))
     yield (
-        f"Every head of {result.attrs.get('model', 'a model unknown')} "
-        f"({result.sizes['layer']} layers of {result.sizes['head']} heads) was scored on "
-        f"{result.attrs.get('text', 'texts unknown')}: {result.sizes['language']} languages"
-        f"{amount}. "
+        f"Every head of {readable(result.attrs.get('model'))} "
+        f"({result.sizes['layer']} layers of {result.sizes['head']} heads) was scored on {text}: "
+        f"{result.sizes['language']} languages{amount}. "
         f"Scores: {', '.join(scored_methods(result)) or 'none known to this report'}."
     )
 
