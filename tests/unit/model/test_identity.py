@@ -1,5 +1,6 @@
 """Which model it is: what makes it another one, and who asks."""
 
+import hashlib
 import json
 import logging
 
@@ -222,6 +223,19 @@ def test_hooks_that_stand_are_named(model, before):
     assert "hooks" not in before
     model.add_hook("blocks.1.attn.hook_pattern", lambda value, hook: None)
     assert describe(model)["hooks"] == "blocks.1.attn.hook_pattern"
+
+
+class Plain:
+    """A tokenizer that is not one of the library of tokenizers."""
+
+    def __init__(self, **vocabulary):
+        self.get_vocab = lambda: vocabulary
+
+
+def test_any_tokenizer_is_told_by_its_vocabulary():
+    of = identity._tokenizer_hash
+    assert of(Plain(a=0, b=1)) == of(Plain(b=1, a=0)) != of(Plain(a=1, b=0))
+    assert of(None) == hashlib.sha256(b"").hexdigest()
 
 
 def test_hooks_of_torch_are_named(model, before):

@@ -32,6 +32,12 @@ def test_a_chain_belongs_together(tmp_path):
     assert [name for _, name, _ in run] == ["scores.nc", "heads.json", "ablation.nc"]
 
 
+def test_what_a_result_was_made_from_has_no_order():
+    orders = ('{"a": "1", "b": "2"}', '{"b": "2", "a": "1"}')
+    first, again = (content_hash(make_scores(["en"], made_from=of)) for of in orders)
+    assert first == again != content_hash(make_scores(["en"]))
+
+
 def test_a_file_alone_belongs(tmp_path):
     chain()[0].to_netcdf(tmp_path / "scores.nc", engine="h5netcdf")
     assert read_run(tmp_path).reasons == {}
