@@ -74,8 +74,8 @@ def _headline(proof: xr.Dataset, answers: Mapping[str, str]) -> tuple[str, str]:
     n, yes = len(judged), judged.count("yes")
     unknown = sum(said.startswith(CANNOT_TELL) for said in judged)
     each = (
-        "without its heads it loses more than other languages do, and more than without random "
-        "heads."
+        "without its own heads each loses more than the other languages do, and more than without "
+        "random heads."
     )
     if not n:
         return "open", "No language has heads of its own here, so there is nothing to prove."

@@ -17,7 +17,10 @@ FACTS = {
     "Heads": "2 specific to each language (high for it and for few others), 1 general (high for "
     "many languages)",
 }
-EACH = "without its heads it loses more than other languages do, and more than without random heads"
+EACH = (
+    "without its own heads each loses more than the other languages do, and more than without "
+    "random heads"
+)
 TOGETHER = (
     "Over all of them together, heads off hurt their own language more than the others, and more "
     "than random heads would."
