@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +47,8 @@ def load(
             heads), ``demo-hard`` (harder to read).
         dtype: ``float32`` (the default on a CPU), ``float64``, ``bfloat16``, ``float16``; elsewhere
             by default the checkpoint's own.
-        device: where to put it; by default TransformerLens' choice (CUDA, MPS, CPU).
+        device: where to put it; by default TransformerLens' choice (CUDA, MPS, CPU), or the card of
+            the rank under ``torchrun``.
         device_map: Hugging Face's placement over several devices, instead of `device`.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run code that the repository brings along. Off unless asked for.
@@ -81,6 +83,8 @@ def load(
         raise InputError(f"dtype {dtype!r} asked for; allowed are {', '.join(_DTYPES)}")
     if device is not None and device_map is not None:
         raise InputError("device and device_map were both given; give one")
+    if device is None and device_map is None:
+        device = _card_of_the_rank()
     where = None if device is None else _usable(device)
     _check_local(name)
     with hub_or_cache(name, revision):
@@ -176,6 +180,13 @@ def _told_in_one_line(model: str, where: torch.device | None) -> Iterator[None]:
             )
             raise ModelError(f"{model} {told} or a device_map") from error
         raise ModelError(f"cannot load model {model}: {_first_line(error)}") from error
+
+
+def _card_of_the_rank() -> str | None:
+    """Under ``torchrun`` the card of this rank; the default would be the first one for all."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and torch.cuda.is_available():
+        return f"cuda:{os.environ['LOCAL_RANK']}"
+    return None
 
 
 def _usable(device: str | torch.device) -> torch.device:

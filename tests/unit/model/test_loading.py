@@ -12,7 +12,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 import langheads
 from langheads.io.errors import InputError, ModelError
-from langheads.model import describe, head_shape, load
+from langheads.model import describe, head_shape, load, loading
 
 
 def test_a_folder_is_loaded_with_the_weights_of_the_checkpoint(tiny, tiny_folder):
@@ -213,3 +213,11 @@ def test_scores_take_a_name_and_a_model_of_transformers(tiny, tiny_folder):
 def test_an_unloaded_model_is_told_elsewhere(unchecked_types):
     with pytest.raises(InputError, match=r"str given as a model; langheads\.load it first"):
         langheads.knockout("demo", {"en": ["The cat sleeps."]})
+
+
+def test_a_rank_of_torchrun_takes_its_own_card(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert loading._card_of_the_rank() is None
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert loading._card_of_the_rank() == "cuda:3"
