@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all mutate lint clean
+.PHONY: demo test test-all docs dist mutate lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/langheads demo --out demo-run
@@ -15,6 +15,15 @@ test: $(VENV)/.installed lint
 
 test-all: $(VENV)/.installed lint
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "slow or not slow"
+
+# The site, in site/: opens from disk, too.
+docs: $(VENV)/.installed
+	$(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml
+
+# Wheel and sdist.
+dist: $(VENV)/.installed
+	rm -rf dist
+	$(BIN)/hatchling build
 
 # Mutants of the modules with formulas and safeguards; survivors are in mutation.txt. Hours for
 # all: make mutate MUTATE="stats.py --sample 20" for some.
@@ -30,8 +39,8 @@ lint: $(VENV)/.installed
 # pip, not uv: pip takes a CPU build of torch that the machine offers.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check -c constraints.txt -e ".[dev,docs]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-run .pytest_tmp .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo-run site dist .pytest_tmp .mypy_cache .ruff_cache .pytest_cache

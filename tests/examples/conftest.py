@@ -12,7 +12,7 @@ from langheads.demo import grammar
 LANGUAGES = ["en", "hi", "zh"]
 
 
-def _write_lines(path, records):
+def write_lines(path, records):
     path.parent.mkdir(exist_ok=True)
     lines = [json.dumps(record, ensure_ascii=False) for record in records]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -29,11 +29,11 @@ def example_folder(example_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
     for language in LANGUAGES:
         texts = [{"text": text[:60]} for text in grammar.documents(language, 24)]
-        _write_lines(folder / "texts" / f"{language}.jsonl", texts)
+        write_lines(folder / "texts" / f"{language}.jsonl", texts)
         questions = grammar.question_answering(language, 24)
-        _write_lines(folder / "questions" / f"{language}.jsonl", questions)
+        write_lines(folder / "questions" / f"{language}.jsonl", questions)
     choice = {"prompt": "The cat", "answer": " sleeps", "wrong": " and", "language": "en"}
-    _write_lines(folder / "prompts.jsonl", [choice])
+    write_lines(folder / "prompts.jsonl", [choice])
     run = folder / "run"
     run.mkdir()
     scores = langheads.score(example_model, folder / "texts", docs=8)

@@ -115,7 +115,7 @@ def in_words(seconds: int | float) -> str:
 
     Example:
         >>> in_words(7.4), in_words(312), in_words(40000)
-        ('7 s', '5 min 12 s', '11 h 7 min')
+        ('7 s', '5 min 12 s', '11 h 6 min')
     """
     whole = round(seconds)
     if whole < 60:
