@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 from html.parser import HTMLParser
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +15,7 @@ import pytest
 
 import langheads
 from tests.examples.architectures import table
+from tests.examples.building import build_site
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "pages").rglob("*.md"))
@@ -122,15 +122,7 @@ class _Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    if not find_spec("mkdocs") or not find_spec("mkdocstrings"):
-        pytest.skip('no mkdocs here: pip install -e ".[docs]"')
-    folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder,
-         "--config-file", ROOT / "docs" / "mkdocs.yml"],
-        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    folder = build_site(tmp_path_factory.mktemp("site"))
     return {path: _Page(path.read_text("utf-8")) for path in folder.rglob("*.html")}
 
 

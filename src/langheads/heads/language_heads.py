@@ -98,6 +98,11 @@ class LanguageHeads(Saved):
         model: the model's name.
         rule: how they were chosen, name and parameters.
         provenance: model and text hashes, how many documents were scored, seed, versions.
+
+    Example:
+        >>> heads = LanguageHeads.load("run/heads.json")
+        >>> heads["zh"] == heads.specific["zh"], len(heads["zh"])
+        (True, 2)
     """
 
     specific: dict[str, HeadSet]

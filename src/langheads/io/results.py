@@ -96,6 +96,10 @@ def save(dataset: xr.Dataset, path: str | Path) -> Path:
     Raises:
         InputError: the folder cannot be written to, the disk is full, or the path has the suffix
             of another kind of file.
+
+    Example:
+        >>> save(scores, "scores.nc")
+        PosixPath('scores.nc')
     """
     check_suffix(path, ".nc")
     # HDF5 crashes the process when a disk is full on closing, so the file is made in memory.
@@ -127,6 +131,10 @@ def load_result(path: str | Path, kind: str | None = None) -> xr.Dataset:
     Raises:
         InputError: no such file, no netCDF, a result of another kind, or without what its kind
             has.
+
+    Example:
+        >>> list(load_result("run/scores.nc", "scores").language.values)
+        ['en', 'hi', 'zh']
     """
     path = Path(path)
     if not path.is_file():

@@ -192,6 +192,12 @@ def mean_z(
 
     Returns:
         ``[layer, head, d_head]``, float32 or wider, on the CPU; summed in float64.
+
+    Example:
+        >>> from langheads import load
+        >>> model = load("demo")
+        >>> mean_z(model, [model.to_tokens("The cat sleeps.")[0]]).shape
+        torch.Size([4, 12, 16])
     """
     layers, _ = head_shape(model)
     sums: list[Tensor | None] = [None] * layers
