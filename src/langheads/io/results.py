@@ -133,7 +133,7 @@ def load_result(path: str | Path, kind: str | None = None) -> xr.Dataset:
             has.
 
     Example:
-        >>> list(load_result("run/scores.nc", "scores").language.values)
+        >>> load_result("run/scores.nc", "scores").language.values.tolist()
         ['en', 'hi', 'zh']
     """
     path = Path(path)
