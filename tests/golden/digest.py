@@ -18,7 +18,7 @@ MOST_VALUES = 400
 SHORT = 160
 """JSON longer than this is kept as its hash, within figures."""
 VOLATILE = {
-    *("time", "seconds", "python", "torch", "transformers", "langheads"),
+    *("command_hash", "time", "seconds", "python", "torch", "transformers", "langheads"),
     *("transformer_lens", "transformer-lens", "transformers_version"),
 }
 DIFFERS = "<volatile>"

@@ -218,7 +218,7 @@ def carry_out(verb: str, given: Mapping[str, Any], load: Callable[..., Any] | No
         from langheads.experiments.published import published_settings
 
         published_settings(getattr(langheads, function.name), values)
-    if "on" in given:
+    if "on" in given and not given.get("dry_run"):
         run_on_ray(verb, given)
         return
     if _MODEL in first.types:

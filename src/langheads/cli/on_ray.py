@@ -18,9 +18,11 @@ from typing import Any
 import typer
 
 from langheads.io.errors import InputError, LangheadsError
+from langheads.io.parts import kept_folders, parts_folder
 
 _CORES_A_WORKER = 8
 _SHARDS_A_WORKER = 4
+_TRIES = 10
 
 
 def run_on_ray(verb: str, given: Mapping[str, Any]) -> None:
@@ -38,30 +40,42 @@ def run_on_ray(verb: str, given: Mapping[str, Any]) -> None:
         )
     try:
         import ray
-        from ray.exceptions import RayTaskError
+        from ray.exceptions import RayError, RayTaskError
         from ray.util import ActorPool
     except ImportError as error:
         raise InputError("--on ray needs Ray: pip install 'langheads[ray]'") from error
     asked = {name: value for name, value in given.items() if name != "on"}
-    ray.init(ignore_reinit_error=True, logging_level=logging.ERROR, log_to_driver=False)
     try:
+        ray.init(ignore_reinit_error=True, logging_level=logging.ERROR, log_to_driver=False)
         there = ray.cluster_resources()
         cards, cores = int(there.get("GPU", 0)), int(there.get("CPU", 1))
         workers = int(found[1] or cards or max(1, cores // _CORES_A_WORKER))
+        if workers > (cards or cores):
+            raise InputError(
+                f"{workers} workers asked for, but the cluster has {cards} cards and {cores} cores"
+            )
         share = {"num_gpus": 1} if cards else {"num_cpus": max(1, cores // workers)}
-        anew: dict[str, Any] = {"max_restarts": -1, "max_task_retries": -1, **share}
+        anew: dict[str, Any] = {"max_restarts": _TRIES, "max_task_retries": _TRIES, **share}
         actor = ray.remote(**anew)(Worker)
         pool = ActorPool([actor.remote(verb, asked, os.getcwd()) for _ in range(workers)])
         number = _SHARDS_A_WORKER * workers
         shards = [f"{n}/{number}" for n in range(1, number + 1)]
         said: list[str] = []
+        folder, there_before = parts_folder(str(given["out"])), -1
+        kept_folders.append(folder)
         while not any(said):
+            parts = len(list(folder.glob("*.part")))
+            if parts == there_before:
+                raise LangheadsError("the workers wait for each other; are they alike?")
+            there_before = parts
             said = list(pool.map_unordered(lambda worker, shard: worker.work.remote(shard), shards))
         typer.echo(max(said, key=len), nl=False)
     except RayTaskError as error:
         if isinstance(error.cause, LangheadsError):
             raise error.cause from None
         raise
+    except (RayError, ConnectionError) as error:
+        raise LangheadsError(f"Ray: {str(error).splitlines()[0]}") from error
     finally:
         ray.shutdown()
 

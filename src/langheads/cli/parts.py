@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from langheads.cli.signatures import read_function
-from langheads.io.errors import InputError, LangheadsError, printable
+from langheads.io.errors import InputError, LangheadsError, OutOfMemoryError, printable
 from langheads.io.files import TEXT_SUFFIXES
 
 _STARTED = time.time()
@@ -75,21 +76,33 @@ def run_in_parts(
         model: the model, loaded.
         out: where the result goes.
     """
-    from langheads.io.parts import command_hash
+    from langheads.io.digest import command_hash
+    from langheads.io.parts import Waiting, parts_folder
     from langheads.io.shards import in_parts
 
     if given.get("dry_run"):
         _tell_estimate(work)
         return
-    folder = Path(f"{out.rstrip('/')}.parts")
+    folder = parts_folder(out)
     settings = {"verb": verb, **_settings(given), **_about(model)}
     fresh = bool(given.get("fresh"))
     shard = _shard(given["shard"]) if "shard" in given else None
-    if not fresh and not folder.exists() and _made_by(command_hash(settings), Path(out)):
-        typer.echo(f"{printable(out)} is there, made by this same command; --fresh makes it again")
-        return
     how: dict[str, Any] = {"shard": shard, "fresh": fresh, "keep": bool(given.get("keep_parts"))}
-    in_parts(work, folder, settings, save=finish, **how)
+
+    def done() -> bool:
+        if fresh or not _made_by(command_hash(settings), Path(out), bool(given.get("csv"))):
+            return False
+        typer.echo(f"{printable(out)} is there, made by this same command; --fresh makes it again")
+        return True
+
+    if done():
+        return
+    try:
+        in_parts(work, folder, settings, save=finish, **how)
+    except Waiting:
+        # Another shard may have been the last one meanwhile.
+        if not done():
+            raise
 
 
 def _tell_estimate(work: partial[Any]) -> None:
@@ -103,13 +116,15 @@ def _tell_estimate(work: partial[Any]) -> None:
         started = time.perf_counter()
         try:
             work()
-        except LangheadsError:
+        except LangheadsError as error:
+            if isinstance(error, OutOfMemoryError) or not estimate.found:
+                raise
             # What was made up is no text of any language, say.
-            more = ", and what comes after them"
+            more = f", and what comes after them, which was not reached ({error})"
         beside = time.perf_counter() - started - estimate.probing
-    for what, seconds in estimate.seconds.items():
+    for what, seconds in estimate.predicted.items():
         typer.echo(f"{what}: {estimate.batches[what]} batches, {in_words(seconds)}")
-    total = ready + beside + sum(estimate.seconds.values())
+    total = ready + beside + sum(estimate.predicted.values())
     typer.echo(
         f"about {in_words(total)} in all{more}; memory {peak_memory() / 2**30:.2f} GiB at most"
     )
@@ -147,17 +162,29 @@ def _loading() -> Iterable[Any]:
 
 
 def _about(model: Any) -> dict[str, str]:
-    from langheads.io.parts import versions
+    from langheads.io.digest import versions
+    from langheads.model.decoding import end_tokens
     from langheads.model.identity import described_before
 
     told = described_before(model)
-    # Any card of a kind does.
-    return versions() | told | {"device": told["device"].partition(":")[0]}
+    template = str(getattr(model.tokenizer, "chat_template", None) or "")
+    also = {
+        # Any card of a kind does.
+        "device": told["device"].partition(":")[0],
+        "ends of replies": str(end_tokens(model)),
+        "chat template": hashlib.sha256(template.encode()).hexdigest(),
+    }
+    return versions() | told | also
 
 
 def _told(value: Any) -> Any:
     """A setting; a file or a folder of texts with a hash of what is in it."""
-    if not isinstance(value, str) or len(value) > 4096 or "\0" in value or not Path(value).exists():
+    if (
+        not isinstance(value, str)
+        or len(value) > 4096
+        or "\0" in value
+        or not os.path.exists(value)
+    ):
         return value
     path, content = Path(value), hashlib.sha256()
     files = [path] if path.is_file() else sorted(path.rglob("*"))
@@ -168,20 +195,22 @@ def _told(value: Any) -> Any:
     return f"{value} ({content.hexdigest()[:16]})"
 
 
-def _made_by(command_hash: str, out: Path) -> bool:
-    """Whether a result says that it was made by this command."""
+def _made_by(command_hash: str, out: Path, csv: bool) -> bool:
+    """Whether a result says that this command made it, and its table is there if asked for."""
     from langheads.io.files import read_json
     from langheads.io.results import load_result
 
     try:
         if out.is_dir():
-            # What `run` ends with.
-            done = (out / "report.html").is_file()
-            return done and _made_by(command_hash, out / "ablation.nc")
+            # The page is what `run` ends with; it may be an older run's.
+            page, proof = out / "report.html", out / "ablation.nc"
+            newer = page.is_file() and page.stat().st_mtime >= proof.stat().st_mtime
+            return newer and _made_by(command_hash, proof, csv)
         if out.suffix == ".jsonl":
             made = read_json(out.with_suffix(".summary.json"))["provenance"]
         else:
             made = load_result(out).attrs
-        return out.is_file() and made.get("command_hash") == command_hash
-    except (InputError, KeyError, TypeError, AttributeError):
+        there = out.is_file() and (not csv or out.with_suffix(".csv").is_file())
+        return there and made.get("command_hash") == command_hash
+    except (OSError, InputError, KeyError, TypeError, AttributeError):
         return False

@@ -1,10 +1,16 @@
-"""A digest of values, by which two measurements are told apart."""
+"""What two measurements, or two runs, are told apart by."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import json
 from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+
+_PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
 
 
 def digest(*of: Any) -> str:
@@ -44,3 +50,21 @@ def _tell(told: Any, of: Any) -> None:
         told.update(f"{type(of).__name__} {len(text)} {text}".encode())
     else:
         raise TypeError(f"{type(of).__name__} has no digest")
+
+
+def command_hash(settings: Mapping[str, Any] | None) -> str:
+    """Of what a run was asked for; what it makes has it in its provenance."""
+    return hashlib.sha256(spelled(settings).encode()).hexdigest()
+
+
+def spelled(settings: Mapping[str, Any] | None) -> str:
+    """Settings as JSON, the same for the same."""
+    return json.dumps(settings or {}, ensure_ascii=False, indent=1, sort_keys=True, default=str)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of what computes values; of langheads itself what its code is."""
+    package = Path(__file__).parents[1]
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(package.rglob("*.py"))))
+    return {"code": code.hexdigest()[:16], **{name: version(name) for name in _PACKAGES}}

@@ -63,11 +63,14 @@ class Estimate(Parts):
             times.append(took / size)
         elif piece.work not in self._like:
             # Other columns of the same measurement.
-            shape = piece.row or self._like[what][0].shape
-            level = self._like[what][0].double().mean()
-            self._like[piece.work] = [level + torch.rand(shape, dtype=torch.float64)]
+            like = self._like[what]
+            if like[0].is_floating_point():
+                shape, level = piece.row or like[0].shape, like[0].double().mean()
+                like = [level + torch.rand(shape, dtype=torch.float64)]
+            self._like[piece.work] = like
         self.batches[what] = self.batches.get(what, 0) + 1
         self._sizes[what] = self._sizes.get(what, 0.0) + size
+        self.found += 1
         return list(islice(cycle(self._like[piece.work]), piece.rows)), False
 
     def at_once(
@@ -85,7 +88,7 @@ class Estimate(Parts):
         return found
 
     @property
-    def seconds(self) -> dict[str, float]:
+    def predicted(self) -> dict[str, float]:
         """Kind of measurement -> what all of its batches will take; the first one warms up."""
         return {what: size * self._times[what][-1] for what, size in self._sizes.items()}
 

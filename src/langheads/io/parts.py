@@ -9,30 +9,29 @@ depend on who did which part, nor on how often the run was killed: they are thos
 bit by bit.
 
 Of N shards each makes the parts whose number has its remainder. What one of them still has to make
-is missing for the others, who go on with what does not depend on it (`together`) and are then told
-that they wait (`Waiting`).
+is missing for the others, who go on with some of what does not depend on it (`together`) and are
+then told that they wait (`Waiting`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import shutil
-import tempfile
+import os
+import platform
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langheads.io import part_file
+from langheads.io.digest import spelled
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.files import (
-    atomic_path,
     parse_json,
-    temporary_prefix,
     write_text_atomically,
 )
 
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SETTINGS = "settings.json"
-_PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
 
 
 class Waiting(LangheadsError):  # noqa: N818 - nothing went wrong
@@ -83,6 +81,7 @@ class Parts:
         made: parts that this process made.
         found: parts that it read.
         left: parts that other shards still have to make.
+        seconds: what the parts took to make that it read.
     """
 
     folder: Path
@@ -92,6 +91,7 @@ class Parts:
     made: int = 0
     found: int = 0
     left: int = 0
+    seconds: float = 0.0
     _names: set[str] = field(default_factory=set)
 
     def rows(
@@ -104,28 +104,61 @@ class Parts:
         """
         name = piece.name
         if name in self._names:
-            # Should a name ever lack what tells two measurements apart, they still share nothing.
+            # The same again, or a name that lacks what tells two measurements apart: never shared.
             return make(), True
         self._names.add(name)
         path = self.folder / f"{piece.work[:12]}-{piece.number:05d}-{name[:32]}.part"
-        rows = _read(path, name)
+        rows = self._read(path, name)
+        if rows is None and piece.first % self.shards == self.shard:
+            if self.shards > 1 and not (self.folder / _SETTINGS).exists():
+                # The last shard has finished meanwhile, and taken the parts away.
+                raise Waiting(0)
+            rows = self._make(path, name, make)
+            return rows, True
+        self.left += rows is None
+        return rows, False
+
+    def first(self, piece: Piece, make: Callable[[], list[Tensor]]) -> list[Tensor]:
+        """The rows of a part that every shard needs before any other: of whoever is first.
+
+        On another kind of machine the last bits may be others, and parts are named by them.
+        """
+        path = self.folder / f"{piece.work[:12]}-all-{piece.name[:32]}.part"
+        rows = self._read(path, piece.name)
+        if rows is not None:
+            return rows
+        own = path.with_name(f"{path.stem}-{os.getpid()}-{platform.node()[:40]}.part")
+        made = self._make(own, piece.name, make)
+        with suppress(FileExistsError):
+            os.link(own, path)
+        own.unlink()
+        return part_file.read_part(path, piece.name)[0] or made
+
+    def _make(self, path: Path, name: str, make: Callable[[], list[Tensor]]) -> list[Tensor]:
+        started = time.perf_counter()
+        rows = make()
+        seconds = time.perf_counter() - started
+        self.write_settings()
+        part_file.write_part(path, name, rows, seconds)
+        self.made += 1
+        return rows
+
+    def _read(self, path: Path, name: str) -> list[Tensor] | None:
+        rows, seconds = part_file.read_part(path, name)
         if rows is not None:
             self.found += 1
-        elif piece.first % self.shards == self.shard:
-            rows = make()
-            if not self.made:
-                write_text_atomically(self.folder / _SETTINGS, self.settings)
-            _write(path, name, rows)
-            self.made += 1
-            return rows, True
-        else:
-            self.left += 1
-        return rows, False
+            self.seconds += seconds
+        return rows
 
     @property
     def command_hash(self) -> str:
         """See `command_hash`."""
         return hashlib.sha256(self.settings.encode()).hexdigest()
+
+    def write_settings(self) -> None:
+        """Say what the run was asked for, where that is not said."""
+        if not (self.folder / _SETTINGS).exists():
+            write_text_atomically(self.folder / _SETTINGS, self.settings)
 
     def check(self) -> None:
         """Refuse to go on with parts of a run that was asked for something else."""
@@ -147,19 +180,23 @@ class Parts:
         )
 
     def remove(self) -> None:
-        """Remove the folder, at once for all who look."""
-        if not self.folder.is_dir():
-            return
+        """Remove the parts, and the folder where nothing else is in it."""
         with suppress(OSError):
-            prefix = temporary_prefix(self.folder.parent)
-            away = tempfile.mkdtemp(dir=self.folder.parent, prefix=prefix, suffix=".tmp")
-            self.folder.replace(Path(away))
-            shutil.rmtree(away, ignore_errors=True)
+            (self.folder / _SETTINGS).unlink(missing_ok=True)
+            for pattern in ("*.part", ".langheads.*.tmp"):
+                for path in self.folder.glob(pattern):
+                    path.unlink(missing_ok=True)
+            self.folder.rmdir()
 
 
 kept_folders: list[Path] = []
 """Where this process has kept parts, for whoever is told that it was interrupted."""
 _active: ContextVar[Parts | None] = ContextVar("parts", default=None)
+
+
+def parts_folder(out: str) -> Path:
+    """Where the command line keeps the parts of a result."""
+    return Path(f"{out.rstrip('/')}.parts")
 
 
 def active_parts() -> Parts | None:
@@ -171,6 +208,12 @@ def spared() -> int:
     """How many parts this process needed not to make so far."""
     parts = _active.get()
     return 0 if parts is None else parts.found + parts.left
+
+
+def clock() -> float:
+    """Seconds, as if this process had made the parts that it read."""
+    parts = _active.get()
+    return time.perf_counter() + (0.0 if parts is None else parts.seconds)
 
 
 def sharded() -> bool:
@@ -199,13 +242,22 @@ def kept_in_parts(
     Raises:
         InputError: parts of another run are there; says what differs.
     """
-    parts = Parts(Path(folder), _spelled(settings), *shard)
+    parts = Parts(Path(folder), spelled(settings), *shard)
     if fresh:
         parts.remove()
+        if any(parts.folder.glob("*.part")):
+            raise InputError(f"the parts in {parts.folder} cannot be removed; remove them by hand")
     parts.check()
     kept_folders.append(parts.folder)
-    with use_parts(parts):
-        yield parts
+    if parts.shards > 1:
+        # It is there as long as the parts are, see `rows`.
+        parts.write_settings()
+    try:
+        with use_parts(parts):
+            yield parts
+    finally:
+        if not any(parts.folder.glob("*.part")) and parts.shards == 1:
+            parts.remove()
 
 
 @contextmanager
@@ -225,14 +277,6 @@ def together() -> Iterator[AbstractContextManager[None]]:
     Yields:
         What each piece of work is put into; at the end of the block `Waiting` is raised if one had
         to wait.
-
-    Example:
-        >>> with together() as each:
-        ...     for language in ("en", "de"):
-        ...         with each:
-        ...             print(language)
-        en
-        de
     """
     each = _Each()
     yield each
@@ -250,51 +294,6 @@ class _Each(AbstractContextManager[None]):
         return isinstance(error, Waiting)
 
 
-def command_hash(settings: Mapping[str, Any] | None) -> str:
-    """Of what a run was asked for; what it makes has it in its provenance."""
-    return hashlib.sha256(_spelled(settings).encode()).hexdigest()
-
-
-def _spelled(settings: Mapping[str, Any] | None) -> str:
-    return json.dumps(settings or {}, ensure_ascii=False, indent=1, sort_keys=True, default=str)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computes values."""
-    return {name: version(name) for name in _PACKAGES}
-
-
 def _short(value: Any) -> str:
     text = "not given" if value is None else str(value)
     return text if len(text) < 60 else f"{text[:57]}..."
-
-
-def _write(path: Path, name: str, rows: list[Tensor]) -> None:
-    import torch
-    from safetensors.torch import save
-
-    # Rows may be of unequal length, replies say.
-    kept = {
-        "values": torch.cat([row.detach().cpu().reshape(-1) for row in rows]),
-        "shapes": torch.tensor([list(row.shape) for row in rows]),
-    }
-    content = save(kept, {"name": name})
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content + hashlib.sha256(content).digest())
-
-
-def _read(path: Path, name: str) -> list[Tensor] | None:
-    """The rows of a part; None where it is missing or damaged, and is to be made again."""
-    from safetensors.torch import load
-
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    content, checksum = content[:-32], content[-32:]
-    if hashlib.sha256(content).digest() != checksum or name.encode() not in content:
-        return None
-    kept = load(content)
-    shapes = kept["shapes"].tolist()
-    pieces = kept["values"].split([math.prod(shape) for shape in shapes])
-    return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]

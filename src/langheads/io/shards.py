@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, LangheadsError
 from langheads.io.parts import Waiting, kept_in_parts
 
 Result = TypeVar("Result")
@@ -34,13 +34,13 @@ def in_parts(
     Args:
         work: calls functions of langheads; what it does beside that is done anew each time.
         folder: for the parts, one that all processes can write to.
-        settings: what tells this run from others, in types of JSON; by default nothing does, and
-            parts of another run that lie there are left alone.
+        settings: what tells this run from others, in types of JSON; parts of one with other
+            settings are refused, those of one with the same are taken as far as they fit.
         save: does something with the result before the parts go; under ``torchrun`` in the first
             rank only.
         shard: (which, of how many), from 1; None for all, or what ``torchrun`` says.
         fresh: start over.
-        keep: leave the parts when the work is done.
+        keep: leave the parts when the work is done; else all that are in the folder go.
 
     Returns:
         What `work` returns.
@@ -75,6 +75,8 @@ def in_parts(
                     if ranks == 1:
                         raise
                 finished = all_agree(bool(result))
+                if not finished and all_agree(not parts.made):
+                    raise LangheadsError("the ranks wait for each other; are they alike?")
         if rank == 0:
             if save is not None:
                 save(result[0])
@@ -106,5 +108,7 @@ def _ranks() -> Iterator[tuple[int, int, Agree]]:
         distributed.all_reduce(told, distributed.ReduceOp.MIN)
         return bool(told)
 
-    yield distributed.get_rank(), ranks, all_agree
-    distributed.destroy_process_group()
+    try:
+        yield distributed.get_rank(), ranks, all_agree
+    finally:
+        distributed.destroy_process_group()

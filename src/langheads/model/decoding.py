@@ -89,8 +89,11 @@ def decode_rows(
 
     lengths = [len(row) + max_new_tokens for row in rows]
     budget = token_budget(model, batch_tokens)
+    network: Any = model.original_model
+    kernel = str(network.config._attn_implementation)
+    work_on = ("replies", max_new_tokens, baseline, settings, end_tokens(model), kernel)
     keep = keep_parts(
-        model, ("replies", max_new_tokens, baseline, settings), rows, budget,
+        model, work_on, rows, budget,
         lambda batch: (gates_at(batch), None if seeds is None else [seeds[i] for i in batch]),
         progress=progress,
     )  # fmt: skip

@@ -28,6 +28,7 @@ from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError, InterventionError
 from langheads.model.hook_z import Z, on_every_hook_z
 from langheads.model.identity import described_before
+from langheads.model.kept import kept
 from langheads.model.shape import head_shape, heads_of
 from langheads.model.state import evaluating
 from langheads.text import length_batches, pad_right
@@ -199,6 +200,16 @@ def mean_z(
         >>> mean_z(model, [model.to_tokens("The cat sleeps.")[0]]).shape
         torch.Size([4, 12, 16])
     """
+
+    def mean(some: list[int]) -> Tensor:
+        return _mean_z(model, [tokens[i] for i in some], batch_tokens)
+
+    return kept(model, ["mean z", batch_tokens], tokens, mean, by_all=True)
+
+
+def _mean_z(
+    model: TransformerBridge, tokens: Sequence[Int[Tensor, " _"]], batch_tokens: int
+) -> Float[Tensor, "layer head d_head"]:
     layers, _ = head_shape(model)
     sums: list[Tensor | None] = [None] * layers
     for indices in length_batches([len(t) for t in tokens], batch_tokens):

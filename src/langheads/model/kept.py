@@ -18,9 +18,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.io.digest import digest
+from langheads.io.digest import digest, versions
 from langheads.io.estimate import Estimate
-from langheads.io.parts import Piece, Waiting, active_parts, versions
+from langheads.io.parts import Piece, Waiting, active_parts
 from langheads.model.identity import described_before
 
 Keep = Callable[[int, int, list[int], Callable[[], list[Any]]], list[Any] | None]
@@ -57,6 +57,7 @@ def keep_parts(
     updates: int | float = 1,
     cost: int | float = 1,
     row: tuple[int, ...] | None = None,
+    by_all: bool = False,
 ) -> Keep | None:
     """What keeps the batches of a measurement in the parts of this run; None where none are kept.
 
@@ -70,6 +71,7 @@ def keep_parts(
         updates: see there.
         cost: forwards that each row takes.
         row: shape of what comes of a row, if known.
+        by_all: whoever needs a batch first makes it.
     """
     parts = active_parts()
     if parts is None or work is None:
@@ -78,7 +80,8 @@ def keep_parts(
     if "hooks" in model_now and not _under.get():
         return None
     device = str(model_now.pop("device")).partition(":")[0]
-    of_all = digest(work, _under.get(), model_now, device, versions(), budget)
+    precise = [torch.get_float32_matmul_precision(), torch.is_autocast_enabled()]
+    of_all = digest(work, _under.get(), model_now, device, versions(), precise, budget)
     # Which shard begins, so that short measurements are not all the first one's.
     first = int(digest(of_all, [len(row) for row in rows])[:8], 16)
 
@@ -100,6 +103,8 @@ def keep_parts(
             cost,
             row,
         )
+        if by_all:
+            return parts.first(piece, make)
         found, made = parts.rows(piece, make)
         if progress is not None and found is not None and not made:
             progress.update(updates * len(batch))
@@ -113,12 +118,17 @@ def kept(
     work: Sequence[Any],
     rows: Sequence[Int[Tensor, " _"]],
     make: Callable[[list[int]], Tensor],
+    *,
+    by_all: bool = False,
 ) -> Tensor:
-    """A tensor that is made from rows one after another, kept as one part."""
+    """A tensor that is made from rows one after another, kept as one part.
+
+    Made by one shard, for which the others wait, or `by_all` who need it before it is there.
+    """
     whole = list(range(len(rows)))
     if isinstance(parts := active_parts(), Estimate):
         return parts.at_once(str(work[0]), [len(row) for row in rows], make)
-    keep = keep_parts(model, work, rows, 0)
+    keep = keep_parts(model, work, rows, 0, by_all=by_all)
     if keep is None:
         return make(whole)
     found = keep(0, 1, whole, lambda: [make(whole)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from transformers import PreTrainedModel
 from langheads import stats
 from langheads.io.arguments import asked_names
 from langheads.io.errors import InputError
-from langheads.io.parts import together
+from langheads.io.parts import clock, together
 from langheads.io.progress import progress_bar
 from langheads.io.results import document_counts, provenance
 from langheads.model import describe, head_shape, load, tokenize_languages
@@ -156,10 +155,10 @@ def measure_scores(
             bar.set_postfix_str(language)
             given = OfLanguage(model, of_language, [seed, number], settings)
             for one in passes:
-                started = time.perf_counter()
+                started = clock()
                 with each:
                     given.rows |= found(one.run)(given)
-                measured.seconds[one.name] += time.perf_counter() - started
+                measured.seconds[one.name] += clock() - started
             measured.languages[language] = given
     return measured
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import langheads
-from langheads.io import parts
+from langheads.io import part_file
 from langheads.scores import gradient
 from tests.unit.cli.test_errors import verb  # noqa: F401 - a fixture
 
@@ -32,7 +32,7 @@ def values(path):
 
 def test_the_same_command_does_what_is_missing_and_then_nothing(score, tmp_path, monkeypatch):
     assert score("all.nc")[0] == 0
-    real, left = parts._write, iter(range(2))
+    real, left = part_file.write_part, iter(range(2))
 
     def write(*given):
         if next(left, None) is None:
@@ -40,7 +40,7 @@ def test_the_same_command_does_what_is_missing_and_then_nothing(score, tmp_path,
         real(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(parts, "_write", write)
+        patch.setattr(part_file, "write_part", write)
         code, _, told = score("s.nc")
     folder = tmp_path / "s.nc.parts"
     assert (code, told) == (

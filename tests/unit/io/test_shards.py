@@ -15,7 +15,7 @@ import langheads
 from langheads.experiments.replies.off_target import off_target
 from langheads.experiments.replies.switching import switch_rates
 from langheads.heads import HeadSet, LanguageHeads
-from langheads.io import parts as parts_module
+from langheads.io import part_file
 from langheads.io.digest import digest
 from langheads.io.errors import InputError
 from langheads.io.estimate import estimated, in_words
@@ -167,14 +167,14 @@ class Stopped(BaseException):
 
 def stop_after(monkeypatch, parts):
     """The process ends when so many parts are written, with the next one measured."""
-    real, written = parts_module._write, count()
+    real, written = part_file.write_part, count()
 
     def write(*given):
         if next(written) == parts:
             raise Stopped
         real(*given)
 
-    monkeypatch.setattr(parts_module, "_write", write)
+    monkeypatch.setattr(part_file, "write_part", write)
 
 
 def test_stopped_anywhere_it_goes_on_with_one_part_again_at_most(work, tmp_path, monkeypatch):
@@ -343,7 +343,7 @@ def test_an_estimate_runs_few_batches_of_a_kind_and_counts_all(tiny, texts, monk
     assert found.sizes["head"] == 4
     assert estimate.batches == {"gate gradients": batches}
     rate = estimate._times["gate gradients"][-1]
-    assert estimate.seconds["gate gradients"] == pytest.approx(whole * rate)
+    assert estimate.predicted["gate gradients"] == pytest.approx(whole * rate)
 
 
 def test_an_estimate_counts_the_blocks_that_heads_run_again(tiny, texts):

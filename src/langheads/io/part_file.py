@@ -1,0 +1,50 @@
+"""The file of a part: tensors, the name that they were kept under, and a checksum at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from langheads.io.files import atomic_path
+
+if TYPE_CHECKING:
+    # Torch takes seconds to import, and who asks for help needs none of it.
+    from torch import Tensor
+
+
+def write_part(path: Path, name: str, rows: list[Tensor], seconds: float) -> None:
+    """Write the rows of a part, and the seconds that they took; atomically."""
+    import torch
+    from safetensors.torch import save
+
+    # Rows may be of unequal length, replies say.
+    kept = {
+        "values": torch.cat([row.detach().cpu().reshape(-1) for row in rows]),
+        "shapes": torch.tensor([list(row.shape) for row in rows]),
+    }
+    content = save(kept, {"name": name, "seconds": f"{seconds:.6f}"})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content + hashlib.sha256(content).digest())
+
+
+def read_part(path: Path, name: str) -> tuple[list[Tensor] | None, float]:
+    """The rows of a part and the seconds that it took; None where it is missing or damaged, and is
+    to be made again."""
+    from safetensors.torch import load
+
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None, 0.0
+    content, checksum = content[:-32], content[-32:]
+    if hashlib.sha256(content).digest() != checksum or name.encode() not in content:
+        return None, 0.0
+    told = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    kept = load(content)
+    shapes = kept["shapes"].tolist()
+    pieces = kept["values"].split([math.prod(shape) for shape in shapes])
+    rows = [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+    return rows, float(told["seconds"])
