@@ -8,6 +8,9 @@ import pytest
 
 import langheads
 from langheads.demo import grammar
+from langheads.io.schemas import SCHEMAS
+from langheads.scores.registry import LABELS, SCORES
+from langheads.view.kinds import KINDS
 
 LANGUAGES = ["en", "hi", "zh"]
 
@@ -16,6 +19,16 @@ def write_lines(path, records):
     path.parent.mkdir(exist_ok=True)
     lines = [json.dumps(record, ensure_ascii=False) for record in records]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def registries_kept():
+    """What an example adds is gone after it."""
+    before = [(table, dict(table)) for table in (SCORES, LABELS, SCHEMAS, KINDS)]
+    yield
+    for table, held in before:
+        table.clear()
+        table.update(held)
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 
 import langheads
-from langheads.io.schemas import SCHEMAS
-from langheads.scores.registry import LABELS, SCORES
-from langheads.view.kinds import KINDS
 
 PACKAGE = Path(langheads.__file__).parent
 
@@ -24,18 +21,8 @@ MODULES = sorted(
 )
 
 
-@pytest.fixture
-def _registered():
-    """What an example adds is gone after it."""
-    before = [(table, dict(table)) for table in (SCORES, LABELS, SCHEMAS, KINDS)]
-    yield
-    for table, held in before:
-        table.clear()
-        table.update(held)
-
-
 @pytest.mark.parametrize("name", MODULES)
-@pytest.mark.usefixtures("_registered", "in_example_folder", "untyped")
+@pytest.mark.usefixtures("registries_kept", "in_example_folder", "untyped")
 def test_examples_run(name, example_names):
     # Not what a module makes of the same name.
     globs = example_names | vars(import_module(name))

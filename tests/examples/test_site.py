@@ -41,7 +41,7 @@ SHELL = [page for page in PAGES if blocks(page, "bash")]
 
 
 @pytest.mark.parametrize("page", PYTHON, ids=name_of)
-@pytest.mark.usefixtures("in_example_folder", "untyped")
+@pytest.mark.usefixtures("registries_kept", "in_example_folder", "untyped")
 def test_python_runs(page):
     names = {"__name__": "site"}
     for block in blocks(page, "python"):

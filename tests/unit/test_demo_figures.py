@@ -73,7 +73,9 @@ def test_the_map_shows_each_score_and_the_heads_of_the_files(traces, stored, wri
     assert [trace["name"] for trace in maps] == list(scores["language"])
     assert scores["lahis"].any()
     for trace, expected in zip(maps, scores["lahis"], strict=True):
-        equal(trace["z"], expected)
+        # Colours are of square roots; what is hovered over is the value.
+        equal(trace["z"], np.sqrt(expected))
+        equal(numbers(trace["customdata"])[..., 0], expected)
     marks = {
         kind: [
             (int(layer), int(head))
@@ -93,17 +95,16 @@ def test_the_map_shows_each_score_and_the_heads_of_the_files(traces, stored, wri
 def test_matrices_show_the_rise(traces, stored):
     proof = stored("ablation")
     at = list(proof["baseline"]).index("zero")
-    (perplexity,) = traces("perplexity-matrix")
+    perplexity = traces("perplexity-matrix")[0]
     rise = proof["perplexity_off"][at] - proof["perplexity"]
     equal(numbers(perplexity["customdata"])[..., 0], rise)
-    # A heat map writes text in its cells, not other data.
-    assert perplexity["texttemplate"] == "%{text}"
-    for cells, row in zip(perplexity["text"], rise, strict=True):
-        assert "-0.00" not in cells
-        np.testing.assert_allclose([float(cell) for cell in cells], row, atol=0.00501)
-    # Each column in percent of its own text's perplexity with nothing off.
-    for column, untouched in enumerate(proof["perplexity"]):
-        equal(numbers(perplexity["z"])[:, column], rise[:, column] / untouched * 100)
+    # Each column in percent of its own text's perplexity with nothing off, in colours and cells.
+    percent = rise / proof["perplexity"] * 100
+    equal(perplexity["z"], percent)
+    for cells, row in zip(perplexity["text"], percent, strict=True):
+        assert not {"−0", "−0.0", "-0"} & set(cells)
+        values = [float(cell.replace("−", "-")) for cell in cells]
+        np.testing.assert_allclose(values, row, rtol=0.005, atol=0.0501)
     ours, random = (trace["z"] for trace in traces("demo-specificity")[:2])
     equal(ours, proof["delta_nats_per_byte"][at])
     equal(random, proof["control_mean"][at])

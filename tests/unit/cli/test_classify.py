@@ -132,7 +132,8 @@ def test_sample_on_the_command_line(verb, tiny_folder, texts_folder, out, sample
         ("knockout", ["--text", "TEXT", "--sample", "x"],
          "--sample 'x': write a share like 0.1, or a number"),
         ("knockout", ["--text", "TEXT", "--sample", "4"],
-         "sample 4 asked for, which draws 3 of the 12 documents of language"),
+         "sample 4 asked for, which draws 4 of the 12 documents of language en; at least 8 are "
+         "needed"),
         *(("knockout-task", ["--questions", *given], message) for given, message in (
             (["no"], "no folder no; questions are a folder of <language>.jsonl"),
             (["QA", "--languages", "fr"], "no questions for language fr in"),
