@@ -67,10 +67,8 @@ def keep_parts(
         rows: tokens of each row.
         budget: tokens of a batch.
         given: rows of a batch -> more that they are measured with.
-        progress: updated by `updates` for each row that was read and not made.
-        updates: see there.
-        cost: forwards that each row takes.
-        row: shape of what comes of a row, if known.
+        progress, updates: what is told of rows that are read and not made, and by how much each.
+        cost, row: forwards that each row takes, and the shape of what comes of it, if known.
         by_all: whoever needs a batch first makes it.
     """
     parts = active_parts()
