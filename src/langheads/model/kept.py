@@ -62,10 +62,8 @@ def keep_parts(
     """What keeps the batches of a measurement in the parts of this run; None where none are kept.
 
     Args:
-        model: the model.
-        work: the measurement and what it depends on; None keeps nothing.
-        rows: tokens of each row.
-        budget: tokens of a batch.
+        model, work: the measurement and what it depends on; None keeps nothing.
+        rows, budget: tokens of each row, and how many a batch has.
         given: rows of a batch -> more that they are measured with.
         progress, updates: what is told of rows that are read and not made, and by how much each.
         cost, row: forwards that each row takes, and the shape of what comes of it, if known.
@@ -77,17 +75,16 @@ def keep_parts(
     model_now = described_before(model)
     if "hooks" in model_now and not _under.get():
         return None
-    device = str(model_now.pop("device")).partition(":")[0]
-    precise = [torch.get_float32_matmul_precision(), torch.is_autocast_enabled()]
-    of_all = digest(work, _under.get(), model_now, device, versions(), precise, budget)
+    how = [model_now.pop("device").partition(":")[0], budget]
+    how += [torch.get_float32_matmul_precision(), torch.is_autocast_enabled()]
+    of_all = digest(work, _under.get(), model_now, versions(), how)
     # Which shard begins, so that short measurements are not all the first one's.
     first = int(digest(of_all, [len(row) for row in rows])[:8], 16)
 
     def keep(
         number: int, batches: int, batch: list[int], make: Callable[[], list[Any]]
     ) -> list[Any] | None:
-        own = None if given is None else given(batch)
-        name = digest(of_all, [rows[i] for i in batch], own)
+        name = digest(of_all, [rows[i] for i in batch], given and given(batch))
         tokens = len(batch) * max(len(rows[i]) for i in batch)
         piece = Piece(
             str(work[0]),
