@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,7 +69,10 @@ def run_on_ray(verb: str, given: Mapping[str, Any]) -> None:
             if parts == there_before:
                 raise LangheadsError("the workers wait for each other; are they alike?")
             there_before = parts
-            said = list(pool.map_unordered(lambda worker, shard: worker.work.remote(shard), shards))
+            # What Ray tells of lost workers is no result.
+            with contextlib.redirect_stdout(sys.stderr):
+                done = pool.map_unordered(lambda worker, shard: worker.work.remote(shard), shards)
+                said = list(done)
         typer.echo(max(said, key=len), nl=False)
     except RayTaskError as error:
         if isinstance(error.cause, LangheadsError):
