@@ -22,6 +22,12 @@ VOLATILE = {
     *("transformer_lens", "transformer-lens", "transformers_version"),
 }
 DIFFERS = "<volatile>"
+LEFT_OUT = {
+    *("took_seconds", "took_before_seconds", "peak_memory_gib"),
+    *("estimated_seconds", "estimated_memory_gib"),
+}
+"""What a machine makes of it, and no result."""
+_TOOK = re.compile(r"took .*; memory \d+\.\d\d GiB at most(; estimated were .* GiB)?\n")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d|Z)?")
 # The last column of the table that `compare` prints.
 _SECONDS = re.compile(r"^(score .*  +fwd)( +)s$")
@@ -46,7 +52,7 @@ class Cleaner:
     def printed(self, text: str) -> str:
         """Of a verb: also without the seconds of the table that `compare` prints."""
         lines, inside = [], False
-        for line in self.text(text).split("\n"):
+        for line in _TOOK.sub("", self.text(text)).split("\n"):
             if _SECONDS.match(line):
                 inside = True
             elif inside and re.search(r"\d +\d+\.\d$", line):
@@ -60,7 +66,7 @@ class Cleaner:
         if key in VOLATILE:
             return DIFFERS
         if isinstance(value, dict):
-            return {str(k): self.json(v, str(k)) for k, v in value.items()}
+            return {str(k): self.json(v, str(k)) for k, v in value.items() if k not in LEFT_OUT}
         if isinstance(value, list | tuple):
             return [self.json(v) for v in value]
         if isinstance(value, np.generic):
@@ -241,7 +247,7 @@ def _page(html: str, clean: Cleaner) -> dict[str, Any]:
 def _table(table: dict[str, Any], clean: Cleaner) -> dict[str, Any]:
     # A setting stands in one table where all files agree and in another where they do not, which
     # for these is a matter of how fast the machine is.
-    kept = [row for row in table["rows"] if not row or row[0] not in ("time", "seconds")]
+    kept = [row for row in table["rows"] if not row or row[0] not in {"time", "seconds", *LEFT_OUT}]
     rows = [[clean.text(cell) for cell in row] for row in kept]
     header = rows[0] if rows else []
     for row in rows[1:]:

@@ -24,6 +24,7 @@ from langheads.cli.parts import PARTS_OPTIONS, run_in_parts
 from langheads.cli.signatures import Function, Parameter, plain, read_function
 from langheads.cli.tell import ending_of, lines_about, path_of, table_of, write_csv
 from langheads.cli.values import LIMITS, kind_of, shown_default
+from langheads.io.cost import counted, spent, spent_in_words
 from langheads.io.errors import printable
 from langheads.io.files import check_suffix, check_writable
 from langheads.io.schemas import files_in_words
@@ -181,6 +182,7 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+@counted()
 def carry_out(verb: str, given: Mapping[str, Any], load: Callable[..., Any] | None = None) -> None:
     """Read what was given, refuse what cannot work, load the model, call, save and tell.
 
@@ -228,7 +230,8 @@ def carry_out(verb: str, given: Mapping[str, Any], load: Callable[..., Any] | No
         values[first.name] = (load or langheads.load)(**asked)
     module, _, name = f"langheads.{function.name}".rpartition(".")
     work = partial(getattr(import_module(module), name), **values)
-    finish = partial(_save_and_tell, function, str(out), given)
+    runs_a_model = _MODEL in first.types or verb == "demo"
+    finish = partial(_save_and_tell, function, str(out), given, runs_a_model)
     if verb in IN_PARTS:
         run_in_parts(work, given, finish, verb=verb, model=values[first.name], out=str(out))
     else:
@@ -252,7 +255,9 @@ def _check_out(function: Function, out: str, inputs: list[str], default_out: str
         check_writable(Path(out).with_suffix(".summary.json"), *inputs)
 
 
-def _save_and_tell(function: Function, out: str, given: Mapping[str, Any], result: Any) -> None:
+def _save_and_tell(
+    function: Function, out: str, given: Mapping[str, Any], runs_a_model: bool, result: Any
+) -> None:
     """Save a result that its function has not saved; say what it is and where."""
     if function.returns == "xr.Dataset":
         from langheads import save
@@ -269,5 +274,7 @@ def _save_and_tell(function: Function, out: str, given: Mapping[str, Any], resul
     if (table := end.table if end else table_of(result)) is not None:
         typer.echo("\n".join(map(printable, table.split("\n"))))
     typer.echo(printable(str(path_of(result) or out)))
+    if runs_a_model:
+        typer.echo(spent_in_words(spent()), err=True)
     if end:
         typer.echo(f"next: {printable(end.next)}", err=True)

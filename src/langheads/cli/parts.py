@@ -11,7 +11,6 @@ import hashlib
 import inspect
 import os
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,8 +22,6 @@ import typer
 from langheads.cli.signatures import read_function
 from langheads.io.errors import InputError, LangheadsError, OutOfMemoryError, printable
 from langheads.io.files import TEXT_SUFFIXES
-
-_STARTED = time.time()
 
 
 def _option(name: str, kind: Any, told: str, metavar: str | None = None) -> inspect.Parameter:
@@ -50,7 +47,11 @@ PARTS_OPTIONS = (
         "machine), one a GPU or one in eight cores; ray:4 asks for four.",
         "ray[:N]",
     ),
-    _option("dry_run", bool, "Say what time and memory the run will take, and stop."),
+    _option(
+        "dry_run",
+        bool,
+        "Say what time and memory the run will take, of a shard its share, too, and stop.",
+    ),
     _option("fresh", bool, "Start over, whatever is in OUT.parts/ or OUT."),
     _option("keep_parts", bool, "Leave OUT.parts/ when OUT is written."),
 )
@@ -76,17 +77,19 @@ def run_in_parts(
         model: the model, loaded.
         out: where the result goes.
     """
+    from langheads.io.cost import keep_estimate, recall_estimate
     from langheads.io.digest import command_hash
     from langheads.io.parts import Waiting, parts_folder
     from langheads.io.shards import in_parts
 
-    if given.get("dry_run"):
-        _tell_estimate(work)
-        return
     folder = parts_folder(out)
     settings = {"verb": verb, **_settings(given), **_about(model)}
-    fresh = bool(given.get("fresh"))
     shard = _shard(given["shard"]) if "shard" in given else None
+    if given.get("dry_run"):
+        keep_estimate(folder, command_hash(settings), *_tell_estimate(work, shard))
+        return
+    recall_estimate(folder, command_hash(settings))
+    fresh = bool(given.get("fresh"))
     how: dict[str, Any] = {"shard": shard, "fresh": fresh, "keep": bool(given.get("keep_parts"))}
 
     def done() -> bool:
@@ -105,15 +108,15 @@ def run_in_parts(
             raise
 
 
-def _tell_estimate(work: partial[Any]) -> None:
-    """Say what the work will take."""
-    from langheads.io.estimate import estimated, in_words, peak_memory
+def _tell_estimate(work: partial[Any], shard: tuple[int, int] | None) -> tuple[float, float]:
+    """Say what the work will take, and what of it a shard does; seconds and GiB of the whole."""
+    from langheads.io.cost import in_words, spent
+    from langheads.io.estimate import estimated
 
-    ready, more = process_seconds(), ""
-    with TemporaryDirectory() as folder, estimated() as estimate:
+    more = ""
+    with TemporaryDirectory() as folder, estimated(shard or (1, 1)) as estimate:
         if "out" in work.keywords:
             work = partial(work, out=Path(folder) / "out")
-        started = time.perf_counter()
         try:
             work()
         except LangheadsError as error:
@@ -121,18 +124,20 @@ def _tell_estimate(work: partial[Any]) -> None:
                 raise
             # What was made up is no text of any language, say.
             more = f", and what comes after them, which was not reached ({error})"
-        beside = time.perf_counter() - started - estimate.probing
-    for what, seconds in estimate.predicted.items():
+        told = spent()
+        beside = told["took_seconds"] - estimate.probing
+    whole = estimate.predicted()
+    for what, seconds in whole.items():
         typer.echo(f"{what}: {estimate.batches[what]} batches, {in_words(seconds)}")
-    total = ready + beside + sum(estimate.predicted.values())
-    typer.echo(
-        f"about {in_words(total)} in all{more}; memory {peak_memory() / 2**30:.2f} GiB at most"
-    )
-
-
-def process_seconds() -> float:
-    """How long this process has run."""
-    return time.time() - _STARTED
+    memory, total = told["peak_memory_gib"], beside + sum(whole.values())
+    typer.echo(f"about {in_words(total)} in all{more}; memory {memory:.2f} GiB at most")
+    if shard is not None:
+        typer.echo(
+            f"shard {shard[0]} of {shard[1]}: {sum(estimate.own.values())} of "
+            f"{sum(estimate.batches.values())} batches, "
+            f"about {in_words(beside + sum(estimate.predicted(own=True).values()))}"
+        )
+    return round(total, 2), memory
 
 
 def _shard(value: str) -> tuple[int, int]:

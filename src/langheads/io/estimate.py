@@ -8,8 +8,6 @@ all its stages; its result means nothing and is thrown away.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,14 +30,17 @@ class Estimate(Parts):
 
     Attributes:
         batches: kind of measurement -> how many there are.
+        own: kind of measurement -> how many of them this shard would make.
         probing: seconds that the batches took which were made.
     """
 
     folder: Path = Path()
     batches: dict[str, int] = field(default_factory=dict)
+    own: dict[str, int] = field(default_factory=dict)
     probing: float = 0.0
     _times: dict[str, list[float]] = field(default_factory=dict)
     _sizes: dict[str, float] = field(default_factory=dict)
+    _own_sizes: dict[str, float] = field(default_factory=dict)
     _longest: dict[str, int] = field(default_factory=dict)
     _like: dict[str, list[Tensor]] = field(default_factory=dict)
 
@@ -68,8 +69,7 @@ class Estimate(Parts):
                 shape, level = piece.row or like[0].shape, like[0].double().mean()
                 like = [level + torch.rand(shape, dtype=torch.float64)]
             self._like[piece.work] = like
-        self.batches[what] = self.batches.get(what, 0) + 1
-        self._sizes[what] = self._sizes.get(what, 0.0) + size
+        self._count(what, size, piece.first % self.shards == self.shard)
         self.found += 1
         return list(islice(cycle(self._like[piece.work]), piece.rows)), False
 
@@ -83,45 +83,35 @@ class Estimate(Parts):
         took = time.perf_counter() - started
         self.probing += took
         self._times[what] = [took / sum(lengths[i] for i in some)]
-        self.batches[what] = self.batches.get(what, 0) + 1
-        self._sizes[what] = self._sizes.get(what, 0.0) + sum(lengths)
+        # Whoever does not make it waits for it.
+        self._count(what, sum(lengths), own=True)
         return found
 
-    @property
-    def predicted(self) -> dict[str, float]:
-        """Kind of measurement -> what all of its batches will take; the first one warms up."""
-        return {what: size * self._times[what][-1] for what, size in self._sizes.items()}
+    def _count(self, what: str, size: int | float, own: bool) -> None:
+        for batches, sizes, of in (
+            (self.batches, self._sizes, True),
+            (self.own, self._own_sizes, own),
+        ):
+            batches[what] = batches.get(what, 0) + of
+            sizes[what] = sizes.get(what, 0.0) + size * of
+
+    def predicted(self, *, own: bool = False) -> dict[str, float]:
+        """Kind of measurement -> what all, or this shard's `own`, of its batches will take; the
+        first one warms up."""
+        sizes = self._own_sizes if own else self._sizes
+        return {what: size * self._times[what][-1] for what, size in sizes.items()}
 
     def check(self) -> None:
         """Nothing is there that could be of another run."""
 
 
 @contextmanager
-def estimated() -> Iterator[Estimate]:
-    """Estimate what langheads measures inside, which makes results that mean nothing."""
-    estimate = Estimate()
+def estimated(shard: tuple[int, int] = (1, 1)) -> Iterator[Estimate]:
+    """Estimate what langheads measures inside, which makes results that mean nothing.
+
+    Args:
+        shard: (which, of how many), from 1, is told what it would make by itself.
+    """
+    estimate = Estimate(shard=shard[0] - 1, shards=shard[1])
     with use_parts(estimate):
         yield estimate
-
-
-def peak_memory() -> int:
-    """The most memory that this process had at once so far, bytes; a card's where it used one."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return int(torch.cuda.max_memory_allocated())
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def in_words(seconds: int | float) -> str:
-    """A time as people say it.
-
-    Example:
-        >>> in_words(7.4), in_words(312), in_words(40000)
-        ('7 s', '5 min 12 s', '11 h 6 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, left = divmod(whole, 60)
-    return f"{minutes} min {left} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -30,16 +30,15 @@ from typing import TYPE_CHECKING, Any
 from langheads.io import part_file
 from langheads.io.digest import spelled
 from langheads.io.errors import InputError, LangheadsError
-from langheads.io.files import (
-    parse_json,
-    write_text_atomically,
-)
+from langheads.io.files import parse_json, write_text_atomically
 
 if TYPE_CHECKING:
     # Torch takes seconds to import, and who asks for help needs none of it.
     from torch import Tensor
 
 _SETTINGS = "settings.json"
+ESTIMATE = "estimate.json"
+"""What the run was estimated to take, by hash of the command."""
 
 
 class Waiting(LangheadsError):  # noqa: N818 - nothing went wrong
@@ -183,7 +182,7 @@ class Parts:
         """Remove the parts, and the folder where nothing else is in it."""
         with suppress(OSError):
             (self.folder / _SETTINGS).unlink(missing_ok=True)
-            for pattern in ("*.part", ".langheads.*.tmp"):
+            for pattern in ("*.part", ESTIMATE, ".langheads.*.tmp"):
                 for path in self.folder.glob(pattern):
                     path.unlink(missing_ok=True)
             self.folder.rmdir()

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 from xarray.backends import H5NetCDFStore
 
+from langheads.io.cost import spent
 from langheads.io.errors import InputError
 from langheads.io.files import atomic_path, check_suffix
 from langheads.io.netcdf import safe_content, with_checksum
@@ -65,6 +66,7 @@ def provenance(
         **({"command_hash": parts.command_hash} if (parts := active_parts()) else {}),
         **made_from(model, *sources),
         **{name.replace("-", "_"): version(name) for name in _PACKAGES},
+        **spent(),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 

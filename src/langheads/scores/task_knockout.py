@@ -110,8 +110,9 @@ def knockout_task(
     plan = _Plan(model, asked, answers, chosen, measures, baselines, max_new_tokens, batch_tokens)
     how |= {"docs": len(asked.ids), "bos": next(iter(answers.values())).texts.bos}
     how["questions_not_in_every_language"] = asked.left_out
+    scans = _all_scans(plan)
     attrs = provenance("knockout-task", describe(model), _corpus(everything, template), **how)
-    return _dataset(*_all_scans(plan), baselines, asked, attrs)
+    return _dataset(*scans, baselines, asked, attrs)
 
 
 @dataclass(frozen=True)

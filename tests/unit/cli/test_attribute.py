@@ -47,7 +47,8 @@ def test_writes_a_result_and_prints_its_path(verb, tmp_path):
         json.dumps(GOOD | {"language": "xx"}),
         arguments=["--heads", "L0H1,L2H3"],
     )
-    assert (code, error, files) == (0, "", ["found.nc"])
+    assert (code, files) == (0, ["found.nc"])
+    assert re.fullmatch(r"took \d+ s; memory \d+\.\d\d GiB at most\n", error)
     assert printed == f"{tmp_path / 'out/found.nc'}\n"
     found = load_result(tmp_path / "out/found.nc", "attribution")
     assert list(found.language.values) == ["en", "xx"]

@@ -1,6 +1,9 @@
 """Verbs that are stopped and given again, and shared by shards, as tests/unit/io/test_shards.py."""
 
+import json
 import os
+import re
+import resource
 
 import numpy as np
 import pytest
@@ -9,6 +12,8 @@ import langheads
 from langheads.io import part_file
 from langheads.scores import gradient
 from tests.unit.cli.test_errors import verb  # noqa: F401 - a fixture
+
+TOOK = r"took \d+ s; memory \d+\.\d\d GiB at most\n"
 
 
 @pytest.fixture
@@ -55,7 +60,10 @@ def test_the_same_command_does_what_is_missing_and_then_nothing(score, tmp_path,
         f"error: {folder} has parts of another run (seed was 0, is 1); give what was given "
         "before, or --fresh to start over\n",
     )
-    assert score("s.nc") == (0, f"{tmp_path / 's.nc'}\n", "")
+    code, said, told = score("s.nc")
+    assert (code, said) == (0, f"{tmp_path / 's.nc'}\n")
+    # Of the two parts that were there.
+    assert re.fullmatch(TOOK.replace(";", r", \d s of it before or elsewhere;", 1), told)
     assert values(tmp_path / "s.nc") == values(tmp_path / "all.nc")
     assert sorted(os.listdir(tmp_path)) == ["all.nc", "s.nc"]
 
@@ -74,6 +82,32 @@ def test_the_same_command_does_what_is_missing_and_then_nothing(score, tmp_path,
     # Another setting makes another result, in the place of the first.
     assert score("s.nc", "--seed", "1")[0] == 0
     assert values(tmp_path / "s.nc") != values(tmp_path / "all.nc")
+
+
+def test_what_it_took_is_told_beside_what_a_dry_run_said(score, tmp_path):
+    code, said, _ = score("s.nc", "--dry-run", "--shard", "2/2")
+    assert code == 0
+    batches = int(re.search(r"^gate gradients: (\d+) batches, ", said)[1])
+    own = re.search(rf"^shard 2 of 2: (\d+) of {batches} batches, about \d+ s$", said, re.MULTILINE)
+    # Of another command nothing was estimated.
+    code, _, told = score("s.nc", "--seed", "1")
+    assert code == 0
+    assert re.fullmatch(TOOK, told)
+    kept = langheads.load_result(tmp_path / "s.nc").attrs
+    assert kept["took_seconds"] >= sum(json.loads(kept["seconds"]).values()) > 0
+    at_most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    assert 0.1 < kept["peak_memory_gib"] <= at_most + 0.001
+    assert f"memory {at_most:.2f} GiB" in told
+    assert not any(name.startswith("estimated") for name in kept)
+    _, said, _ = score("s.nc", "--dry-run")
+    time, memory = re.search(r"about (.*) in all; memory (\S+) GiB at most\n$", said).groups()
+    # What the shard of that number makes.
+    assert score("s.nc", "--shard", "2/2")[0] == os.EX_TEMPFAIL
+    assert len(list((tmp_path / "s.nc.parts").glob("*.part"))) == int(own[1]) < batches
+    assert score("s.nc")[2].endswith(f" GiB at most; estimated were {time} and {memory} GiB\n")
+    kept = langheads.load_result(tmp_path / "s.nc").attrs
+    assert f"{kept['estimated_memory_gib']:.2f}" == memory
+    assert sorted(os.listdir(tmp_path)) == ["s.nc"]
 
 
 def test_shards_write_the_result_together(score, tmp_path):

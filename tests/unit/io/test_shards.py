@@ -16,9 +16,10 @@ from langheads.experiments.replies.off_target import off_target
 from langheads.experiments.replies.switching import switch_rates
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io import part_file
+from langheads.io.cost import in_words
 from langheads.io.digest import digest
 from langheads.io.errors import InputError
-from langheads.io.estimate import estimated, in_words
+from langheads.io.estimate import estimated
 from langheads.io.parts import Waiting, kept_in_parts, together
 from langheads.io.shards import in_parts
 from langheads.model import load
@@ -347,7 +348,7 @@ def test_an_estimate_runs_few_batches_of_a_kind_and_counts_all(tiny, texts, monk
     assert found.sizes["head"] == 4
     assert estimate.batches == {"gate gradients": batches}
     rate = estimate._times["gate gradients"][-1]
-    assert estimate.predicted["gate gradients"] == pytest.approx(whole * rate)
+    assert estimate.predicted()["gate gradients"] == pytest.approx(whole * rate)
 
 
 def test_an_estimate_counts_the_blocks_that_heads_run_again(tiny, texts):

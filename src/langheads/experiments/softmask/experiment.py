@@ -28,6 +28,7 @@ from langheads.heads import HeadSet
 from langheads.heads.given import Named
 from langheads.heads.mask import HeadMask
 from langheads.io.arguments import check_seed
+from langheads.io.cost import spent
 from langheads.io.errors import InputError
 from langheads.io.sources import made_from
 from langheads.model import describe, head_shape
@@ -107,7 +108,8 @@ def evaluate_qa(
         found = compare_masks(model, gates, questions, n_controls=n_controls, **own)
     else:
         found = evaluate_matched(model, gates, questions, n_controls=n_controls, **vars(how))
-    return found.assign_attrs(made_from(found.attrs, gates))
+    # What the questions were made from is told before they are asked.
+    return found.assign_attrs({**made_from(found.attrs, gates), **spent()})
 
 
 def check_controls(n_controls: int | None, with_mask: bool) -> int:

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from langheads.heads import HeadSet, LanguageHeads, one_head_set
 from langheads.heads.given import ByLanguage, Named
 from langheads.heads.same_model import require_same_model
+from langheads.io.cost import spent
 from langheads.io.errors import InputError
 from langheads.io.files import write_text_atomically
 from langheads.io.sources import made_from
@@ -196,11 +197,11 @@ def show_attention(
     said = "" if scores is None else score_name(scores, score)
     about = {k: v for k, v in about.items() if k != "other_weights"}
     about |= made_from(about, heads, scores)
-    about = about if provenance else {"model": str(model.cfg.model_name)}
+    told = {**about, **spent()} if provenance else {"model": str(model.cfg.model_name)}
 
     def made(words: bool, last: int | None = None) -> AttentionData:
         contexts = tuple(each.shown(words, window, last) for each in read)
-        return AttentionData(rows, contexts, said, about)
+        return AttentionData(rows, contexts, said, told)
 
     return AttentionView(_that_fits(made, pool_words, window is None))
 

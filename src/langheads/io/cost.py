@@ -1,0 +1,115 @@
+"""What a command took, in time and memory: told when it is done, and kept in what it makes."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from langheads.io.errors import InputError
+from langheads.io.files import read_json, write_text_atomically
+from langheads.io.parts import ESTIMATE, active_parts
+
+
+@dataclass
+class _Running:
+    started: float = field(default_factory=time.perf_counter)
+    read: float = 0.0  # seconds that parts took to make which this process read
+    estimated: dict[str, float] = field(default_factory=dict)
+
+
+_running: ContextVar[_Running | None] = ContextVar("running", default=None)
+
+
+@contextmanager
+def counted() -> Iterator[None]:
+    """Count time from here, for `spent`."""
+    token = _running.set(_Running())
+    try:
+        yield
+    finally:
+        _running.reset(token)
+
+
+def spent() -> dict[str, float]:
+    """What has been spent since `counted` began; empty outside of it.
+
+    - ``took_seconds``: as if this process had made the parts that it read;
+    - ``took_before_seconds``: those parts, where there are any;
+    - ``peak_memory_gib``: of the process, see `peak_memory`;
+    - ``estimated_seconds`` and ``estimated_memory_gib``, where a dry run was made.
+    """
+    if (running := _running.get()) is None:
+        return {}
+    if (parts := active_parts()) is not None:
+        running.read = parts.seconds
+    before = {"took_before_seconds": round(running.read, 2)} if running.read else {}
+    return {
+        "took_seconds": round(time.perf_counter() - running.started + running.read, 2),
+        **before,
+        "peak_memory_gib": round(peak_memory() / 2**30, 3),
+        **{f"estimated_{name}": value for name, value in running.estimated.items()},
+    }
+
+
+def spent_in_words(spent: dict[str, float]) -> str:
+    """A line for people.
+
+    Example:
+        >>> spent_in_words({"took_seconds": 312.3, "peak_memory_gib": 1.5})
+        'took 5 min 12 s; memory 1.50 GiB at most'
+    """
+    told = f"took {in_words(spent['took_seconds'])}"
+    if before := spent.get("took_before_seconds"):
+        told += f", {in_words(before)} of it before or elsewhere"
+    told += f"; memory {spent['peak_memory_gib']:.2f} GiB at most"
+    if "estimated_seconds" in spent:
+        told += f"; estimated were {in_words(spent['estimated_seconds'])} and "
+        told += f"{spent['estimated_memory_gib']:.2f} GiB"
+    return told
+
+
+def keep_estimate(folder: Path, command: str, seconds: float, memory_gib: float) -> None:
+    """Keep, where its parts will be, what the run with this `command_hash` is estimated to take."""
+    told = {command: {"seconds": seconds, "memory_gib": memory_gib}}
+    # One that cannot be kept was told all the same.
+    with suppress(InputError):
+        write_text_atomically(folder / ESTIMATE, json.dumps(told))
+
+
+def recall_estimate(folder: Path, command: str) -> None:
+    """Have `spent` tell what was estimated of the run with this `command_hash`, if anything was."""
+    running = _running.get()
+    with suppress(InputError, KeyError, TypeError, ValueError):
+        told = read_json(folder / ESTIMATE)[command]
+        if running is not None:
+            running.estimated = {name: float(told[name]) for name in ("seconds", "memory_gib")}
+
+
+def peak_memory() -> int:
+    """The most memory that this process had at once so far, bytes; a card's where it used one."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def in_words(seconds: int | float) -> str:
+    """A time as people say it.
+
+    Example:
+        >>> in_words(7.4), in_words(312), in_words(40000)
+        ('7 s', '5 min 12 s', '11 h 6 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, left = divmod(whole, 60)
+    return f"{minutes} min {left} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
