@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb runs, so ``--help`` answers at once.
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import signal
@@ -38,6 +39,9 @@ def main() -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, terminate)
+    # Until the libraries are imported, whose many objects are no garbage: looking for some among
+    # them takes a quarter of the time.
+    gc.disable()
     written_files.clear()
     kept_folders.clear()
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
@@ -77,6 +81,8 @@ def main() -> None:
         typer.echo(f"error: {stopped[0]}; {_kept()}", err=True)
         sys.exit(stopped[1])
     finally:
+        gc.unfreeze()
+        gc.enable()
         signal.signal(signal.SIGTERM, before)
 
 

@@ -8,6 +8,7 @@ a function takes a model, files where it takes what is in them, ``--out`` where 
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -227,7 +228,12 @@ def carry_out(verb: str, given: Mapping[str, Any], load: Callable[..., Any] | No
         import langheads
 
         asked = {p.name: given[p.name] for p in read_function("load").parameters if p.name in given}
-        values[first.name] = (load or langheads.load)(**asked)
+        load = load or langheads.load
+        if not gc.isenabled():
+            # See `main`; what was imported stays, and need never be looked through.
+            gc.freeze()
+            gc.enable()
+        values[first.name] = load(**asked)
     module, _, name = f"langheads.{function.name}".rpartition(".")
     work = partial(getattr(import_module(module), name), **values)
     runs_a_model = _MODEL in first.types or verb == "demo"

@@ -1,5 +1,6 @@
 """Verbs that are stopped and given again, and shared by shards, as tests/unit/io/test_shards.py."""
 
+import gc
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import langheads
+from langheads.cli import app
 from langheads.io import part_file
 from langheads.scores import gradient
 from tests.unit.cli.test_errors import verb  # noqa: F401 - a fixture
@@ -108,6 +110,24 @@ def test_what_it_took_is_told_beside_what_a_dry_run_said(score, tmp_path):
     kept = langheads.load_result(tmp_path / "s.nc").attrs
     assert f"{kept['estimated_memory_gib']:.2f}" == memory
     assert sorted(os.listdir(tmp_path)) == ["s.nc"]
+
+
+def test_garbage_is_looked_for_when_libraries_are_imported(score, monkeypatch):
+    """Among a million objects of libraries, that is a quarter of the start-up."""
+    seen, check, load = [], app.check, langheads.load
+
+    def told(function):
+        def call(*given, **named):
+            seen.append((gc.isenabled(), gc.get_freeze_count() > 0))
+            return function(*given, **named)
+
+        return call
+
+    monkeypatch.setattr(app, "check", told(check))
+    monkeypatch.setattr(langheads, "load", told(load), raising=False)
+    assert score("s.nc")[0] == 0
+    assert seen == [(False, False), (True, True)]
+    assert (gc.isenabled(), gc.get_freeze_count()) == (True, 0)
 
 
 def test_shards_write_the_result_together(score, tmp_path):
