@@ -1,6 +1,7 @@
 """The only floor that knows hook names, flags and TransformerLens."""
 
-from langheads.model.batches import map_documents, token_budget
+from langheads.model.batches import map_documents
+from langheads.model.budget import token_budget
 from langheads.model.decoding import decode, decode_rows, end_tokens, reply_text
 from langheads.model.gates import Gates, gated, gates_of_all, mean_z
 from langheads.model.identity import DEMO, EMBEDDED, describe, model_name

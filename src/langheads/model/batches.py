@@ -15,8 +15,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.io.errors import InputError, NonFiniteError, OutOfMemoryError
+from langheads.io.errors import NonFiniteError, OutOfMemoryError
 from langheads.io.parts import Waiting
+from langheads.model.budget import token_budget
 from langheads.model.chunked_losses import chunked_losses
 from langheads.model.fused_attention import fused_attention
 from langheads.model.kept import Keep, keep_parts
@@ -183,15 +184,6 @@ def map_documents(
     how: dict[str, Any] = {"alone": alone, "progress": progress if updates is None else None}
     with frozen(model), fused_attention(model), chunked_losses(model):
         return torch.stack(Batches(budget).map(lengths, measured, keep=keep, **how))
-
-
-def token_budget(model: TransformerBridge, batch_tokens: int | str) -> int:
-    """Tokens a batch: the number given, or for ``auto`` 1,024 on a CPU and 16,384 elsewhere."""
-    if batch_tokens == "auto":
-        return 1024 if str(model.cfg.device) == "cpu" else 16384
-    if isinstance(batch_tokens, int) and batch_tokens > 0:
-        return batch_tokens
-    raise InputError(f"batch_tokens {batch_tokens!r} asked for; allowed are auto or a number > 0")
 
 
 @contextmanager

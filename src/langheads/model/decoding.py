@@ -20,7 +20,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import GenerationConfig, LogitsProcessor
 
 from langheads.io.errors import NonFiniteError
-from langheads.model.batches import Batches, token_budget
+from langheads.model.batches import Batches
+from langheads.model.budget import token_budget
 from langheads.model.gates import gated
 from langheads.model.kept import keep_parts
 from langheads.model.state import evaluating

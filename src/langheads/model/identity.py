@@ -15,6 +15,8 @@ import torch
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.model.budget import told_budget
+
 _DATA = Path(str(resources.files("langheads"))) / "demo"
 EMBEDDED = {"demo": _DATA / "model", "demo-hard": _DATA / "hard_model"}
 """The embedded models, made by ``analyses/train_demo_model.py``."""
@@ -44,11 +46,14 @@ def describe(model: TransformerBridge) -> dict[str, str]:
     - ``tokenizer_hash``;
     - ``self_test``: passed, skipped, or not run, see `langheads.model.self_test`;
     - ``hooks``: the hook points and modules that carry a hook, where there are any;
+    - ``auto_batch_tokens``, ``device_memory_gib``: elsewhere than on a CPU, see
+      `langheads.model.budget`;
     - ``other_weights``: for `require_same_model`, where the model was loaded to take such.
 
     Reads all weights once.
     """
-    return {**_read(model), "self_test": self_test_of(model), **_as_used(model)}
+    told = {"self_test": self_test_of(model), **_as_used(model), **told_budget(model)}
+    return {**_read(model), **told}
 
 
 def described_before(model: TransformerBridge) -> dict[str, str]:
