@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all docs dist mutate lint clean
+.PHONY: demo test test-all bench docs dist mutate lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/langheads demo --out demo-run
@@ -15,6 +15,10 @@ test: $(VENV)/.installed lint
 
 test-all: $(VENV)/.installed lint
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "slow or not slow"
+
+# Ratios and peaks of memory beside plain loops, in bench.md: some 20 minutes and 5 GB. Best alone.
+bench: $(VENV)/.installed
+	$(BIN)/python tests/bench/table.py --out bench.md
 
 # The site, in site/: opens from disk, too.
 docs: $(VENV)/.installed
