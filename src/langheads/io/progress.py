@@ -1,40 +1,116 @@
-"""Progress of long work: a bar at a terminal or in a notebook, a line a minute in a log."""
+"""Progress of long work: a bar at a terminal or in a notebook, a line a minute in a log.
+
+Of work in parts it says how many parts are done of about how many, of all and of this shard's own,
+and how long this process will take for those that are its own: by the pace of what it made, since
+parts that were there take no time.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
-from tqdm import auto
+from tqdm import auto, std
 from tqdm.asyncio import tqdm_asyncio
 
-_FORMAT = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} gone, {remaining} left{postfix}"
+_LINE = "{desc}: {n_fmt} of {total_fmt} {unit}{parts}, {elapsed} gone, {left} left{postfix}"
+_BAR = (
+    "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit}{parts} "
+    "[{elapsed}<{left}{postfix}]"
+)
 
 
 def progress_bar(*, total: int, unit: str, desc: str) -> auto.tqdm:
     """tqdm's bar for these units of work; without a terminal, a line in ``TQDM_MININTERVAL``
     seconds, by default 60."""
     in_notebook = auto.tqdm is not tqdm_asyncio
-    kind = auto.tqdm if in_notebook or sys.stderr.isatty() else _Lines
-    return kind(total=total, unit=unit, desc=desc)
+    if in_notebook or sys.stderr.isatty():
+        return _Bar(total=total, unit=unit, desc=desc, bar_format=_BAR)
+    return _Lines(total=total, unit=unit, desc=desc)
 
 
-class _Lines(tqdm_asyncio):
+def count_part(
+    bar: auto.tqdm, units: int | float, shards: int, *, own: bool, done: bool, made: bool
+) -> None:
+    """Count a part in what a bar of `progress_bar` says.
+
+    Args:
+        bar: of another kind, it is left alone.
+        units: of the bar, that the part is.
+        shards: among which the work is shared.
+        own: it is this shard's to make.
+        done: it is there.
+        made: by this process, now.
+    """
+    if (tally := getattr(bar, "tally", None)) is None:
+        return
+    tally.shards = shards
+    tally.units += units
+    tally.read += units if done and not made else 0
+    tally.others += 0 if done else units
+    for counts in (tally.all, tally.own) if own else (tally.all,):
+        counts[0] += done
+        counts[1] += 1
+
+
+@dataclass
+class _Tally:
+    """Parts that the work has come by, and their units."""
+
+    shards: int = 1
+    units: float = 0
+    read: float = 0  # of parts that were there
+    others: float = 0  # of parts that others still have to make
+    all: list[int] = field(default_factory=lambda: [0, 0])  # done, come by
+    own: list[int] = field(default_factory=lambda: [0, 0])
+
+
+class _Tallied(std.tqdm):
+    """A bar with more to say."""
+
+    def __init__(self, **settings: Any):
+        self.tally = _Tally()
+        super().__init__(**settings)
+
+    @property
+    def format_dict(self) -> Any:
+        """What a format can name."""
+        told, tally = super().format_dict, self.tally
+        n, total, parts, left = told["n"], told["total"], "", "?"
+        if tally.units:
+            # Parts are of like size, so those to come are as many a unit.
+            whole, own = (
+                f"{done} of about {round(by * total / tally.units)}"
+                for done, by in (tally.all, tally.own)
+            )
+            parts = f", parts {whole}" + (f" (own {own})" if tally.shards > 1 else "")
+        if (made := n - tally.read) > 0:
+            to_make = max(0, total - n - tally.others) / tally.shards
+            left = self.format_interval(to_make * told["elapsed"] / made)
+        return told | {"parts": parts, "left": left}
+
+
+class _Bar(_Tallied, auto.tqdm):
+    """What a terminal or a notebook shows."""
+
+
+class _Lines(_Tallied, tqdm_asyncio):
     """Whole lines, none for work that is done sooner."""
 
     # No thread that would print between two updates.
     monitor_interval = 0
 
     def __init__(self, **settings: Any):
-        self._said = time.monotonic()
-        super().__init__(mininterval=0, miniters=1, leave=False, bar_format=_FORMAT, **settings)
+        self._told = time.monotonic()
+        super().__init__(mininterval=0, miniters=1, leave=False, bar_format=_LINE, **settings)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """A line, where it is time for one."""
         now, every = time.monotonic(), float(os.environ.get("TQDM_MININTERVAL", 60))
-        if msg is None and now - self._said >= every:
-            self._said = now
+        if msg is None and now - self._told >= every:
+            self._told = now
             print(self, file=sys.stderr, flush=True)
         return False

@@ -21,6 +21,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.io.digest import digest, versions
 from langheads.io.estimate import Estimate
 from langheads.io.parts import Piece, Waiting, active_parts
+from langheads.io.progress import count_part
 from langheads.model.identity import described_before
 
 Keep = Callable[[int, int, list[int], Callable[[], list[Any]]], list[Any] | None]
@@ -101,8 +102,12 @@ def keep_parts(
         if by_all:
             return parts.first(piece, make)
         found, made = parts.rows(piece, make)
-        if progress is not None and found is not None and not made:
-            progress.update(updates * len(batch))
+        if progress is not None:
+            units, done = updates * len(batch), found is not None
+            own = piece.first % parts.shards == parts.shard
+            count_part(progress, units, parts.shards, own=own, done=done, made=made)
+            if done and not made:
+                progress.update(units)
         return found
 
     return keep
