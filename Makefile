@@ -4,6 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# One more than there are cores, since tests wait for browsers and for processes of their own.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# These find langheads compiled.
+test test-all: export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test test-all bench docs dist mutate lint clean
 
 demo: $(VENV)/.installed
@@ -11,10 +16,10 @@ demo: $(VENV)/.installed
 
 # Files in the order of their names: the longest have few tests, and must not come last.
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-all: $(VENV)/.installed lint
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "slow or not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "slow or not slow"
 
 # Ratios and peaks of memory beside plain loops, in bench.md: some 20 minutes and 5 GB. Best alone.
 bench: $(VENV)/.installed

@@ -54,6 +54,8 @@ class Chromium:
         os.close(to_write)
         self._buffer, self._number, self._session = b"", 0, None
         self.errors, self.requests = [], []
+        # What a test noted of the page that is open.
+        self.shown = None
         self._contexts, self._context = [], None
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
@@ -81,6 +83,7 @@ class Chromium:
     def open(self, page, width=1000, height=900, dark=False):
         self.errors.clear()
         self.requests.clear()
+        self.shown = None
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[theme])
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}

@@ -47,8 +47,11 @@ def full(tmp_path_factory):
     return report(run)
 
 
-def opened(browser, page, **settings):
-    browser.open(page, **settings)
+def opened(browser, page, *, width=1100, **settings):
+    """The figures of a page that is open and drawn; what is open so already is not opened again."""
+    if (page, width, settings) == browser.shown:
+        return browser.run("JSON.parse(document.getElementById('figures').textContent).figures")
+    browser.open(page, width=width, **settings)
     figures = browser.run("JSON.parse(document.getElementById('figures').textContent).figures")
     # One of them stands on the first screen, too.
     places = browser.run("document.querySelectorAll('[data-figure]').length")
@@ -61,6 +64,7 @@ def opened(browser, page, **settings):
     assert [
         url for url in browser.requests if not url.startswith(("file:", "data:", "blob:"))
     ] == []
+    browser.shown = page, width, settings
     return figures
 
 
@@ -88,6 +92,7 @@ def test_every_figure_of_every_kind_is_drawn(browser, full, width, height, dark)
     assert ink == ("rgb(230, 232, 235)" if dark else "rgb(28, 30, 33)")
     check_contrast_in_cells(browser)
     assert browser.run(OVERLAPS) == []
+    check_no_sideways_scrolling(browser, width)
     (check_a_wide_window if width == 1280 else check_a_phone)(browser)
     if dark:
         # Nothing white is left but what is drawn in colours: no box of the page, and no paper.
@@ -156,6 +161,18 @@ OVERLAPS = """[...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => 
         && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1.5
     ).map(([two]) => [plot.dataset.figure, one, two]));
 })"""
+
+
+def check_no_sideways_scrolling(browser, width):
+    client, scroll = browser.run(
+        "[document.documentElement.clientWidth, document.documentElement.scrollWidth]"
+    )
+    assert width - 20 <= client <= width
+    assert scroll <= client
+    # Every link of the navigation leads somewhere.
+    assert browser.run(
+        "[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))"
+    )
 
 
 def check_a_wide_window(browser):
@@ -268,7 +285,7 @@ def hovered(browser, section, curve, point):
 
 
 def test_hovering_over_a_mask_and_a_pruned_language_gives_value_and_interval(browser, full):
-    opened(browser, full, dark=True)
+    opened(browser, full)
     said = hovered(browser, "#qa-1", 0, 0)
     assert "mask" in said
     assert "accuracy 0.600" in said
@@ -281,7 +298,7 @@ def test_hovering_over_a_mask_and_a_pruned_language_gives_value_and_interval(bro
 
 
 def test_prompts_and_replies_run_in_their_own_direction(browser, full):
-    opened(browser, full, width=1100)
+    opened(browser, full)
     cells = "[...document.querySelectorAll('#replies-1 td.prose')].map(cell => ({text: "
     cells += "cell.textContent, way: getComputedStyle(cell).direction, ends: "
     cells += "cell.getBoundingClientRect().right - text(cell).right}))"
@@ -324,22 +341,8 @@ def test_a_click_on_a_heading_sorts_by_number(browser, full):
     )
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-def test_the_page_does_not_scroll_sideways(browser, full, width):
-    opened(browser, full, width=width)
-    client, scroll = browser.run(
-        "[document.documentElement.clientWidth, document.documentElement.scrollWidth]"
-    )
-    assert width - 20 <= client <= width
-    assert scroll <= client
-    # Every link of the navigation leads somewhere.
-    assert browser.run(
-        "[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))"
-    )
-
-
 def test_wide_tables_fit_a_window_of_1100_pixels(browser, full):
-    opened(browser, full, width=1100)
+    opened(browser, full)
     for section in ("#proof-1", "#transfer-1"):
         inside, wide = browser.run(
             f"(() => {{ const table = [...document.querySelectorAll('{section} table')]"
@@ -347,6 +350,11 @@ def test_wide_tables_fit_a_window_of_1100_pixels(browser, full):
             "return [box.clientWidth, box.scrollWidth]; })()"
         )
         assert wide <= inside, section
+
+
+def test_the_smallest_phone_does_not_scroll_sideways(browser, full):
+    opened(browser, full, width=360)
+    check_no_sideways_scrolling(browser, 360)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
