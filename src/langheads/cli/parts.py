@@ -83,7 +83,7 @@ def run_in_parts(
     from langheads.io.shards import in_parts
 
     folder = parts_folder(out)
-    settings = {"verb": verb, **_settings(given), **_about(model)}
+    settings = {"verb": verb, **_settings(given, work), **_about(model)}
     shard = _shard(given["shard"]) if "shard" in given else None
     if given.get("dry_run"):
         keep_estimate(folder, command_hash(settings), *_tell_estimate(work, shard))
@@ -147,8 +147,11 @@ def _shard(value: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was asked for, files by what is in them."""
+def _settings(given: Mapping[str, Any], work: partial[Any]) -> dict[str, Any]:
+    """What was asked for, files and data sets by what is in them, a detector by its version."""
+    from langheads.io.digest import command_hash
+    from langheads.text.identify import installed_version
+
     beside = {
         "out",
         "csv",
@@ -159,7 +162,13 @@ def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
         "dry_run",
         *(p.name for p in _loading()),
     }
-    return {name: _told(value) for name, value in given.items() if name not in beside}
+    told = {name: _told(value) for name, value in given.items() if name not in beside}
+    for name in told:
+        if str(given[name]).startswith("hf:") and name in work.keywords:
+            told[name] = f"{given[name]} ({command_hash(work.keywords[name].hashes)[:16]})"
+    if (asked := inspect.signature(work.func).parameters.get("detector")) is not None:
+        told["detector version"] = installed_version(given.get("detector", asked.default))
+    return told
 
 
 def _loading() -> Iterable[Any]:

@@ -28,7 +28,7 @@ MAX_LINE = 1_000_000
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, sweep: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` when the block ends well.
 
     A reader sees the old file or the whole new one, also after kill -9 or on a full disk. When
@@ -43,7 +43,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _refuse_what_is_no_file(path)
-        prefix = temporary_prefix(path.parent)
+        prefix = temporary_prefix(path.parent, sweep=sweep)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".tmp")
         os.close(handle)
         temporary = Path(name)
@@ -65,13 +65,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def temporary_prefix(folder: Path) -> str:
+def temporary_prefix(folder: Path, *, sweep: bool = True) -> str:
     """How the names of this process's temporary files and folders begin; they end in ``.tmp``.
 
-    Those that a killed process of this machine left in the folder are removed.
+    Those that a killed process of this machine left in the folder are removed, but for no `sweep`,
+    which lists the folder.
     """
     machine = f".langheads.{re.sub(r'[^a-zA-Z0-9-]', '-', platform.node())[:60]}."
-    for left in folder.glob(f"{machine}*.tmp"):
+    for left in folder.glob(f"{machine}*.tmp") if sweep else ():
         if _is_dead(left.name.removeprefix(machine).partition(".")[0]):
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left, ignore_errors=True)

@@ -26,7 +26,8 @@ def write_part(path: Path, name: str, rows: list[Tensor], seconds: float) -> Non
         "shapes": torch.tensor([list(row.shape) for row in rows]),
     }
     content = save(kept, {"name": name, "seconds": f"{seconds:.6f}"})
-    with atomic_path(path) as temporary:
+    # Thousands of parts in one folder are not listed for each: see `kept_in_parts`.
+    with atomic_path(path, sweep=False) as temporary:
         temporary.write_bytes(content + hashlib.sha256(content).digest())
 
 

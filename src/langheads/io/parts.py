@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from langheads.io import part_file
 from langheads.io.digest import spelled
 from langheads.io.errors import InputError, LangheadsError
-from langheads.io.files import parse_json, write_text_atomically
+from langheads.io.files import parse_json, temporary_prefix, write_text_atomically
 
 if TYPE_CHECKING:
     # Torch takes seconds to import, and who asks for help needs none of it.
@@ -215,12 +215,6 @@ def clock() -> float:
     return time.perf_counter() + (0.0 if parts is None else parts.seconds)
 
 
-def sharded() -> bool:
-    """Whether other processes make some of the parts."""
-    parts = _active.get()
-    return parts is not None and parts.shards > 1
-
-
 @contextmanager
 def kept_in_parts(
     folder: str | Path,
@@ -248,6 +242,7 @@ def kept_in_parts(
             raise InputError(f"the parts in {parts.folder} cannot be removed; remove them by hand")
     parts.check()
     kept_folders.append(parts.folder)
+    temporary_prefix(parts.folder)
     if parts.shards > 1:
         # It is there as long as the parts are, see `rows`.
         parts.write_settings()

@@ -196,19 +196,20 @@ class _Plan:
         x, nll = sampled.first_order(*how, batch_tokens=self.batch_tokens)
         most = len(documents) if self.sizes is None else self.sizes[documents.language]
         every, tops = list(self.heads), []
-        for baseline, of in zip(self.reference, x, strict=True):
 
-            def exact(
-                docs: Int[np.ndarray, " doc"],
-                left: Int[np.ndarray, " heads"],
-                b: Baseline = baseline,
-            ) -> Float[np.ndarray, "doc heads"]:
-                some = HeadSet([every[i] for i in left], self.heads.shape)
-                only = replace(self, heads=some, reference=[b], top=None)
-                return only._all(documents.only(docs.tolist()), bar).rise[0]
+        def exact(
+            b: Baseline, docs: Int[np.ndarray, " doc"], left: Int[np.ndarray, " heads"]
+        ) -> Float[np.ndarray, "doc heads"]:
+            some = HeadSet([every[i] for i in left], self.heads.shape)
+            only = replace(self, heads=some, reference=[b], top=None)
+            return only._all(documents.only(docs.tolist()), bar).rise[0]
 
-            rng = np.random.default_rng([self.seed, number])
-            tops.append(eliminate(exact, of, top, confidence=self.confidence, most=most, rng=rng))
+        how_sure: dict[str, Any] = {"confidence": self.confidence, "most": most}
+        with together() as each:
+            for baseline, of in zip(self.reference, x, strict=True):
+                rng = np.random.default_rng([self.seed, number])
+                with each:
+                    tops.append(eliminate(partial(exact, baseline), of, top, rng=rng, **how_sure))
         effects = [partial(per_size, found, of) for found, of in zip(tops, x, strict=True)]
         run = np.isfinite(np.stack([found.rise for found in tops])).any(axis=(0, 2)).astype(np.int8)
         return _Measured(np.stack([found.rise for found in tops]), nll, effects, run, tops)

@@ -21,7 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from langheads.io.errors import InputError
-from langheads.io.parts import Waiting, sharded
+from langheads.io.parts import Waiting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,12 +33,19 @@ if TYPE_CHECKING:
 _TAKEN = ("gradient", "docs", "skipped", "tokens", "bytes", "grad-abs", "helpful", "knockout")
 
 
-class _Rows(dict):
+class Rows(dict[str, "np.ndarray"]):
+    """What passes gave, by name.
+
+    Attributes:
+        awaited: a pass waits for other shards, so what is missing may be what it gives.
+    """
+
+    awaited = False
+
     def __missing__(self, name: str) -> Any:
-        if sharded():
-            # The pass before this one waits for other shards.
+        if self.awaited:
             raise Waiting(0)
-        raise KeyError(name)
+        raise InputError(f"no pass before it gives {name}; there are {', '.join(self) or 'none'}")
 
 
 @dataclass
@@ -50,7 +57,7 @@ class OfLanguage:
     seed: list[int]  # for draws; the numbers differ between languages
     settings: dict[str, Any]  # ``batch_tokens`` and ``progress``, as `map_documents` takes them
     # What the passes so far gave, arrays with a row a document.
-    rows: dict[str, np.ndarray] = field(default_factory=lambda: _Rows())
+    rows: dict[str, np.ndarray] = field(default_factory=Rows)
 
 
 @dataclass(frozen=True)

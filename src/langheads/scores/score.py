@@ -23,7 +23,7 @@ from langheads.io.progress import progress_bar
 from langheads.io.results import document_counts, provenance
 from langheads.model import describe, head_shape, load, tokenize_languages
 from langheads.scores import registry
-from langheads.scores.registry import SCORES, OfLanguage, Score, found
+from langheads.scores.registry import SCORES, OfLanguage, Rows, Score, found
 from langheads.text import Corpus, Documents, read_texts
 
 logger = logging.getLogger("langheads")
@@ -153,11 +153,14 @@ def measure_scores(
         settings = {"batch_tokens": batch_tokens, "progress": bar}
         for number, (language, of_language) in enumerate(documents.items()):
             bar.set_postfix_str(language)
-            given = OfLanguage(model, of_language, [seed, number], settings)
+            rows = Rows()
+            given = OfLanguage(model, of_language, [seed, number], settings, rows)
             for one in passes:
-                started = clock()
+                started, awaited = clock(), True
                 with each:
-                    given.rows |= found(one.run)(given)
+                    rows |= found(one.run)(given)
+                    awaited = False
+                rows.awaited |= awaited
                 measured.seconds[one.name] += clock() - started
             measured.languages[language] = given
     return measured

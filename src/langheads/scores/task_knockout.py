@@ -34,6 +34,7 @@ from langheads.heads import HeadSet
 from langheads.heads.given import ByLanguage, Named
 from langheads.io.arguments import asked_names
 from langheads.io.errors import InputError
+from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import describe, head_shape, mean_z
@@ -142,11 +143,13 @@ def _all_scans(plan: _Plan) -> tuple[Means, Changes]:
     layers, indices = np.array(list(heads)).T
     passes = (LOGPROB in plan.measures) + any(name != LOGPROB for name in plan.measures)
     total = passes * math.prod(full[:3]) * len(heads)
-    with progress_bar(total=total, unit="answer", desc="knockout") as bar:
+    with progress_bar(total=total, unit="answer", desc="knockout") as bar, together() as each:
         for j, language in enumerate(answers):
             bar.set_postfix_str(language)
             for i, baseline in enumerate(plan.baselines):
-                found = _scan(plan, language, mean if baseline == "mean" else None, bar)
+                found = {}
+                with each:
+                    found = _scan(plan, language, mean if baseline == "mean" else None, bar)
                 for name, values in found.items():
                     on[name][j] = values[0].mean()
                     # Two advanced indices behind a slice: the heads' axis comes first.
@@ -197,15 +200,20 @@ def _scan(
     examples, answers = plan.asked.examples[language], plan.answers[language]
     how: dict[str, Any] = {"baseline": baseline, "progress": progress}
     how["batch_tokens"] = plan.batch_tokens
-    if LOGPROB in plan.measures:
-        found[LOGPROB] = answer_logprob(plan.model, answers, plan.heads, **how)
-    if of_replies := [name for name in plan.measures if name != LOGPROB]:
-        how["max_new_tokens"] = plan.max_new_tokens
-        written = greedy_replies(plan.model, answers, plan.heads, **how)
-        for name in of_replies:
-            judged = [
-                [best(name, reply, e.answers, language) for reply, e in pairs]
-                for pairs in (zip(line, examples, strict=True) for line in written)
-            ]
-            found[name] = np.array(judged)
+    of_replies = [name for name in plan.measures if name != LOGPROB]
+    written: Sequence[Sequence[str]] = []
+    with together() as each:
+        if LOGPROB in plan.measures:
+            with each:
+                found[LOGPROB] = answer_logprob(plan.model, answers, plan.heads, **how)
+        if of_replies:
+            how["max_new_tokens"] = plan.max_new_tokens
+            with each:
+                written = greedy_replies(plan.model, answers, plan.heads, **how)
+    for name in of_replies:
+        judged = [
+            [best(name, reply, e.answers, language) for reply, e in pairs]
+            for pairs in (zip(line, examples, strict=True) for line in written)
+        ]
+        found[name] = np.array(judged)
     return found

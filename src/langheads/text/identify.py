@@ -112,6 +112,11 @@ def detector(
     return _Detector(name, wanted, lru_cache(maxsize=2**16)(among(wanted)))
 
 
+def installed_version(library: str) -> str:
+    """The version of a library that `detector` takes."""
+    return version({"lingua": "lingua-language-detector"}.get(library, library))
+
+
 def warn_if_too_few_candidates(detect: Detector, min_confidence: float) -> None:
     """Tell on the log of a threshold that a detector's candidates are too few for.
 
@@ -160,7 +165,7 @@ def _py3langid(_: object) -> _Made:
         restricted.set_languages(languages)
         return lambda text: dict(restricted.rank(text))
 
-    return f"py3langid {version('py3langid')}", known, among
+    return f"py3langid {installed_version('py3langid')}", known, among
 
 
 def _lingua(_: object) -> _Made:
@@ -177,7 +182,7 @@ def _lingua(_: object) -> _Made:
 
         return scores
 
-    return f"lingua {version('lingua-language-detector')}", tuple(sorted(known)), among
+    return f"lingua {installed_version('lingua')}", tuple(sorted(known)), among
 
 
 def _fasttext(path: str | Path | None) -> _Made:
@@ -195,4 +200,4 @@ def _fasttext(path: str | Path | None) -> _Made:
         found = model.f.predict(f"{text}\n", len(labels), 0.0, "strict")
         return {label.removeprefix("__label__"): float(share) for share, label in found}
 
-    return f"fasttext {version('fasttext')} {Path(path).name}", labels, lambda _: scores
+    return f"fasttext {installed_version('fasttext')} {Path(path).name}", labels, lambda _: scores

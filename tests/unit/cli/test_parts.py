@@ -5,14 +5,17 @@ import json
 import os
 import re
 import resource
+from functools import partial
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 
 import langheads
-from langheads.cli import app
+from langheads.cli import app, parts
 from langheads.io import part_file
 from langheads.scores import gradient
+from langheads.text import corpus, identify
 from tests.unit.cli.test_errors import verb  # noqa: F401 - a fixture
 
 TOOK = r"took \d+ s; memory \d+\.\d\d GiB at most\n"
@@ -152,6 +155,31 @@ def test_shards_write_the_result_together(score, tmp_path):
 def test_shards_that_cannot_be(score, tmp_path, options, message):
     assert score("s.nc", *options) == (2, "", f"error: {message}\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_data_set_that_changed_is_another_setting(verb, tiny_folder, tmp_path, monkeypatch):  # noqa: F811
+    texts = {"en": ["the cat sleeps", "the cat eats"]}
+    monkeypatch.setattr(corpus, "read_hub", lambda name, wanted: texts)
+    command = ["score", tiny_folder, "--text", "hf:somebody/cats", "--out", tmp_path / "s.nc"]
+    command += ["--device", "cpu", "--method", "lahis"]
+    assert verb(*command)[0] == 0
+    before = langheads.load_result(tmp_path / "s.nc").nats_per_byte.item()
+    assert verb(*command)[1].endswith("--fresh makes it again\n")
+    texts["en"][0] = "the dog sleeps"
+    assert verb(*command)[1] == f"{tmp_path / 's.nc'}\n"
+    assert langheads.load_result(tmp_path / "s.nc").nats_per_byte.item() != before
+
+
+def test_another_version_of_a_detector_is_another_setting(monkeypatch):
+    asked = parts._settings({}, partial(langheads.generate_replies))
+    assert asked == {"detector version": version("py3langid")}
+    monkeypatch.setattr(identify, "version", lambda name: f"{name} 2")
+    given = {"detector": "lingua", "out": "r.jsonl"}
+    assert parts._settings(given, partial(langheads.generate_replies)) == {
+        "detector": "lingua",
+        "detector version": "lingua-language-detector 2",
+    }
+    assert parts._settings({}, partial(langheads.score)) == {}
 
 
 def test_texts_that_changed_are_other_settings(verb, tiny_folder, tmp_path):  # noqa: F811

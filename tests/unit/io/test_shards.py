@@ -5,6 +5,7 @@ import json
 import math
 import os
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +19,12 @@ from langheads.heads import HeadSet, LanguageHeads
 from langheads.io import part_file
 from langheads.io.cost import in_words
 from langheads.io.digest import digest
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, LangheadsError
 from langheads.io.estimate import estimated
 from langheads.io.parts import Waiting, kept_in_parts, together
 from langheads.io.shards import in_parts
 from langheads.model import load
+from langheads.scores.registry import SCORES, Pass, Score
 from langheads.text import Rules, read_texts
 
 SHAPE = (3, 4)
@@ -164,6 +166,54 @@ def test_transfer_by_shards(tiny, tmp_path):
     assert waited
     assert result_of(found) == expected
     assert not (tmp_path / "parts").exists()
+
+
+def test_a_shard_does_all_of_its_own_that_waits_for_nothing(tiny, tmp_path):
+    def work():
+        langheads.knockout_task(
+            tiny, QUESTIONS, measure=["answer-logprob", "f1"], max_new_tokens=1, heads=["L2H0"],
+            batch_tokens=150, baseline=["zero"],
+        )  # fmt: skip
+
+    with kept_in_parts(tmp_path / "alone") as alone:
+        work()
+    made = []
+    for shard in range(3):
+        with kept_in_parts(tmp_path / str(shard), shard=(shard, 3)) as parts:
+            with pytest.raises(Waiting):
+                work()
+            made.append(parts.made)
+    assert sum(made) == alone.made > 3
+
+
+def test_rows_that_no_pass_gives_are_waited_for_by_no_shard(tiny, texts, tmp_path, monkeypatch):
+    asks = Pass("asks", 1, lambda of: {"asked": of.rows["nobody's"]})
+    monkeypatch.setitem(SCORES, "asks", Score("asks", "Asks", "none", (asks,)))
+    message = "no pass before it gives nobody's; there are gradient, nll"
+
+    def work():
+        langheads.score(tiny, texts, method="asks", docs=2, batch_tokens=10_000, languages=["en"])
+
+    with pytest.raises(InputError) as refused:
+        work()
+    assert str(refused.value) == message
+    said = []
+    for shard in (0, 1):
+        with kept_in_parts(tmp_path, shard=(shard, 2)), pytest.raises(LangheadsError) as refused:
+            work()
+        said.append(str(refused.value))
+    # Whoever has the gradients is not told to wait.
+    assert message in said
+
+
+def test_the_folder_is_not_listed_for_each_part(work, tmp_path, monkeypatch):
+    listed, real = [], Path.glob
+    monkeypatch.setattr(Path, "glob", lambda path, of: (listed.append(path), real(path, of))[1])
+    folder = tmp_path / "parts"
+    with kept_in_parts(folder) as parts:
+        work()
+    assert parts.made > 10
+    assert listed.count(folder) < 5
 
 
 class Stopped(BaseException):

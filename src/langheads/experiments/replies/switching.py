@@ -130,44 +130,56 @@ class _Run:
         prompts, tried = self.prompts, self.tried
         found = {name: np.full((len(prompts), *tried.shape), np.nan) for name in _MEASURES}
         before: dict[str, list[float]] = {name: [] for name in _BEFORE}
-        with progress_bar(total=len(tried) * len(prompts), unit="head", desc="switch rates") as bar:
+        total = len(tried) * len(prompts)
+        bar = progress_bar(total=total, unit="head", desc="switch rates")
+        with bar, together() as each:
             for row, (language, texts) in enumerate(prompts.items()):
+                bar.set_postfix_str(language)
                 wanted = [language] * len(texts)
-                old = answer(self.model, texts, wanted, self.detect, **self.settings)
-                for name, values in before.items():
-                    values.append(float(old.values()[name].mean()))
-                for head, of_head in self._each_head_off(old, language):
-                    for name, value in of_head.items():
-                        found[name][(row, *head)] = value
-                    bar.update()
+                with each:
+                    old = answer(self.model, texts, wanted, self.detect, **self.settings)
+                    for name, values in before.items():
+                        values.append(float(old.values()[name].mean()))
+                    for head, of_head in self._each_head_off(old, language):
+                        for name, value in of_head.items():
+                            found[name][(row, *head)] = value
+                        bar.update()
         return found, before
 
     def _each_head_off(
         self, old: Answered, language: str
     ) -> Iterator[tuple[Head, dict[str, float]]]:
         """`_MEASURES` of one language with each head off alone."""
-        model, tried, settings = self.model, self.tried, self.settings
-        texts = [reply.prompt for reply in old.replies]
-        n, size = len(texts), max(1, _ROWS // len(texts))
-        for start in range(0, len(tried), size):
-            group = list(tried)[start : start + size]
-            gates = torch.ones(len(group), n, *tried.shape)
-            for i, head in enumerate(group):
-                gates[i, :, head.layer, head.head] = 0.0
-            under = Intervention(gates=gates.flatten(end_dim=1))
-            asked, wanted = texts * len(group), [language] * n * len(group)
-            costs = []
-            with together() as each:
+        size = max(1, _ROWS // len(old.replies))
+        with together() as each:
+            for start in range(0, len(self.tried), size):
                 with each:
-                    new = answer(model, asked, wanted, self.detect, under, **settings)
-                for head in group:
-                    with each, told(model, "off", str(head)), gated(model, [head], 0.0):
-                        costs.append(
-                            reply_nll(model, old.replies, batch_tokens=settings["batch_tokens"])
-                        )
-            for i, head in enumerate(group):
-                made = new.part(slice(i * n, (i + 1) * n))
-                yield head, _measures(old, made) | {"cost": float((costs[i] - old.nll).mean())}
+                    yield from self._side_by_side(old, language, list(self.tried)[start:][:size])
+
+    def _side_by_side(
+        self, old: Answered, language: str, group: Sequence[Head]
+    ) -> Iterator[tuple[Head, dict[str, float]]]:
+        """The same of some heads, whose replies are written in one go."""
+        model, settings = self.model, self.settings
+        texts = [reply.prompt for reply in old.replies]
+        n = len(texts)
+        gates = torch.ones(len(group), n, *self.tried.shape)
+        for i, head in enumerate(group):
+            gates[i, :, head.layer, head.head] = 0.0
+        under = Intervention(gates=gates.flatten(end_dim=1))
+        asked, wanted = texts * len(group), [language] * n * len(group)
+        costs = []
+        with together() as each:
+            with each:
+                new = answer(model, asked, wanted, self.detect, under, **settings)
+            for head in group:
+                with each, told(model, "off", str(head)), gated(model, [head], 0.0):
+                    costs.append(
+                        reply_nll(model, old.replies, batch_tokens=settings["batch_tokens"])
+                    )
+        for i, head in enumerate(group):
+            made = new.part(slice(i * n, (i + 1) * n))
+            yield head, _measures(old, made) | {"cost": float((costs[i] - old.nll).mean())}
 
     def dataset(self, attrs: dict[str, Any]) -> xr.Dataset:
         """Rates as data, with the verdict on each: within the limits or not."""
