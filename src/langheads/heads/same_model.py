@@ -22,7 +22,8 @@ _IDENTITY = (
 
 
 def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Refuse to combine results of two models; tell where it cannot be known, or dtypes differ.
+    """Refuse to combine results of two models; tell where it cannot be known, or what numbers
+    weights are stored in differs.
 
     Args:
         what: the thing that is refused, for the message.
@@ -34,7 +35,10 @@ def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str,
     Raises:
         ProvenanceError: another revision, weights, configuration or tokenizer; names both.
     """
-    dtypes = [str(of.get("dtype", "")) for of in (wanted, found)]
+    dtypes = [
+        " ".join(str(of[key]) for key in ("dtype", "quantization") if of.get(key))
+        for of in (wanted, found)
+    ]
     unknown = []
     for key, label in _IDENTITY:
         ours, theirs = str(wanted.get(key, "")), str(found.get(key, ""))

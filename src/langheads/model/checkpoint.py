@@ -6,13 +6,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from langheads.io.errors import ModelError
 from langheads.model.own_tokenizer import check_rules
@@ -218,12 +220,21 @@ def check_hub(name: str, revision: str | None) -> None:
                 raise ModelError(f"{_INDEX} of {name} names {file!r}; only *.safetensors are read")
 
 
+def stored_weights(name: str, revision: str | None) -> dict[str, Callable[[], Tensor]]:
+    """Name of a weight -> what reads it from the checkpoint, which has been loaded before."""
+    index = _file(name, _INDEX, revision)
+    listed = dict(_small_json(index, name).get("weight_map") or {_WEIGHTS: _WEIGHTS})
+    paths = [_file(name, str(file), revision) for file in sorted(set(listed.values()))]
+    files = [safe_open(path, "pt") for path in paths if path is not None]
+    return {key: partial(file.get_tensor, key) for file in files for key in file.keys()}  # noqa: SIM118
+
+
 class Whole:
     """`from_pretrained` of transformers that refuses weights which are missing, left over or of
     another shape, where transformers draws random ones and goes on."""
 
-    def __init__(self, auto_class: Any):
-        self._auto_class = auto_class
+    def __init__(self, auto_class: Any, **keywords: Any):
+        self._auto_class, self._keywords = auto_class, keywords
 
     def from_pretrained(self, name: str, **keywords: Any) -> Any:
         """The model; `ModelError` names the weights that are not as they should be."""
@@ -235,6 +246,7 @@ class Whole:
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             **keywords,
+            **self._keywords,
         )
         wrong = {
             "missing": told["missing_keys"],

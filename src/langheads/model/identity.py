@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator
 from importlib import resources
@@ -16,6 +17,7 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.model.budget import told_budget
+from langheads.model.quantization import BEFORE, quantization_of
 
 _DATA = Path(str(resources.files("langheads"))) / "demo"
 EMBEDDED = {"demo": _DATA / "model", "demo-hard": _DATA / "hard_model"}
@@ -31,7 +33,7 @@ _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 # Of a configuration: where it was read from and by what, and what changes no number.
 _NOT_OF_THE_MODEL = (
     *("transformers_version", "dtype", "torch_dtype", "use_cache", "pad_token_id", "return_dict"),
-    *("architectures", "initializer_range"),
+    *("architectures", "initializer_range", "quantization_config"),
 )
 
 
@@ -39,11 +41,12 @@ def describe(model: TransformerBridge) -> dict[str, str]:
     """Name, revision, hashes, dtype and device of a model as it is in memory, for provenance.
 
     - ``weight_hash``: SHA-256 over the weights rounded to bfloat16, the same in every dtype that
-      they are loaded in;
+      they are loaded in, and however they are quantised then;
     - ``exact_weight_hash``: over their bytes as they are, which two models of one dtype share;
     - ``config_hash``: of the configuration, where it differs from its class's defaults;
     - ``model_type``: whose class that is;
     - ``tokenizer_hash``;
+    - ``quantization``: of what width weights are packed and by what, where they are;
     - ``self_test``: passed, skipped, or not run, see `langheads.model.self_test`;
     - ``hooks``: the hook points and modules that carry a hook, where there are any;
     - ``auto_batch_tokens``, ``device_memory_gib``: elsewhere than on a CPU, see
@@ -77,6 +80,7 @@ def _read(model: TransformerBridge) -> dict[str, str]:
         "model_type": str(config.model_type),
         "tokenizer_hash": _tokenizer_hash(model.tokenizer),
         "dtype": str(model.cfg.dtype).removeprefix("torch."),
+        **({"quantization": packed} if (packed := quantization_of(model)) else {}),
         "device": str(model.cfg.device),
     }
 
@@ -121,18 +125,22 @@ def self_test_of(model: TransformerBridge) -> str:
 
 
 def weights_in_memory(model: TransformerBridge) -> int:
-    """Which tensors the weights are, how often each was written to, and, as torch does not count
-    what is written through ``.data``, sums over the bits of each."""
-    # Under several names each, for TransformerLens and where embeddings are tied.
+    """How often each of the weights was written to, and, as torch does not count what is written
+    through ``.data``, sums over the bits of each."""
+    # Under several names each, for TransformerLens and where embeddings are tied; beside packed
+    # weights stands what is made anew each time.
     state = model.original_model.state_dict().values()
-    each = {(of.data_ptr(), of._version, of.shape, of.stride()): of for of in state}
-    return hash(tuple((at, *_bit_sums(of)) for at, of in each.items()))
+    each = {(of.data_ptr(), of.shape, of.stride()): of for of in state}
+    return hash(tuple((of._version, *at[1:], *_bit_sums(of)) for at, of in each.items()))
 
 
 def _bit_sums(tensor: torch.Tensor) -> Iterator[bytes]:
     """The bits as integers, summed exactly over each row and each column: some number anywhere,
     another order of rows or columns, all change them. A pass over memory each."""
     rows = torch.atleast_2d(tensor.detach()).flatten(0, -2).contiguous()
+    if rows.shape[1] == 1:
+        # Packed weights are one column.
+        rows = rows.view(-1, math.gcd(len(rows), 4096))
     size = rows.element_size()
     whole = all(n * size % 8 == 0 for n in (rows.shape[1], rows.storage_offset()))
     bits = rows.view(torch.int64 if whole else _INTEGERS[size])
@@ -144,13 +152,16 @@ def _bit_sums(tensor: torch.Tensor) -> Iterator[bytes]:
 
 
 def _weight_hashes(model: TransformerBridge) -> tuple[str, str]:
-    """SHA-256 over names and weights, rounded to bfloat16 and as they are."""
+    """SHA-256 over names and weights, as they were before they were packed and rounded to bfloat16,
+    and as they are."""
     state = sorted(model.original_model.state_dict().items())
-    rounded, exact = hashlib.sha256(), hashlib.sha256()
+    rounded, exact, before = hashlib.sha256(), hashlib.sha256(), BEFORE.get(model, {})
     for name, tensor in state:
         flat = tensor.detach().cpu().contiguous().flatten()
-        rounded.update(name.encode())
-        rounded.update(flat.to(torch.bfloat16).view(torch.uint8).numpy())
+        read = before.get(name, flat.flatten)
+        if read is not None:
+            whole = read().flatten().to(torch.bfloat16)
+            rounded.update(name.encode() + whole.view(torch.uint8).numpy().tobytes())
         if tensor.dtype != torch.bfloat16:
             exact.update(name.encode())
             exact.update(flat.view(torch.uint8).numpy())

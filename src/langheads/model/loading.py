@@ -22,6 +22,7 @@ from langheads.io.hub import hub_or_cache
 from langheads.model.checkpoint import Whole, check_checkpoint, check_hub
 from langheads.model.identity import EMBEDDED, TAKES_OTHERS
 from langheads.model.own_tokenizer import check_tokenizer
+from langheads.model.quantization import quantization_config, remember_checkpoint, use_unpacked
 from langheads.model.self_test import run_self_test
 from langheads.model.shape import head_shape
 from langheads.model.state import evaluating
@@ -35,6 +36,7 @@ def load(
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
     device_map: str | dict[str, str | int] | None = None,
+    quantize: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     other_weights: bool = False,
@@ -50,6 +52,8 @@ def load(
         device: where to put it; by default TransformerLens' choice (CUDA, MPS, CPU), or the card of
             the rank under ``torchrun``.
         device_map: Hugging Face's placement over several devices, instead of `device`.
+        quantize: ``4bit`` (NF4) or ``8bit``: store the weights of linear layers but the unembedding
+            so, and compute in `dtype`; needs ``langheads[quantize]``.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run code that the repository brings along. Off unless asked for.
         other_weights: take heads, masks and scores of another checkpoint of the same shape, such as
@@ -67,7 +71,7 @@ def load(
         ModelError: no such model, a gated one without a token, weights that are missing, left
             over or pickled, another model's tokenizer, an architecture that TransformerLens does
             not know, or one without heads at ``hook_z``; a self-test that fails.
-        InputError: an unknown dtype or device.
+        InputError: an unknown dtype, device or way to quantize.
 
     Example:
         >>> model = load("demo")
@@ -75,8 +79,10 @@ def load(
         (4, 12)
     """
     if not isinstance(model, str | Path):
-        if (dtype, device, device_map, revision) != (None, None, None, None):
-            raise InputError("a model that is loaded is taken as it is: dtype, device and revision")
+        if (dtype, device, device_map, quantize, revision) != (None,) * 5:
+            raise InputError(
+                "a model that is loaded is taken as it is: dtype, device, quantization and revision"
+            )
         return _ready(_wrapped(model), other_weights, self_test)
     name = str(EMBEDDED.get(str(model), model))
     if dtype is not None and not isinstance(dtype, torch.dtype) and dtype not in _DTYPES:
@@ -89,7 +95,7 @@ def load(
     _check_local(name)
     with hub_or_cache(name, revision):
         bridge = _from_checkpoint(
-            name, str(model), dtype, where, device_map, revision, trust_remote_code
+            name, str(model), dtype, where, device_map, quantize, revision, trust_remote_code
         )
     return _ready(bridge, other_weights, self_test)
 
@@ -100,6 +106,7 @@ def _from_checkpoint(
     dtype: str | torch.dtype | None,
     where: torch.device | None,
     device_map: str | dict[str, str | int] | None,
+    quantize: str | None,
     revision: str | None,
     trust_remote_code: bool,
 ) -> TransformerBridge:
@@ -110,22 +117,28 @@ def _from_checkpoint(
     if dtype is None:
         on_cpu = str(where or get_device()) == "cpu" and device_map is None
         dtype = torch.float32 if on_cpu else (getattr(config, "dtype", None) or torch.float32)
-    with _told_in_one_line(model, where):
-        return _checked(
-            TransformerBridge.boot_transformers(
-                name,
-                dtype=dtype if isinstance(dtype, torch.dtype) else _DTYPES[dtype],
-                device=where,
-                device_map=device_map,
-                revision=revision,
-                trust_remote_code=trust_remote_code,
-                model_class=Whole(
-                    get_hf_model_class_for_architecture(
-                        determine_architecture_from_hf_config(config)
-                    )
-                ),
-            )
+    dtype = dtype if isinstance(dtype, torch.dtype) else _DTYPES[dtype]
+    packed = {}
+    if quantize is not None:
+        if getattr(config, "quantization_config", None) is not None:
+            raise InputError(f"{model} is quantised already; load it without quantize")
+        packed = {"quantization_config": quantization_config(quantize, dtype)}
+        # Where weights are packed when they are read, they are not moved afterwards.
+        device_map = device_map or {"": str(where or get_device())}
+    kind = get_hf_model_class_for_architecture(determine_architecture_from_hf_config(config))
+    with _told_in_one_line(model, where, packed=bool(packed)):
+        bridge = TransformerBridge.boot_transformers(
+            name,
+            dtype=dtype,
+            device=where if device_map is None else None,
+            device_map=device_map,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            model_class=Whole(kind, **packed),
         )
+        if packed:
+            remember_checkpoint(bridge, name, revision)
+        return _checked(bridge)
 
 
 def _wrapped(model: Any) -> TransformerBridge:
@@ -161,13 +174,16 @@ def _ready(
 
 def _checked(bridge: TransformerBridge) -> TransformerBridge:
     head_shape(bridge)
+    use_unpacked(bridge)
     _probe(bridge)
     check_tokenizer(bridge)
     return bridge
 
 
 @contextmanager
-def _told_in_one_line(model: str, where: torch.device | None) -> Iterator[None]:
+def _told_in_one_line(
+    model: str, where: torch.device | None, packed: bool = False
+) -> Iterator[None]:
     """Whatever TransformerLens and transformers raise over a checkpoint, as a `ModelError`."""
     try:
         yield
@@ -179,7 +195,9 @@ def _told_in_one_line(model: str, where: torch.device | None) -> Iterator[None]:
                 f"does not fit in memory on {where or 'the default device'}; try --dtype bfloat16"
             )
             raise ModelError(f"{model} {told} or a device_map") from error
-        raise ModelError(f"cannot load model {model}: {_first_line(error)}") from error
+        why = "; to be quantised, query, key and value weights must not be one matrix"
+        told = f"cannot load model {model}: {_first_line(error)}{why if packed else ''}"
+        raise ModelError(told) from error
 
 
 def _card_of_the_rank() -> str | None:

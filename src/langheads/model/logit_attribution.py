@@ -25,6 +25,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import InputError, InterventionError
+from langheads.model.quantization import w_o
 from langheads.model.shape import head_shape
 from langheads.model.state import evaluating
 
@@ -264,7 +265,7 @@ def _of_attention(
         biases.append(direction @ widened(attention.b_O).to(direction))
     heads = einsum(
         at[f"blocks.{layer}.attn.hook_z"].to(direction),
-        widened(attention.W_O).to(direction),
+        widened(w_o(model, layer)).to(direction),
         direction,
         "batch head d_head, head d_head d_model, batch d_model -> batch head",
     )

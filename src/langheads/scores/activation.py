@@ -26,9 +26,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.io.errors import ModelError
 from langheads.model import document_nll, head_shape, map_documents
 from langheads.model.hook_z import on_every_hook_z
+from langheads.model.quantization import w_o
 from langheads.scores.registry import OfLanguage
 from langheads.text import Documents
 
@@ -50,11 +50,13 @@ def output_norms(
         norms = torch.empty(len(tokens), layers, heads, dtype=torch.float64)
 
         def collect(layer: int, z: Tensor) -> None:
-            weight = _w_o(model, layer)
+            weight = w_o(model, layer)
             for head in range(heads):
                 wide = torch.promote_types(z.dtype, torch.float32)
-                own, w_o = z[:, :, head].to(wide), weight[head].to(z.device, wide)
-                written = einsum(own, w_o, "batch pos d_head, d_head d_model -> batch pos d_model")
+                own, slice_ = z[:, :, head].to(wide), weight[head].to(z.device, wide)
+                written = einsum(
+                    own, slice_, "batch pos d_head, d_head d_model -> batch pos d_model"
+                )
                 size = (written.norm(dim=-1) * real.to(z.device)).sum(dim=1)
                 norms[:, layer, head] = size.double().cpu() / lengths
 
@@ -129,13 +131,3 @@ def grad_act_pass(of: OfLanguage) -> dict[str, np.ndarray]:
 def entropy_score(languages: Mapping[str, OfLanguage]) -> dict[str, np.ndarray]:
     """See `activation_entropy`."""
     return activation_entropy({x: of.rows["norms"].mean(axis=0) for x, of in languages.items()})
-
-
-def _w_o(model: TransformerBridge, layer: int) -> Float[Tensor, "head d_head d_model"]:
-    try:
-        return model.blocks[layer].attn.W_O
-    except NotImplementedError as error:
-        raise ModelError(
-            f"W_O of layer {layer} cannot be read ({str(error).splitlines()[0]}); load the model "
-            "without quantisation for this score"
-        ) from error

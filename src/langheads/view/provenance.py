@@ -14,7 +14,7 @@ from langheads.view.table import Table, plain
 
 _FIRST = (
     *("model", "model_type", "revision", "weight_hash", "config_hash", "tokenizer_hash"),
-    *("hooks", "text", "seed", "docs"),
+    *("quantization", "hooks", "text", "seed", "docs"),
     *("langheads", "transformer_lens", "torch", "transformers", "python"),
 )
 _HASH = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{40,64}(?![0-9A-Za-z])")
