@@ -100,6 +100,11 @@ def test_a_word_shows_what_it_looks_at(opened):
     first, second = view.data.contexts[0].patterns
     # At first the last word is marked; shades are the square roots of the weights.
     np.testing.assert_allclose(said(), first[4], rtol=0, atol=0.006)
+    # What is told has no digit that the stored roots do not give.
+    told = browser.run("[...document.querySelector('.text').parentElement.querySelectorAll("
+                       "'li span:not(.space)')].map(e => e.textContent)")  # fmt: skip
+    strongest = np.sort(first[4])[::-1][: len(told)]
+    assert told == [f"{of:.{2 if of >= 0.05 else 3}f}" for of in strongest.tolist()]
     browser.run("document.querySelectorAll('button.head')[1].click()")
     np.testing.assert_allclose(said(), second[4], rtol=0, atol=0.006)
     browser.run(f"{UNITS % 0}[2].click()")

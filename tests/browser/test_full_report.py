@@ -234,7 +234,20 @@ def check_a_wide_window(browser):
 
 
 def check_a_phone(browser):
-    """Panels stack, and what is wider than the window says so."""
+    """Panels stack, their titles are whole, and what is wider than the window says so."""
+    cut = browser.run(
+        """[...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => {
+            const paper = plot.getBoundingClientRect();
+            return [...plot.querySelectorAll('.g-gtitle text, .g-xtitle text, .annotation-text')]
+                .map(text => [text.textContent, text.getBoundingClientRect()])
+                .filter(([, of]) => of.left < paper.left || of.right > paper.right)
+                .map(([said]) => [plot.dataset.figure, said]); })"""
+    )
+    assert cut == []
+    # A panel that has no title of its own axis takes none of another axis.
+    axes = browser.run("""Object.entries(document.querySelector('#mask-1 .js-plotly-plot')
+        ._fullLayout).filter(([key]) => key.startsWith('yaxis')).map(([, of]) => of.title.text)""")
+    assert sorted(axes) == ["head", "loss (nats per answer token)"]
     # Sections fold away, and the verdict is on the first screen.
     assert browser.run("document.querySelector('nav').getBoundingClientRect().height") < 60
     assert browser.run("document.querySelector('.headline').getBoundingClientRect().bottom") < 844
@@ -355,6 +368,24 @@ def test_wide_tables_fit_a_window_of_1100_pixels(browser, full):
 def test_the_smallest_phone_does_not_scroll_sideways(browser, full):
     opened(browser, full, width=360)
     check_no_sideways_scrolling(browser, 360)
+
+
+def test_the_matrices_of_seven_languages_fit_the_first_screen(browser, tmp_path):
+    page = report(write_run(tmp_path / "run", [*LANGUAGES, "de", "es"]))
+    opened(browser, page, width=1280, height=800)
+    inside, wide, cue, cell, numbers = browser.run(
+        """(() => {
+            const plot = document.querySelector('#summary .js-plotly-plot');
+            const box = plot.closest('.scroll'), {xaxis} = plot._fullLayout;
+            return [box.clientWidth, box.scrollWidth, getComputedStyle(box.previousElementSibling)
+                .display, xaxis.d2p(1) - xaxis.d2p(0), [...plot.querySelectorAll('.textpoint text')]
+                .map(text => text.getBoundingClientRect().width)]; })()"""
+    )
+    assert wide <= inside
+    assert cue == "none"
+    # They keep their numbers, each within its cell.
+    assert len(numbers) == 2 * 8 * 7
+    assert max(numbers) < cell - 4
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5])

@@ -64,10 +64,10 @@ MEASURES: dict[str, Measure] = {
         "NLL of the right answer", "nats", -1, "negative: right answers are likelier"
     ),
     # Answers moved towards the fact told in language A
-    "answer_a": Measure("answer a", "share"),
-    "answer_b": Measure("answer b", "share", better=-1),
-    "first_token_a": Measure("first token a", "share"),
-    "logprob_difference": Measure("logprob difference", "nats"),
+    "answer_a": Measure("answers that give A's fact", "share"),
+    "answer_b": Measure("answers that give B's fact", "share", better=-1),
+    "first_token_a": Measure("prompts that rank A's first token higher", "share"),
+    "logprob_difference": Measure("log p(A's answer) − log p(B's answer)", "nats"),
     # Degeneration checks
     "repetition": _check("repetition", _GRAMS, "replies repeat themselves more", limit=0.1),
     "prompt_copy": _check("copied prompt", _GRAMS, "replies copy more of the prompt"),

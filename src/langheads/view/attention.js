@@ -31,7 +31,8 @@
   };
 
   const cell = (query, key) => (query * (query + 1)) / 2 + key;
-  const number = (value) => value.toFixed(3);
+  // Weights come in 255 steps of their square root, which gives large ones no third decimal.
+  const number = (value) => value.toFixed(value < 0.05 ? 3 : 2);
 
   const draw = (box, view) => {
     let head = 0, reversed = false, rescaled = false;

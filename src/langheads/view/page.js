@@ -38,9 +38,23 @@
     return 19 * (lines.length - 1) + 16 * (more.length - 1);
   };
 
-  // A little too wide for its place, and without numbers in cells: its panels give way.
-  const squeezed = ({ data, layout }, room) => {
-    if (data.some((trace) => trace.mode === "text") || layout.width > 1.3 * room) return;
+  const axisOf = (trace) => `xaxis${(trace.xaxis ?? "x").slice(1)}`;
+  // Pixels across that the numbers in the cells of a panel need.
+  const needed = ({ data, layout }, key) => {
+    const [from, to] = layout[key].range ?? [0, Infinity];
+    const numbers = data.filter((trace) => trace.mode === "text" && axisOf(trace) === key);
+    return Math.max(0, ...numbers.map(({ text, textfont }) =>
+      (to - from) * (4 + 0.6 * textfont.size * Math.max(...text.map((of) => of.length)))));
+  };
+
+  // A little too wide for its place: its panels give way, as far as their numbers have room.
+  const squeezed = (figure, room) => {
+    const { layout } = figure, panels = room - layout.margin.l - layout.margin.r;
+    const tight = (key) => {
+      const [from, to] = layout[key].domain ?? [0, 1];
+      return (to - from) * panels < needed(figure, key);
+    };
+    if (layout.width > 1.3 * room || axes(layout, "x").some(tight)) return;
     layout.width = room;
     const more = titleIn(layout, room);
     layout.margin.t += more;
@@ -48,40 +62,54 @@
   };
 
   // The same figure for a narrow window: its panels one below the other, as narrow as they can be,
-  // its legend below, its title in several lines. Cells with numbers keep their size.
-  const narrowed = ({ data, layout }, room) => {
-    const { margin } = layout;
+  // its legend below, its titles in several lines.
+  const narrowed = (figure, room) => {
+    const { data, layout } = figure, { margin } = layout;
     const [wide, high] = [layout.width - margin.l - margin.r, layout.height - margin.t - margin.b];
     const bars = Object.keys(layout).filter((key) => /^coloraxis\d*$/.test(key));
     const right = bars.length ? 96 : 16;
     // A grid may have places without a panel.
-    const used = new Set(data.map((trace) => `xaxis${(trace.xaxis ?? "x").slice(1)}`));
+    const used = new Set(data.map(axisOf));
     const panels = axes(layout, "x").filter((key) => used.has(key)).map((key) => {
       const x = layout[key], y = layout[`yaxis${(x.anchor ?? "y").slice(1)}`];
-      const numbers = data.some((trace) => trace.mode === "text" && `xaxis${(trace.xaxis ?? "x").slice(1)}` === key);
       const [across, up] = [x.domain ?? [0, 1], y.domain ?? [0, 1]];
       const width = (across[1] - across[0]) * wide;
       return {
         x, y, across, up, height: (up[1] - up[0]) * high,
-        width: numbers ? width : Math.min(width, Math.max(170, room - margin.l - right)),
+        width: Math.min(width, Math.max(170, needed(figure, key), room - margin.l - right)),
       };
     }).sort((a, b) => b.up[1] - a.up[1] || a.across[0] - b.across[0]);
-    const gap = margin.b + 30, width = Math.max(...panels.map((panel) => panel.width));
-    const height = panels.reduce((sum, panel) => sum + panel.height + gap, -gap);
+    // Lines of titles come to what a panel had above it and below.
+    const lines = ({ text }) => text.split("<br>").length;
+    const broken = (title, most) => {
+      if (!title?.text) return [title, 0];
+      const made = { ...title, text: title.text.split("<br>").flatMap((part) => wrapped(part, Math.floor(most))).join("<br>") };
+      return [made, lines(made) - lines(title)];
+    };
+    const width = Math.max(...panels.map((panel) => panel.width));
     const titled = (panel, letter, place) => panel[letter].title?.text ? panel[letter].title
       : panels.find((other) => near(other[place][0], panel[place][0]) && other[letter].title?.text)?.[letter].title;
-    let top = 0;
+    let [top, over, under] = [0, 0, 0];
     for (const panel of panels) {
-      panel.titles = [titled(panel, "x", "across"), titled(panel, "y", "up")];
-      panel.top = 1 - top / height;
-      top += panel.height + gap;
+      const [below, more] = broken(titled(panel, "x", "across"), (panel.width + 2 * Math.min(margin.l, right)) / 7.5);
+      panel.titles = [below, titled(panel, "y", "up")];
+      under = Math.max(under, 18 * more);
     }
     for (const annotation of layout.annotations ?? []) {
       const panel = annotation.yref === "paper" && panels.find(({ across, up }) =>
         near((across[0] + across[1]) / 2, annotation.x) && near(up[1], annotation.y));
       if (!panel) continue;
-      const lines = wrapped(annotation.text, Math.floor((panel.width + right) / (0.6 * (annotation.font?.size ?? 12))));
-      Object.assign(annotation, { x: 0, xanchor: "left", y: panel.top, text: lines.join("<br>") });
+      const size = annotation.font?.size ?? 12;
+      const [{ text }, more] = broken(annotation, (panel.width + right) / (0.6 * size));
+      panel.heading = Object.assign(annotation, { x: 0, xanchor: "left", text });
+      over = Math.max(over, 1.3 * size * more);
+    }
+    const gap = margin.b + 30 + over + under;
+    const height = panels.reduce((sum, panel) => sum + panel.height + gap, -gap);
+    for (const panel of panels) {
+      panel.top = 1 - top / height;
+      if (panel.heading) panel.heading.y = panel.top;
+      top += panel.height + gap;
     }
     for (const key of bars) {
       const bar = layout[key].colorbar;
@@ -101,10 +129,10 @@
     const legendAbove = (layout.legend?.y ?? 0) > 1 ? 26 : 0;
     layout.legend = {
       ...layout.legend, orientation: "h", x: -margin.l / width, xanchor: "left",
-      y: -(margin.b + 4) / height, yanchor: "top", yref: "paper",
+      y: -(margin.b + under + 4) / height, yanchor: "top", yref: "paper",
     };
-    const above = margin.t - legendAbove + titleIn(layout, room);
-    layout.margin = { ...margin, t: above, r: right, b: margin.b + 20 * rows + 8 };
+    const above = margin.t - legendAbove + over + titleIn(layout, room);
+    layout.margin = { ...margin, t: above, r: right, b: margin.b + under + 20 * rows + 8 };
     layout.width = margin.l + width + right;
     layout.height = above + height + layout.margin.b;
   };

@@ -93,6 +93,22 @@ def test_head_map_colours_signed_scores_around_zero_and_says_where_it_cuts():
     assert positive.cmin == 0
 
 
+@pytest.mark.parametrize("largest", [4.0, 2.5, 0.015, 0.3])
+@pytest.mark.parametrize("method", ["lahis", "taylor"])
+def test_no_part_of_the_colour_bar_is_without_a_tick(method, largest):
+    scores = make_scores(LANGUAGES)
+    scores[method][:] = largest
+    axis = head_map(scores, method).layout.coloraxis
+    places = np.array(axis.colorbar.tickvals) / np.sqrt(largest)
+    assert axis.colorbar.ticktext[-1] == f"{largest:g}"
+    assert places[-1] == pytest.approx(1)
+    assert places[0] == pytest.approx(-1 if method == "taylor" else 0)
+    # Labels of 12 pixels are 18 apart on a bar of 320 at most.
+    assert np.diff(places).min() > 18 / 320 * (places[-1] - places[0]) - 1e-9
+    assert np.diff(places).max() < 0.5
+    assert 0 in places
+
+
 def test_head_map_marks_chosen_and_planted_heads_in_their_panels():
     heads = make_heads(LANGUAGES)
     planted = {"zh": [(2, 5), (0, 1)]}

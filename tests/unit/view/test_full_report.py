@@ -166,7 +166,7 @@ def test_transfer_is_told_over_all_pairs(page):
     assert len(table) == 1 + 4 * 3 * 2
     random = float(result.logprob_difference_overall_control_change.mean())
     assert table[-1] == [
-        "logprob difference (nats)",
+        "log p(A's answer) − log p(B's answer) (nats)",
         *("both", "weaken 0", interval, f"{random:.3f}".replace("-", "−"), "0.040"),
     ]
 

@@ -60,8 +60,9 @@ def test_what_has_no_standard_error_has_a_dash_with_the_reason():
     assert "nan" not in str(table.rows)
     assert [cell.split(" ± ")[1] for cell in table.rows[1][1:]] == ["–"] * 5
     assert table.caption == (
-        "Heads with the largest effect, direct, in logit ± standard error. A dash: one document or "
-        "prompt alone has no standard error."
+        "What each head says for the answer (direct logit attribution): the heads with the largest "
+        "effect, in logit ± standard error. A dash: one document or prompt alone has no standard "
+        "error."
     )
 
 

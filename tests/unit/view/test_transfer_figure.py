@@ -176,7 +176,7 @@ def test_a_set_that_one_setting_lacks_stays_in_the_others(found):
     expected = sets.sel(order="both").mean("control").values
     np.testing.assert_allclose([means[0][1], means[1][0]], expected)
     rows = next(iter(_tables(partly, RunFolder()))).rows
-    said = [row[4] for row in rows if row[0].startswith("logprob") and row[1] == "both"]
+    said = [row[4] for row in rows if row[0].startswith("log p(A") and row[1] == "both"]
     assert said == [decimal(value) for value in expected]
 
 

@@ -158,9 +158,7 @@ def _colour_axis(maps: HeadMaps, height: int) -> dict[str, Any]:
     end = warped.rounded_up(end)
     low = -end if maps.signed else 0.0
     length = max(150, min(height, 320))
-    ticks = warped.ticks(low, end, end / 100, warped.root, 9, 18 / length)
-    # The ends are round, too.
-    ticks = [low, *ticks[1:-1], end] if maps.signed else [*ticks[:-1], end]
+    ticks = warped.ticks(low, end, end / 100, warped.root, 18 / length, ends=(low, end))
     labels = [f"{tick:.2g}" for tick in ticks]
     if finite.size and largest > end:
         labels[-1] = f"≥ {labels[-1]}"

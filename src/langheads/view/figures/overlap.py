@@ -15,8 +15,9 @@ from langheads.view.figures import canvas, style, traces
 from langheads.view.figures.style import literal, names
 
 OVERLAP = (
-    "How to read it: neighbours rank heads alike. Languages that share most of their best heads "
-    "have general heads there, or scores that do not tell languages apart."
+    "How to read it: neighbours rank heads alike; right, how many of the heads that are among the "
+    "best of either language are so of both. Languages that share most of their best heads have "
+    "general heads there, or scores that do not tell languages apart."
 )
 _KNOCKOUT = "delta_nats_per_byte"
 

@@ -8,17 +8,13 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from langheads.io.errors import InputError
+from langheads.io.measures import labels
 from langheads.stats import percentile_interval
 from langheads.view.figures import canvas, style, traces
 from langheads.view.figures.style import COLOURWAY, LEVEL, literal, names
 from langheads.view.table import mean
 
-_MEASURES = {
-    "answer_a": "answers that give A's fact",
-    "answer_b": "answers that give B's fact",
-    "first_token_a": "prompts that rank A's first token higher",
-    "logprob_difference": "log p(A's answer) − log p(B's answer)",
-}
+MEASURES = labels(("answer_a", "answer_b", "first_token_a", "logprob_difference"))
 _DOES = {"enhance": "A's heads × {:g}", "weaken": "B's heads × {:g}"}
 # Parts of a curve: of one pair, and of all.
 _PARTS = {
@@ -104,8 +100,8 @@ def _mark_corners(figure: go.Figure, at: canvas.Place, here: xr.Dataset, measure
 
 def _checked(transfer: xr.Dataset, measure: str, order: str | None) -> str:
     """The order that is asked for, of a dataset that has the measure."""
-    if measure not in _MEASURES:
-        raise InputError(f"measure {measure!r} asked for; allowed are {', '.join(_MEASURES)}")
+    if measure not in MEASURES:
+        raise InputError(f"measure {measure!r} asked for; allowed are {', '.join(MEASURES)}")
     needs = [f"{measure}_{part}" for i in (0, 1) for part in (of[i] for of in _PARTS.values())]
     needs += [f"{measure}_control_mean", f"{measure}_before"]
     style.check_kind(transfer, "transfer", needs)
@@ -134,7 +130,7 @@ def _title_of(
     if pair:
         where = f"A {literal(pair[0])}, B {literal(pair[1])}, {where}"
     return (
-        f"Change of {_MEASURES[measure]}, {style.model_of(transfer)}",
+        f"Change of {MEASURES[measure]}, {style.model_of(transfer)}",
         f"{_towards(measure)}; {where}; question in {literal(attrs.get('query', '?'))}; "
         f"{attrs.get('prompts', '?')} prompts a pair and order; "
         f"{attrs.get('controls', '?')} random head sets",

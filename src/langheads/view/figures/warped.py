@@ -46,12 +46,18 @@ def rounded_up(value: float) -> float:
 
 
 def ticks(
-    low: float, high: float, least: float, warp: Warp, most: int, apart: float
+    low: float,
+    high: float,
+    least: float,
+    warp: Warp,
+    apart: float,
+    most: int = 99,
+    ends: Sequence[float] = (),
 ) -> list[float]:
-    """0 and round numbers between `low` and `high`: 1, 2, 5 times powers of ten.
+    """0, `ends`, and round numbers between `low` and `high`: 1, 2, 5 times powers of ten.
 
-    At most `most` of them, and `apart` of the scale's length from each other; the sizes start
-    about `least`.
+    These are at most `most`, and `apart` of the scale's length from each other and from what is
+    always there; the sizes start about `least`.
     """
     furthest = max(-low, high)
     # A language whose changes are all far below the scale has ticks of its own size.
@@ -64,7 +70,7 @@ def ticks(
         if len(found) <= most:
             break
     start, end = warp(np.array([low, high]))
-    kept = [0.0]
+    kept = [*{0.0, *ends}]
     for tick in sorted(found, key=abs, reverse=True):
         places = warp(np.array([tick, *kept]))
         if np.abs(places[1:] - places[0]).min() > apart * (end - start):
@@ -75,6 +81,6 @@ def ticks(
 def axis(ends: Sequence[float], scale: float, most: int, apart: float) -> dict[str, Any]:
     """A plotly axis of `asinh`; `ends` are where it begins and ends on that scale."""
     low, high = scale * np.sinh(ends)
-    kept = ticks(low, high, scale, asinh(scale), most, apart)
+    kept = ticks(low, high, scale, asinh(scale), apart, most)
     labels = [f"{tick:.2g}" for tick in kept]
     return {"range": list(ends), "tickvals": asinh(scale)(np.array(kept)), "ticktext": labels}

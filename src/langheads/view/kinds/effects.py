@@ -93,7 +93,7 @@ def effect_map(
     def of_heads(name: str) -> np.ndarray:
         return result[name].sel(where).transpose(*_DIMS).values
 
-    error, title = f"{variable}_se", TITLES[kind][variable]
+    error, title = f"{variable}_se", _title(result, variable)
     maps = HeadMaps(
         of_heads(variable),
         names(result, "language"),
@@ -104,12 +104,15 @@ def effect_map(
         scale=effect.values,
         heads=heads,
     )
-    if "sample" in result.attrs:
-        title = title.replace("Exact", "Estimated")
     figure = head_panels(maps, title, subtitle)
     if variable == "switch_rate" and "sound" in result:
         _cross_out(figure, (of_heads("sound") == 0) & np.isfinite(maps.values))
     return figure
+
+
+def _title(result: xr.Dataset, variable: str) -> str:
+    title = TITLES[str(result.attrs["kind"])][variable]
+    return title.replace("Exact", "Estimated") if "sample" in result.attrs else title
 
 
 def _cross_out(figure: go.Figure, fallen: np.ndarray) -> None:
@@ -154,7 +157,7 @@ def effect_tables(
             width = max((len(row) for row in rows), default=1)
             under = f", {baseline} ablation" if baseline else ""
             yield Table(
-                f"Heads with the largest effect, {variable.replace('_', ' ')}{under}, in "
+                f"{_title(result, variable)}{under}: the heads with the largest effect, in "
                 f"{_unit(result, variable)} ± standard error."
                 + (_NO_ERROR if any(f"± {NONE}" in cell for row in rows for cell in row) else ""),
                 ["language", *(f"rank {i}" for i in range(1, width))],

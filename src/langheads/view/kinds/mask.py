@@ -61,7 +61,7 @@ def mask_training(masks: HeadMask | Mapping[str, HeadMask]) -> go.Figure:
     figure.update_xaxes(title_text="gate (1: untouched)", range=ends, **right)
     labels = [str(head) if i % step == 0 else "" for i, head in enumerate(heads)]
     rows = {"tickvals": list(range(len(heads))), "ticktext": labels, "tickmode": "array"}
-    figure.update_yaxes(range=[-0.7, len(heads) - 0.3], **rows, **right)
+    figure.update_yaxes(title_text="head", range=[-0.7, len(heads) - 0.3], **rows, **right)
     some = next(iter(named.values()))
     counts = sorted({len(mask.split["train"]) for mask in named.values()})
     asked = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
@@ -90,7 +90,7 @@ def _add_losses(
     running = (sums[steps] - sums[first]) / (steps - first)
     thin, thick = ({"line": {"color": colour, "width": n}, "mode": "lines"} for n in (1, 3))
     lines: list[tuple[Any, Any, str, dict[str, Any]]] = [
-        (taken, losses, "each step", thin | {"opacity": 0.35}),
+        (taken, losses, "each step", thin),
         (taken, running, "mean of an epoch", thick),
     ]
     for key, said, symbol in (

@@ -13,10 +13,9 @@ from langheads.io.measures import labels
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style
 from langheads.view.figures.style import COLOURWAY, LEVEL, literal, names
-from langheads.view.figures.transfer import transfer_matrix, transfer_sweep
+from langheads.view.figures.transfer import MEASURES, transfer_matrix, transfer_sweep
 from langheads.view.table import LONG, Table, between, decimal, fallen, isolated, mean, p_words
 
-_MEASURES = labels(("answer_a", "answer_b", "first_token_a", "logprob_difference"))
 _CHECKS = labels(("repetition", "prompt_copy", "empty", "prompt_nll"))
 
 
@@ -192,7 +191,7 @@ def _overall_p(at: xr.Dataset, name: str) -> str:
 def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
     rows, settings = [], names(result, "setting")
     for (name, label), order, setting in product(
-        _MEASURES.items(), names(result, "order"), settings
+        MEASURES.items(), names(result, "order"), settings
     ):
         at = result.sel(order=order, setting=setting)
         change = _overall(at, name)
