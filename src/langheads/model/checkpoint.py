@@ -197,10 +197,11 @@ def _check_against_weights(
 
 
 def check_hub(name: str, revision: str | None) -> None:
-    """Refuse a model on the Hub of which only pickled weights are to be had; see
-    `check_checkpoint` for folders."""
+    """Refuse a model on the Hub of which only pickled weights are to be had, or whose configuration
+    cannot be that of its weights; see `check_checkpoint` for folders."""
     if Path(name).is_dir():
         return
+    from huggingface_hub import HfApi
     from transformers.utils import has_file
 
     try:
@@ -218,6 +219,13 @@ def check_hub(name: str, revision: str | None) -> None:
         for file in map(str, dict(index.get("weight_map") or {}).values()):
             if not file.endswith(".safetensors"):
                 raise ModelError(f"{_INDEX} of {name} names {file!r}; only *.safetensors are read")
+    try:
+        # The headers of the files, without the weights.
+        stored = HfApi().get_safetensors_metadata(name, revision=revision).files_metadata.values()
+    except Exception:
+        return
+    shapes = {key: list(of.shape) for file in stored for key, of in file.tensors.items()}
+    _check_against_weights(_small_json(_file(name, "config.json", revision), name), name, shapes)
 
 
 def stored_weights(name: str, revision: str | None) -> dict[str, Callable[[], Tensor]]:

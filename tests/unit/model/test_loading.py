@@ -1,18 +1,23 @@
 """Loading a model, and what is refused at the door."""
 
 import hashlib
+import json
 import shutil
+from types import SimpleNamespace
 
 import jaxtyping
 import pytest
 import torch
 import transformers
+from huggingface_hub import HfApi
+from huggingface_hub.utils import SafetensorsFileMetadata, TensorInfo
 from safetensors.torch import load_file, save_file
 from transformer_lens.model_bridge import TransformerBridge
 
 import langheads
 from langheads.io.errors import InputError, ModelError
 from langheads.model import describe, head_shape, load, loading
+from langheads.model.checkpoint import check_checkpoint, check_hub
 
 
 def test_a_folder_is_loaded_with_the_weights_of_the_checkpoint(tiny, tiny_folder):
@@ -159,6 +164,45 @@ def test_pickled_weights_on_the_hub_are_not_downloaded(tiny_folder, monkeypatch,
         assert "no *.safetensors in someone/something; pickled weights" in str(caught.value)
     else:
         assert caught.value is reached
+
+
+def on_the_hub(monkeypatch, tmp_path, **files):
+    """Makes these JSON files the only ones that the Hub has of any model."""
+    for name, content in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    monkeypatch.setattr(
+        "transformers.utils.cached_file",
+        lambda repo, file, revision=None: next(map(str, tmp_path.glob(file)), None),
+    )
+
+
+def test_an_adapter_on_the_hub_is_refused(monkeypatch, tmp_path):
+    on_the_hub(monkeypatch, tmp_path, adapter_config={"peft_type": "LORA"})
+    with pytest.raises(ModelError) as caught:
+        check_checkpoint("someone/adapter", None)
+    assert str(caught.value) == (
+        "someone/adapter holds an adapter that is not merged (adapter_config.json); merge it with "
+        "peft's merge_and_unload and save the model with save_pretrained"
+    )
+
+
+def test_sizes_on_the_hub_are_held_to_the_headers_of_the_weights(monkeypatch, tmp_path):
+    on_the_hub(monkeypatch, tmp_path, config={"num_hidden_layers": 10**6, "hidden_size": 8})
+    monkeypatch.setattr("transformers.utils.has_file", lambda repo, name, revision=None: True)
+    header = SafetensorsFileMetadata(
+        metadata={}, tensors={"model.layers.1.w": TensorInfo("F32", [8, 8], (0, 256))}
+    )
+    monkeypatch.setattr(
+        HfApi,
+        "get_safetensors_metadata",
+        lambda self, name, revision=None: SimpleNamespace(files_metadata={"m": header}),
+    )
+    with pytest.raises(ModelError) as caught:
+        check_hub("someone/huge", None)
+    assert str(caught.value) == (
+        "config.json of someone/huge says num_hidden_layers 1000000, but it stores weights of 2 "
+        "layers"
+    )
 
 
 def test_a_model_of_transformers_is_wrapped_as_it_is(tiny, tiny_folder):
