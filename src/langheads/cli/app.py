@@ -25,6 +25,7 @@ from langheads.cli.parts import PARTS_OPTIONS, run_in_parts
 from langheads.cli.signatures import Function, Parameter, plain, read_function
 from langheads.cli.tell import ending_of, lines_about, path_of, table_of, write_csv
 from langheads.cli.values import LIMITS, kind_of, shown_default
+from langheads.io.apart import ready
 from langheads.io.cost import counted, spent, spent_in_words
 from langheads.io.errors import printable
 from langheads.io.files import check_suffix, check_writable
@@ -118,6 +119,9 @@ def _command(verb: str, function: Function) -> Callable[..., None]:
     """What typer makes a command of."""
 
     def command(**given: Any) -> None:
+        if any(name != "out" and str(of).endswith(".nc") for name, of in given.items()):
+            # Starts while others import, which is most of what a small verb takes.
+            ready("langheads.io.netcdf:told")
         carry_out(verb, {k: v for k, v in given.items() if v not in (None, [])})
 
     parameters = [*_parameters(verb, function), *(PARTS_OPTIONS if verb in IN_PARTS else ())]

@@ -51,6 +51,12 @@ def apart(function: str, path: Path, *, seconds: int, memory: int) -> bytes | No
     return said
 
 
+def ready(function: str) -> None:
+    """Start the process that reads for `apart`, so that it is there when a file is to be read."""
+    with _LOCK:
+        _server((os.getpid(), function))
+
+
 def _server(key: tuple[int, str]) -> subprocess.Popen[bytes]:
     kept = _KEPT.get(key)
     if kept is None or kept.poll() is not None:

@@ -47,6 +47,12 @@ def test_one_process_is_kept_and_another_takes_the_place_of_one_that_ended(tmp_p
     assert int(of(tmp_path)) not in (kept, another)
 
 
+def test_the_process_can_be_there_before_a_file_is(tmp_path):
+    module.ready(f"{__name__}:told")
+    early = module._KEPT[os.getpid(), f"{__name__}:told"].pid
+    assert int(of(tmp_path)) == early
+
+
 def test_what_takes_too_long_by_the_clock_is_ended_with_its_fork(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "Timer", lambda seconds, *given: Timer(seconds / 80, *given))
     of(tmp_path)
