@@ -13,7 +13,7 @@ from langheads.view.contents import RunFolder
 from langheads.view.figures.style import names
 from langheads.view.folder import planted_words
 from langheads.view.language_verdict import CANNOT_TELL, NO_HEADS, NOT_SHOWN, language_answers
-from langheads.view.table import isolated, readable
+from langheads.view.table import isolated, number, readable
 from langheads.view.verdict import proofs_of_other_heads, proves, together, verdict
 
 _MOST_NAMED = 12
@@ -104,7 +104,14 @@ def _more(proof: xr.Dataset, answers: Mapping[str, str]) -> Iterator[str]:
     said = [of for of in answers.values() if of != NO_HEADS]
     if said and not all("proof documents" in of for of in said):
         yield together(proof)
-    if any("too few random heads" in of for of in said):
+    few = [language for language, of in answers.items() if "too few random heads" in of]
+    drawn = [number(proof, "n_controls", heads_of=language) for language in few]
+    if few and min(drawn) < int(proof.attrs.get("controls", 0)):
+        yield (
+            "Their layers have no more random heads to draw: select more heads a language (a lower "
+            "quantile and a larger share) and prove again."
+        )
+    elif few:
         yield "More random head sets can tell: prove again with n_controls of 100 or more."
     elif said and "yes" not in said and not any(of.startswith(CANNOT_TELL) for of in said):
         yield (

@@ -118,6 +118,17 @@ def test_the_first_screen_of_a_proof(proof, state, headline, answers, more):
     assert list(found.sentences) == more
 
 
+def test_where_no_more_random_sets_are_there_more_are_not_advised():
+    """A head of a layer of 8 has 7 others, however many sets are asked for."""
+    proof = make_ablation(LANGUAGES, controls=7).assign_attrs(controls=25)
+    assert at_a_glance(run_of(proof)).sentences[-1] == (
+        "Their layers have no more random heads to draw: select more heads a language (a lower "
+        "quantile and a larger share) and prove again."
+    )
+    asked = at_a_glance(run_of(proof.assign_attrs(controls=7))).sentences[-1]
+    assert asked == "More random head sets can tell: prove again with n_controls of 100 or more."
+
+
 def test_the_first_screen_of_one_kind_only():
     run = RunFolder({"knockout": {"knockout.nc": make_knockout(["en", "zh"], model="/m/tiny")}})
     found = at_a_glance(run)
