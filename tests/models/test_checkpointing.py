@@ -9,18 +9,23 @@ from langheads.model.checkpointing import checkpointed
 from langheads.model.chunked_losses import chunked_losses
 from langheads.model.fused_attention import fused_attention
 from langheads.model.state import frozen
-from tests.models.zoo import NAMES, pad, tokens_of
+from tests.models.zoo import HEADS, NAMES, pad, tokens_of
 
+# See test_attention.
+EAGER = ("bloom", "gemma2", "gpt2")
+ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
 
 
 class Products(TorchDispatchMode):
-    """How many matrix products are really computed, forward and backward."""
+    """How many matrix products and fused attentions are really computed, forward and backward."""
 
     count = 0
+    attentions = 0
 
     def __torch_dispatch__(self, op, types, args=(), kwargs=None):
         self.count += op in PRODUCTS
+        self.attentions += op == ATTENTION
         return op(*args, **(kwargs or {}))
 
 
@@ -40,6 +45,8 @@ def gradients(model, room, gates=None):
     ):
         nll = document_nll(model, tokens, real.sum(dim=1))
         (gradient,) = torch.autograd.grad(nll.sum(), gates)
+    # Attention is computed once, however little is kept.
+    assert products.attentions in (0, head_shape(model)[0])
     return gradient, nll.detach(), products.count
 
 
@@ -62,10 +69,15 @@ def test_gradients_are_the_same_to_the_bit_whatever_is_kept(zoo, name, decided):
     model = zoo.fresh(name)
     others = head_shape(model)[0] - 1
     expected, losses, products = gradients(model, 2**40)
-    blocks, kept, _, cut = decided[-1]
+    blocks, kept, left, cut = decided[-1]
     assert (blocks, cut) == (others, (0, 0))
-    assert kept.whole > kept.dear > kept.bare == 4 * pad(tokens_of(model))[0].numel() * 32
-    for room, cut in ((kept.whole + others * kept.dear, (0, others)), (0, (others, 0))):
+    # Of each position the residual stream and, where attention is fused, z and a sum a head.
+    each = 32 + (HEADS * (model.cfg.d_head + 1) if name not in EAGER else 0)
+    assert kept.whole > kept.dear > kept.bare == 4 * pad(tokens_of(model))[0].numel() * each
+    first = 2**40 - left
+    # The first block's input wants no gradient.
+    assert 0 < first < kept.whole
+    for room, cut in ((first + others * kept.dear, (0, others)), (0, (others, 0))):
         gradient, nll, computed = gradients(model, room)
         assert decided[-1][-1] == cut
         assert torch.equal(nll, losses)

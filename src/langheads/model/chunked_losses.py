@@ -31,7 +31,7 @@ from langheads.model.state import frozen, without_hooks
 logger = logging.getLogger("langheads")
 
 # Logits that are had by one product: of many rows, since each goes through all of the weights.
-_CHUNK_BYTES = {"cpu": 2**26, "elsewhere": 2**28}
+_CHUNK_BYTES = {"cpu": 2**27, "elsewhere": 2**28}
 # Of them, in float32, those whose softmax is taken at once. A CPU keeps them in its cache, and its
 # allocator hands blocks below 32 MB out again, while it gets larger ones page by page every time.
 _SOFTMAX_BYTES = {"cpu": 2**22, "elsewhere": 2**28}
@@ -115,23 +115,26 @@ class _ChunkedNLL(torch.autograd.Function):
         device = "cpu" if hidden.device.type == "cpu" else "elsewhere"
         size = max(1, _CHUNK_BYTES[device] // (vocab * hidden.element_size()))
         some = max(1, _SOFTMAX_BYTES[device] // (vocab * wide.itemsize))
-        nll, slopes, p = [], [], None
+        nll, slopes = [], []
         for part, target in zip(hidden.split(size), targets[:, None].split(size), strict=True):
             part = part.detach().requires_grad_(wanted)
             with torch.set_grad_enabled(wanted):
                 logits = _logits(model, part)
-            if p is None and wanted:
-                p = torch.empty_like(logits)
+            # A row's slope takes its place: nobody asks for logits twice. Where a network does,
+            # PyTorch refuses to write over them, and logits stay whole.
+            values = logits.detach()
             for start in range(0, len(part), some):
                 rows = slice(start, min(start + some, len(part)))
-                log_p = F.log_softmax(logits.detach()[rows].to(wide), dim=-1)
+                log_p = F.log_softmax(values[rows].to(wide), dim=-1)
                 nll.append(-log_p.gather(1, target[rows])[:, 0])
-                if p is not None:
+                if wanted:
                     slope = log_p.exp_()
                     slope.scatter_add_(1, target[rows], slope.new_full((len(slope), 1), -1))
-                    p[rows] = slope
-            if p is not None:
-                slopes.append(torch.autograd.grad(logits, part, p[: len(part)])[0])
+                    values[rows] = slope
+            if wanted:
+                slopes.append(torch.autograd.grad(logits, part, values)[0])
+            # Before the next are made.
+            del logits, values
         ctx.save_for_backward(torch.cat(slopes) if wanted else hidden.new_empty(0))
         return torch.cat(nll)
 
