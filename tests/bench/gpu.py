@@ -8,6 +8,7 @@ the same on a CPU with models that take seconds; its numbers say nothing.
 """
 
 import argparse
+import gc
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -157,6 +158,8 @@ def main(arguments: list[str]) -> list[list[str]]:
     rows: list[list[str]] = []
     for name in given.shapes.split(","):
         rows += of_shape(name, device=device, tiny=given.tiny, rate=rate)
+        # Hooks and modules hold on to each other.
+        gc.collect()
         # After each, so that a run that ends early leaves what it has.
         Path(given.out).write_text(told + table(HEAD, rows) + "\n", encoding="utf-8")
     print(Path(given.out).read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -129,16 +130,15 @@ def plain_gradients(model: Any, rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]
         return gate
 
     gradients, losses = [], []
-    handles = [
-        block.self_attn.o_proj.register_forward_pre_hook(at(layer))
-        for layer, block in enumerate(model.model.layers)
-    ]
-    for row in rows:
-        nll = plain_nll(model, row)
-        gradients.append(torch.autograd.grad(nll, gates)[0].cpu())
-        losses.append(nll.detach().cpu())
-    for handle in handles:
-        handle.remove()
+    # Gone also where memory runs out: langheads goes on with the model.
+    with ExitStack() as hooks:
+        for layer, block in enumerate(model.model.layers):
+            handle = block.self_attn.o_proj.register_forward_pre_hook(at(layer))
+            hooks.callback(handle.remove)
+        for row in rows:
+            nll = plain_nll(model, row)
+            gradients.append(torch.autograd.grad(nll, gates)[0].cpu())
+            losses.append(nll.detach().cpu())
     return torch.stack(gradients), torch.stack(losses)
 
 
