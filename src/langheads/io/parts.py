@@ -20,7 +20,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -44,10 +44,11 @@ ESTIMATE = "estimate.json"
 class Waiting(LangheadsError):  # noqa: N818 - nothing went wrong
     """All that this shard can do is done; parts that others make are missing."""
 
-    def __init__(self, missing: int):
+    def __init__(self, missing: int, late: Collection[int] = ()):
+        some = ", ".join(map(str, sorted(late)[:9])) + (" and more" if len(late) > 9 else "")
         super().__init__(
             f"this shard's parts are done; {missing} that other shards make are missing: give the "
-            "same command again when they are there"
+            f"same command again when they are there{f' (late: shards {some})' if late else ''}"
         )
         self.missing = missing
 
@@ -80,6 +81,7 @@ class Parts:
         made: parts that this process made.
         found: parts that it read.
         left: parts that other shards still have to make.
+        late: those shards, from 1.
         seconds: what the parts took to make that it read.
     """
 
@@ -90,6 +92,7 @@ class Parts:
     made: int = 0
     found: int = 0
     left: int = 0
+    late: set[int] = field(default_factory=set)
     seconds: float = 0.0
     _names: set[str] = field(default_factory=set)
 
@@ -114,7 +117,9 @@ class Parts:
                 raise Waiting(0)
             rows = self._make(path, name, make)
             return rows, True
-        self.left += rows is None
+        if rows is None:
+            self.left += 1
+            self.late.add(piece.first % self.shards + 1)
         return rows, False
 
     def first(self, piece: Piece, make: Callable[[], list[Tensor]]) -> list[Tensor]:

@@ -71,9 +71,9 @@ def in_parts(
             with kept_in_parts(folder, settings, shard=mine) as parts:
                 try:
                     result = result or [work()]
-                except Waiting:
+                except Waiting as waiting:
                     if ranks == 1:
-                        raise
+                        raise Waiting(waiting.missing, parts.late) from waiting
                 finished = all_agree(bool(result))
                 if not finished and all_agree(not parts.made):
                     raise LangheadsError("the ranks wait for each other; are they alike?")

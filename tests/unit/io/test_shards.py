@@ -186,6 +186,23 @@ def test_a_shard_does_all_of_its_own_that_waits_for_nothing(tiny, tmp_path):
     assert sum(made) == alone.made > 3
 
 
+def test_who_is_late_is_told(tiny, texts, tmp_path):
+    def said(shard):
+        with pytest.raises(Waiting) as waiting:
+            in_parts(
+                lambda: langheads.score(tiny, texts, method="lahis", docs=4, batch_tokens=150),
+                tmp_path, shard=(shard, 3),
+            )  # fmt: skip
+        return str(waiting.value).partition(" are missing: ")[2]
+
+    again = "give the same command again when they are there"
+    assert said(1) == f"{again} (late: shards 2, 3)"
+    assert said(3) == f"{again} (late: shards 2)"
+    assert str(Waiting(20, range(1, 15))).endswith(
+        "(late: shards 1, 2, 3, 4, 5, 6, 7, 8, 9 and more)"
+    )
+
+
 def test_rows_that_no_pass_gives_are_waited_for_by_no_shard(tiny, texts, tmp_path, monkeypatch):
     asks = Pass("asks", 1, lambda of: {"asked": of.rows["nobody's"]})
     monkeypatch.setitem(SCORES, "asks", Score("asks", "Asks", "none", (asks,)))
