@@ -14,8 +14,11 @@ def lines_about(result: Any) -> Iterator[str]:
     """A few numbers of a result, for people; nothing where its file says all."""
     kind = type(result).__name__
     if kind == "Dataset":
+        from langheads.io.results import rounding_words
+
         kind = result.attrs.get("kind", "")
-    return _LINES.get(kind, lambda _: iter(()))(result)
+        yield from filter(None, [rounding_words(result)])
+    yield from _LINES.get(kind, lambda _: iter(()))(result)
 
 
 def table_of(result: Any) -> str | None:

@@ -34,7 +34,7 @@ from langheads.heads.given import ByLanguage, Named
 from langheads.io.arguments import asked_names
 from langheads.io.parts import clock, together
 from langheads.io.progress import progress_bar
-from langheads.io.results import document_counts, provenance
+from langheads.io.results import document_counts, provenance, with_rounding
 from langheads.model import describe, head_shape, mean_z, tokenize_languages
 from langheads.scores import sampled_knockout as sampled
 from langheads.scores.scan import BASELINES, Baseline, check_heads, knockout_nll
@@ -87,7 +87,8 @@ def knockout(
         ``delta_nats_per_token`` with ``<name>_se``, NaN for heads that were not asked for;
         ``nats_per_byte`` a language; for every document ``rise`` ``[baseline, language, doc,
         layer, head]`` (nats, NaN where a language has fewer documents), ``doc_bytes`` and
-        ``doc_tokens``. Provenance in ``attrs``.
+        ``doc_tokens``. Provenance in ``attrs``. In bfloat16 ``rounding`` a language, nats per
+        token, below which effects are lost.
         With `sample`: ``rise`` is NaN for documents that were not run; ``<name>_low`` and
         ``<name>_high``, 95% for what all documents would give; ``sampled`` ``[language, doc]``,
         1 where a document was run, else 0; ``attrs["forwards"]``, the cost in
@@ -133,7 +134,7 @@ def knockout(
     elif sizes is not None:
         cost = sampled.forwards(documents, sizes, chosen, len(baselines))
         told |= {"sample": sample, "forwards": cost}
-    return xr.Dataset(
+    found = xr.Dataset(
         variables | document_counts(documents, "language"),
         coords={
             "baseline": baselines,
@@ -143,6 +144,7 @@ def knockout(
         },
         attrs=provenance("knockout", describe(model), corpus, **told),
     )
+    return with_rounding(found)
 
 
 @dataclass(frozen=True)

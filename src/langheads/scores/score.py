@@ -20,7 +20,7 @@ from langheads.io.arguments import asked_names
 from langheads.io.errors import InputError
 from langheads.io.parts import clock, together
 from langheads.io.progress import progress_bar
-from langheads.io.results import document_counts, provenance
+from langheads.io.results import document_counts, provenance, with_rounding
 from langheads.model import describe, head_shape, load, tokenize_languages
 from langheads.scores import registry
 from langheads.scores.registry import SCORES, OfLanguage, Rows, Score, found
@@ -107,13 +107,14 @@ def score(
         "forward_equivalents": {of.name: of.cost for of in methods},
     }
     told |= {key: json.dumps(of) for key, of in in_json.items()}
-    return xr.Dataset(
+    found = xr.Dataset(
         _variables(measured, methods)
         | (stacked(g) if gradients else {})
         | document_counts(documents, "language"),
         coords={"language": list(documents), "layer": np.arange(layers), "head": np.arange(heads)},
         attrs=provenance("scores", describe(model), corpus, **told),
     )
+    return with_rounding(found)
 
 
 @dataclass

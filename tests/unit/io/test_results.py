@@ -8,7 +8,14 @@ import pytest
 import xarray as xr
 
 from langheads.io.errors import InputError
-from langheads.io.results import document_counts, load_result, provenance, save
+from langheads.io.results import (
+    document_counts,
+    load_result,
+    provenance,
+    rounding_words,
+    save,
+    with_rounding,
+)
 from langheads.text import Documents, read_texts
 
 MODEL = {
@@ -180,3 +187,43 @@ def test_a_nul_that_a_model_said_does_not_lose_a_result(tmp_path):
     assert read.heads.attrs == {"units": "text"}
     assert said.heads.values.tolist() == ["a\0b", "\0"]
     xr.testing.assert_identical(read.drop_vars("heads"), said.drop_vars("heads"))
+
+
+def effects(dtype, **variables):
+    values = np.array([[1e-3, 6e-3, np.nan], [-1e-3, 2e-3, 3e-3]])[:, None]
+    found = xr.Dataset(
+        {
+            "delta_nats_per_byte": (
+                ("text_of", "layer", "head"),
+                values,
+                {"units": "nats per byte"},
+            ),
+            "tokens": ("text_of", [100, 400]),
+            "bytes": ("text_of", [200, 800]),
+            **variables,
+        },
+        attrs={"dtype": dtype},
+    )
+    return with_rounding(found)
+
+
+def test_effects_that_bfloat16_cannot_see_are_told():
+    found = effects("bfloat16")
+    # Two logits rounded to sixteenths, each off by 1/16 / sqrt(12) on average, twice over.
+    one_token = 2 * np.sqrt(2) / 16 / np.sqrt(12)
+    np.testing.assert_allclose(found.rounding, one_token / np.sqrt([100, 400]), rtol=0.03)
+    assert found.rounding.attrs["units"] == "nats per token"
+    assert rounding_words(found) == (
+        "2 of 5 effects are lost in the rounding of bfloat16, below 0.0013 to 0.0025 nats per "
+        "byte; float32 would show them."
+    )
+    assert "rounding" not in effects("float32")
+    assert rounding_words(effects("float32")) == ""
+
+
+def test_only_documents_that_were_run_make_effects_sharper():
+    run = {
+        "doc_tokens": (("text_of", "doc"), [[75, 25], [200, 200]]),
+        "sampled": (("text_of", "doc"), [[0, 1], [1, 1]]),
+    }
+    np.testing.assert_allclose(effects("bfloat16", **run).rounding, [0.01, 0.0025])

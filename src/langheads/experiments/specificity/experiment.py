@@ -38,7 +38,7 @@ from langheads.experiments.specificity.summarise import Plan, specificity
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.given import ByLanguage
 from langheads.io.errors import InputError
-from langheads.io.results import provenance
+from langheads.io.results import provenance, with_rounding
 from langheads.model import describe, mean_z, tokenize_languages
 from langheads.text import Corpus
 
@@ -139,7 +139,7 @@ def ablate(
         scored_docs=int(heads.provenance.get("docs", 0)),
         rule=json.dumps(heads.rule, ensure_ascii=False),
     )
-    return specificity(plan, losses, proof.documents, rng, made_from)
+    return with_rounding(specificity(plan, losses, proof.documents, rng, made_from))
 
 
 def _checked(baseline: str | Iterable[str], n_controls: int, docs: int | None) -> list[str]:

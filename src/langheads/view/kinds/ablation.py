@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from langheads.io.results import rounding_words
 from langheads.stats import percentile_interval
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style, traces
@@ -210,7 +211,7 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
 
         yield Table(
             f"{baseline.capitalize()} ablation: ΔNLL in nats per byte ± standard error; rows: "
-            "heads off, columns: text.",
+            "heads off, columns: text." + (f" {lost}" if (lost := rounding_words(result)) else ""),
             ["heads of", *columns],
             [[row, *(cell(row, x) for x in columns)] for row in names(result, "heads_of")]
             + _anywhere(result, baseline),

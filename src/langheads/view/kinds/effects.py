@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from langheads.heads import Head, HeadSet, LanguageHeads
 from langheads.io.errors import InputError
+from langheads.io.results import rounding_words
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures.canvas import grid
 from langheads.view.figures.head_panels import HeadMaps, add_head_marks, head_panels
@@ -159,7 +160,8 @@ def effect_tables(
             yield Table(
                 f"{_title(result, variable)}{under}: the heads with the largest effect, in "
                 f"{_unit(result, variable)} ± standard error."
-                + (_NO_ERROR if any(f"± {NONE}" in cell for row in rows for cell in row) else ""),
+                + (_NO_ERROR if any(f"± {NONE}" in cell for row in rows for cell in row) else "")
+                + (f" {lost}" if (lost := rounding_words(result)) else ""),
                 ["language", *(f"rank {i}" for i in range(1, width))],
                 [[*row, *[NONE] * (width - len(row))] for row in rows],
             )

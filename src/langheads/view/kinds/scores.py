@@ -8,6 +8,7 @@ import xarray as xr
 
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.results import rounding_words
 from langheads.scores.registry import LABELS
 from langheads.view.contents import Kind, Picture, Planted, RunFolder
 from langheads.view.figures import canvas, style, traces
@@ -169,7 +170,8 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
         cells = (count(number(result, name, language=language)) for name in columns.values())
         nats = (shown(number(result, "nats_per_byte", language=language), ".4g") for _ in loss)
         rows.append([language, *cells, *nats])
-    yield Table("Texts that the scores were made on.", ["language", *columns, *loss], rows)
+    lost = f" {words}" if (words := rounding_words(result)) else ""
+    yield Table(f"Texts that the scores were made on.{lost}", ["language", *columns, *loss], rows)
 
 
 def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
