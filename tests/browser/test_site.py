@@ -35,6 +35,21 @@ def test_pages_fit_and_ask_no_host(browser, site, page, width):
     assert loaded(browser) <= {"file", "data"}
 
 
+def test_it_is_dark_where_the_reader_has_it_so_also_after_a_light_visit(browser, site):
+    for dark, scheme in ((False, "default"), (True, "slate")):
+        browser.open(site / "index.html", 1280, 900, dark=dark)
+        assert browser.run("document.body.dataset.mdColorScheme") == scheme
+
+
+def test_tables_fit_beside_the_contents(browser, site):
+    browser.open(site / "architectures.html", 1280, 900)
+    inside, wide = browser.run(
+        "(box => [box.clientWidth, box.scrollWidth])"
+        "(document.querySelector('.md-typeset__scrollwrap'))"
+    )
+    assert wide <= inside
+
+
 def test_it_can_be_searched(browser, site):
     browser.open(site / "index.html", 1280, 900)
     browser.run(ASK)
