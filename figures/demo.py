@@ -2,7 +2,7 @@
 
 Reads the results of `make demo` (demo-run/), and of analyses/offtarget.py and analyses/transfer.py
 (in the same folder, or in results/) where there are any. The five pictures are committed;
-demo-attention.png beside them is a screenshot of the report.
+demo-attention.png beside them is a screenshot of what `langheads attention` writes.
 
     python figures/demo.py [RUN]
 """
