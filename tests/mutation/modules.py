@@ -3,6 +3,8 @@
 # Of the architectures one, whose tests take a tenth of the time.
 _OTHERS = ["mha", "mqa", "mistral", "cohere", "qwen", "gemma", "olmo", "neox", "bloom", "gpt2"]
 _ONE = ["-k", f"not ({' or '.join(_OTHERS)})"]
+_DIGESTS = ["-k", "code_of_the_package or digests"]
+_PARTS = ["-k", "test_parts or waits"]
 TESTS = {
     "stats.py": ["tests/unit/test_stats.py"],
     "scores/formulas.py": [
@@ -40,10 +42,16 @@ TESTS = {
     "model/nll.py": ["tests/models/test_losses.py", *_ONE],
     "model/hook_z.py": ["tests/models/test_replay.py", "tests/models/test_state.py", *_ONE],
     "model/self_test.py": ["tests/models/test_self_test.py", *_ONE],
+    "model/chunked_losses.py": ["tests/models/test_chunked_losses.py", *_ONE],
+    "model/checkpointing.py": ["tests/models/test_checkpointing.py", *_ONE],
     "model/identity.py": ["tests/unit/model/test_identity.py"],
     "model/checkpoint.py": ["tests/models/test_hostile_folders.py", "-k", "not odd"],
     "model/own_tokenizer.py": ["tests/models/test_hostile_folders.py", "-k", "not odd"],
     "io/netcdf.py": ["tests/unit/io/test_netcdf.py"],
+    "io/part_file.py": ["tests/unit/io/test_parts.py", "-k", "a_part or a_gradient"],
+    "io/digest.py": ["tests/unit/io/test_parts.py", "tests/unit/io/test_shards.py", *_DIGESTS],
+    "io/parts.py": ["tests/unit/io/test_parts.py", "tests/unit/io/test_shards.py", *_PARTS],
+    "io/estimate.py": ["tests/unit/io/test_parts.py", "-k", "estimate"],
     "io/sources.py": ["tests/unit/view/test_belonging.py", "tests/unit/test_other_weights.py"],
     "view/belonging.py": ["tests/unit/view/test_belonging.py"],
     "heads/same_model.py": [

@@ -139,13 +139,14 @@ def main():
     parser.add_argument("modules", nargs="*", help="such as scores/formulas.py; all by default")
     parser.add_argument("--by-hand", action="store_true", help="only the mutations made by hand")
     parser.add_argument("--sample", type=int, default=0, help="at most so many a module, drawn")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
     given = parser.parse_args()
     BASETEMP.parent.mkdir(exist_ok=True)
     _preload()
     for mutation in [] if given.modules else BY_HAND:
         _try_by_hand(*mutation)
     for module in [] if given.by_hand else given.modules or TESTS:
-        _try(module, given.sample)
+        _try(module, given.sample, given.seed)
 
 
 def _try_by_hand(module, old, new, test):
@@ -155,7 +156,7 @@ def _try_by_hand(module, old, new, test):
     print(f"{outcome(module, text.replace(old, new), [test], 600)}: {module}: {new}", flush=True)
 
 
-def _try(module, sample):
+def _try(module, sample, seed):
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.operators.provider import OperatorProvider
 
@@ -165,7 +166,7 @@ def _try(module, sample):
         sys.exit(f"{module}: its tests fail as it is:\n{LOG.read_text()[-3000:]}")
     took = time.monotonic() - began
     found = mutants(text)
-    tried = random.Random(0).sample(found, min(sample or len(found), len(found)))
+    tried = random.Random(seed).sample(found, min(sample or len(found), len(found)))
     ends = Counter()
     print(f"{module}: {len(tried)} of {len(found)} mutants, {took:.1f} s a run", flush=True)
     for name, occurrence, line in sorted(tried, key=lambda mutant: mutant[2]):

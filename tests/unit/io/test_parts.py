@@ -1,0 +1,248 @@
+"""Parts, their files and an estimate by hand-made rows, without a model; see test_shards.py."""
+
+import os
+import time
+from importlib.metadata import version
+from itertools import count
+
+import pytest
+import torch
+
+from langheads.io.digest import versions
+from langheads.io.errors import InputError
+from langheads.io.estimate import estimated
+from langheads.io.part_file import read_part, write_part
+from langheads.io.parts import Parts, Piece, Waiting, active_parts, clock, kept_in_parts, spared
+
+ROWS = [torch.arange(6.0).reshape(2, 3), torch.full((1, 2), 0.1)]
+
+
+def piece(number, name=None, *, what="nll", work="w", batches=4, tokens=10, cost=1, row=None):
+    name = f"name {number}" if name is None else name
+    return Piece(what, work, name, number, number, batches, 2, tokens, cost, row)
+
+
+def rows_of(number):
+    return lambda: [torch.tensor([float(number)]), torch.tensor([0.5])]
+
+
+def equal(found, expected):
+    return len(found) == len(expected) and all(map(torch.equal, found, expected))
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """A clock that stands still but when a made row says how long it took."""
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    return now
+
+
+def took(at, seconds, rows):
+    def make():
+        at[0] += seconds
+        return rows
+
+    return make
+
+
+def test_a_part_is_read_as_it_was_written_or_not_at_all(tmp_path):
+    path = tmp_path / "a.part"
+    write_part(path, "its name", ROWS, 1.2345678)
+    found, seconds = read_part(path, "its name")
+    assert equal(found, ROWS)
+    assert seconds == 1.234568
+    whole = [torch.tensor([1, 2]), torch.tensor([-3])]
+    write_part(path, "its name", whole, 0.0)
+    assert equal(read_part(path, "its name")[0], whole)
+    content = path.read_bytes()
+    missing = (None, 0.0)
+    assert read_part(path, "other name") == missing
+    for i in range(len(content)):
+        path.write_bytes(content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :])
+        assert read_part(path, "its name") == missing, f"byte {i}"
+    path.write_bytes(content[:-1])
+    assert read_part(path, "its name") == missing
+    assert read_part(tmp_path, "its name") == read_part(tmp_path / "none", "its name") == missing
+
+
+def test_parts_of_a_gradient_are_written_without_it(tmp_path):
+    rows = [2 * torch.ones(2, requires_grad=True)]
+    write_part(tmp_path / "a.part", "n", rows, 0.0)
+    assert torch.equal(read_part(tmp_path / "a.part", "n")[0][0], torch.tensor([2.0, 2.0]))
+
+
+def test_the_code_of_the_package_and_its_libraries_tell_runs_apart():
+    assert versions().keys() == {"code", "langheads", "torch", "transformers", "transformer-lens"}
+    assert versions()["torch"] == version("torch")
+    assert len(versions()["code"]) == 16
+
+
+def test_of_three_shards_each_makes_its_own_and_reads_the_others(tmp_path, at):
+    for shard in range(3):
+        parts = Parts(tmp_path, shard=shard, shards=3)
+        parts.write_settings()
+        for number in range(6):
+            rows, made = parts.rows(piece(number), took(at, 2, rows_of(number)()))
+            assert made == (number % 3 == shard)
+            assert (rows is None) == (number % 3 > shard)
+            assert rows is None or equal(rows, rows_of(number)())
+        assert (parts.made, parts.found, parts.left) == (2, 2 * shard, 4 - 2 * shard)
+        # What the parts took to make that it read.
+        assert parts.seconds == 4 * shard
+    # The batch's number stands in the file's name, counted within its measurement.
+    assert sorted(path.name for path in tmp_path.glob("*.part")) == [
+        f"w-{number:05d}-name {number}.part" for number in range(6)
+    ]
+
+
+def test_where_shards_begin_is_not_a_batch_number(tmp_path):
+    """Measurements of one batch each are shared, too."""
+    made = []
+    for number in range(4):
+        parts = Parts(tmp_path / str(number), shard=1, shards=2)
+        parts.write_settings()
+        one = Piece("nll", "w", f"n{number}", number, 0, 1, 2, 10, 1, None)
+        made.append(parts.rows(one, rows_of(0))[1])
+    assert made == [False, True, False, True]
+
+
+def test_the_same_name_twice_in_a_run_is_never_shared(tmp_path):
+    parts, turn = Parts(tmp_path), count()
+    for expected in range(3):
+        rows, made = parts.rows(piece(0), lambda: rows_of(next(turn))())
+        assert made
+        assert equal(rows, rows_of(expected)())
+    assert (parts.made, parts.found, len(list(tmp_path.glob("*.part")))) == (1, 0, 1)
+    again = Parts(tmp_path)
+    assert equal(again.rows(piece(0), rows_of(9))[0], rows_of(0)())
+
+
+def test_a_shard_whose_parts_were_taken_away_makes_none(tmp_path):
+    parts = Parts(tmp_path, shard=0, shards=2)
+    with pytest.raises(Waiting) as waits:
+        parts.rows(piece(0), rows_of(0))
+    assert waits.value.missing == 0
+    assert not list(tmp_path.iterdir())
+    # By itself it goes on.
+    assert Parts(tmp_path).rows(piece(0), rows_of(0))[1]
+
+
+def test_rows_that_all_need_first_are_those_of_whoever_is_first(tmp_path):
+    def late():
+        """Another process is done while this one is at it."""
+        Parts(tmp_path).first(piece(0), rows_of(1))
+        return rows_of(2)()
+
+    assert equal(Parts(tmp_path).first(piece(0), late), rows_of(1)())
+    third = Parts(tmp_path)
+    assert equal(third.first(piece(0), rows_of(3)), rows_of(1)())
+    assert (third.found, third.made) == (1, 0)
+    assert [path.name for path in tmp_path.glob("*.part")] == ["w-all-name 0.part"]
+
+
+def test_time_and_work_that_a_run_is_spared(tmp_path, at):
+    assert (active_parts(), spared(), clock()) == (None, 0, 100)
+    Parts(tmp_path).rows(piece(0), took(at, 7, ROWS))
+    with kept_in_parts(tmp_path, shard=(0, 2)) as parts:
+        assert active_parts() is parts
+        assert (spared(), clock()) == (0, 107)
+        parts.rows(piece(0), rows_of(0))
+        parts.rows(piece(1), rows_of(1))
+        # One is read, one is left to another shard.
+        assert (spared(), clock()) == (2, 114)
+        assert parts.seconds == 7
+    assert (active_parts(), spared(), clock()) == (None, 0, 107)
+
+
+def test_a_run_of_its_own_leaves_no_empty_folder_and_a_shard_its_settings(tmp_path):
+    folder = tmp_path / "parts"
+    with kept_in_parts(folder, {"a": 1}, shard=(0, 2)):
+        pass
+    assert os.listdir(folder) == ["settings.json"]
+    (folder / "estimate.json").write_text("{}")
+    (folder / ".langheads.x.tmp").write_text("")
+    with kept_in_parts(folder, {"a": 1}):
+        pass
+    assert not folder.exists()
+    with kept_in_parts(folder, {"a": 1}) as parts:
+        parts.rows(piece(0), rows_of(0))
+    (folder / "notes.txt").write_text("of the user")
+    parts.remove()
+    assert os.listdir(folder) == ["notes.txt"]
+
+
+def test_a_setting_that_is_long_is_cut_where_it_differs(tmp_path):
+    with kept_in_parts(tmp_path, {"a": "x" * 60, "b": "y" * 59}) as parts:
+        parts.rows(piece(0), rows_of(0))
+    with pytest.raises(InputError) as told, kept_in_parts(tmp_path, {"a": 1, "b": 1}):
+        pass
+    assert f"(a was {'x' * 57}..., is 1; b was {'y' * 59}, is 1)" in str(told.value)
+    (tmp_path / "settings.json").write_bytes(b"\xff")
+    with pytest.raises(InputError) as told, kept_in_parts(tmp_path):
+        pass
+    assert str(told.value) == f"cannot read {tmp_path / 'settings.json'}; --fresh starts over"
+
+
+def test_an_estimate_times_the_longest_and_the_middle_and_sums_by_tokens(at):
+    """Batches of 10, 20, 21, 60 and 50 tokens, two forwards each, the second shard of two."""
+    ran = []
+    with estimated((2, 2)) as estimate:
+        for number, tokens in enumerate([10, 20, 21, 60, 50]):
+            # A second for the first token's forward that warms up, then a tenth for each.
+            seconds = tokens * 2 * (1.0 if number == 0 else 0.1)
+            one = piece(number, batches=5, tokens=tokens, cost=2)
+            run = lambda n=number, s=seconds: (ran.append(n), took(at, s, rows_of(n)())())[1]  # noqa: E731
+            rows, made = active_parts().rows(one, run)
+            assert not made
+            assert len(rows) == 2
+    # 21 is less than 1.1 of 20; it is the one in the middle, but two had been timed.
+    assert ran == [0, 1, 3]
+    assert (estimate.batches, estimate.own) == ({"nll": 5}, {"nll": 2})
+    assert estimate.found == 5
+    assert estimate.probing == pytest.approx(20 + 4 + 12)
+    assert estimate.predicted() == {"nll": pytest.approx(161 * 2 * 0.1)}
+    assert estimate.predicted(own=True) == {"nll": pytest.approx(80 * 2 * 0.1)}
+
+
+def test_an_estimate_times_the_middle_where_the_first_is_the_longest(at):
+    ran = []
+    with estimated() as estimate:
+        for number in range(4):
+            run = lambda n=number: (ran.append(n), took(at, 2.0 + n, rows_of(n)())())[1]  # noqa: E731
+            rows, _ = estimate.rows(piece(number), run)
+            # Of those that are not made, the rows of the last that was.
+            assert equal(rows, rows_of(ran[-1])())
+    assert ran == [0, 2]
+    assert estimate.predicted() == {"nll": pytest.approx(40 * 4 / 10)}
+    # The one batch of another measurement of its kind.
+    estimate.rows(piece(0, work="v", what="one", batches=1), took(at, 5, ROWS))
+    for number, work in enumerate("abc"):
+        shape = (2, 5)
+        make = took(at, 5, [torch.full(shape, 8.0)] * 2)
+        rows, _ = estimate.rows(
+            piece(0, str(number), work=work, what="one", batches=1, row=shape), make
+        )
+        assert rows[0].shape == shape
+        # Made up in the end, at the level of those that were measured.
+        assert ((rows[0] >= 8) & (rows[0] < 9)).all()
+        assert bool((rows[0] == 8).all()) == (work == "a")
+    assert estimate.batches["one"] == 4
+
+
+def test_rows_that_are_gone_through_one_by_one_are_estimated_from_two(at):
+    seen = []
+
+    def make(some):
+        seen.append(some)
+        at[0] += 3
+        return torch.zeros(len(some))
+
+    with estimated((1, 3)) as estimate:
+        assert len(estimate.at_once("replies", [4, 2, 6], make)) == 2
+        assert len(estimate.at_once("more", [5], make)) == 1
+    assert seen == [[0, 1], [0]]
+    # Half a second a token, of twelve; a shard waits for it all.
+    assert estimate.predicted() == {"replies": 6, "more": 3}
+    assert estimate.predicted(own=True) == {"replies": 6, "more": 3}
+    assert estimate.probing == 6
