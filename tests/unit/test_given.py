@@ -213,7 +213,7 @@ def test_one_string_is_one_prompt(tiny):
     assert one == langheads.generate(tiny, ["Die Stadt"], max_new_tokens=2)[0]
 
 
-@pytest.mark.parametrize("prompts", [[{"prompt": "a"}], [1], 3, [None]])
+@pytest.mark.parametrize("prompts", [[{"prompt": "a"}], {"prompt": "a"}, [1], 3, [None]])
 def test_what_is_no_prompt_is_one_line(untyped, tiny, prompts):
     with pytest.raises(InputError, match=r"prompt 1 is .*no string"):
         langheads.generate(tiny, prompts)
@@ -244,6 +244,7 @@ def test_texts_that_python_holds_are_read_as_they_are_meant():
         (["a", "b"], "texts of type list given"),
         (3, "texts of type int given"),
         ({"en": 3}, "language en: 3 is no list of documents"),
+        ({"en": {"a": 1}}, "^language en: {'a': 1} is no list of documents$"),
         ({"en": ["a", 3]}, "language en"),
         (datasets.Dataset.from_dict({"text": ["a"]}), "no column language; found text"),
         ({"en": datasets.Dataset.from_dict({"words": ["a"]})}, "language en has no column text"),

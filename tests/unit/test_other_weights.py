@@ -11,6 +11,9 @@ import langheads
 from langheads.io.errors import ProvenanceError
 from langheads.io.sources import content_hash, named_in
 from langheads.model import describe, load
+from langheads.view.belonging import other_weights_words
+from langheads.view.folder import read_run
+from tests.unit.experiments.test_switching import Halves
 
 SMALL = {"docs": 3, "max_tokens": 40, "languages": ["en", "zh"]}
 
@@ -68,6 +71,43 @@ def test_heads_of_another_checkpoint_are_refused_unless_asked_for(
     assert "other_weights" not in again.attrs
     deleted = langheads.deletion(model, scores, texts, steps=[1], docs=2)
     assert named_in(deleted.attrs, "other_weights") == {"scores": theirs["weight_hash"]}
+
+
+def test_verbs_that_take_some_heads_refuse_those_of_another_checkpoint(heads, tuned_folder, texts):
+    """Before anything is measured; heads given by name are of any model."""
+    model, (chosen, _) = load(tuned_folder, device="cpu"), heads
+    verbs = {
+        "knockout": lambda: langheads.knockout(model, texts, heads=chosen, docs=1),
+        "knockout-task": lambda: langheads.knockout_task(model, {}, heads=chosen),
+        "attribute": lambda: langheads.attribute(model, [], heads=chosen),
+        "switch rates": lambda: langheads.switch_rates(
+            model, {"en": ["a"]}, Halves(), heads=chosen
+        ),
+    }
+    for verb in verbs.values():
+        with pytest.raises(
+            ProvenanceError, match=r"^the head set was made with .* with this model"
+        ):
+            verb()
+
+
+def test_another_configuration_of_the_same_weights_is_told_in_the_result(
+    heads, tiny_folder, texts, tmp_path
+):
+    chosen, _ = heads
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"]["rope_theta"] = 500.0
+    (folder / "config.json").write_text(json.dumps(config))
+    model = load(folder, device="cpu", other_weights=True)
+    proof = langheads.ablate(model, chosen, texts, docs=2, n_controls=2, baseline="zero")
+    weights = describe(model)["weight_hash"]
+    assert named_in(proof.attrs, "other_weights") == {"heads": weights}
+    langheads.save(proof, tmp_path / "ablation.nc")
+    assert other_weights_words(read_run(tmp_path)) == [
+        "ablation.nc: its heads are of these weights under another configuration or tokenizer, as "
+        "was asked for."
+    ]
 
 
 def test_another_shape_is_refused_all_the_same(heads, texts, zoo):

@@ -45,7 +45,8 @@ def content_hash(result: xr.Dataset | Saved) -> str:
 
 def made_from(model: Mapping[str, Any], *sources: Any) -> dict[str, str]:
     """For the provenance of a result: ``made_from``, kind -> content hash of what it was made from;
-    ``other_weights``, kind -> weight hash, of what was chosen in another checkpoint than `model`.
+    ``other_weights``, kind -> weight hash, of what was chosen in another checkpoint than `model`,
+    or in the same weights under another configuration.
 
     Args:
         model: see `langheads.model.describe`.
@@ -58,7 +59,7 @@ def made_from(model: Mapping[str, Any], *sources: Any) -> dict[str, str]:
             continue
         kind = str(made["kind"]) if isinstance(of, xr.Dataset) else _kind(of)
         hashes[kind] = content_hash(of)
-        keys = ("weight_hash", "tokenizer_hash")
+        keys = ("weight_hash", "config_hash", "tokenizer_hash")
         if any(made.get(k) and model.get(k) and made[k] != model[k] for k in keys):
             others[kind] = str(made["weight_hash"])
     named = {"made_from": hashes, "other_weights": others}

@@ -8,7 +8,7 @@ from langheads.model.identity import DEMO, EMBEDDED, describe, model_name
 from langheads.model.loading import load
 from langheads.model.nll import document_nll, token_nll
 from langheads.model.replay import captured_block_inputs, starting_at
-from langheads.model.shape import head_shape, heads_of
+from langheads.model.shape import all_heads_of, head_shape, heads_of
 from langheads.model.steering import steered
 from langheads.model.tokens import (
     bos_policy,
@@ -22,6 +22,7 @@ __all__ = [
     "DEMO",
     "EMBEDDED",
     "Gates",
+    "all_heads_of",
     "bos_policy",
     "captured_block_inputs",
     "check_tokens",

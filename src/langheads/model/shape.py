@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.heads import HeadSet, LanguageHeads, one_head_set
+from langheads.heads import HeadSet, LanguageHeads, every_head, one_head_set
 from langheads.heads.given import ByLanguage, Named
 from langheads.heads.same_model import require_same_model
 from langheads.io.errors import InputError, ModelError
@@ -41,6 +42,19 @@ def heads_of(
         InputError: a head that the model does not have; of several languages none was named.
         ProvenanceError: heads of another model.
     """
+    _require_of(model, heads)
+    return one_head_set(heads, head_shape(model), language=language)
+
+
+def all_heads_of(model: TransformerBridge, heads: Named | ByLanguage | None) -> HeadSet:
+    """As `heads_of`, the heads of all languages together; None for every head of the model."""
+    shape = head_shape(model)
+    if heads is None:
+        return HeadSet(np.ndindex(shape), shape)
+    _require_of(model, heads)
+    return every_head(heads, shape)
+
+
+def _require_of(model: TransformerBridge, heads: Named | ByLanguage) -> None:
     if isinstance(heads, LanguageHeads) and heads.provenance:
         require_same_model("the head set", described_before(model), heads.provenance)
-    return one_head_set(heads, head_shape(model), language=language)

@@ -35,7 +35,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads import model as engine
-from langheads.heads import HeadSet, every_head
+from langheads.heads import HeadSet
 from langheads.heads.given import ByLanguage, Named
 from langheads.io.arguments import asked_names
 from langheads.io.errors import InputError
@@ -85,8 +85,7 @@ def attribute(
         >>> found.direct.sel(language="en").dims
         ('layer', 'head')
     """
-    shape = engine.head_shape(model)
-    chosen = every_head(np.ndindex(shape) if heads is None else heads, shape)
+    chosen = engine.all_heads_of(model, heads)
     if not chosen:
         raise InputError("no heads to patch were given; leave heads out to patch all")
     read = read_prompts(prompts)

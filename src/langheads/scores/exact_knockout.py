@@ -107,7 +107,7 @@ def knockout(
     """
     baselines = asked_names("baseline", baseline, BASELINES)
     shape = head_shape(model)
-    chosen = check_heads(heads, shape)
+    chosen = check_heads(model, heads)
     if top is not None:
         check_top(top, confidence, len(chosen))
     corpus = read_texts(text, languages=languages, seed=seed, aligned=aligned)

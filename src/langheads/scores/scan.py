@@ -19,11 +19,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.heads import Head, HeadSet, every_head
+from langheads.heads import Head, HeadSet
 from langheads.heads.given import ByLanguage, Named
 from langheads.io.errors import InputError
 from langheads.io.parts import together
 from langheads.model import (
+    all_heads_of,
     captured_block_inputs,
     document_nll,
     gated,
@@ -128,11 +129,9 @@ def _nll_with_heads_off(
     return torch.stack([columns[None], *(columns[head] for head in heads)], dim=1)
 
 
-def check_heads(heads: Named | ByLanguage | None, shape: tuple[int, int]) -> HeadSet:
-    """The heads asked for, None for all; refuses those that the model does not have, and none."""
-    if heads is None:
-        heads = HeadSet(np.ndindex(shape), shape)
-    chosen = every_head(heads, shape)
+def check_heads(model: TransformerBridge, heads: Named | ByLanguage | None) -> HeadSet:
+    """The heads asked for, None for all; refuses none, and those of another model."""
+    chosen = all_heads_of(model, heads)
     if not chosen:
         raise InputError("no heads asked for; give at least one, or leave heads out for all")
     return chosen

@@ -37,7 +37,7 @@ from langheads.io.errors import InputError
 from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
-from langheads.model import describe, head_shape, mean_z
+from langheads.model import describe, mean_z
 from langheads.scores.answers import Answers, answer_logprob, greedy_replies, tokenize_answers
 from langheads.scores.scan import BASELINES, Baseline, check_heads
 from langheads.text import QA_TEMPLATE, Corpus, Questions, read_questions
@@ -105,7 +105,7 @@ def knockout_task(
     baselines = asked_names("baseline", baseline, BASELINES)
     how: dict[str, Any] = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
     how["template"] = check_template(template)
-    chosen = check_heads(heads, head_shape(model))
+    chosen = check_heads(model, heads)
     everything = read_questions(questions, languages=languages, seed=seed)
     asked, answers = tokenize_answers(model, everything.front(docs), bos=bos, **how)
     plan = _Plan(model, asked, answers, chosen, measures, baselines, max_new_tokens, batch_tokens)

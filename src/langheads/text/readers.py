@@ -129,7 +129,7 @@ def _texts_in(documents: Any, where: str, column: str = "text") -> list[str]:
         documents = documents[column]
     if isinstance(documents, str):
         return [documents]
-    if not isinstance(documents, Iterable):
+    if not isinstance(documents, Iterable) or isinstance(documents, Mapping):
         raise InputError(f"{where}: {documents!r:.60} is no list of documents")
     found: list[str] = parse(list[Text], list(documents), where)
     return found if ids is None else _keyed(found, list(ids))

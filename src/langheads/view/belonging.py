@@ -71,8 +71,13 @@ def _strangers(
 def other_weights_words(run: RunFolder) -> list[str]:
     """Which results are of heads that were chosen in another checkpoint."""
     return [
-        f"{name}: its {kind} are of other weights ({weights[:12]}) than those it was measured in "
-        f"({str(attrs.get('weight_hash', ''))[:12]}), as was asked for."
+        f"{name}: its {kind} are of {_other_than(weights, attrs)}, as was asked for."
         for name, attrs in run.sources()
         for kind, weights in named_in(attrs, "other_weights").items()
     ]
+
+
+def _other_than(weights: str, attrs: Mapping[str, Any]) -> str:
+    if (ours := str(attrs.get("weight_hash", ""))) == weights:
+        return "these weights under another configuration or tokenizer"
+    return f"other weights ({weights[:12]}) than those it was measured in ({ours[:12]})"

@@ -1,5 +1,6 @@
 """Parts, their files and an estimate by hand-made rows, without a model; see test_shards.py."""
 
+import hashlib
 import os
 import time
 from importlib.metadata import version
@@ -8,7 +9,8 @@ from itertools import count
 import pytest
 import torch
 
-from langheads.io.digest import versions
+from langheads.io import digest
+from langheads.io.digest import command_hash, versions
 from langheads.io.errors import InputError
 from langheads.io.estimate import estimated
 from langheads.io.part_file import read_part, write_part
@@ -75,7 +77,16 @@ def test_parts_of_a_gradient_are_written_without_it(tmp_path):
 def test_the_code_of_the_package_and_its_libraries_tell_runs_apart():
     assert versions().keys() == {"code", "langheads", "torch", "transformers", "transformer-lens"}
     assert versions()["torch"] == version("torch")
-    assert len(versions()["code"]) == 16
+
+
+def test_the_code_is_that_of_the_package_and_nothing_beside_it(tmp_path, monkeypatch):
+    package = tmp_path / "langheads"
+    for name in ("b.py", "io/digest.py", "a.txt", "../beside.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(name)
+    monkeypatch.setattr(digest, "__file__", str(package / "io/digest.py"))
+    code = hashlib.sha256(b"b.pyio/digest.py").hexdigest()[:16]
+    assert versions.__wrapped__()["code"] == code
 
 
 def test_of_three_shards_each_makes_its_own_and_reads_the_others(tmp_path, at):
@@ -160,6 +171,9 @@ def test_a_run_of_its_own_leaves_no_empty_folder_and_a_shard_its_settings(tmp_pa
     with kept_in_parts(folder, {"a": 1}, shard=(0, 2)):
         pass
     assert os.listdir(folder) == ["settings.json"]
+    assert Parts(folder, (folder / "settings.json").read_text()).command_hash == command_hash(
+        {"a": 1}
+    )
     (folder / "estimate.json").write_text("{}")
     (folder / ".langheads.x.tmp").write_text("")
     with kept_in_parts(folder, {"a": 1}):
@@ -185,13 +199,13 @@ def test_a_setting_that_is_long_is_cut_where_it_differs(tmp_path):
 
 
 def test_an_estimate_times_the_longest_and_the_middle_and_sums_by_tokens(at):
-    """Batches of 10, 20, 21, 60 and 50 tokens, two forwards each, the second shard of two."""
+    """Batches of some tokens and forwards of each, the second shard of two."""
     ran = []
     with estimated((2, 2)) as estimate:
-        for number, tokens in enumerate([10, 20, 21, 60, 50]):
-            # A second for the first token's forward that warms up, then a tenth for each.
-            seconds = tokens * 2 * (1.0 if number == 0 else 0.1)
-            one = piece(number, batches=5, tokens=tokens, cost=2)
+        for number, (tokens, cost) in enumerate([(10, 2), (20, 2), (21, 3), (60, 2), (50, 4)]):
+            # A second for each forward of a token to warm up, then a tenth.
+            seconds = tokens * cost * (1.0 if number == 0 else 0.1)
+            one = piece(number, batches=5, tokens=tokens, cost=cost)
             run = lambda n=number, s=seconds: (ran.append(n), took(at, s, rows_of(n)())())[1]  # noqa: E731
             rows, made = active_parts().rows(one, run)
             assert not made
@@ -201,8 +215,8 @@ def test_an_estimate_times_the_longest_and_the_middle_and_sums_by_tokens(at):
     assert (estimate.batches, estimate.own) == ({"nll": 5}, {"nll": 2})
     assert estimate.found == 5
     assert estimate.probing == pytest.approx(20 + 4 + 12)
-    assert estimate.predicted() == {"nll": pytest.approx(161 * 2 * 0.1)}
-    assert estimate.predicted(own=True) == {"nll": pytest.approx(80 * 2 * 0.1)}
+    assert estimate.predicted() == {"nll": pytest.approx((20 + 40 + 63 + 120 + 200) * 0.1)}
+    assert estimate.predicted(own=True) == {"nll": pytest.approx((40 + 120) * 0.1)}
 
 
 def test_an_estimate_times_the_middle_where_the_first_is_the_longest(at):

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.stats import t as student_t
 
+from langheads.io.errors import InputError
 from langheads.scores import top_knockout
 from langheads.scores.top_knockout import Top, eliminate, forwards, per_size
 from langheads.stats import paired_ratio
@@ -123,3 +125,26 @@ def test_a_head_alone_is_above_no_other():
     rise, x = population(np.random.default_rng(0), 30, 9)
     alone = top_knockout._apart(rise[:12, :1], x[:, :1], np.arange(12), 0.05)
     assert alone.tolist() == [[False]]
+
+
+def test_a_head_is_above_another_by_a_paired_t_test():
+    """Without gradients: of 6 documents of 60, each left out of the mean that it is compared to."""
+    noise = np.array([0.3, -0.1, 0.7, -0.5, -0.6, 0.2])
+    for heads, error in ((2, 0.05), (3, 0.01)):
+        spread = noise * 6 / 5
+        se = np.sqrt((spread**2).sum() / (6 * 5) * (1 - 6 / 60))
+        needed = student_t.ppf(1 - error / (heads * (heads - 1)), 4) * se
+        y = np.zeros((6, heads))
+        for more, expected in ((0.99, False), (1.01, True)):
+            y[:, 0] = noise + more * needed
+            above = top_knockout._apart(y, np.zeros((60, heads)), np.arange(6), error)
+            assert above[0].tolist() == [False, *[expected] * (heads - 1)]
+            assert not above[1:].any()
+
+
+def test_confidence_is_less_than_certain():
+    for wrong in (0.0, 1.0, 1.5):
+        with pytest.raises(InputError) as told:
+            top_knockout.check_top(1, wrong, 4)
+        assert str(told.value) == f"confidence {wrong} asked for; it is between 0 and 1"
+    top_knockout.check_top(3, 0.001, 4)

@@ -10,8 +10,9 @@ likely. Attention is eager, as TransformerLens runs it.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -131,7 +132,8 @@ def as_prompts(prompts: str | Sequence[str]) -> list[str]:
     """Prompts; one string is one, and what is no string is refused."""
     if isinstance(prompts, str):
         return [prompts]
-    found = list(prompts) if isinstance(prompts, Iterable) else [prompts]
+    many = isinstance(prompts, Iterable) and not isinstance(prompts, Mapping)
+    found: list[Any] = list(prompts) if many else [prompts]
     for number, each in enumerate(found, start=1):
         if not isinstance(each, str):
             raise InputError(f"prompt {number} is {each!r:.60}, which is no string")

@@ -15,6 +15,7 @@ are tried, as many others of the same layers, drawn at random, are tried with th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.experiments.replies.experiment import as_prompts
 from langheads.experiments.replies.judge import Answered, answer, reply_nll
 from langheads.experiments.replies.plan import Intervention
-from langheads.heads import Head, HeadSet, every_head
+from langheads.heads import Head, HeadSet
 from langheads.heads.given import ByLanguage, Named
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
@@ -36,8 +37,9 @@ from langheads.io.measures import TEXT_CHECKS, units
 from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
-from langheads.model import describe, gated, head_shape
+from langheads.model import describe, gated
 from langheads.model.kept import told
+from langheads.scores.scan import check_heads
 from langheads.text import Corpus, Detector, switch_rate
 from langheads.text.confusion import require_known
 from langheads.text.identify import warn_if_too_few_candidates
@@ -103,7 +105,7 @@ def switch_rates(
         raise InputError(f"min_confidence {min_confidence} asked for; it is a share from 0 to 1")
     require_known(prompts, detect)
     warn_if_too_few_candidates(detect, min_confidence)
-    chosen, tried = _chosen_and_tried(head_shape(model), heads, controls, seed)
+    chosen, tried = _chosen_and_tried(model, heads, controls, seed)
     limits = {"max_cost": max_cost, "max_repetition": max_repetition, "max_empty": max_empty}
     how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "chat": chat}
     made = {"detector": detect.name, "sure": min_confidence, **limits, **how}
@@ -206,14 +208,11 @@ class _Run:
 
 
 def _chosen_and_tried(
-    shape: tuple[int, int], heads: Named | ByLanguage | None, controls: bool, seed: int
+    model: TransformerBridge, heads: Named | ByLanguage | None, controls: bool, seed: int
 ) -> tuple[HeadSet, HeadSet]:
     """The heads asked for, and these with the ones drawn beside."""
-    chosen = every_head(np.ndindex(shape) if heads is None else heads, shape)
-    if not chosen:
-        raise InputError("no heads asked for; give at least one, or leave heads out for all")
-    tried = chosen
-    if controls and len(chosen) < shape[0] * shape[1]:
+    tried = chosen = check_heads(model, heads)
+    if controls and len(chosen) < math.prod(chosen.shape):
         for others in chosen.other_sets(1, np.random.default_rng(seed)):
             tried = chosen | others
     return chosen, tried

@@ -33,7 +33,7 @@ from langheads.heads.given import ByLanguage, Named
 from langheads.heads.mask import HeadMask, baseline_digest
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
-from langheads.model import describe, head_shape, token_budget
+from langheads.model import describe, token_budget
 from langheads.scores.answers import tokenize_answers
 from langheads.scores.scan import check_heads
 from langheads.text import QA_TEMPLATE, Corpus, Question, Questions, read_questions
@@ -119,7 +119,7 @@ def adapt(
         heads = language_heads.heads_of(
             require_heads_of(model, described, heads), heads_of or language
         )
-    chosen = check_heads(heads, head_shape(model))
+    chosen = check_heads(model, heads)
     everything = read_questions(questions, languages=[language], seed=seed)
     asked, tokens = tokenize_answers(
         model, everything, template=template, max_tokens=max_tokens, max_new_tokens=0, bos=bos

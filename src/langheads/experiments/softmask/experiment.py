@@ -163,10 +163,10 @@ def compare_masks(
         heads.require_model(LANGUAGE, describe(model), shape, training.get("baseline"))
         training = _as_learned(heads, language, training)
         order, masks = int(heads.settings["seed"]), {LANGUAGE: heads}
-    chosen = check_heads(heads.heads if isinstance(heads, HeadMask) else heads, shape)
+    chosen = check_heads(model, heads.heads if isinstance(heads, HeadMask) else heads)
     asked = read_questions(questions, languages=[language], seed=order)
     others = chosen.other_sets(n_controls, np.random.default_rng(seed))
-    every = {LANGUAGE: chosen, **_named(others, chosen, n_controls), ALL: check_heads(None, shape)}
+    every = {LANGUAGE: chosen, **_named(others, chosen, n_controls), ALL: check_heads(model, None)}
     how: dict[str, Any] = {"language": language, "batch_tokens": batch_tokens}
     for name, of in every.items():
         if name not in masks:
