@@ -159,9 +159,9 @@ def _probe(model: TransformerBridge) -> Probe:
     """Losses and gate gradients of a padded batch of two random documents."""
     generator = torch.Generator().manual_seed(0)
     vocab = min(int(model.cfg.d_vocab), 1000)
-    tokens = torch.randint(vocab, (2, 12), generator=generator).to(model.cfg.device)
+    tokens = torch.randint(vocab, (2, 24), generator=generator).to(model.cfg.device)
     gates = torch.ones(2, *head_shape(model), device=model.cfg.device, requires_grad=True)
     with frozen(model), torch.enable_grad(), gated(model, gates):
-        nll = document_nll(model, tokens, torch.tensor([12, 5]))
+        nll = document_nll(model, tokens, torch.tensor([24, 7]))
         (gradient,) = torch.autograd.grad(nll.sum(), gates)
     return nll.detach(), gradient
