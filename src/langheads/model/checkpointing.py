@@ -142,7 +142,7 @@ class _Plan:
             forward, *args, use_reentrant=False, preserve_rng_state=False,
             context_fn=partial(_selective, keeps), **kwargs,
         )  # fmt: skip
-        _trim()
+        trim()
         return output
 
     def _is_dear(self, op: Any, args: Any) -> bool:
@@ -173,7 +173,7 @@ def _second(context: AbstractContextManager[Any]) -> Iterator[None]:
         yield
 
 
-def _trim() -> None:
+def trim() -> None:
     """Give back what is free between what is kept, where the C library can.
 
     glibc seldom fits what comes and goes in a block into the gaps that the last one left.

@@ -33,9 +33,12 @@ from langheads.model import (
     token_budget,
 )
 from langheads.model.batches import Batches
+from langheads.model.checkpointing import trim
 from langheads.text import Documents
 
 _HEADS_A_PART = 64
+# Logits of a forward from which on what it leaves free is given back.
+_MANY_LOGITS = 2**20
 BASELINES = ("zero", "mean")
 Baseline = Float[Tensor, "layer head d_head"] | None
 """What stands in for a head that is off; None is zero."""
@@ -121,6 +124,9 @@ def _nll_with_heads_off(
                 gated(model, each, baseline=baseline, first_layer=layer),
             ):
                 found = nll(len(some))
+            if len(some) * size * int(model.cfg.d_vocab) > _MANY_LOGITS:
+                # Gaps of some MB a forward, of a hundred forwards, are as much as the model.
+                trim()
             if progress is not None:
                 progress.update(found.numel())
             return found
