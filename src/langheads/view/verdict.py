@@ -104,8 +104,8 @@ def verdict(ablation: xr.Dataset) -> Verdict:
     if len(found) == 1 and found <= set(_TOGETHER):
         together = _TOGETHER[found.pop()]
         return Verdict("open", f"Not the same for all: {counted}. {together}", reasons)
-    said = [_shown_words(ablation, name) for name in baselines]
-    return Verdict("open", f"No verdict: {', '.join(said)}. By language: {counted}.", reasons)
+    said = _shown_words(ablation, baselines)
+    return Verdict("open", f"No verdict: {said}. By language: {counted}.", reasons)
 
 
 def together(ablation: xr.Dataset) -> str:
@@ -114,8 +114,7 @@ def together(ablation: xr.Dataset) -> str:
     found = {_shown(ablation, name) for name in baselines}
     if len(found) == 1 and found <= set(_TOGETHER):
         return _TOGETHER[found.pop()]
-    said = [_shown_words(ablation, name) for name in baselines]
-    return f"Over all of them together, {', '.join(said)}."
+    return f"Over all of them together, {_shown_words(ablation, baselines)}."
 
 
 def _counted(answers: Mapping[str, str]) -> str:
@@ -204,7 +203,15 @@ def _draws(ablation: xr.Dataset, baseline: str) -> float:
     return known if np.isfinite(known) else float(ablation.sizes.get("control", 0))
 
 
-def _shown_words(ablation: xr.Dataset, baseline: str) -> str:
+def _shown_words(ablation: xr.Dataset, baselines: list[str]) -> str:
+    """What the ablations show, those that show the same together."""
+    groups: dict[str, list[str]] = {}
+    for name in baselines:
+        groups.setdefault(_shown_by(ablation, name), []).append(name)
+    return ", ".join(f"{' and '.join(of)} ablation {said}" for said, of in groups.items())
+
+
+def _shown_by(ablation: xr.Dataset, baseline: str) -> str:
     draws = _draws(ablation, baseline)
     least = f"(with {draws:.0f} draws of random heads p is at least {1 / (1 + draws):.2g})"
     shown = {
@@ -214,7 +221,7 @@ def _shown_words(ablation: xr.Dataset, baseline: str) -> str:
         CANNOT_TELL: f"cannot tell {least}",
         "untested": "could not be tested",
     }
-    return f"{baseline} ablation {shown[_shown(ablation, baseline)]}"
+    return shown[_shown(ablation, baseline)]
 
 
 def _statistic_words(ablation: xr.Dataset, baseline: str) -> str:

@@ -102,9 +102,8 @@ def cannot_tell():
             "This run cannot tell for any of 4 languages whether these heads carry it.",
             {"Cannot tell: too few random heads": "en, zh, hi, ar"},
             [
-                "Over all of them together, zero ablation cannot tell (with 10 draws of random "
-                "heads p is at least 0.091), mean ablation cannot tell (with 10 draws of random "
-                "heads p is at least 0.091).",
+                "Over all of them together, zero and mean ablation cannot tell (with 10 draws of "
+                "random heads p is at least 0.091).",
                 "More random head sets can tell: prove again with n_controls of 100 or more.",
             ],
         ),

@@ -69,8 +69,9 @@ def test_too_few_random_sets_cannot_tell(controls, state):
     assert ("cannot tell" in found.headline) == (state == "open")
     assert any(f"Only {controls} random head sets" in reason for reason in found.reasons)
     if controls == 10:
-        assert "zero ablation cannot tell (with 10 draws of random heads p is at least 0.091)" in (
-            found.headline
+        assert (
+            "zero and mean ablation cannot tell (with 10 draws of random heads p is at least 0.091)"
+            in (found.headline)
         )
 
 
@@ -247,7 +248,7 @@ def test_a_diagonal_in_one_unit_alone_is_no_verdict_and_the_units_are_named():
     assert found.state == "open"
     shown = "shows a diagonal in nats per byte; not in nats per token"
     assert found.headline.startswith(
-        f"No verdict: zero ablation {shown}, mean ablation {shown}. By language: 4 of 4"
+        f"No verdict: zero and mean ablation {shown}. By language: 4 of 4"
     )
 
 
