@@ -182,6 +182,7 @@ REFUSED = {
     "rope as a list": (config(rope_parameters=[1]), "cannot load|is not a model folder"),
     "activation unknown": (config(hidden_act="no_such"), "cannot load|is not a model folder"),
     "architectures a number": (config(architectures=7), "cannot load|is not a model folder"),
+    "architectures a list": (config(architectures=[["x"]]), "cannot load|is not a model folder"),
     "kind unknown": (config(model_type="nope"), "cannot load|is not a model folder"),
     "weights named": (config(transformers_weights="adapter_model.bin"), "only .*safetensors are r"),
     "pickle beside a decoy": (

@@ -126,8 +126,8 @@ def _from_checkpoint(
         packed = {"quantization_config": quantization_config(quantize, dtype)}
         # Where weights are packed when they are read, they are not moved afterwards.
         device_map = device_map or {"": str(where or get_device())}
-    kind = get_hf_model_class_for_architecture(determine_architecture_from_hf_config(config))
     with _told_in_one_line(model, where, packed=bool(packed)):
+        kind = get_hf_model_class_for_architecture(determine_architecture_from_hf_config(config))
         bridge = TransformerBridge.boot_transformers(
             name,
             dtype=dtype,
