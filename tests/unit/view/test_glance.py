@@ -7,6 +7,7 @@ import pytest
 from langheads.view import report
 from langheads.view.contents import RunFolder
 from langheads.view.glance import at_a_glance
+from langheads.view.language_verdict import language_answers
 from tests.unit.view.made_up_results import make_knockout
 from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores, write_run
 
@@ -126,6 +127,24 @@ def test_where_no_more_random_sets_are_there_more_are_not_advised():
     )
     asked = at_a_glance(run_of(proof.assign_attrs(controls=7))).sentences[-1]
     assert asked == "More random head sets can tell: prove again with n_controls of 100 or more."
+
+
+def test_as_many_random_head_sets_are_asked_for_as_these_languages_need():
+    """By hand: the least p with n sets is 1 / (n + 1), times 7 languages where one has it."""
+    languages = ["en", "zh", "hi", "ar", "de", "fr", "es"]
+    proof = make_ablation(languages)
+    proof.control_p[:, 1:] = 0.4
+    told = {100: "cannot tell: too few random heads for so many languages", 140: "yes"}
+    for n, answer in told.items():
+        proof.control_p[:, 0, 0] = 1 / (n + 1)
+        proof.n_controls[:-1] = n
+        assert language_answers(proof)["en"] == answer
+    proof.control_p[:, 0, 0] = 1 / 101
+    proof.n_controls[:-1] = 100
+    run = RunFolder({"ablation": {"ablation.nc": proof}})
+    assert at_a_glance(run).sentences[1] == (
+        "More random head sets can tell: prove again with n_controls of 140 or more."
+    )
 
 
 def test_the_first_screen_of_one_kind_only():
