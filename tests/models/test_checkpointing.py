@@ -102,6 +102,24 @@ def test_nothing_is_computed_again_while_hooks_stand_that_may_keep_what_they_see
     assert torch.equal(found, expected)
 
 
+def test_nothing_is_computed_again_under_hooks_of_torch_which_may_draw(zoo, decided):
+    model = zoo.fresh("llama-gqa")
+    drawn = torch.Generator()
+
+    def noise(module, given, output):
+        return output * torch.rand(output.shape[-1], generator=drawn)
+
+    model.original_model.model.layers[1].mlp.up_proj.register_forward_hook(noise)
+    # The first use checks the model, and draws, too.
+    gradients(model, 2**40)
+    found = []
+    for room in (2**40, 0):
+        drawn.manual_seed(0)
+        found.append(gradients(model, room)[0])
+    assert not decided
+    assert torch.equal(*found)
+
+
 def test_interventions_inside_are_done_again(zoo, decided):
     """Steering of the last layer inside gates, where every block is computed again."""
     model = zoo.fresh("cohere")

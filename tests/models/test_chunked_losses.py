@@ -125,6 +125,40 @@ def test_a_hook_on_the_unembedding_sees_the_logits_of_all_positions(zoo):
     assert (found - without).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("where", ["bridge", "network", "decoder"])
+def test_a_hook_of_torch_on_all_positions_sees_them_all(zoo, where):
+    model = zoo.fresh("llama-gqa")
+    tokens, real = pad(tokens_of(model))
+    network = model.original_model
+    of = {"bridge": model, "network": network, "decoder": network.get_decoder()}[where]
+
+    def double_the_third(module, given, output):
+        # A bridge returns logits where they are asked for, the network what they stand in.
+        values = getattr(output, {"network": "logits"}.get(where, "last_hidden_state"), output)
+        with torch.no_grad():
+            values[:, 2] *= 2
+
+    with torch.no_grad(), chunked_losses(model):
+        without = token_nll(model, tokens, real.sum(dim=1))
+        hook = of.register_forward_hook(double_the_third)
+        found = token_nll(model, tokens, real.sum(dim=1))
+        expected = whole_nll(model, tokens, real)
+        hook.remove()
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+    changed = (found - without).abs().amax(dim=0) > 1e-3
+    assert changed.tolist() == [at == 2 for at in range(found.shape[1])]
+
+
+def test_a_hook_on_gradients_of_logits_sees_those_of_all_positions(zoo):
+    model = zoo.fresh("llama-gqa")
+    tokens, real = pad(tokens_of(model))
+    gates, seen = torch.ones(head_shape(model), requires_grad=True), []
+    see = [("unembed.hook_out", lambda gradient, hook: seen.append(gradient.shape))]
+    with frozen(model), chunked_losses(model), gated(model, gates), model.hooks(bwd_hooks=see):
+        token_nll(model, tokens, real.sum(dim=1)).sum().backward()
+    assert seen == [(*tokens.shape, VOCAB)]
+
+
 def test_weights_that_want_a_gradient_get_that_of_whole_logits(zoo):
     model = zoo.fresh("qwen2")
     weight = model.unembed.original_component.weight

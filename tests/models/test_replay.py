@@ -57,6 +57,29 @@ def test_starting_later_changes_nothing(zoo, name):
         model.blocks[layer].attn._forward_hooks.clear()
 
 
+def test_what_stands_on_a_block_is_done_once_and_put_back(zoo):
+    """Hooks of torch that change what a block takes and gives, and a forward of the user's."""
+    model = zoo.fresh("llama-gqa")
+    tokens, real = pad(tokens_of(model))
+    lengths = real.sum(dim=1)
+    added = torch.linspace(-1, 1, 32)
+
+    def more(of):
+        return (of[0] + added, *of[1:]) if isinstance(of, tuple) else of + added
+
+    model.blocks[0].register_forward_hook(lambda block, given, output: more(output))
+    model.blocks[1].register_forward_pre_hook(lambda block, given: more(given))
+    run = model.blocks[1].forward
+    model.blocks[1].__dict__["forward"] = lambda *args, **kwargs: more(run(*args, **kwargs))
+    with torch.no_grad():
+        with captured_block_inputs(model) as inputs:
+            full = document_nll(model, tokens, lengths)
+        for layer in range(3):
+            with starting_at(model, inputs, layer):
+                assert torch.equal(document_nll(model, tokens, lengths), full), layer
+        assert torch.equal(document_nll(model, tokens, lengths), full)
+
+
 def test_gates_of_blocks_that_do_not_run_are_refused(zoo):
     model = zoo.bridge("llama-gqa")
     gates = torch.ones(head_shape(model))

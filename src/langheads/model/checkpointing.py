@@ -28,11 +28,12 @@ from torch.utils.checkpoint import (
     checkpoint,
     create_selective_checkpoint_contexts,
 )
-from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.model.chunked_losses import in_chunks
 from langheads.model.hook_z import again
+from langheads.model.identity import hooked
+from langheads.model.state import forwards
 
 _ATEN: Any = torch.ops.aten
 _PRODUCTS = {_ATEN.mm.default: 0, _ATEN.addmm.default: 1}
@@ -92,27 +93,18 @@ def checkpointed(model: TransformerBridge, room: int | None = None) -> Iterator[
         model: the model; its blocks are as before when the block ends, however it ends.
         room: bytes for what all blocks keep; by default see `room_for_backward`.
 
-    Nothing is changed outside `langheads.model.chunked_losses`, nor while hooks stand, which may
-    count or keep what they see; interventions of langheads inside the block are done again.
+    Nothing is changed outside `langheads.model.chunked_losses`, nor while hooks stand, of torch,
+    too, which may count, keep what they see or draw; interventions of langheads inside the block
+    are done again.
     """
-    points = (m for m in model.modules() if isinstance(m, HookPoint))
-    if not in_chunks(model) or any(p.fwd_hooks or p.bwd_hooks for p in points):
+    if not in_chunks(model) or hooked(model):
         yield
         return
     device = next(model.original_model.parameters()).device
     plan = _Plan(model, room_for_backward(device) if room is None else room)
-    blocks = list(model.blocks)
-    before = [block.__dict__.get("forward") for block in blocks]
-    try:
-        for number, block in enumerate(blocks):
-            # Through __dict__: a bridge component passes attributes on to the module it wraps.
-            block.__dict__["forward"] = partial(plan.run, number, block.forward)
+    blocks = enumerate(model.blocks)
+    with forwards((block, partial(plan.run, n, block.forward)) for n, block in blocks):
         yield
-    finally:
-        for block, forward in zip(blocks, before, strict=True):
-            block.__dict__.pop("forward", None)
-            if forward is not None:
-                block.__dict__["forward"] = forward
 
 
 class _Plan:

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.model.state import frozen, without_hooks
+from langheads.model.state import HOOKS, forwards, frozen, without_hooks
 
 logger = logging.getLogger("langheads")
 
@@ -53,8 +53,8 @@ def chunked_losses(model: TransformerBridge) -> Iterator[bool]:
     Yields:
         Whether it does; False, and logits are whole, where the model's check failed.
 
-    Logits are whole also while a hook stands on the unembedding, which sees all of them, and where
-    weights collect gradients.
+    Logits are whole also while a hook stands on the unembedding, the decoder or the whole model,
+    which sees all positions, and where weights collect gradients.
     """
     if model not in _OUTPUTS and not _equal_to_whole(model):
         _OUTPUTS[model] = None
@@ -72,8 +72,10 @@ def in_chunks(model: TransformerBridge) -> bool:
     """Whether the losses of a forward now are to be computed in chunks, see `chunked_losses`."""
     if model not in _inside:
         return False
-    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in model.unembed.modules())
-    weights = model.original_model.parameters()
+    network: Any = model.original_model
+    ends = (model, network, network.get_decoder(), *model.unembed.modules())
+    hooked = any(module.__dict__[key] for module in ends for key in HOOKS)
+    weights = network.parameters()
     return not hooked and not (torch.is_grad_enabled() and any(w.requires_grad for w in weights))
 
 
@@ -161,7 +163,7 @@ def _logits(
     try:
         if idle:
             unembed._buffers["bias"] = None
-        with _decoder(model, lambda *args, **kwargs: given):
+        with forwards([(network.get_decoder(), lambda *args, **kwargs: given)]):
             logits: Tensor = network(input_ids=tokens).logits[0]
             return logits
     finally:
@@ -170,33 +172,18 @@ def _logits(
 
 
 @contextmanager
-def _decoder(model: TransformerBridge, forward: Callable[..., Any]) -> Iterator[None]:
-    """The network's forwards inside the block have this for their decoder's."""
-    network: Any = model.original_model
-    decoder = network.get_decoder()
-    # Accelerate puts its own there.
-    before = decoder.__dict__.get("forward")
-    try:
-        decoder.__dict__["forward"] = forward
-        yield
-    finally:
-        del decoder.__dict__["forward"]
-        if before is not None:
-            decoder.__dict__["forward"] = before
-
-
-@contextmanager
 def _hidden_states(model: TransformerBridge, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Change what the decoder hands to the unembedding in forwards inside the block."""
     network: Any = model.original_model
-    run = network.get_decoder().forward
+    decoder = network.get_decoder()
+    run = decoder.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         output = run(*args, **kwargs)
         _OUTPUTS[model] = type(output)
         return type(output)(last_hidden_state=change(output.last_hidden_state))
 
-    with _decoder(model, forward):
+    with forwards([(decoder, forward)]):
         yield
 
 

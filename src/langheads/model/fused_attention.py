@@ -36,7 +36,7 @@ from transformer_lens.model_bridge.generalized_components import (
 from langheads.model.gates import gated
 from langheads.model.nll import document_nll
 from langheads.model.shape import head_shape
-from langheads.model.state import evaluating, frozen, without_hooks
+from langheads.model.state import evaluating, forwards, frozen, without_hooks
 
 logger = logging.getLogger("langheads")
 
@@ -88,19 +88,15 @@ def _components(model: TransformerBridge) -> list[AttentionBridge]:
 def _fused(model: TransformerBridge) -> Iterator[None]:
     network: Any = model.original_model
     before = network.config._attn_implementation
-    components = _components(model)
     norms = [module for module in model.modules() if isinstance(module, NormalizationBridge)]
     try:
         network.set_attn_implementation("sdpa")
         for norm in norms:
             norm.__dict__[_NATIVE_NORM] = partial(_unseen, norm, getattr(norm, _NATIVE_NORM))
-        for component in components:
-            # Through __dict__: a bridge component passes attributes on to the module it wraps.
-            component.__dict__["forward"] = MethodType(AttentionBridge.forward, component)
-        yield
+        fused = ((of, MethodType(AttentionBridge.forward, of)) for of in _components(model))
+        with forwards(fused):
+            yield
     finally:
-        for component in components:
-            component.__dict__.pop("forward", None)
         for norm in norms:
             norm.__dict__.pop(_NATIVE_NORM, None)
         network.set_attn_implementation(before)

@@ -18,6 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.model.budget import told_budget
 from langheads.model.quantization import BEFORE, quantization_of
+from langheads.model.state import HOOKS
 
 _DATA = Path(str(resources.files("langheads"))) / "demo"
 EMBEDDED = {"demo": _DATA / "model", "demo-hard": _DATA / "hard_model"}
@@ -65,7 +66,9 @@ def described_before(model: TransformerBridge) -> dict[str, str]:
     if weights != (now := weights_in_memory(model)):
         read = _read(model)
         _HASHED[model] = read, now
-    return {**read, **_as_used(model)}
+    # A setting may change by itself.
+    config = {"config_hash": _config_hash(model.original_model.config)}
+    return {**read, **config, **_as_used(model)}
 
 
 def _read(model: TransformerBridge) -> dict[str, str]:
@@ -85,16 +88,19 @@ def _read(model: TransformerBridge) -> dict[str, str]:
     }
 
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
-
-def _as_used(model: TransformerBridge) -> dict[str, str]:
+def hooked(model: TransformerBridge) -> set[str]:
+    """The hook points and modules that carry a hook."""
     hooks = {name for name, point in model.hook_dict.items() if point.has_hooks()}
     # Those of torch; what both trees have is called what the network calls it.
     named = {of: name for net in (model, model.original_model) for name, of in net.named_modules()}
     for of, name in named.items():
         if not isinstance(of, HookPoint) and any(map(_of_the_user, _hooks_of_torch(of))):
             hooks.add(re.sub(r"\._?original_component\b", "", name))
+    return hooks
+
+
+def _as_used(model: TransformerBridge) -> dict[str, str]:
+    hooks = hooked(model)
     return {
         **({"hooks": ",".join(sorted(hooks))} if hooks else {}),
         **({"other_weights": "taken"} if model in TAKES_OTHERS else {}),
@@ -102,7 +108,7 @@ def _as_used(model: TransformerBridge) -> dict[str, str]:
 
 
 def _hooks_of_torch(module: torch.nn.Module) -> Iterator[Any]:
-    for key in _HOOKS:
+    for key in HOOKS:
         yield from module.__dict__[key].values()
 
 

@@ -76,8 +76,9 @@ def keep_parts(
     model_now = described_before(model)
     if "hooks" in model_now and not _under.get():
         return None
-    how = [model_now.pop("device").partition(":")[0], budget]
-    how += [torch.get_float32_matmul_precision(), torch.is_autocast_enabled()]
+    device = model_now.pop("device").partition(":")[0]
+    autocast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None
+    how = [device, budget, torch.get_float32_matmul_precision(), autocast]
     of_all = digest(work, _under.get(), model_now, versions(), how)
     # Which shard begins, so that short measurements are not all the first one's.
     first = int(digest(of_all, [len(row) for row in rows])[:8], 16)

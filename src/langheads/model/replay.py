@@ -11,6 +11,7 @@ TransformerLens' ``start_at_layer`` gives the same values but still runs the ear
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import InterventionError
 from langheads.model.shape import head_shape
-from langheads.model.state import evaluating
+from langheads.model.state import evaluating, forwards
 
 
 @dataclass
@@ -66,7 +67,8 @@ def captured_block_inputs(model: TransformerBridge) -> Iterator[BlockInputs]:
     try:
         for layer in range(layers):
             block: torch.nn.Module = model.blocks[layer]
-            handles.append(block.register_forward_pre_hook(before, with_kwargs=True))
+            # Before the user's own, which a forward that starts here goes through again.
+            handles.append(block.register_forward_pre_hook(before, with_kwargs=True, prepend=True))
             handles.append(block.register_forward_hook(after))
         with evaluating(model):
             yield captured
@@ -94,17 +96,22 @@ def starting_at(
         layer: the first block that is computed; 0 computes all.
         copies: how many times the captured batch is repeated, one whole batch after another.
     """
-    skipped = [model.blocks[index] for index in range(layer)]
+    skipped: list[Any] = [model.blocks[index] for index in range(layer)]
+    hooks = [block.__dict__["_forward_hooks"] for block in skipped]
     residual = repeat(
         inputs.residuals[layer], "batch pos d_model -> (copy batch) pos d_model", copy=copies
     )
+    outputs = [
+        residual if extras is None else (residual, *[None] * extras)
+        for extras in inputs.extras[:layer]
+    ]
+    given = [lambda *args, _output=output, **kwargs: _output for output in outputs]
     try:
-        for block, extras in zip(skipped, inputs.extras[:layer], strict=True):
-            output = residual if extras is None else (residual, *[None] * extras)
-            # Through __dict__: a bridge component passes attributes on to the module it wraps.
-            block.__dict__["forward"] = lambda *args, _output=output, **kwargs: _output
-        with evaluating(model):
+        for block in skipped:
+            # What they do to a block's output is in the residual.
+            block.__dict__["_forward_hooks"] = OrderedDict()
+        with forwards(zip(skipped, given, strict=True)), evaluating(model):
             yield
     finally:
-        for block in skipped:
-            block.__dict__.pop("forward", None)
+        for block, of_block in zip(skipped, hooks, strict=True):
+            block.__dict__["_forward_hooks"] = of_block

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import torch
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+"""Where torch keeps the hooks of a module."""
+
+
+@contextmanager
+def forwards(of: Iterable[tuple[torch.nn.Module, Callable[..., Any]]]) -> Iterator[None]:
+    """Each module runs what is given with it; what accelerate, say, had put there is put back."""
+    before: list[tuple[torch.nn.Module, Any]] = []
+    try:
+        for module, forward in of:
+            before.append((module, module.__dict__.get("forward")))
+            # Through __dict__: a bridge component passes attributes on to the module it wraps.
+            module.__dict__["forward"] = forward
+        yield
+    finally:
+        for module, forward in before:
+            module.__dict__.pop("forward", None)
+            if forward is not None:
+                module.__dict__["forward"] = forward
 
 
 @contextmanager

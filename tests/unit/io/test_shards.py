@@ -310,6 +310,28 @@ def test_nothing_is_kept_under_a_hook_of_the_user(tiny, texts, tmp_path):
     assert parts.found == parts.made == 0
 
 
+@pytest.mark.parametrize("what", ["precision", "settings"])
+def test_parts_are_of_the_precision_and_the_settings_that_they_were_made_in(
+    what, tiny_folder, texts, tmp_path
+):
+    model = load(tiny_folder, device="cpu")
+
+    def work():
+        return result_of(langheads.score(model, texts, docs=2, languages=["en"]))
+
+    in_16_bits = torch.autocast("cpu", torch.bfloat16, enabled=what == "precision")
+    with kept_in_parts(tmp_path), in_16_bits:
+        first = work()
+    if what == "settings":
+        # Weights are as before.
+        model.original_model.config.rms_norm_eps = 1.0
+    with kept_in_parts(tmp_path) as parts:
+        second = work()
+    assert parts.found == 0
+    assert (second == first) == (what == "settings")
+    assert second == work()
+
+
 def test_other_settings_are_refused_with_the_difference(work, tmp_path):
     folder = tmp_path / "parts"
     in_parts(work, folder, {"docs": 6, "seed": 0}, keep=True)
