@@ -32,7 +32,7 @@ docs: $(VENV)/.installed
 # Wheel and sdist.
 dist: $(VENV)/.installed
 	rm -rf dist
-	$(BIN)/hatchling build
+	$(BIN)/python -m hatchling build
 
 # Mutants of the modules with formulas and safeguards; survivors are in mutation.txt. Hours for
 # all: make mutate MUTATE="stats.py --sample 20" for some.
