@@ -133,9 +133,13 @@ class Parts:
             return rows
         own = path.with_name(f"{path.stem}-{os.getpid()}-{platform.node()[:40]}.part")
         made = self._make(own, piece.name, make)
-        with suppress(FileExistsError):
+        try:
             os.link(own, path)
-        own.unlink()
+        except OSError:
+            # Another one was first, or there are no hard links here, on a drive of Colab say.
+            if not path.exists():
+                own.replace(path)
+        own.unlink(missing_ok=True)
         return part_file.read_part(path, piece.name)[0] or made
 
     def _make(self, path: Path, name: str, make: Callable[[], list[Tensor]]) -> list[Tensor]:

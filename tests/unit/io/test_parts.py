@@ -152,6 +152,16 @@ def test_rows_that_all_need_first_are_those_of_whoever_is_first(tmp_path):
     assert [path.name for path in tmp_path.glob("*.part")] == ["w-all-name 0.part"]
 
 
+def test_where_there_are_no_hard_links_what_all_need_is_kept_all_the_same(tmp_path, monkeypatch):
+    def none(*paths):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", none)
+    assert equal(Parts(tmp_path).first(piece(0), rows_of(1)), rows_of(1)())
+    assert equal(Parts(tmp_path).first(piece(0), rows_of(2)), rows_of(1)())
+    assert [path.name for path in tmp_path.glob("*.part")] == ["w-all-name 0.part"]
+
+
 def test_time_and_work_that_a_run_is_spared(tmp_path, at):
     assert (active_parts(), spared(), clock()) == (None, 0, 100)
     Parts(tmp_path).rows(piece(0), took(at, 7, ROWS))
