@@ -81,7 +81,8 @@ def _headline(proof: xr.Dataset, answers: Mapping[str, str]) -> tuple[str, str]:
         return "open", "No language has heads of its own here, so there is nothing to prove."
     if yes == n:
         whole = "yes" if verdict(proof).state == "yes" else "open"
-        return whole, f"Proven for {'all ' if n > 1 else ''}{_languages(n)}: {each}"
+        own = " that have heads of their own" if n < len(answers) else ""
+        return whole, f"Proven for {'all ' if n > 1 else ''}{_languages(n)}{own}: {each}"
     if yes:
         return "open", f"Proven for {yes} of {_languages(n)}: {each}"
     if unknown == n:
@@ -167,10 +168,11 @@ def _amounts(run: RunFolder) -> Iterator[str]:
         many = len(languages) > _MOST_NAMED
         yield _languages(len(languages)) if many else ", ".join(map(isolated, languages))
     docs = []
-    if scores is not None and "docs" in scores:
-        few, most = int(scores.docs.min()), int(scores.docs.max())
-        docs.append(f"{few if few == most else f'{few} to {most}'} to score")
-    if proof is not None and isinstance(asked := proof.attrs.get("docs"), int | np.integer):
-        docs.append(f"{asked} to prove")
+    for of, what in ((scores, "score"), (proof, "prove")):
+        if of is not None and "docs" in of:
+            few, most = int(of.docs.min()), int(of.docs.max())
+            docs.append(f"{few if few == most else f'{few} to {most}'} to {what}")
+        elif of is not None and isinstance(most := of.attrs.get("docs"), int | np.integer):
+            docs.append(f"at most {most} to {what}")
     if docs:
         yield f"documents of each: {', '.join(docs)}"

@@ -14,7 +14,7 @@ from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores, 
 LANGUAGES = ["en", "zh", "hi", "ar"]
 FACTS = {
     "Model": "made-up, 4 layers of 6 heads",
-    "Texts": "texts; en, zh, hi, ar; documents of each: 20 to score, 20 to prove",
+    "Texts": "texts; en, zh, hi, ar; documents of each: 20 to score, at most 20 to prove",
     "Heads": "2 specific to each language (high for it and for few others), 1 general (high for "
     "many languages)",
 }
@@ -127,6 +127,17 @@ def test_where_no_more_random_sets_are_there_more_are_not_advised():
     )
     asked = at_a_glance(run_of(proof.assign_attrs(controls=7))).sentences[-1]
     assert asked == "More random head sets can tell: prove again with n_controls of 100 or more."
+
+
+def test_languages_without_heads_and_few_documents_are_not_counted_for_more():
+    proof = make_ablation(LANGUAGES, empty=["ar"])
+    proof["docs"] = ("text_of", [20, 20, 7, 20])
+    found = at_a_glance(run_of(proof))
+    assert found.headline == f"Proven for all 3 languages that have heads of their own: {EACH}."
+    assert found.facts["Texts"].endswith("documents of each: 20 to score, 7 to 20 to prove")
+    # A file of before there were counts tells the most.
+    found = at_a_glance(run_of(proof.drop_vars("docs")))
+    assert found.facts["Texts"].endswith("documents of each: 20 to score, at most 20 to prove")
 
 
 def test_as_many_random_head_sets_are_asked_for_as_these_languages_need():
