@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from langheads.io.errors import LangheadsError, ModelError
 from langheads.model import load
-from langheads.model.checkpoint import Whole
+from langheads.model.checkpoint import Whole, check_checkpoint
 from tests.child import in_child
 
 INDEX = "model.safetensors.index.json"
@@ -169,6 +169,7 @@ REFUSED = {
     "wide": (config(hidden_size=65536), "hidden_size 65536, but it stores no weight of that width"),
     "wide inside": (config(intermediate_size=10**7), "no weight wider than 259"),
     "vocabulary": (config(vocab_size=300), "vocab_size 300, but it stores no weight of that"),
+    "no weights": (weights(lambda s: {}), "says head_dim 8, but it stores no weight wider than 0$"),
     "no layers": (config(num_hidden_layers=0), "num_hidden_layers 0; a whole number from 1"),
     "negative heads": (config(num_attention_heads=-4), "num_attention_heads -4; a whole number"),
     "layers as text": (config(num_hidden_layers="three"), "num_hidden_layers 'three'; a whole"),
@@ -365,6 +366,16 @@ def test_it_is_said_what_is_wrong_with_a_value(folder):
         load(folder, device="cpu")
     said = f"config.json of {folder} says rms_norm_eps inf; a number above 0 is needed"
     assert str(told.value) == said
+
+
+def test_sizes_are_those_of_the_parts_that_are_there(folder):
+    config(vision_config=None, notes={"n_layer": -1})(folder)
+    check_checkpoint(str(folder), None)
+    config(vision_config={"n_layer": -1})(folder)
+    with pytest.raises(ModelError) as told:
+        check_checkpoint(str(folder), None)
+    said = "says n_layer -1; a whole number from 1 to 100000000 is needed"
+    assert str(told.value) == f"config.json of {folder} {said}"
 
 
 def test_a_pickle_beside_the_weights_is_not_read(folder):
