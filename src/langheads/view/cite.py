@@ -56,9 +56,12 @@ def cite(run: str | Path, out: str | Path | None = None) -> Path:
     entries = references()
     made_by = ", ".join(sorted(versions)) or version("langheads")
     entries["langheads"] = entries["langheads"].replace("VERSION", made_by)
+    # A score from outside the package may name what it alone knows.
+    missing = "% {}: no entry of langheads\n"
     text = "\n".join(
         # What follows an @ is an entry to BibTeX, wherever it stands.
-        f"% {printable(', '.join(files)).replace('@', '(at)') or 'all results'}\n{entries[key]}"
+        f"% {printable(', '.join(files)).replace('@', '(at)') or 'all results'}\n"
+        f"{entries.get(key, missing.format(key))}"
         for key, files in wanted.items()
     )
     return write_text_atomically(out or folder / "references.bib", text)

@@ -8,7 +8,7 @@ import pytest
 import langheads
 from langheads.io.errors import InputError
 from langheads.io.schemas import SCHEMAS
-from langheads.scores.registry import SCORES
+from langheads.scores.registry import SCORES, Score
 from langheads.view import cite as module
 from tests.unit.view.made_up_results import write_full_run
 from tests.unit.view.made_up_run import make_heads, make_scores
@@ -55,6 +55,14 @@ def test_only_what_was_used_is_cited(tmp_path):
         "tang2024neurons", "michel2019sixteen", "janssen1997studentized", "chung2013exact",
         "benjamini1995controlling",
     }  # fmt: skip
+
+
+def test_a_source_that_only_a_score_from_outside_knows_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(SCORES, "mine", Score("mine", "Mine", "nats", sources=("me2026",)))
+    scores = make_scores(["en", "zh"])
+    langheads.save(scores.assign(mine=scores.taylor)[["mine"]], tmp_path / "scores.nc")
+    text = langheads.cite(tmp_path).read_text("utf-8")
+    assert text.endswith("% scores.nc\n% me2026: no entry of langheads\n")
 
 
 def test_a_folder_with_everything(tmp_path):
