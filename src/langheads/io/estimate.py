@@ -51,6 +51,8 @@ class Estimate(Parts):
         import torch
 
         what, size = piece.what, piece.tokens * piece.cost
+        # Rows of one language, say, are like each other, and not like those of another.
+        alike = f"{piece.work}-{piece.first - piece.number}"
         times = self._times.setdefault(what, [])
         middle = 0 < piece.number == piece.batches // 2
         # Memory is what the longest batch takes, whatever measurement of the kind it is in.
@@ -58,20 +60,21 @@ class Estimate(Parts):
         if longer or (len(times) < _PROBES and (middle or piece.batches == 1)):
             self._longest[what] = max(piece.tokens, self._longest.get(what, 0))
             started = time.perf_counter()
-            self._like[what] = self._like[piece.work] = make()
+            self._like[what] = self._like[alike] = make()
             took = time.perf_counter() - started
             self.probing += took
             times.append(took / size)
-        elif piece.work not in self._like:
+        elif alike not in self._like:
             # Other columns of the same measurement.
             like = self._like[what]
             if like[0].is_floating_point():
-                shape, level = piece.row or like[0].shape, like[0].double().mean()
-                like = [level + torch.rand(shape, dtype=torch.float64)]
-            self._like[piece.work] = like
+                # Of both signs, say, so that heads are found and the run goes on to what they do.
+                found = torch.cat([row.flatten() for row in like]).double()
+                like = [found[torch.randint(len(found), tuple(piece.row or like[0].shape))]]
+            self._like[alike] = like
         self._count(what, size, piece.first % self.shards == self.shard)
         self.found += 1
-        return list(islice(cycle(self._like[piece.work]), piece.rows)), False
+        return list(islice(cycle(self._like[alike]), piece.rows)), False
 
     def at_once(
         self, what: str, lengths: Sequence[int], make: Callable[[list[int]], Tensor]

@@ -10,10 +10,13 @@ from importlib.metadata import version
 
 import numpy as np
 import pytest
+import torch
 
 import langheads
 from langheads.cli import app, parts
 from langheads.io import part_file
+from langheads.io.estimate import Estimate
+from langheads.io.parts import Piece
 from langheads.scores import gradient
 from langheads.text import corpus, identify
 from tests.unit.cli.test_errors import verb  # noqa: F401 - a fixture
@@ -194,3 +197,25 @@ def test_texts_that_changed_are_other_settings(verb, tiny_folder, tmp_path):  # 
     assert verb(*command)[1] == f"{tmp_path / 's.nc'}\n"
     assert langheads.load_result(tmp_path / "s.nc").nats_per_byte.item() != before
     assert np.isfinite(before)
+
+
+def test_an_estimate_makes_up_rows_of_its_own_for_each_language_so_that_heads_are_found():
+    """Of the same rows for all, every head that is found is general, and no proof is estimated."""
+    measured = torch.tensor([[-1.0, 2.0, -3.0, 4.0, 5.0, -6.0, 7.0, -8.0]])
+    estimate, rows = Estimate(), []
+    for first in (0, 100, 200):
+        for number in range(4):
+            piece = Piece(
+                "gradients", "w", f"{first}-{number}", first + number, number, 4, 3, 90, 1, (8,)
+            )
+            found, made = estimate.rows(piece, lambda: [measured[0]] * 3)
+            assert not made
+            rows.append(torch.stack(found))
+    first, second, third = (torch.cat(rows[i : i + 4]) for i in (0, 4, 8))
+    assert (first == measured).all()
+    assert not (second == first).all()
+    assert not (third == second).all()
+    for of in (second, third):
+        assert set(of.flatten().tolist()) <= set(measured.flatten().tolist())
+        assert (of < 0).any()
+        assert (of > 0).any()
