@@ -1,5 +1,6 @@
 """The model is left as it was found, and an intervention that did not happen is an error."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -268,3 +269,13 @@ def test_dropout_is_off_in_every_measurement_and_the_mode_is_put_back(zoo):
         )
         assert [m.training for m in model.original_model.modules()] == modes
         assert all(m.training for m in model.modules())
+
+
+def test_inside_inference_mode_gradients_are_those_outside_of_it(zoo):
+    model = zoo.bridge("llama-gqa")
+    documents = documents_of(model)
+    outside, _ = gate_gradients(model, documents)
+    with torch.inference_mode():
+        inside, _ = gate_gradients(model, documents)
+    np.testing.assert_array_equal(inside, outside)
+    assert outside.any()

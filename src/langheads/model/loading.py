@@ -30,6 +30,8 @@ from langheads.model.state import evaluating
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
 
 
+# A model that is loaded inside inference mode could not be measured outside of it.
+@torch.inference_mode(False)
 def load(
     model: str | Path | TransformerBridge | PreTrainedModel,
     *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -56,7 +56,9 @@ def frozen(model: TransformerBridge) -> Iterator[None]:
     try:
         for parameter in parameters:
             parameter.requires_grad_(False)
-        with evaluating(model):
+        # Inside it no gradient of a gate can be had. To leave it turns gradients on.
+        inside = torch.is_inference_mode_enabled()
+        with torch.inference_mode(False) if inside else nullcontext(), evaluating(model):
             yield
     finally:
         for parameter, flag in zip(parameters, flags, strict=True):

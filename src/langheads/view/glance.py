@@ -151,9 +151,11 @@ def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
         counts = [len(chosen) for chosen in run.heads.specific.values()]
         few, many = min(counts, default=0), max(counts, default=0)
         number = f"{few}" if few == many else f"{few} to {many}"
+        # The raw top takes what is high for all languages, too.
+        why = "" if run.heads.rule.get("rule") == "top" else " (high for it and for few others)"
         yield (
             "Heads",
-            f"{number} specific to each language (high for it and for few others), "
+            f"{number} specific to each language{why}, "
             f"{len(run.heads.general)} general (high for many languages)",
         )
 
