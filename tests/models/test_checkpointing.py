@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from langheads.model import checkpointing, document_nll, gated, head_shape, steered
-from langheads.model.checkpointing import checkpointed
+from langheads.model.checkpointing import Kept, blocks_to_cut, checkpointed, room_for_backward
 from langheads.model.chunked_losses import chunked_losses
 from langheads.model.fused_attention import fused_attention
 from langheads.model.state import frozen
@@ -62,6 +62,26 @@ def decided(monkeypatch):
 
     monkeypatch.setattr(checkpointing, "blocks_to_cut", watched)
     return found
+
+
+def test_as_little_is_computed_again_as_fits():
+    kept = Kept(8, 5, 1)
+    found = [blocks_to_cut(10, kept, room) for room in (80, 79, 50, 49, 30, 3)]
+    assert found == [(0, 0), (0, 10), (0, 10), (1, 9), (5, 5), (10, 0)]
+
+
+def test_room_is_half_of_what_is_free_and_bounded_on_a_cpu(monkeypatch):
+    class Memory:
+        available = 1000
+
+    monkeypatch.setattr(checkpointing.psutil, "virtual_memory", Memory)
+    assert room_for_backward(torch.device("cpu")) == 500
+    Memory.available = 2**50
+    assert room_for_backward(torch.device("cpu")) == checkpointing._ROOM_ON_CPU
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 10)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (101, 200))
+    assert room_for_backward(torch.device("cuda")) == 60
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -149,6 +149,10 @@ REFUSED = {
         without("model.norm.weight"),
         "are missing: model.norm.weight;",
     ),
+    "three deleted": (
+        weights(lambda s: {k: v for k, v in s.items() if not k.startswith("model.layers.1.mlp")}),
+        r"are missing: ([a-z0-9._]+_proj\.weight(, )?){3}; the model would not be",
+    ),
     "head untied and deleted": (
         without("lm_head.weight"),
         "are missing: lm_head.weight;",

@@ -8,13 +8,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langheads.io.errors import InputError
 from langheads.io.files import check_writable
-
-if TYPE_CHECKING:
-    from langheads import HeadMask
 
 
 def check(verb: str, values: Mapping[str, Any]) -> None:
@@ -58,10 +55,11 @@ def _attribute(prompts: str) -> None:
     read_prompts(prompts)
 
 
-def _evaluate_qa(n_controls: int | None = None, gates: HeadMask | None = None) -> None:
+def _evaluate_qa(n_controls: int | None = None, gates: Any = None) -> None:
+    from langheads import HeadMask
     from langheads.experiments.softmask.experiment import check_controls
 
-    check_controls(n_controls, with_mask=gates is not None)
+    check_controls(n_controls, with_mask=isinstance(gates, HeadMask))
 
 
 def _generate(**given: Any) -> None:

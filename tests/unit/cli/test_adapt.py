@@ -129,7 +129,7 @@ def test_adapt_then_evaluate(verb, tiny_folder, tiny, records, questions, heads,
         )
         assert found.reply.values.tolist() == by_function.reply.values.tolist()
         nll = found.answer_nll.sel(condition="mask").item()
-        assert f"answer_nll={nll:.4f}" in error.splitlines()[-1]
+        assert f"answer_nll={nll:.4f}" in error.splitlines()[-2]
 
 
 def test_evaluate_beside_random_heads(verb, tiny_folder, tiny, records, questions, out):
@@ -174,6 +174,18 @@ def test_random_heads_stand_beside_a_mask_unless_told_otherwise(
     found = langheads.load_result(out / "q.nc", "qa")
     random = [f"random heads {k}" for k in range(3)]
     assert found.condition.values.tolist() == ["untouched", "language heads", *random, "all heads"]
+
+
+def test_gates_are_a_file_or_names_of_heads_that_are_off(verb, tiny_folder, tiny, questions, out):
+    code, _, error = verb(
+        "evaluate-qa", tiny_folder, "--questions", questions, "--language", "hi", "--gates",
+        "a=L1H2,b=L0H3,L1H2", "--out", out / "q.nc", "--device", "cpu", "--max-new-tokens", "1",
+    )  # fmt: skip
+    assert code == 0, error
+    found = langheads.load_result(out / "q.nc", "qa")
+    assert found.condition.values.tolist() == ["untouched", "a", "b"]
+    off = found.gates.sel(condition=["a", "b"]).to_numpy() == 0
+    assert np.argwhere(off).tolist() == [[0, 1, 2], [1, 0, 3], [1, 1, 2]]
 
 
 @pytest.mark.parametrize(

@@ -319,6 +319,26 @@ def test_evaluate_refuses(tiny, changes, message):
         langheads.evaluate_qa(tiny, records(), language="hi", **changes)
 
 
+def test_gates_are_given_as_gated_takes_them(tiny):
+    off = torch.ones(3, 4)
+    off[0, 1] = 0.0
+    alike = {"tensor": off, "numpy": off.double().numpy(), "names": "L0H1", "list": ["L0H1"]}
+    alike |= {"pairs": [(0, 1)], "values": {"L0H1": 0.0}, "by language": {"hi": ["L0H1"]}}
+    how = {"language": "hi", "docs": 1, "max_new_tokens": 1}
+    found = langheads.evaluate_qa(tiny, records(), gates=alike, **how)
+    (nll,) = found.answer_nll.sel(condition=list(alike)).to_numpy().reshape(1, -1)
+    assert (nll == nll[0]).all()
+    assert nll[0] != found.answer_nll.sel(condition="untouched")
+    for one in ({"L0H1": 0.0}, "L0H1"):
+        found = langheads.evaluate_qa(tiny, records(), gates=one, **how)
+        assert found.answer_nll.sel(condition="mask") == nll[0]
+    with pytest.raises(InputError) as told:
+        langheads.evaluate_qa(tiny, records(), gates={"L0H1": float("nan")}, **how)
+    assert str(told.value) == (
+        "the gate of L0H1 is nan; it must be a finite number that float32 holds, at most 3.4e38"
+    )
+
+
 def test_evaluation_judges_replies_and_pairs_questions(tiny, monkeypatch):
     """Replies by hand: measures, means, paired differences and intervals by another route."""
     from langheads.experiments.softmask import evaluation

@@ -209,10 +209,10 @@ def test_a_setting_that_is_long_is_cut_where_it_differs(tmp_path):
 
 
 def test_an_estimate_times_the_longest_and_the_middle_and_sums_by_tokens(at):
-    """Batches of some tokens and forwards of each, the second shard of two."""
+    """Batches of some tokens and forwards of each, the second shard of three."""
     ran = []
-    with estimated((2, 2)) as estimate:
-        for number, (tokens, cost) in enumerate([(10, 2), (20, 2), (21, 3), (60, 2), (50, 4)]):
+    with estimated((2, 3)) as estimate:
+        for number, (tokens, cost) in enumerate([(10, 2), (20, 2), (22, 3), (60, 2), (50, 4)]):
             # A second for each forward of a token to warm up, then a tenth.
             seconds = tokens * cost * (1.0 if number == 0 else 0.1)
             one = piece(number, batches=5, tokens=tokens, cost=cost)
@@ -220,13 +220,13 @@ def test_an_estimate_times_the_longest_and_the_middle_and_sums_by_tokens(at):
             rows, made = active_parts().rows(one, run)
             assert not made
             assert len(rows) == 2
-    # 21 is less than 1.1 of 20; it is the one in the middle, but two had been timed.
+    # 22 is not more than 1.1 of 20; it is the one in the middle, but two had been timed.
     assert ran == [0, 1, 3]
     assert (estimate.batches, estimate.own) == ({"nll": 5}, {"nll": 2})
     assert estimate.found == 5
     assert estimate.probing == pytest.approx(20 + 4 + 12)
-    assert estimate.predicted() == {"nll": pytest.approx((20 + 40 + 63 + 120 + 200) * 0.1)}
-    assert estimate.predicted(own=True) == {"nll": pytest.approx((40 + 120) * 0.1)}
+    assert estimate.predicted() == {"nll": pytest.approx((20 + 40 + 66 + 120 + 200) * 0.1)}
+    assert estimate.predicted(own=True) == {"nll": pytest.approx((40 + 200) * 0.1)}
 
 
 def test_an_estimate_times_the_middle_where_the_first_is_the_longest(at):
@@ -239,6 +239,10 @@ def test_an_estimate_times_the_middle_where_the_first_is_the_longest(at):
             assert equal(rows, rows_of(ran[-1])())
     assert ran == [0, 2]
     assert estimate.predicted() == {"nll": pytest.approx(40 * 4 / 10)}
+    with estimated() as few:
+        made = [few.rows(piece(i, batches=3), took(at, 1.0 + i, ROWS)) for i in range(3)]
+    assert len(made) == 3
+    assert few.predicted() == {"nll": pytest.approx(30 * 2 / 10)}
     # The one batch of another measurement of its kind.
     estimate.rows(piece(0, work="v", what="one", batches=1), took(at, 5, ROWS))
     for number, work in enumerate("abc"):

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,20 +33,27 @@ from langheads import text
 from langheads.experiments.replies.experiment import Reply, generate
 from langheads.experiments.replies.judge import reply_nll
 from langheads.experiments.softmask.training import answer_losses
+from langheads.heads.given import Named
 from langheads.heads.mask import HeadMask, baseline_digest
 from langheads.io.arguments import MAX_RESAMPLES
 from langheads.io.errors import InputError
 from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
-from langheads.model import describe, end_tokens, head_shape
+from langheads.model import describe, end_tokens, gates_of_all, head_shape
 from langheads.scores.answers import Answers, tokenize_answers
 from langheads.text.answers import best
 from langheads.text.questions import template_in
 
 UNTOUCHED = "untouched"
 Source = str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | text.Questions
-Gates = HeadMask | Float[Tensor, "layer head"]
+Gates = (
+    HeadMask
+    | Named
+    | Mapping[str | tuple[int, int], float]
+    | np.ndarray
+    | Float[Tensor, "layer head"]
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,10 @@ def plan_questions(
             f"{how.max_new_tokens} new tokens and {how.n_resamples} resamples asked for; at least "
             f"1 of each, and at most {MAX_RESAMPLES} resamples"
         )
-    named = {} if gates is None else dict(gates) if isinstance(gates, Mapping) else {"mask": gates}
+    named: dict[Any, Any] = {} if gates is None else {"mask": gates}
+    if isinstance(gates, Mapping) and not any(isinstance(of, Real) for of in gates.values()):
+        # By name, not head -> gate.
+        named = {**gates}
     if UNTOUCHED in named:
         raise InputError(f"gates named {UNTOUCHED} given; that is the model's own name here")
     masks = {name: of for name, of in named.items() if isinstance(of, HeadMask)}
@@ -99,7 +110,7 @@ def plan_questions(
     template = template_in(asked, how.language)
     max_tokens = _learned("max_tokens", how.max_tokens, masks, 2048)
     bos = _learned("bos", how.bos, masks, None)
-    tensors = {name: _tensor(name, of, shape) for name, of in named.items()}
+    tensors = {name: _tensor(model, name, of) for name, of in named.items()}
     everything = text.read_questions(questions, languages=[how.language], seed=how.seed)
 
     def mask_saw(question: text.Question) -> bool:
@@ -190,10 +201,8 @@ def _learned(key: str, given: Any, masks: Mapping[str, HeadMask], default: Any) 
     return learned[0] if learned else default
 
 
-def _tensor(name: str, of: Gates, shape: tuple[int, int]) -> Float[Tensor, "layer head"]:
-    gates = of.gates() if isinstance(of, HeadMask) else of
-    if tuple(gates.shape) != shape:
-        raise InputError(
-            f"gates {name} of shape {list(gates.shape)}, expected [{shape[0]}, {shape[1]}]"
-        )
-    return gates
+def _tensor(model: TransformerBridge, name: str, of: Gates) -> Float[Tensor, "layer head"]:
+    gates, shape = of.gates() if isinstance(of, HeadMask) else of, head_shape(model)
+    if tuple(found := getattr(gates, "shape", shape)) != shape:
+        raise InputError(f"gates {name} of shape {list(found)}, expected {list(shape)}")
+    return gates_of_all(model, gates)

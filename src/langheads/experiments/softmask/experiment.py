@@ -71,7 +71,8 @@ def evaluate_qa(
         model: the model.
         questions: see `read_questions`.
         language: which of their languages.
-        gates: a mask, gates ``[layer, head]``, or several of these by name.
+        gates: a mask, gates ``[layer, head]``, head -> gate, or heads, which then are off; or
+            several of these by name.
         n_controls: random head sets beside a mask: trained alike, with one mask of all heads,
             where it is asked in its own language and settings (`compare_masks`), and under the
             mask's gates elsewhere (`evaluate_matched`). By default 3 beside a mask, else 0.
@@ -207,8 +208,9 @@ def evaluate_matched(
     gates, rng = mask.gates(), np.random.default_rng(seed)
     drawn = matched_controls(mask.heads, n_controls, rng)
     matched = _named([matched_gates(gates, control) for control in drawn], mask.heads, n_controls)
+    every: dict[str, Any] = {LANGUAGE: mask, **matched}
     found = evaluate_qa(
-        model, questions, language=language, gates={LANGUAGE: mask, **matched},
+        model, questions, language=language, gates=every,
         n_resamples=n_resamples, seed=seed, **settings,
     )  # fmt: skip
     return _beside_random(found, mask.heads, random_heads="the same gates, not trained")
