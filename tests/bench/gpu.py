@@ -91,6 +91,7 @@ def work_a_token(model: Any, length: int) -> float:
 def of_shape(name: str, *, device: str, tiny: bool, rate: float) -> list[list[str]]:
     """Two rows of the table."""
     from langheads.heads import HeadSet
+    from langheads.io.errors import OutOfMemoryError
     from langheads.scores.gradient import gate_gradients
     from langheads.scores.scan import knockout_nll
     from langheads.text import Documents
@@ -109,7 +110,7 @@ def of_shape(name: str, *, device: str, tiny: bool, rate: float) -> list[list[st
             passes = [measure(gradients) for _ in range(repeats)]
             off()
             scan = times * measure(off).seconds
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, OutOfMemoryError):
             return [name, way, "out of memory", *["-"] * (len(HEAD) - 3)]
         speeds = [docs * length / of.seconds for of in passes]
         backward = min(of.seconds for of in passes)

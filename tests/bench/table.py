@@ -11,6 +11,7 @@ again; and the pass of `lean.py`, once. `--tiny` tries the script out; its ratio
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,12 @@ from tests.bench.measured import (
 SHAPE = {"vocab_size": 32000, "hidden_size": 384, "intermediate_size": 1536}
 SHAPE |= {"num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 4}
 TINY = SHAPE | {"vocab_size": 4096, "hidden_size": 64, "intermediate_size": 128}
+# What `wait4` tells of memory has that of this process in it.
+_COMMAND = """
+import atexit, runpy, sys
+atexit.register(lambda: print(open("/proc/self/status").read(), file=sys.stderr))
+runpy.run_module("langheads", run_name="__main__", alter_sys=True)
+"""
 HEAD = ("what", "beside", "ratio of seconds", "of processor seconds", "peak, GiB", "peak beside")
 
 
@@ -168,10 +175,10 @@ def one_after_another(*each: Measured) -> Measured:
 
 def commands(each: Sequence[Sequence[str]], kill_after: float | None = None) -> Measured:
     """Commands of langheads side by side; of memory the largest of one, with all it has."""
-    began, used = time.perf_counter(), []
+    began, busy, peaks = time.perf_counter(), 0.0, [0]
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "langheads", *words], env=os.environ | {"OMP_NUM_THREADS": "1"},
+            [sys.executable, "-c", _COMMAND, *words], env=os.environ | {"OMP_NUM_THREADS": "1"},
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )
         for words in each
@@ -181,15 +188,16 @@ def commands(each: Sequence[Sequence[str]], kill_after: float | None = None) -> 
         for process in running:
             process.kill()
     for process in running:
-        said = process.stderr.read().decode()
+        with process.stderr:
+            said = process.stderr.read().decode()
         _, status, of = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         # A shard that has done its share while others have not ends with 75.
         assert kill_after or process.returncode in (0, 75), said
-        used.append(of)
-    busy = sum(of.ru_utime + of.ru_stime for of in used)
-    peak = max(of.ru_maxrss for of in used) / 2**20
-    return Measured(None, time.perf_counter() - began, busy, peak)
+        busy += of.ru_utime + of.ru_stime
+        # One that was killed has said nothing.
+        peaks += map(int, re.findall(r"VmHWM:\s*(\d+)", said))
+    return Measured(None, time.perf_counter() - began, busy, max(peaks) / 2**20)
 
 
 def all_rows(tiny: bool) -> Iterator[list[list[str]]]:

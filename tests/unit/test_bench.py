@@ -4,6 +4,8 @@ import pytest
 import torch
 import transformers
 
+from langheads.io.errors import OutOfMemoryError
+from langheads.scores import gradient
 from tests.bench import gpu, table
 
 # Of the published checkpoints, from their cards.
@@ -31,6 +33,21 @@ def test_the_gpu_bench_runs_on_a_cpu_with_tiny_models(tmp_path):
     ]
     assert all(len(row) == len(gpu.HEAD) and "out of memory" not in row for row in rows)
     assert (tmp_path / "gpu.md").read_text().count("\n|") == 2 + len(rows)
+
+
+def test_the_gpu_bench_goes_on_where_memory_runs_out(monkeypatch):
+    def out_of_memory(*_):
+        raise OutOfMemoryError("out of memory on one document")
+
+    monkeypatch.setattr(gradient, "gate_gradients", out_of_memory)
+    plain, ours = gpu.of_shape("Llama-3.2-3B", device="cpu", tiny=True, rate=1e9)
+    assert "out of memory" not in plain
+    assert ours == ["Llama-3.2-3B", "langheads", "out of memory", *["-"] * 4]
+
+
+def test_memory_of_commands_is_their_own():
+    fat = b"1" * 2**28
+    assert 0 < table.commands([["--version"]]).above < len(fat) / 2**30
 
 
 @pytest.mark.slow

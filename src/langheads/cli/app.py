@@ -228,24 +228,30 @@ def carry_out(verb: str, given: Mapping[str, Any], load: Callable[..., Any] | No
     if "on" in given and not given.get("dry_run"):
         run_on_ray(verb, given)
         return
+    module, _, name = f"langheads.{function.name}".rpartition(".")
+    called = getattr(import_module(module), name)
     if _MODEL in first.types:
         import langheads
 
         asked = {p.name: given[p.name] for p in read_function("load").parameters if p.name in given}
         load = load or langheads.load
-        if not gc.isenabled():
-            # See `main`; what was imported stays, and need never be looked through.
-            gc.freeze()
-            gc.enable()
+        _look_for_garbage()
         values[first.name] = load(**asked)
-    module, _, name = f"langheads.{function.name}".rpartition(".")
-    work = partial(getattr(import_module(module), name), **values)
+    _look_for_garbage()
+    work = partial(called, **values)
     runs_a_model = _MODEL in first.types or verb == "demo"
     finish = partial(_save_and_tell, function, str(out), given, runs_a_model)
     if verb in IN_PARTS:
         run_in_parts(work, given, finish, verb=verb, model=values[first.name], out=str(out))
     else:
         finish(work())
+
+
+def _look_for_garbage() -> None:
+    """See `main`; what was imported stays, and need never be looked through."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def _check_out(function: Function, out: str, inputs: list[str], default_out: str | None) -> None:

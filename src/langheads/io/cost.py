@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def spent() -> dict[str, float]:
     if (running := _running.get()) is None:
         return {}
     if (parts := active_parts()) is not None:
-        running.read = parts.seconds
+        running.read = parts.seconds - parts.again
     before = {"took_before_seconds": round(running.read, 2)} if running.read else {}
     return {
         "took_seconds": round(time.perf_counter() - running.started + running.read, 2),
@@ -93,10 +93,23 @@ def recall_estimate(folder: Path, command: str) -> None:
 
 
 def peak_memory() -> int:
-    """The most memory that this process had at once so far, bytes; a card's where it used one."""
+    """The most memory that this process had at once so far, bytes; where it used cards, on the one
+    that it used most."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return int(torch.cuda.max_memory_allocated())
+    if torch is not None and torch.cuda.is_available():
+        cards = range(torch.cuda.device_count())
+        if used := max(map(torch.cuda.max_memory_allocated, cards), default=0):
+            return int(used)
+    with suppress(OSError):
+        # What Linux says to `getrusage` has the memory of whoever started this process in it.
+        if own := re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text()):
+            return int(own[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

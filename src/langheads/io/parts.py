@@ -83,6 +83,7 @@ class Parts:
         left: parts that other shards still have to make.
         late: those shards, from 1.
         seconds: what the parts took to make that it read.
+        again: of these, those in `mine`, which it had made itself in a round before.
     """
 
     folder: Path
@@ -94,6 +95,8 @@ class Parts:
     left: int = 0
     late: set[int] = field(default_factory=set)
     seconds: float = 0.0
+    again: float = 0.0
+    mine: set[str] = field(default_factory=set)
     _names: set[str] = field(default_factory=set)
 
     def rows(
@@ -101,8 +104,7 @@ class Parts:
     ) -> tuple[list[Tensor] | None, bool]:
         """The rows of a part, a tensor each, read or made now, and whether they were made now.
 
-        None for the rows where another shard is to make them. Refuses to go on where the part
-        cannot be written.
+        None for rows that another shard is to make. Refuses to go on where it cannot be written.
         """
         name = piece.name
         if name in self._names:
@@ -112,11 +114,7 @@ class Parts:
         path = self.folder / f"{piece.work[:12]}-{piece.number:05d}-{name[:32]}.part"
         rows = self._read(path, name)
         if rows is None and piece.first % self.shards == self.shard:
-            if self.shards > 1 and not (self.folder / _SETTINGS).exists():
-                # The last shard has finished meanwhile, and taken the parts away.
-                raise Waiting(0)
-            rows = self._make(path, name, make)
-            return rows, True
+            return self._make(path, name, make), True
         if rows is None:
             self.left += 1
             self.late.add(piece.first % self.shards + 1)
@@ -128,8 +126,7 @@ class Parts:
         On another kind of machine the last bits may be others, and parts are named by them.
         """
         path = self.folder / f"{piece.work[:12]}-all-{piece.name[:32]}.part"
-        rows = self._read(path, piece.name)
-        if rows is not None:
+        if (rows := self._read(path, piece.name)) is not None:
             return rows
         own = path.with_name(f"{path.stem}-{os.getpid()}-{platform.node()[:40]}.part")
         made = self._make(own, piece.name, make)
@@ -143,12 +140,15 @@ class Parts:
         return part_file.read_part(path, piece.name)[0] or made
 
     def _make(self, path: Path, name: str, make: Callable[[], list[Tensor]]) -> list[Tensor]:
+        if self.shards > 1 and not (self.folder / _SETTINGS).exists():
+            # The last shard has finished meanwhile, and taken the parts away.
+            raise Waiting(0)
         started = time.perf_counter()
-        rows = make()
-        seconds = time.perf_counter() - started
+        rows, seconds = make(), time.perf_counter() - started
         self.write_settings()
         part_file.write_part(path, name, rows, seconds)
         self.made += 1
+        self.mine.add(name)
         return rows
 
     def _read(self, path: Path, name: str) -> list[Tensor] | None:
@@ -156,6 +156,7 @@ class Parts:
         if rows is not None:
             self.found += 1
             self.seconds += seconds
+            self.again += seconds if name in self.mine else 0.0
         return rows
 
     @property
@@ -214,14 +215,12 @@ def active_parts() -> Parts | None:
 
 def spared() -> int:
     """How many parts this process needed not to make so far."""
-    parts = _active.get()
-    return 0 if parts is None else parts.found + parts.left
+    return 0 if (parts := _active.get()) is None else parts.found + parts.left
 
 
 def clock() -> float:
     """Seconds, as if this process had made the parts that it read."""
-    parts = _active.get()
-    return time.perf_counter() + (0.0 if parts is None else parts.seconds)
+    return time.perf_counter() + (0.0 if (parts := _active.get()) is None else parts.seconds)
 
 
 @contextmanager
@@ -236,8 +235,7 @@ def kept_in_parts(
 
     Args:
         folder: where; made if it is not there.
-        settings: what the run was asked for, in types of JSON; parts of a run that was asked for
-            something else are refused.
+        settings: what the run was asked for, in types of JSON; parts of others are refused.
         shard: which of how many this process is, from 0.
         fresh: remove parts that are there.
 

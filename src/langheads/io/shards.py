@@ -65,10 +65,10 @@ def in_parts(
                 pass
         all_agree(True)
         mine = (rank, ranks) if shard is None else (shard[0] - 1, shard[1])
-        result: list[Result] = []
-        finished = False
+        result, finished, made_here = list[Result](), False, set[str]()
         while not finished:
             with kept_in_parts(folder, settings, shard=mine) as parts:
+                parts.mine = made_here
                 try:
                     result = result or [work()]
                 except Waiting as waiting:

@@ -134,6 +134,8 @@ def test_a_shard_whose_parts_were_taken_away_makes_none(tmp_path):
     with pytest.raises(Waiting) as waits:
         parts.rows(piece(0), rows_of(0))
     assert waits.value.missing == 0
+    with pytest.raises(Waiting):
+        parts.first(piece(0), rows_of(0))
     assert not list(tmp_path.iterdir())
     # By itself it goes on.
     assert Parts(tmp_path).rows(piece(0), rows_of(0))[1]
