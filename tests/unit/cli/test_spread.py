@@ -106,7 +106,11 @@ def test_killed_at_any_moment(name, tiny, texts, tmp_path):
             torch.set_num_threads(1)
             in_parts(lambda folder=folder: work(folder), folder / "parts", keep=True)
             os._exit(0)
-        time.sleep(rng.uniform(0, took))
+        # Some time after so many parts are there, however fast the machine is at the moment.
+        wanted, end = rng.randrange(total), time.monotonic() + 60
+        while len(list((folder / "parts").glob("*.part"))) < wanted and time.monotonic() < end:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, took / total))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         there = len(list((folder / "parts").glob("*.part")))
