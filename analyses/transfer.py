@@ -11,8 +11,8 @@ Number to expect: demo, both orders, mean over pairs of languages, change of log
     log p(B's answer) in nats, 95% interval over occupations; of random heads the mean and range of
     20 sets; p is one-sided, towards A:
 
-        A's heads x 3    -0.26 [-0.38, -0.13]    random +0.00, -0.09 to +0.11    p 1.00
-        B's heads x 0    +0.04 [+0.00, +0.08]    random -0.00, -0.11 to +0.11    p 0.33
+        A's heads x 3    -0.26 [-0.38, -0.13]    random +0.00, -0.06 to +0.11    p 1.00
+        B's heads x 0    +0.04 [+0.00, +0.08]    random -0.00, -0.10 to +0.11    p 0.26
 
     So the paper's direction does not show. Strengthening a language's planted heads moves the
     answer away from the fact told in it, further than any random set (A's answer is given in 3.2
