@@ -152,6 +152,7 @@ def test_the_report_with_hostile_model_tokens_and_two_hundred_hostile_files(brow
     assert [name for name in WITHOUT_NULL if name.replace("/", "∕") not in shown] == []
 
 
+@pytest.mark.slow
 def test_pages_of_figures(browser, tmp_path):
     run = write_made_up_run(tmp_path / "run", tuple(WITHOUT_NULL[:6]), model=" ".join(WITHOUT_NULL))
     said, _ = run_scripts(run, tmp_path / "out")

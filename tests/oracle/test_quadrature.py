@@ -113,6 +113,7 @@ def test_standard_error_is_the_spread_over_draws(zoo, monkeypatch):
     assert flat.std(axis=0).max() < 1e-12
 
 
+@pytest.mark.slow
 def test_standard_error_is_the_spread_over_resampled_documents(monkeypatch):
     """Documents of many lengths: the formula again on documents drawn with replacement."""
     model = langheads.load("demo")

@@ -21,6 +21,9 @@ from tests.unit.figure_scripts import (
     run_scripts,
 )
 
+# tests/unit/test_paper_figures.py draws all of them from results that are made up.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory):

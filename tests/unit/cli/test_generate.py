@@ -168,8 +168,11 @@ def test_random_heads_under_the_same_gates(verb, prompts, heads, out, tiny):
     assert found["mean"] == pytest.approx(np.mean(costs), abs=1e-5)
     assert (found["low"], found["high"]) == pytest.approx((min(costs), max(costs)), abs=1e-5)
     assert random["repetition"]["mean"] == pytest.approx(np.mean(repetition))
-    assert f"delta_nll_per_token={np.mean(costs):.4f}"[:24] in error.splitlines()[-1]
-    assert error.splitlines()[-1].startswith("random heads, mean of 4: right=")
+    # What the run took comes last.
+    told, took = error.splitlines()[-2:]
+    assert took.startswith("took ")
+    assert f"delta_nll_per_token={np.mean(costs):.4f}"[:24] in told
+    assert told.startswith("random heads, mean of 4: right=")
     verb(*given, "--n-controls", "0")
     alone = json.loads((out / "r.summary.json").read_text("utf-8"))["summary"]
     assert "random_heads" not in alone

@@ -270,6 +270,7 @@ def test_another_models_result_is_left_out_by_name(tmp_path, kind):
     assert f"of another model: {kind}.nc was made with weights efef" in run.reasons[f"{kind}.nc"]
 
 
+@pytest.mark.slow
 def test_a_model_whose_name_is_a_long_path_makes_no_large_page(tmp_path):
     name = "/".join(["m" * 99] * 100)
     short, long = (
