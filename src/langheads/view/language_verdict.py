@@ -87,7 +87,8 @@ def corrected_p(ablation: xr.Dataset, baseline: str) -> dict[str, float]:
 
 def language_answers(ablation: xr.Dataset) -> dict[str, str]:
     """Language -> ``yes``, ``no``, `NOT_SHOWN`, `NO_HEADS`, or why it cannot be told."""
-    return {language: _language_verdict(ablation, language) for language in _languages(ablation)}
+    corrected = {name: corrected_p(ablation, name) for name in names(ablation, "baseline")}
+    return {x: _language_verdict(ablation, x, corrected) for x in _languages(ablation)}
 
 
 def _languages(ablation: xr.Dataset) -> list[str]:
@@ -95,7 +96,10 @@ def _languages(ablation: xr.Dataset) -> list[str]:
     return [x for x in names(ablation, "heads_of") if x in names(ablation, "text_of")]
 
 
-def _language_verdict(ablation: xr.Dataset, language: str) -> str:
+def _language_verdict(
+    ablation: xr.Dataset, language: str, corrected: Mapping[str, Mapping[str, float]]
+) -> str:
+    """Its answer, from p by baseline and language."""
     if not number(ablation, "n_heads", heads_of=language):
         return NO_HEADS
     if overlap(ablation) > 0:
@@ -119,7 +123,7 @@ def _language_verdict(ablation: xr.Dataset, language: str) -> str:
             said.add("no")
         elif not all(most.values()):
             said.add(f"{CANNOT_TELL}: hurt most in {by_outcome(most)}")
-        elif corrected_p(ablation, name)[language] < LEVEL:
+        elif corrected[name][language] < LEVEL:
             said.add("yes")
         else:
             # No random set does as well, so no heads could have had a smaller p.
