@@ -23,11 +23,10 @@ from langheads.cli.checks import check
 from langheads.cli.on_ray import run_on_ray
 from langheads.cli.parts import PARTS_OPTIONS, run_in_parts
 from langheads.cli.signatures import Function, Parameter, plain, read_function
-from langheads.cli.tell import ending_of, lines_about, path_of, table_of, write_csv
+from langheads.cli.tell import ending_of, lines_about, path_of, table_of, tell, write_csv
 from langheads.cli.values import LIMITS, kind_of, shown_default
 from langheads.io.apart import ready
 from langheads.io.cost import counted, spent, spent_in_words
-from langheads.io.errors import printable
 from langheads.io.files import check_suffix, check_writable
 from langheads.io.schemas import files_in_words
 
@@ -283,14 +282,15 @@ def _save_and_tell(
         result.save(out)
     if given.get("csv"):
         for path in write_csv(result, out, given.get("run")):
-            typer.echo(printable(str(path)), err=True)
+            tell(str(path), beside=True)
     end = ending_of(function.name, result)
     for line in end.headline if end else lines_about(result):
-        typer.echo(printable(line.rstrip()), err=True)
+        tell(line.rstrip(), beside=True)
     if (table := end.table if end else table_of(result)) is not None:
-        typer.echo("\n".join(map(printable, table.split("\n"))))
-    typer.echo(printable(str(path_of(result) or out)))
+        for line in table.split("\n"):
+            tell(line)
+    tell(str(path_of(result) or out))
     if runs_a_model:
-        typer.echo(spent_in_words(spent()), err=True)
+        tell(spent_in_words(spent()), beside=True)
     if end:
-        typer.echo(f"next: {printable(end.next)}", err=True)
+        tell(f"next: {end.next}", beside=True)

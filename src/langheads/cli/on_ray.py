@@ -8,7 +8,6 @@ finished of it is in its parts. OUT is on a disk that all of them can write to.
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import re
@@ -16,8 +15,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import typer
-
+from langheads.cli.tell import tell, told_lines
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.parts import kept_folders, parts_folder
 
@@ -61,7 +59,7 @@ def run_on_ray(verb: str, given: Mapping[str, Any]) -> None:
         pool = ActorPool([actor.remote(verb, asked, os.getcwd()) for _ in range(workers)])
         number = _SHARDS_A_WORKER * workers
         shards = [f"{n}/{number}" for n in range(1, number + 1)]
-        said: list[str] = []
+        said: list[list[tuple[str, bool]]] = []
         folder, there_before = parts_folder(str(given["out"])), -1
         kept_folders.append(folder)
         while not any(said):
@@ -73,7 +71,9 @@ def run_on_ray(verb: str, given: Mapping[str, Any]) -> None:
             with contextlib.redirect_stdout(sys.stderr):
                 done = pool.map_unordered(lambda worker, shard: worker.work.remote(shard), shards)
                 said = list(done)
-        typer.echo(max(said, key=len), nl=False)
+        # That it is there already says a shard that came after the one that wrote it.
+        for line, beside in max(said, key=len):
+            tell(line, beside=beside)
     except RayTaskError as error:
         if isinstance(error.cause, LangheadsError):
             raise error.cause from None
@@ -92,15 +92,15 @@ class Worker:
         self._verb, self._given = verb, given
         self._model: Any = None
 
-    def work(self, shard: str) -> str:
-        """What the verb says where this shard was the last one; nothing where it waits."""
+    def work(self, shard: str) -> list[tuple[str, bool]]:
+        """What the verb tells where this shard was the last one; nothing where it waits."""
         from langheads.cli.app import carry_out
         from langheads.io.parts import Waiting
 
-        told = io.StringIO()
-        with contextlib.redirect_stdout(told), contextlib.suppress(Waiting):
+        told_lines.clear()
+        with contextlib.suppress(Waiting):
             carry_out(self._verb, {**self._given, "shard": shard}, load=self._load)
-        return told.getvalue()
+        return [*told_lines]
 
     def _load(self, **asked: Any) -> Any:
         import langheads

@@ -20,7 +20,8 @@ from typing import Annotated, Any
 import typer
 
 from langheads.cli.signatures import read_function
-from langheads.io.errors import InputError, LangheadsError, OutOfMemoryError, printable
+from langheads.cli.tell import tell
+from langheads.io.errors import InputError, LangheadsError, OutOfMemoryError
 from langheads.io.files import TEXT_SUFFIXES
 
 
@@ -95,7 +96,7 @@ def run_in_parts(
     def done() -> bool:
         if fresh or not _made_by(command_hash(settings), Path(out), bool(given.get("csv"))):
             return False
-        typer.echo(f"{printable(out)} is there, made by this same command; --fresh makes it again")
+        tell(f"{out} is there, made by this same command; --fresh makes it again")
         return True
 
     if done():

@@ -6,8 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
+from langheads.io.errors import printable
+
 if TYPE_CHECKING:
     from langheads.view.ending import Ending
+
+told_lines: list[tuple[str, bool]] = []
+"""What this process has told of results, and whether beside its output, for who asked it to."""
+
+
+def tell(line: str, *, beside: bool = False) -> None:
+    """Print a line, or one that is no output but goes beside it."""
+    told_lines.append((printable(line), beside))
+    typer.echo(printable(line), err=beside)
 
 
 def lines_about(result: Any) -> Iterator[str]:

@@ -72,7 +72,8 @@ def in_parts(
                 try:
                     result = result or [work()]
                 except Waiting as waiting:
-                    if ranks == 1:
+                    # What it has made itself, others may have waited for, and have ended.
+                    if ranks == 1 and not parts.made:
                         raise Waiting(waiting.missing, parts.late) from waiting
                 finished = all_agree(bool(result))
                 if not finished and all_agree(not parts.made):

@@ -21,6 +21,7 @@ from langheads.io.estimate import Estimate
 from langheads.io.parts import Piece
 from langheads.scores import gradient
 from langheads.text import corpus, identify
+from tests.unit.cli.ray_of_one import put_in
 from tests.unit.cli.test_errors import verb  # noqa: F401 - a fixture
 
 TOOK = r"took \d+ s; memory \d+\.\d\d GiB at most\n"
@@ -118,6 +119,18 @@ def test_what_it_took_is_told_beside_what_a_dry_run_said(score, tmp_path):
     assert score("s.nc")[2].endswith(f" GiB at most; estimated were {time} and {memory} GiB\n")
     kept = langheads.load_result(tmp_path / "s.nc").attrs
     assert f"{kept['estimated_memory_gib']:.2f}" == memory
+    assert sorted(os.listdir(tmp_path)) == ["s.nc"]
+
+
+def test_what_the_last_worker_of_ray_tells_is_told(score, tmp_path, monkeypatch):
+    put_in(monkeypatch)
+    monkeypatch.setattr(parts, "_tell_estimate", lambda *_: (83.0, 1.5))
+    score("s.nc", "--dry-run")
+    code, said, told = score("s.nc", "--on", "ray")
+    assert (code, said) == (0, f"{tmp_path / 's.nc'}\n")
+    took = TOOK.replace("; m", r", \d+ s of it before or elsewhere; m").removesuffix(r"\n")
+    assert re.fullmatch(rf"{took}; estimated were 1 min 23 s and 1.50 GiB\n", told)
+    assert langheads.load_result(tmp_path / "s.nc").attrs["took_before_seconds"] > 0
     assert sorted(os.listdir(tmp_path)) == ["s.nc"]
 
 

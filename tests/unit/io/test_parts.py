@@ -15,6 +15,7 @@ from langheads.io.errors import InputError
 from langheads.io.estimate import estimated
 from langheads.io.part_file import read_part, write_part
 from langheads.io.parts import Parts, Piece, Waiting, active_parts, clock, kept_in_parts, spared
+from langheads.io.shards import in_parts
 
 ROWS = [torch.arange(6.0).reshape(2, 3), torch.full((1, 2), 0.1)]
 
@@ -139,6 +140,25 @@ def test_a_shard_whose_parts_were_taken_away_makes_none(tmp_path):
     assert not list(tmp_path.iterdir())
     # By itself it goes on.
     assert Parts(tmp_path).rows(piece(0), rows_of(0))[1]
+
+
+def test_whoever_makes_the_last_part_has_all_of_them(tmp_path):
+    """The first shard makes its own while the second, which missed it, is at its own."""
+
+    def both_made():
+        Parts(tmp_path, shard=0, shards=2).rows(piece(0), rows_of(0))
+        return rows_of(1)()
+
+    def work():
+        parts = active_parts()
+        found = [parts.rows(piece(number), both_made)[0] for number in (0, 1)]
+        if None in found:
+            raise Waiting(1)
+        return found
+
+    found = in_parts(work, tmp_path, shard=(2, 2))
+    assert [rows[0].item() for rows in found] == [0, 1]
+    assert not tmp_path.exists()
 
 
 def test_rows_that_all_need_first_are_those_of_whoever_is_first(tmp_path):
