@@ -103,7 +103,6 @@ def test_a_gate_a_head_is_its_value(tiny):
         (3, {}, "int 3 given for heads"),
         ([3], {}, "3 is not a head"),
         ([[1.0, 0.0]], {}, "is not a head"),
-        ({"L0H1": torch.tensor(1.0)}, {}, "given for heads"),
         (np.array(["L0H1"]), {}, "gates of dtype"),
         (np.zeros(3), {}, r"shape \[3\]"),
         (["L0H1"], {"value": "off"}, "the gate of L0H1 is 'off'"),
@@ -113,6 +112,26 @@ def test_what_is_no_gate_is_one_line(untyped, tiny, given, settings, message):
     with pytest.raises(LangheadsError, match=message) as told:
         gates_of_all(tiny, given, **settings)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"L1H3": "x"}, "L1H3 is a head and was given 'x'"),
+        # Its heads were switched off, as if it were a language.
+        ({"L1H3": "L0H2"}, "L1H3 is a head and was given 'L0H2'"),
+        ({"L0H0": 0.5, (1, 3): "off"}, "(1, 3) is a head and was given 'off'"),
+        ({"L1H3": 0.5, "zh": ["L0H1"]}, "L1H3 is a head and was given 0.5"),
+        ({"L0H1": torch.tensor(1.0)}, "L0H1 is a head and was given tensor(1.)"),
+    ],
+)
+def test_a_head_that_was_given_no_gate_is_named(untyped, tiny, given, named):
+    with pytest.raises(InputError) as told, langheads.gated(tiny, given):
+        pass
+    assert str(told.value) == (
+        f'{named}; write a number for each head, like {{"L3H7": 0.5}}, or heads for each '
+        'language, like {"zh": ["L3H7"]}'
+    )
 
 
 def test_heads_of_another_shape_are_refused_also_where_they_would_fit(tiny):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping
+from numbers import Real
 
 from langheads.heads.head_set import Head, HeadSet, as_head_set, require_shape
 from langheads.heads.language_heads import GENERAL, LanguageHeads, heads_of
@@ -28,7 +30,7 @@ def as_language_heads(
         model: its name.
 
     Raises:
-        InputError: what is no head, or one that the model does not have.
+        InputError: what is no head, or one that the model does not have; a head for a language.
         ProvenanceError: heads of a model of another shape.
 
     Example:
@@ -40,6 +42,13 @@ def as_language_heads(
             require_shape("the head set", heads.shape, shape)
         return heads
     named = dict(heads) if isinstance(heads, Mapping) else {GENERAL: heads}
+    # What is no gate is the mistake, before what could be one.
+    for name, of in sorted(named.items(), key=lambda item: isinstance(item[1], Real)):
+        if re.fullmatch(r"L\d+H\d+|\(\d+, \d+\)", str(name).strip()):
+            raise InputError(
+                f"{name} is a head and was given {of!r:.60}; write a number for each head, like "
+                '{"L3H7": 0.5}, or heads for each language, like {"zh": ["L3H7"]}'
+            )
     if shape is None:
         # Any head will do: nobody has seen the model yet.
         named = {name: list(HeadSet(of, (10**9, 10**9))) for name, of in named.items()}

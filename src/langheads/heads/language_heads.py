@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +55,7 @@ class _PlantedFile(Record):
 
     model: str = ""
     weight_hash: str = ""
-    planted: dict[Name, Heads] = Field(default={})
+    planted: dict[Name, Heads]
     decoys: dict[Name, Heads] = Field(default={})
 
 
@@ -74,18 +75,23 @@ def read_planted(path: str | Path, shape: tuple[int, int]) -> dict[str, dict[str
         raise InputError(f"{path} is not {record.what}: {error}") from error
 
 
-def planted_of(path: str | Path, model: Mapping[str, Any]) -> bool:
+def planted_of(
+    path: str | Path, model: Mapping[str, Any], shape: tuple[int, int] | None = None
+) -> bool:
     """Whether a planted.json is of the model of a result, as far as it says: by the hash of its
-    weights, or else by name.
+    weights, or else by name, and by its heads.
 
     Args:
         path: of the file.
         model: provenance of the result.
+        shape: (layers, heads a layer) of the model, if known.
     """
     record = _PlantedFile.load(path)
     key = "weight_hash" if record.weight_hash else "model"
     own, other = getattr(record, key), str(model.get(key) or "")
-    return not own or not other or own == other
+    every = itertools.chain(*record.planted.values(), *record.decoys.values())
+    there = shape is None or all(0 <= at < shape[0] and 0 <= head < shape[1] for at, head in every)
+    return there and (not own or not other or own == other)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a page is made of: the results of a run folder, and how a kind of result is shown."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from langheads.heads import LanguageHeads
 from langheads.io.results import load_result
 from langheads.view.table import Table
 
-Planted = Mapping[str, Sequence[Sequence[int]]]
+Planted = Mapping[str, Collection[Sequence[int]]]
 """Language -> its planted heads, as (layer, head)."""
 
 
@@ -55,6 +55,13 @@ class RunFolder:
     def heads(self) -> LanguageHeads | None:
         """The head set that the page takes as the chosen one."""
         return next(iter(self.of("heads").values()), None)
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(layers, heads a layer) of the model, where a result says so."""
+        sizes = (of.sizes for _, _, of in self if isinstance(of, xr.Dataset))
+        found = ((of["layer"], of["head"]) for of in sizes if {"layer", "head"} <= {*of})
+        return self.heads.shape if self.heads else next(found, None)
 
     def sources(self) -> list[tuple[str, dict[str, Any]]]:
         """Provenance a file, of the files that have one."""

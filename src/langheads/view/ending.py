@@ -63,7 +63,7 @@ def _heads(proof: xr.Dataset, language: str) -> HeadSet:
 def _table(run: Path, proof: xr.Dataset, off: dict[str, HeadSet], answers: dict[str, str]) -> str:
     shape = (proof.attrs["layers"], proof.attrs["heads"])
     file = run / "planted.json"
-    ours = file.is_file() and planted_of(file, proof.attrs)
+    ours = file.is_file() and planted_of(file, proof.attrs, shape)
     planted = read_planted(file, shape)["planted"] if ours else {}
     percent = 100 * proof.delta_nats_per_byte.sel(baseline="zero") / proof.nats_per_byte
     wide = max(8, *map(len, answers))

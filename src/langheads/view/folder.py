@@ -9,7 +9,7 @@ from typing import Any
 import xarray as xr
 
 from langheads.experiments.replies.files import is_summary
-from langheads.heads import HeadSet, LanguageHeads, planted_of
+from langheads.heads import HeadSet, LanguageHeads, planted_of, read_planted
 from langheads.io.errors import InputError
 from langheads.io.files import read_json
 from langheads.io.results import load_result
@@ -51,14 +51,19 @@ def read_run(folder: Path) -> RunFolder:
             said = " ".join(str(error).removeprefix(str(path)).removeprefix(":").split())
             run.reasons[name] = said if len(said) <= 200 else f"{said[:199]}…"
     if not run.results:
+        left_out = list(run.reasons.items())[:3]
+        why = "".join(f"; {name} is left out: {said}" for name, said in left_out)
         raise InputError(
             f"nothing to report in {folder}: expected scores.nc, heads.json or ablation.nc, found "
-            f"{', '.join(sorted(p.name for p in folder.iterdir())[:8]) or 'an empty folder'}"
+            f"{', '.join(sorted(p.name for p in folder.iterdir())[:8]) or 'an empty folder'}{why}"
         )
     model = leave_out_other_models(run)
     leave_out_other_sources(run)
-    if run.planted and model and not planted_of(folder / "planted.json", model):
-        run.planted, run.reasons["planted.json"] = {}, "of another model"
+    if (path := folder / "planted.json").is_file():
+        if planted_of(path, model, run.shape):
+            run.planted = read_planted(path, run.shape or (10**9, 10**9))["planted"]
+        else:
+            run.reasons[path.name] = "of another model, or of heads that this one does not have"
     return run
 
 
@@ -66,7 +71,6 @@ def _take(run: RunFolder, path: Path, name: str) -> None:
     """Put a file where it belongs, under its name within the folder."""
     wanted = kind_of_file(path.name)
     if wanted == "planted":
-        run.planted = _read_planted(path)
         return
     if path.suffix == ".nc":
         result: Any = load_result(path, wanted)
@@ -86,19 +90,6 @@ def _kind_of(path: Path) -> str:
     if is_summary(document):
         return "replies"
     return str(document.get("kind", "heads")) if isinstance(document, dict) else "heads"
-
-
-def _read_planted(path: Path) -> Planted:
-    document = read_json(path)
-    try:
-        return {
-            str(language): [(int(layer), int(head)) for layer, head in pairs]
-            for language, pairs in document["planted"].items()
-        }
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(
-            f'{path} does not list planted heads; expected {{"planted": {{"en": [[1, 3], ...]}}}}'
-        ) from error
 
 
 def planted_table(run: RunFolder) -> Table:

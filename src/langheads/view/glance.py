@@ -138,12 +138,7 @@ def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
     """Model, texts and heads, as far as they are known."""
     made = [attrs for _, attrs in run.sources()]
     model = next((attrs["model"] for attrs in made if attrs.get("model")), None)
-    sized = [
-        of for _, _, of in run if isinstance(of, xr.Dataset) and {"layer", "head"} <= {*of.dims}
-    ]
-    shape = run.heads.shape if run.heads else None
-    shape = shape or next(((of.sizes["layer"], of.sizes["head"]) for of in sized), None)
-    size = "" if shape is None else f", {shape[0]} layers of {shape[1]} heads"
+    size = f", {run.shape[0]} layers of {run.shape[1]} heads" if run.shape else ""
     yield "Model", f"{readable(model)}{size}"
     if text := next((attrs["text"] for attrs in made if attrs.get("text")), None):
         yield "Texts", "; ".join([readable(text), *_amounts(run)])

@@ -1,7 +1,10 @@
 """What does not belong together is left out of the page, with the file and the reason."""
 
+import json
+
 import pytest
 
+from langheads.io.errors import InputError
 from langheads.io.sources import content_hash, made_from
 from langheads.view import report
 from langheads.view.folder import read_run
@@ -130,6 +133,28 @@ def test_a_third_model_is_no_model_of_those_that_used_heads_of_another(tmp_path)
         "made-up, but this is weights efefefefefef of made-up; make it again with this model"
     }
     assert list(run.of("ablation")) == ["ablation.nc", "proof.nc"]
+
+
+@pytest.mark.parametrize("heads", [[[9, 99]], [[0, 0], [-1, 2]]])
+def test_planted_heads_that_the_model_does_not_have_are_left_out(tmp_path, heads):
+    """They kept the page from being made, by an error that named scores.nc."""
+    chain()[0].to_netcdf(tmp_path / "scores.nc", engine="h5netcdf")
+    path = tmp_path / "planted.json"
+    path.write_text(json.dumps({"planted": {"en": heads}}), "utf-8")
+    run = read_run(tmp_path)
+    assert run.planted == {}
+    assert run.reasons == {
+        "planted.json": "of another model, or of heads that this one does not have"
+    }
+    path.write_text(json.dumps({"planted": {"en": [[0, 1], [0, 1]]}}), "utf-8")
+    assert {of: list(found) for of, found in read_run(tmp_path).planted.items()} == {"en": [(0, 1)]}
+    path.write_text(json.dumps({"planted": {"en": [[0.5, 1]]}}), "utf-8")
+    with pytest.raises(InputError) as told:
+        read_run(tmp_path)
+    assert str(told.value) == (
+        f"{path} is not a list of planted heads: planted.en[0] is [0.5, 1], expected a head "
+        "[layer, head]"
+    )
 
 
 def test_the_content_of_a_result_is_the_same_in_its_file(tmp_path):

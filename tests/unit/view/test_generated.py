@@ -264,6 +264,13 @@ def test_replies_and_summary_of_two_runs_are_not_read_as_one(tmp_path):
     with pytest.raises(InputError) as error:
         Replies.load(summary)
     assert str(error.value) == f"{summary} {told}"
+    # Alone in its folder it was not named, as if there were no replies.
+    with pytest.raises(InputError) as error:
+        read_run(tmp_path)
+    assert str(error.value) == (
+        f"nothing to report in {tmp_path}: expected scores.nc, heads.json or ablation.nc, found "
+        f"twice.jsonl, twice.summary.json; twice.summary.json is left out: {told}"
+    )
     make_scores(LANGUAGES).to_netcdf(tmp_path / "scores.nc")
     assert read_run(tmp_path).reasons["twice.summary.json"] == told
     # Written by an earlier version, the summary has no hash.
