@@ -388,7 +388,9 @@ def test_the_matrices_of_seven_languages_fit_the_first_screen(browser, tmp_path)
     assert max(numbers) < cell - 4
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    "number", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3)), 5]
+)
 def test_no_title_is_cut_off(browser, tmp_path, number):
     run = tmp_path / "run"
     write_run(run, LANGUAGES[:number])
@@ -410,6 +412,7 @@ def test_no_title_is_cut_off(browser, tmp_path, number):
         assert start <= left < right <= end, said
 
 
+@pytest.mark.slow
 def test_two_hundred_hostile_names_stay_text(browser, tmp_path):
     names = [f"{TEMPLATES[i % len(TEMPLATES)]}{i}" for i in range(200)]
     run = write_full_run(tmp_path / "run", (names[0], names[1], *LANGUAGES[2:]),

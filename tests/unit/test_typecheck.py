@@ -1,10 +1,13 @@
 """Arguments and results are checked in every function, also in one that is made again."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from jaxtyping import Float, TypeCheckError, jaxtyped
 from torch import Tensor
 
+import langheads
 from langheads.stats import p_value
 from tests.typecheck import checked
 
@@ -33,3 +36,12 @@ def test_each_signature_is_checked_by_its_own_types():
 def test_langheads_is_checked():
     with pytest.raises(TypeCheckError):
         p_value("three", 5)
+
+
+def test_every_module_with_shapes_is_checked(request):
+    checked_packages = request.config.getoption("jaxtyping_packages").split(",")[:-1]
+    root = Path(langheads.__file__).parent
+    for path in root.rglob("*.py"):
+        if "from jaxtyping import" in path.read_text("utf-8"):
+            name = ".".join(("langheads", *path.relative_to(root).with_suffix("").parts))
+            assert any(f"{name}.".startswith(f"{of}.") for of in checked_packages), name

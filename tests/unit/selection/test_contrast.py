@@ -312,6 +312,7 @@ def test_three_ways_to_divide_english_make_no_claim(demo_model):
         assert not found.specific(0.05).any()
 
 
+@pytest.mark.slow
 def test_finds_nothing_in_the_demo_model_with_shuffled_labels(demo_gradients):
     pooled = np.concatenate(list(demo_gradients.values()))
     rng = np.random.default_rng(0)
