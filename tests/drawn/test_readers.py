@@ -37,7 +37,7 @@ from tests.unit.view.made_up_run import make_heads, make_scores
 
 ALL = list(HealthCheck)
 SHORT = settings(
-    max_examples=200, derandomize=True, database=None, deadline=None, suppress_health_check=ALL
+    max_examples=500, derandomize=True, database=None, deadline=None, suppress_health_check=ALL
 )
 LONG = settings(max_examples=10_000, database=None, deadline=None, suppress_health_check=ALL)
 
