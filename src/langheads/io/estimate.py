@@ -16,7 +16,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from langheads.io.parts import Parts, Piece, use_parts
+from langheads.io.part_file import Piece
+from langheads.io.parts import Parts, use_parts
 
 if TYPE_CHECKING:
     from torch import Tensor

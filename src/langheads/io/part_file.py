@@ -1,10 +1,11 @@
-"""The file of a part: tensors, the name that they were kept under, and a checksum at the end."""
+"""A part, and its file: tensors, the name that they were kept under, and a checksum at the end."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,22 @@ from langheads.io.files import atomic_path
 if TYPE_CHECKING:
     # Torch takes seconds to import, and who asks for help needs none of it.
     from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A batch of a measurement."""
+
+    what: str  # is measured, in a word or two
+    work: str  # digest of the measurement and all that its batches share
+    name: str  # digest of the batch as well
+    first: int  # its number, counted from where the measurement's shards begin
+    number: int  # among the batches of its measurement
+    batches: int  # how many there are
+    rows: int
+    tokens: int  # padding included; 0 where no forward is needed
+    cost: int | float  # forwards of each row, as far as they differ between measurements of a name
+    row: tuple[int, ...] | None  # shape of what comes of a row, where that is known
 
 
 def write_part(path: Path, name: str, rows: list[Tensor], seconds: float) -> None:

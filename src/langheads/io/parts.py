@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langheads.io import part_file
+from langheads.io.part_file import Piece
 from langheads.io.digest import spelled
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.files import parse_json, temporary_prefix, write_text_atomically
@@ -50,23 +51,7 @@ class Waiting(LangheadsError):  # noqa: N818 - nothing went wrong
             f"this shard's parts are done; {missing} that other shards make are missing: give the "
             f"same command again when they are there{f' (late: shards {some})' if late else ''}"
         )
-        self.missing = missing
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A batch of a measurement."""
-
-    what: str  # is measured, in a word or two
-    work: str  # digest of the measurement and all that its batches share
-    name: str  # digest of the batch as well
-    first: int  # its number, counted from where the measurement's shards begin
-    number: int  # among the batches of its measurement
-    batches: int  # how many there are
-    rows: int
-    tokens: int  # padding included
-    cost: int | float  # forwards of each row, as far as they differ between measurements of a name
-    row: tuple[int, ...] | None  # shape of what comes of a row, where that is known
+        self.missing, self.late = missing, some
 
 
 @dataclass
@@ -123,28 +108,31 @@ class Parts:
     def first(self, piece: Piece, make: Callable[[], list[Tensor]]) -> list[Tensor]:
         """The rows of a part that every shard needs before any other: of whoever is first.
 
-        On another kind of machine the last bits may be others, and parts are named by them.
+        On another kind of machine the last bits may be others, and parts are named by them. What
+        needs no forward is not worth keeping by itself.
         """
-        path = self.folder / f"{piece.work[:12]}-all-{piece.name[:32]}.part"
+        suffix = ".part" if piece.tokens else ".all"
+        path = self.folder / f"{piece.work[:12]}-all-{piece.name[:32]}{suffix}"
         if (rows := self._read(path, piece.name)) is not None:
             return rows
-        own = path.with_name(f"{path.stem}-{os.getpid()}-{platform.node()[:40]}.part")
+        own = path.with_name(f"{path.stem}-{os.getpid()}-{platform.node()[:40]}{suffix}")
         made = self._make(own, piece.name, make)
         try:
             os.link(own, path)
         except OSError:
-            # Another one was first, or there are no hard links here, on a drive of Colab say.
-            if not path.exists():
+            # Another one was first, or it is damaged, or there are no hard links here, on a drive
+            # of Colab say.
+            if part_file.read_part(path, piece.name)[0] is None:
                 own.replace(path)
         own.unlink(missing_ok=True)
         return part_file.read_part(path, piece.name)[0] or made
 
     def _make(self, path: Path, name: str, make: Callable[[], list[Tensor]]) -> list[Tensor]:
-        if self.shards > 1 and not (self.folder / _SETTINGS).exists():
-            # The last shard has finished meanwhile, and taken the parts away.
-            raise Waiting(0)
         started = time.perf_counter()
-        rows, seconds = make(), time.perf_counter() - started
+        rows = [] if self.gone else make()
+        seconds = time.perf_counter() - started
+        if self.gone:
+            raise Waiting(0)
         self.write_settings()
         part_file.write_part(path, name, rows, seconds)
         self.made += 1
@@ -158,6 +146,11 @@ class Parts:
             self.seconds += seconds
             self.again += seconds if name in self.mine else 0.0
         return rows
+
+    @property
+    def gone(self) -> bool:
+        """Whether another shard has finished meanwhile, and taken the parts away."""
+        return self.shards > 1 and not (self.folder / _SETTINGS).exists()
 
     @property
     def command_hash(self) -> str:
@@ -192,7 +185,7 @@ class Parts:
         """Remove the parts, and the folder where nothing else is in it."""
         with suppress(OSError):
             (self.folder / _SETTINGS).unlink(missing_ok=True)
-            for pattern in ("*.part", ESTIMATE, ".langheads.*.tmp"):
+            for pattern in ("*.part", "*.all", ESTIMATE, ".langheads.*.tmp"):
                 for path in self.folder.glob(pattern):
                     path.unlink(missing_ok=True)
             self.folder.rmdir()

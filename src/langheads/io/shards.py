@@ -73,7 +73,7 @@ def in_parts(
                     result = result or [work()]
                 except Waiting as waiting:
                     # What it has made itself, others may have waited for, and have ended.
-                    if ranks == 1 and not parts.made:
+                    if ranks == 1 and (parts.gone or not parts.made):
                         raise Waiting(waiting.missing, parts.late) from waiting
                 finished = all_agree(bool(result))
                 if not finished and all_agree(not parts.made):

@@ -21,7 +21,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.io.digest import digest
 from langheads.io.errors import InputError
 from langheads.io.estimate import Estimate
-from langheads.io.parts import Piece, active_parts
+from langheads.io.part_file import Piece
+from langheads.io.parts import active_parts
 
 # A CPU is busy with so many, and its caches hold no more.
 _ON_CPU = 1024
@@ -69,7 +70,7 @@ def _agreed(model: TransformerBridge) -> int:
     if parts is None or isinstance(parts, Estimate):
         return tokens
     name = digest("tokens a batch", weights, kept_of_a_token(model))
-    piece = Piece("tokens a batch", name, name, 0, 0, 1, 1, 1, 1, None)
+    piece = Piece("tokens a batch", name, name, 0, 0, 1, 1, 0, 1, None)
     return int(parts.first(piece, lambda: [torch.tensor([tokens])])[0])
 
 

@@ -20,7 +20,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.digest import digest, versions
 from langheads.io.estimate import Estimate
-from langheads.io.parts import Piece, Waiting, active_parts
+from langheads.io.part_file import Piece
+from langheads.io.parts import Waiting, active_parts
 from langheads.io.progress import count_part
 from langheads.model.identity import described_before
 
@@ -45,6 +46,11 @@ def told(model: TransformerBridge, *interventions: Any) -> Iterator[None]:
         yield
     finally:
         _under.reset(token)
+
+
+def are_told() -> bool:
+    """Whether the hooks that are set now are told; under others every forward must run."""
+    return bool(_under.get())
 
 
 def keep_parts(

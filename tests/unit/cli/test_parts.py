@@ -18,7 +18,7 @@ from langheads.cli import app, parts
 from langheads.io import part_file
 from langheads.io.errors import LangheadsError
 from langheads.io.estimate import Estimate
-from langheads.io.parts import Piece
+from langheads.io.part_file import Piece
 from langheads.scores import gradient
 from langheads.text import corpus, identify
 from tests.unit.cli.ray_of_one import put_in

@@ -10,7 +10,8 @@ import torch
 
 from langheads.io import shards
 from langheads.io.cost import counted, peak_memory, spent
-from langheads.io.parts import Parts, Piece, Waiting, active_parts
+from langheads.io.part_file import Piece
+from langheads.io.parts import Parts, Waiting, active_parts
 from langheads.io.shards import in_parts
 
 ROWS = [torch.tensor([1.0])]

@@ -13,8 +13,8 @@ from langheads.io import digest
 from langheads.io.digest import command_hash, versions
 from langheads.io.errors import InputError
 from langheads.io.estimate import estimated
-from langheads.io.part_file import read_part, write_part
-from langheads.io.parts import Parts, Piece, Waiting, active_parts, clock, kept_in_parts, spared
+from langheads.io.part_file import Piece, read_part, write_part
+from langheads.io.parts import Parts, Waiting, active_parts, clock, kept_in_parts, spared
 from langheads.io.shards import in_parts
 
 ROWS = [torch.arange(6.0).reshape(2, 3), torch.full((1, 2), 0.1)]
@@ -161,6 +161,25 @@ def test_whoever_makes_the_last_part_has_all_of_them(tmp_path):
     assert not tmp_path.exists()
 
 
+def test_a_shard_leaves_no_part_after_another_process_has_finished(tmp_path):
+    parts, made = tmp_path / "parts", []
+
+    def ended():
+        """The same command without a shard, given beside them, has made all and is done."""
+        made.append(1)
+        Parts(parts).remove()
+        return rows_of(1)()
+
+    def work():
+        for number in (0, 2, 4):
+            active_parts().rows(piece(number), ended if number == 2 else rows_of(number))
+
+    with pytest.raises(Waiting):
+        in_parts(work, parts, shard=(1, 2))
+    assert made == [1]
+    assert not parts.exists()
+
+
 def test_rows_that_all_need_first_are_those_of_whoever_is_first(tmp_path):
     def late():
         """Another process is done while this one is at it."""
@@ -172,6 +191,16 @@ def test_rows_that_all_need_first_are_those_of_whoever_is_first(tmp_path):
     assert equal(third.first(piece(0), rows_of(3)), rows_of(1)())
     assert (third.found, third.made) == (1, 0)
     assert [path.name for path in tmp_path.glob("*.part")] == ["w-all-name 0.part"]
+
+
+def test_what_all_need_is_made_again_once_where_it_is_damaged(tmp_path):
+    Parts(tmp_path).first(piece(0), rows_of(1))
+    (path,) = tmp_path.glob("*.part")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert equal(Parts(tmp_path).first(piece(0), rows_of(2)), rows_of(2)())
+    third = Parts(tmp_path)
+    assert equal(third.first(piece(0), rows_of(3)), rows_of(2)())
+    assert (third.found, third.made) == (1, 0)
 
 
 def test_where_there_are_no_hard_links_what_all_need_is_kept_all_the_same(tmp_path, monkeypatch):

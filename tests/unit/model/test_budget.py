@@ -3,9 +3,17 @@
 import pytest
 import torch
 
+from langheads.io.errors import InputError, InterventionError
 from langheads.io.estimate import estimated
 from langheads.io.parts import kept_in_parts
-from langheads.model import budget, checkpointing, describe, token_budget, tokenize_languages
+from langheads.model import (
+    budget,
+    checkpointing,
+    describe,
+    gated,
+    token_budget,
+    tokenize_languages,
+)
 from langheads.scores.gradient import gate_gradients
 
 
@@ -63,6 +71,28 @@ def test_a_run_goes_on_as_it_began_on_another_card(tiny, card, tmp_path):
     with estimated():
         assert token_budget(tiny, "auto") == 8192
     assert token_budget(tiny, "auto") == 8192
+
+
+def test_a_run_that_measured_nothing_leaves_nothing(tiny, card, tmp_path):
+    card(5000)
+    folder = tmp_path / "parts"
+    with pytest.raises(InputError), kept_in_parts(folder):
+        token_budget(tiny, "auto")
+        assert len(list(folder.iterdir())) == 2
+        raise InputError("refused")
+    assert not folder.exists()
+
+
+def test_gates_that_never_fired_are_told_though_a_part_was_read(tiny, card, tmp_path):
+    card(5000)
+    for _ in range(2):
+        with kept_in_parts(tmp_path, shard=(0, 2)) as parts:
+            with pytest.raises(InterventionError) as told, gated(tiny, ["L0H1"]):
+                token_budget(tiny, "auto")
+            assert str(told.value) == (
+                "gates were set, but hook_z did not fire: no forward of the model ran under them"
+            )
+    assert (parts.found, parts.made) == (1, 0)
 
 
 def test_memory_of_a_card_is_all_that_it_has(tiny, monkeypatch):
