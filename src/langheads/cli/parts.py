@@ -12,6 +12,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -80,7 +81,7 @@ def run_in_parts(
     """
     from langheads.io.cost import keep_estimate, recall_estimate
     from langheads.io.digest import command_hash
-    from langheads.io.parts import Waiting, parts_folder
+    from langheads.io.parts import Waiting, kept_in_parts, parts_folder
     from langheads.io.shards import in_parts
 
     folder = parts_folder(out)
@@ -96,6 +97,10 @@ def run_in_parts(
     def done() -> bool:
         if fresh or not _made_by(command_hash(settings), Path(out), bool(given.get("csv"))):
             return False
+        if not how["keep"]:
+            # Of one that was killed when it had written its result.
+            with suppress(InputError), kept_in_parts(folder, settings) as left:
+                left.remove()
         tell(f"{out} is there, made by this same command; --fresh makes it again")
         return True
 
@@ -211,21 +216,23 @@ def _told(value: Any) -> Any:
 
 
 def _made_by(command_hash: str, out: Path, csv: bool) -> bool:
-    """Whether a result says that this command made it, and its table is there if asked for."""
-    from langheads.io.files import read_json
+    """Whether a result says that this command made it, and its table is there if asked for; what
+    is written before or after it may be an older command's, or of one that was killed."""
+    from langheads.experiments.replies.files import Replies, summary_path
     from langheads.io.results import load_result
+
+    def newer(last: Path, first: Path) -> bool:
+        return last.stat().st_mtime >= first.stat().st_mtime
 
     try:
         if out.is_dir():
-            # The page is what `run` ends with; it may be an older run's.
-            page, proof = out / "report.html", out / "ablation.nc"
-            newer = page.is_file() and page.stat().st_mtime >= proof.stat().st_mtime
-            return newer and _made_by(command_hash, proof, csv)
-        if out.suffix == ".jsonl":
-            made = read_json(out.with_suffix(".summary.json"))["provenance"]
-        else:
-            made = load_result(out).attrs
-        there = out.is_file() and (not csv or out.with_suffix(".csv").is_file())
-        return there and made.get("command_hash") == command_hash
-    except (OSError, InputError, KeyError, TypeError, AttributeError):
+            # `run` begins with the scores, and ends with the page.
+            both = out / "scores.nc", out / "ablation.nc"
+            made = all(_made_by(command_hash, of, csv) for of in both)
+            return made and newer(out / "report.html", both[1])
+        of_replies = out.suffix == ".jsonl"
+        told = Replies.load(summary_path(out)).provenance if of_replies else load_result(out).attrs
+        there = out.is_file() and (not csv or newer(out.with_suffix(".csv"), out))
+        return there and told.get("command_hash") == command_hash
+    except (OSError, InputError, AttributeError):
         return False

@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langheads.io import part_file
-from langheads.io.part_file import Piece
 from langheads.io.digest import spelled
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.files import parse_json, temporary_prefix, write_text_atomically
+from langheads.io.part_file import Piece
 
 if TYPE_CHECKING:
     # Torch takes seconds to import, and who asks for help needs none of it.

@@ -7,6 +7,7 @@ import re
 import resource
 from functools import partial
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ import torch
 import langheads
 from langheads import pipeline
 from langheads.cli import app, parts
+from langheads.experiments.replies.files import Replies
 from langheads.io import part_file
 from langheads.io.errors import LangheadsError
 from langheads.io.estimate import Estimate
 from langheads.io.part_file import Piece
+from langheads.io.parts import Parts, active_parts
 from langheads.scores import gradient
 from langheads.text import corpus, identify
 from tests.unit.cli.ray_of_one import put_in
@@ -93,6 +96,69 @@ def test_the_same_command_does_what_is_missing_and_then_nothing(score, tmp_path,
     # Another setting makes another result, in the place of the first.
     assert score("s.nc", "--seed", "1")[0] == 0
     assert values(tmp_path / "s.nc") != values(tmp_path / "all.nc")
+
+
+def test_parts_that_a_killed_run_left_beside_its_result_go(tiny, tmp_path, monkeypatch):
+    def work():
+        active_parts().rows(
+            Piece("nll", "w", "n", 0, 0, 1, 1, 1, 1, None), lambda: [torch.zeros(1)]
+        )
+
+    def run(name):
+        how = {"verb": name, "model": tiny, "out": str(tmp_path / "s.nc")}
+        parts.run_in_parts(partial(work), {}, lambda _: None, **how)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Parts, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run("score")
+    monkeypatch.setattr(parts, "_made_by", lambda *_: True)
+    # Those of another command stay.
+    run("knockout")
+    assert len(os.listdir(tmp_path / "s.nc.parts")) == 2
+    run("score")
+    assert not os.listdir(tmp_path)
+
+
+def test_replies_beside_the_summary_of_another_command_are_made_again(tmp_path):
+    def replies(text, made):
+        record = {"id": "0", "prompt": "a", "wanted": None, "reply": text, "language": "en"}
+        record |= {"confidence": 1.0, "right": None}
+        kind = {"kind": "replies", "command_hash": made}
+        Replies([record], {"replies": 1}, kind).save(tmp_path / "r.jsonl")
+
+    replies("one", "first")
+    summary = (tmp_path / "r.summary.json").read_text()
+    assert parts._made_by("first", tmp_path / "r.jsonl", False)
+    replies("two", "second")
+    assert parts._made_by("second", tmp_path / "r.jsonl", False)
+    # The second was killed before its summary was there.
+    (tmp_path / "r.summary.json").write_text(summary)
+    assert not parts._made_by("first", tmp_path / "r.jsonl", False)
+
+
+def test_a_run_that_another_was_killed_in_is_made_again(tmp_path, monkeypatch):
+    def load_result(path):
+        return SimpleNamespace(attrs={"command_hash": path.read_text()})
+
+    monkeypatch.setattr("langheads.io.results.load_result", load_result)
+    files = [tmp_path / name for name in ("scores.nc", "ablation.nc", "report.html")]
+    for file in files:
+        assert not parts._made_by("first", tmp_path, False)
+        file.write_text("first")
+    assert parts._made_by("first", tmp_path, False)
+    # Their tables were made before, or after them.
+    for file, time, made in ((files[0], 1, False), (files[1], 1, False), (files[0], 2e9, False)):
+        file.with_suffix(".csv").touch()
+        os.utime(file.with_suffix(".csv"), (time, time))
+        assert parts._made_by("first", tmp_path, True) == made
+    os.utime(files[1].with_suffix(".csv"), (2e9, 2e9))
+    assert parts._made_by("first", tmp_path, True)
+    files[0].write_text("second")
+    assert not parts._made_by("first", tmp_path, False)
 
 
 def test_what_it_took_is_told_beside_what_a_dry_run_said(score, tmp_path):
