@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from langheads.io.errors import InputError, InterventionError
+from langheads.io.errors import InterventionError
 from langheads.io.estimate import estimated
 from langheads.io.parts import kept_in_parts
 from langheads.model import (
