@@ -92,6 +92,14 @@ def test_every_figure_of_every_kind_is_drawn(browser, full, width, height, dark)
     assert ink == ("rgb(230, 232, 235)" if dark else "rgb(28, 30, 33)")
     check_contrast_in_cells(browser)
     assert browser.run(OVERLAPS) == []
+    # A minus is no hyphen.
+    assert (
+        browser.run(
+            """[...document.querySelectorAll('.js-plotly-plot text')].map(text => text.textContent)
+            .filter(text => /(^|[ (])-[.\\d]/.test(text))"""
+        )
+        == []
+    )
     check_no_sideways_scrolling(browser, width)
     (check_a_wide_window if width == 1280 else check_a_phone)(browser)
     if dark:
@@ -244,6 +252,24 @@ def check_a_phone(browser):
                 .map(([said]) => [plot.dataset.figure, said]); })"""
     )
     assert cut == []
+    # Every panel has numbers or names below it, and what is lowest is at the figure's end.
+    bare = browser.run(
+        """[...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => {
+            const axes = [...new Set(plot._fullData.map(of => of.xaxis))];
+            return axes.filter(axis => !plot.querySelector(`.${axis}tick text`))
+                .map(axis => [plot.dataset.figure, axis]); })"""
+    )
+    assert bare == []
+    ends = browser.run(
+        """[...document.querySelectorAll('.js-plotly-plot')].map(plot =>
+            plot.getBoundingClientRect().bottom - Math.max(...[...plot.querySelectorAll(
+                '.main-svg text')].map(text => text.getBoundingClientRect().bottom)))"""
+    )
+    assert max(ends) < 80
+    # How to read it does not point where a panel no longer is.
+    captions = browser.run("[...document.querySelectorAll('figcaption')].map(of => of.innerText)")
+    pointing = r"\b(left|right)\b(?! (of|is better|more heads))|(upper|lower) row"
+    assert [said for said in captions if re.search(pointing, said)] == []
     # A panel that has no title of its own axis takes none of another axis.
     axes = browser.run("""Object.entries(document.querySelector('#mask-1 .js-plotly-plot')
         ._fullLayout).filter(([key]) => key.startsWith('yaxis')).map(([, of]) => of.title.text)""")
@@ -354,15 +380,21 @@ def test_a_click_on_a_heading_sorts_by_number(browser, full):
     )
 
 
-def test_wide_tables_fit_a_window_of_1100_pixels(browser, full):
-    opened(browser, full)
-    for section in ("#proof-1", "#transfer-1"):
-        inside, wide = browser.run(
-            f"(() => {{ const table = [...document.querySelectorAll('{section} table')]"
-            ".find(table => !table.closest('details')), box = table.parentElement;"
-            "return [box.clientWidth, box.scrollWidth]; })()"
+def test_wide_tables_fit_windows_of_1100_and_1280_pixels(browser, full):
+    for width in (1100, 1280):
+        opened(browser, full, width=width)
+        # Folded ones, too.
+        wider = browser.run(
+            """(() => {
+                const folded = [...document.querySelectorAll('section > details:not([open])')];
+                folded.forEach(of => { of.open = true; });
+                const wider = [...document.querySelectorAll('section table')].filter(table =>
+                    table.parentElement.scrollWidth > table.parentElement.clientWidth);
+                folded.forEach(of => { of.open = false; });
+                return wider.map(of => [of.closest('section').id, of.innerText]);
+            })()"""
         )
-        assert wide <= inside, section
+        assert wider == []
 
 
 def test_the_smallest_phone_does_not_scroll_sideways(browser, full):

@@ -19,7 +19,7 @@
 
   // Leaves numbers out that would run into others on an axis of so many pixels; 0 stays.
   const thinned = (axis, pixels) => {
-    if (!axis.range || !axis.ticktext?.every((text) => /^[-\d.e]+$/.test(text))) return;
+    if (!axis.range || !axis.ticktext?.every((text) => /^[−\d.e]+$/.test(text))) return;
     const values = Array.from(axis.tickvals), kept = [];
     const of = pixels / (axis.range[1] - axis.range[0]);
     for (const value of values.toSorted((a, b) => (a !== 0) - (b !== 0) || Math.abs(b) - Math.abs(a)))
@@ -101,7 +101,7 @@
       if (!panel) continue;
       const size = annotation.font?.size ?? 12;
       const [{ text }, more] = broken(annotation, (panel.width + right) / (0.6 * size));
-      panel.heading = Object.assign(annotation, { x: 0, xanchor: "left", text });
+      panel.heading = Object.assign(annotation, { x: 0, xanchor: "left", align: "left", text });
       over = Math.max(over, 1.3 * size * more);
     }
     const gap = margin.b + 30 + over + under;
@@ -123,7 +123,7 @@
       Object.assign(x, { domain: [0, own / width], showticklabels: true, title: titles[0], nticks: x.nticks ?? 5 });
       Object.assign(y, { domain: [upper - tall / height, upper], showticklabels: true, title: titles[1] });
     }
-    const entries = data.filter((trace) => trace.name && trace.type !== "heatmap" && trace.showlegend !== false);
+    const entries = layout.showlegend === false ? [] : data.filter((trace) => trace.name && trace.type !== "heatmap" && trace.showlegend !== false);
     const each = 44 + 7 * Math.max(0, ...entries.map((trace) => trace.name.length));
     const rows = Math.ceil(entries.length / Math.max(1, Math.floor((width + margin.l) / each)));
     const legendAbove = (layout.legend?.y ?? 0) > 1 ? 26 : 0;

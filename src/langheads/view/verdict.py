@@ -26,7 +26,7 @@ from langheads.view.language_verdict import (
     overlap,
     reachable,
 )
-from langheads.view.table import isolated, number
+from langheads.view.table import isolated, number, shown
 
 # Fewer random head sets than this describe chance badly (the method asks for 100).
 _FEW_CONTROLS = 100
@@ -234,9 +234,9 @@ def _statistic_words(ablation: xr.Dataset, baseline: str) -> str:
         return f"p = {value:.2g}" if np.isfinite(value) else "no p-value"
 
     words = (
-        f"{baseline.capitalize()} ablation: own minus others is {margin:.3g} nats per byte "
+        f"{baseline.capitalize()} ablation: own minus others is {shown(margin)} nats per byte "
         f"({p('own_minus_others_p')})"
-    ).replace("is -", "is −")
+    )
     share = number(ablation, "diagonal_share", baseline=baseline)
     if np.isfinite(share):
         words += (

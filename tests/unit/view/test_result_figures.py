@@ -128,7 +128,7 @@ def test_bars_are_shares_with_their_intervals():
         np.testing.assert_allclose(high, of.right_high.values[there])
         low = (np.array(trace.x) - np.array(trace.error_x.arrayminus))[there]
         np.testing.assert_allclose(low, of.right_low.values[there])
-        assert f"{of.delta_right.values[1]:.3f}" in trace.text[1]
+        assert f"{of.delta_right.values[1]:.3f}".replace("-", "−") in trace.text[1]
     assert "no heads to switch off" in figure.data[-1].text[2]
     # Nothing off, heads that should matter, and random heads have colours of their own.
     assert len({figure.data[0].marker.color[i] for i in (0, 1, 3)}) == 3

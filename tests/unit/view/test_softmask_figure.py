@@ -1,5 +1,7 @@
 """The picture of soft head masks shows the numbers of the file, each once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,8 @@ def test_it_shows_losses_and_gates():
     low, high = figure.layout.xaxis2.range
     assert low < 0.5 < 1.25 < high
     assert "7 training questions" in figure.layout.title.subtitle.text
+    one = replace(a_mask(), split={"train": ["a"]})
+    assert "1 training question in" in mask_training(one).layout.title.subtitle.text
     assert "&lt;b&gt;hi&lt;/b&gt;" in figure.layout.title.subtitle.text
     assert "<b>hi" not in shown["gates"].name
     assert "&lt;i&gt;m" in figure.layout.title.text

@@ -40,7 +40,7 @@ def test_the_matrix_shows_changes_and_controls(found, measure):
         "A's heads × 3", "B's heads × 0", "random heads, A's heads × 3",
         "random heads, B's heads × 0",
     ]  # fmt: skip
-    change = f"{factor * float(at[f'{measure}_change'][0, 1, 0]):+.3g}"
+    change = f"{factor * float(at[f'{measure}_change'][0, 1, 0]):+.3g}".replace("-", "−")
     assert f"change {change} " in maps[0].hovertext[0][1]
     assert "not run" in maps[0].hovertext[2][0]
     low = at[f"{measure}_change_low"].isel(setting=0).values

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from langheads.heads import Head, HeadSet, LanguageHeads
 from langheads.view.figures import canvas, warped
 from langheads.view.figures.style import CLEAR, GREY, literal, reach, tick_labels, tick_step
+from langheads.view.table import shown
 
 # A few heads hold most of the score; the colour scale ends here, and its steps are those of square
 # roots, so that the rest stays visible.
@@ -159,7 +160,7 @@ def _colour_axis(maps: HeadMaps, height: int) -> dict[str, Any]:
     low = -end if maps.signed else 0.0
     length = max(150, min(height, 320))
     ticks = warped.ticks(low, end, end / 100, warped.root, 18 / length, ends=(low, end))
-    labels = [f"{tick:.2g}" for tick in ticks]
+    labels = [shown(tick, "g") for tick in ticks]
     if finite.size and largest > end:
         labels[-1] = f"≥ {labels[-1]}"
         if maps.signed:

@@ -13,11 +13,12 @@ from langheads.io.errors import InputError
 from langheads.scores.registry import LABELS
 from langheads.view.figures import canvas, style, traces
 from langheads.view.figures.style import literal, names
+from langheads.view.table import decimal
 
 OVERLAP = (
-    "How to read it: neighbours rank heads alike; right, how many of the heads that are among the "
-    "best of either language are so of both. Languages that share most of their best heads have "
-    "general heads there, or scores that do not tell languages apart."
+    "How to read it: neighbours rank heads alike; shared is how many of the heads that are among "
+    "the best of either language are so of both. Languages that share most of their best heads "
+    "have general heads there, or scores that do not tell languages apart."
 )
 _KNOCKOUT = "delta_nats_per_byte"
 
@@ -116,7 +117,7 @@ def _hover(
     def say(a: str, b: str, value: float) -> str:
         title = f"<b>{literal(a)}, {literal(b)}</b><br>"
         if correlated:
-            return f"{title}Spearman {value:.3f}"
+            return f"{title}Spearman {decimal(value)}"
         both = [head for head in best[a] if head in best[b]]
         text = f"{len(both)} of {len(best[a])} shared ({value:.3f} of either list)"
         lines = (f"<br>{' '.join(both[k : k + 8])}" for k in range(0, min(len(both), 32), 8))

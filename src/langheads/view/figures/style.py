@@ -13,7 +13,7 @@ import plotly.io as pio
 import xarray as xr
 
 from langheads.io.errors import InputError
-from langheads.view.table import readable
+from langheads.view.table import readable, shown
 
 # Okabe and Ito's palette without black and yellow, the paler ones darkened: at least 3 : 1 on a
 # light and on a dark page, as WCAG 2 asks of marks.
@@ -161,8 +161,8 @@ def check_label(dataset: xr.Dataset, dimension: str, label: str) -> None:
 
 def with_ends(middle: float, low: float, high: float, form: str = ".3f") -> str:
     """A value with the ends of its interval, where it has one, as hovering says it."""
-    ends = f" ({low:{form}} to {high:{form}})" if np.isfinite(low) else ""
-    return f"{middle:{form}}{ends}"
+    ends = f" ({shown(low, form)} to {shown(high, form)})" if np.isfinite(low) else ""
+    return f"{shown(middle, form)}{ends}"
 
 
 def tick_step(count: int, most: int) -> int:

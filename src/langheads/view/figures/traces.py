@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 
 from langheads.view.figures import canvas
 from langheads.view.figures.style import GREY, ink_on, tick_labels
+from langheads.view.table import decimal
 
 Values = Float[np.ndarray, " row"]
 Texts = Sequence[Sequence[str]]
@@ -190,7 +191,7 @@ def heat_panels(
         look = {"coloraxis": f"coloraxis{i}", "xgap": 1, "ygap": 1}
         figure.add_heatmap(z=of.values, text=of.hover, hovertemplate=of.template, **look, **at)
         if numbers:
-            shown = [[f"{v:.2f}" if math.isfinite(v) else "" for v in row] for row in of.values]
+            shown = [[decimal(v, 2) if math.isfinite(v) else "" for v in row] for row in of.values]
             cell_texts(figure, at, of.values, shown, of.ends)
         end = (i * size[0] + (i - 1) * gap) / width
         scale = canvas.colour_axis(*of.ends, of.units, bar, end)

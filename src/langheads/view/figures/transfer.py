@@ -12,7 +12,7 @@ from langheads.io.measures import labels
 from langheads.stats import percentile_interval
 from langheads.view.figures import canvas, style, traces
 from langheads.view.figures.style import COLOURWAY, LEVEL, literal, names
-from langheads.view.table import mean
+from langheads.view.table import mean, shown
 
 MEASURES = labels(("answer_a", "answer_b", "first_token_a", "logprob_difference"))
 _DOES = {"enhance": "A's heads × {:g}", "weaken": "B's heads × {:g}"}
@@ -143,19 +143,19 @@ def _hover(at: xr.Dataset, measure: str, unit: str, factor: float) -> list[list[
     def say(a: str, b: str) -> str:
         here = at.sel(a=a, b=b)
 
-        def value(name: str) -> float:
-            return factor * float(here[f"{measure}{name}"])
+        def value(name: str, form: str = "+.3g") -> str:
+            return shown(factor * float(here[f"{measure}{name}"]), form)
 
         title = f"<b>fact A in {literal(a)}, fact B in {literal(b)}</b>"
-        if not np.isfinite(value("_change")):
+        if not np.isfinite(here[f"{measure}_change"]):
             return title + "<br>not run, or a language without heads"
         whose = a if str(at["condition"].values) == "enhance" else b
         lines = [
             title,
-            f"change {value('_change'):+.3g} {unit}, interval {value('_change_low'):+.3g} to "
-            f"{value('_change_high'):+.3g}",
-            f"{value('_before'):.3g} before, {value(''):.3g} after",
-            f"random heads: mean {value('_control_mean'):+.3g}, "
+            f"change {value('_change')} {unit}, interval {value('_change_low')} to "
+            f"{value('_change_high')}",
+            f"{value('_before', '.3g')} before, {value('', '.3g')} after",
+            f"random heads: mean {value('_control_mean')}, "
             f"p = {float(here[f'{measure}_control_p']):.2g}",
             f"heads {literal(at['heads'].sel(a=whose).values)}",
         ]

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from langheads.view.table import shown
+
 Warp = Callable[[np.ndarray], np.ndarray]
 """Values -> where they stand; rising, and 0 at 0."""
 _STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
@@ -82,5 +84,6 @@ def axis(ends: Sequence[float], scale: float, most: int, apart: float) -> dict[s
     """A plotly axis of `asinh`; `ends` are where it begins and ends on that scale."""
     low, high = scale * np.sinh(ends)
     kept = ticks(low, high, scale, asinh(scale), apart, most)
-    labels = [f"{tick:.2g}" for tick in kept]
-    return {"range": list(ends), "tickvals": asinh(scale)(np.array(kept)), "ticktext": labels}
+    # A list: the page picks among the ticks, and cannot in the bytes that plotly makes of an array.
+    places = asinh(scale)(np.array(kept)).tolist()
+    return {"range": list(ends), "tickvals": places, "ticktext": [shown(x, "g") for x in kept]}

@@ -13,13 +13,13 @@ from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style, traces
 from langheads.view.figures.style import LEVEL, literal, names, tick_labels
 from langheads.view.language_verdict import language_verdicts, reachable
-from langheads.view.table import NONE, Table, decimal, isolated, number
+from langheads.view.table import NONE, Table, decimal, isolated, number, shown
 
 _UNIT = "nats per byte"
 _READ = (
     "How to read it: each row switches off one language's heads, each column is a language's text; "
-    "heads that carry a language show as a strong outlined diagonal on the left and as nothing on "
-    "the right, where random heads are off."
+    "heads that carry a language show as a strong outlined diagonal where the chosen heads are "
+    "off, and as nothing where random heads are off."
 )
 
 
@@ -119,9 +119,9 @@ def _frame_own(figure: go.Figure, at: xr.Dataset, places: list[canvas.Place]) ->
             for place in places:
                 # The colour is the template's: ink on a light page, white on a dark one.
                 figure.add_shape(type="rect", line_width=2.5, **box, **place)
-    if "control_p" in at and (shown := at["control_p"].values < LEVEL).any():
+    if "control_p" in at and (beyond := at["control_p"].values < LEVEL).any():
         mark = (f"more than random heads, p &lt; {LEVEL}", "triangle-up", 0.36, 7)
-        traces.corner_marks(figure, places[0], shown, *mark, showlegend=True)
+        traces.corner_marks(figure, places[0], beyond, *mark, showlegend=True)
 
 
 def _hover(here: xr.Dataset, row: str, column: str) -> str:
@@ -130,12 +130,12 @@ def _hover(here: xr.Dataset, row: str, column: str) -> str:
     parts = [f"<b>heads of {literal(row)} off, text of {literal(column)}</b>"]
     if not np.isfinite(delta):
         return f"{parts[0]}<br>no value: this row has no heads"
-    parts.append(f"ΔNLL {delta:.4g} {_UNIT}")
+    parts.append(f"ΔNLL {shown(delta, '.4g')} {_UNIT}")
     if np.isfinite(error):
         ends = delta - 1.96 * error, delta + 1.96 * error
-        parts[-1] += f" (95% interval {ends[0]:.4g} to {ends[1]:.4g})"
+        parts[-1] += f" (95% interval {shown(ends[0], '.4g')} to {shown(ends[1], '.4g')})"
     if (before := number(here, "nats_per_byte")) > 0:
-        parts.append(f"{100 * delta / before:+.2f}&#37; of {before:.4g} {_UNIT}")
+        parts.append(f"{shown(100 * delta / before, '+.2f')}&#37; of {before:.4g} {_UNIT}")
     if np.isfinite(number(here, "control_mean")):
         parts.append(_control_words(here))
     if np.isfinite(p := number(here, "control_p")):
@@ -155,10 +155,10 @@ def _of_random(here: xr.Dataset, row: str, column: str) -> str:
 
 
 def _control_words(here: xr.Dataset) -> str:
-    words = f"random heads: mean {float(here['control_mean']):.4g}"
+    words = f"random heads: mean {shown(float(here['control_mean']), '.4g')}"
     if np.isfinite(here["control_low"]):
         ends = float(here["control_low"]), float(here["control_high"])
-        words += f"; 5th to 95th percentile {ends[0]:.4g} to {ends[1]:.4g}"
+        words += f"; 5th to 95th percentile {shown(ends[0], '.4g')} to {shown(ends[1], '.4g')}"
     return words
 
 
@@ -169,11 +169,11 @@ def _statistics(at: xr.Dataset) -> str:
 
     parts = []
     if np.isfinite(more := number(at, "own_minus_others")):
-        parts.append(f"own minus others {more:.3g} {_UNIT} ({p('own_minus_others_p')})")
+        parts.append(f"own minus others {shown(more)} {_UNIT} ({p('own_minus_others_p')})")
     if np.isfinite(share := number(at, "diagonal_share")):
         most = f"own language hurt most in {100 * share:.0f}&#37; of rows"
         parts.append(f"{most} ({p('diagonal_p')})")
-    return "; ".join(parts).replace("others -", "others −") or "no diagonal statistic in this file"
+    return "; ".join(parts) or "no diagonal statistic in this file"
 
 
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:

@@ -23,8 +23,8 @@ from langheads.view.table import Table, between, decimal, mean, with_ends_of
 
 _PANELS = {
     "spearman": "Spearman with exact knock-out",
-    "average_precision": "average precision on planted heads",
-    "area": "area under the deletion curve, share of NLL",
+    "average_precision": "average precision<br>on planted heads",
+    "area": "area under the deletion curve,<br>share of NLL",
     "split_half": "split-half reliability",
 }
 

@@ -68,7 +68,7 @@ def score_against_knockout(
     ends = [_ends(warped.asinh(s)(of)) for s, of in zip(scales, sizes, strict=True)]
     titles = [
         f"{literal(x)}, Spearman "
-        f"{stats.rank_correlation(*(of.sel(language=x).values for of in both)):.2f}"
+        + decimal(stats.rank_correlation(*(of.sel(language=x).values for of in both)), 2)
         for x in languages
     ]
     rows, columns = canvas.grid(len(languages))

@@ -69,7 +69,7 @@ def mask_training(masks: HeadMask | Mapping[str, HeadMask]) -> go.Figure:
     return canvas.finish(
         figure,
         f"Soft head mask, {literal(readable(some.model))}",
-        f"{asked} training questions in {literal(some.language)}, "
+        f"{asked} training question{'' if asked == '1' else 's'} in {literal(some.language)}, "
         f"{some.settings.get('epochs', '?')} epochs, answer tokens only",
         panels=(720, max(260, row * len(heads))),
         margins=(96, 190, 56, 70),
@@ -141,7 +141,7 @@ _SHOWS = (
 )
 _PICTURES = captioned(
     mask_training,
-    "How to read it: left the loss as gates are learned, right the gates; a gate of 1 leaves "
-    "a head as it was.",
+    "How to read it: the loss as gates are learned, and the gates; a gate of 1 leaves a head as "
+    "it was.",
 )
 KIND = Kind("head-mask", "Soft head mask", _SHOWS, _PICTURES, load=_load, anchor="mask")

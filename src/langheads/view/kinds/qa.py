@@ -116,8 +116,8 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
     if _masks(result):
         yield Picture(
             qa_changes(result),
-            "How to read it: right of the dotted line is more than untouched, which is better in "
-            "the upper row but for NLL, and worse in the lower row. Filled dots are masks on "
+            "How to read it: right of the dotted line is more than untouched, which is better for "
+            "accuracy, exact match and F1, and worse for all else. Filled dots are masks on "
             "chosen heads, open grey ones on random heads, squares on all heads; lines are 95% "
             "intervals.",
         )

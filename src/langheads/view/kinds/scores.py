@@ -20,7 +20,7 @@ from langheads.view.table import Table, count, number, readable, shown
 
 _LAYERS = (
     "How to read it: each row is a language and adds up to 1; bright cells are the layers that "
-    "hold most of its score (left) and of its chosen heads (right)."
+    "hold most of its score, and of its specific heads."
 )
 _COUNTS = {
     "documents": "docs",

@@ -145,8 +145,9 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
                 transfer_attention(result, pair, setting),
                 "How to read it: blue is attention to A's fact, orange to B's, open with nothing "
                 "gated, filled under the gate. A head's own pattern is made before its gate, so "
-                "only heads in later layers can move; right those that move most. Of all pairs "
-                "this is the one whose answer moves furthest: an illustration, not a mean.",
+                "only heads in later layers can move; the last panel has those that move most. Of "
+                "all pairs this is the one whose answer moves furthest: an illustration, not a "
+                "mean.",
             )
 
 
