@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import xarray as xr
 from scipy.stats import false_discovery_control
 
 from langheads.view.figures.style import LEVEL, names
-from langheads.view.table import NONE, Table, count, decimal, number, shown
+from langheads.view.table import NONE, Table, count, decimal, isolated, number, shown
 
 NEEDED = ("zero", "mean")
 _PAIRED = "own_minus_others_paired"  # nats per document, of aligned texts
@@ -161,6 +161,17 @@ def _hurt_most(ablation: xr.Dataset, baseline: str, language: str) -> dict[str, 
     others = rises.drop_sel(text_of=language).max("text_of")
     most = rises.sel(text_of=language) > others
     return each_unit(most)
+
+
+def same_heads(result: xr.Dataset, over: str) -> Iterator[str]:
+    """Sentences on languages of a dimension that have the same heads."""
+    rows: dict[frozenset[str], list[str]] = {}
+    if "heads" in result:
+        for row, off in zip(names(result, over), result["heads"].values, strict=True):
+            rows.setdefault(frozenset(str(off).split()), []).append(isolated(row))
+    for off, of in rows.items():
+        if off and len(of) > 1:
+            yield f"The rows of {', '.join(of)} are the same heads ({' '.join(sorted(off))})."
 
 
 def own_and_other(ablation: xr.Dataset, baseline: str, language: str) -> list[str]:

@@ -25,6 +25,7 @@ from langheads.view.language_verdict import (
     language_answers,
     overlap,
     reachable,
+    same_heads,
 )
 from langheads.view.table import isolated, number, shown
 
@@ -142,7 +143,11 @@ def _reasons(ablation: xr.Dataset, baselines: list[str]) -> list[str]:
             "heads of the same layers on the same text, as a share of its row, so that heads which "
             "are merely strong gain nothing)."
         )
-    reasons += [*_share_words(ablation), *_same_words(ablation), _language_words(ablation)]
+    reasons += [
+        *_share_words(ablation),
+        *same_heads(ablation, "heads_of"),
+        _language_words(ablation),
+    ]
     beside = _controls(ablation)
     if min(beside, default=0) < _FEW_CONTROLS:
         reasons.append(
@@ -158,17 +163,6 @@ def _controls(ablation: xr.Dataset) -> list[float]:
     if "n_controls" in ablation:
         return [number(ablation, "n_controls", heads_of=row) for row in rows]
     return [float(ablation.sizes.get("control", 0)) for _ in rows]
-
-
-def _same_words(ablation: xr.Dataset) -> Iterator[str]:
-    """Which rows are the same heads."""
-    rows: dict[frozenset[str], list[str]] = {}
-    if "heads" in ablation:
-        for row, off in zip(names(ablation, "heads_of"), ablation["heads"].values, strict=True):
-            rows.setdefault(frozenset(str(off).split()), []).append(isolated(row))
-    for off, of in rows.items():
-        if off and len(of) > 1:
-            yield f"The rows of {', '.join(of)} are the same heads ({' '.join(sorted(off))})."
 
 
 def _shown(ablation: xr.Dataset, baseline: str) -> str:

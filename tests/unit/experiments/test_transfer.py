@@ -284,6 +284,25 @@ def test_random_sets_do_not_cancel():
     assert all(some.per_layer() == (1, 0) for some in sets["en"])
 
 
+def test_languages_with_the_same_heads_have_the_same_random_ones():
+    """The k-th sets were two different ones: controls that do not cancel beside heads that do."""
+    own = {"en": HeadSet(["L0H1"], SHAPE), "zh": HeadSet(["L0H1"], SHAPE)}
+    rng = np.random.default_rng(0)
+    pools = random_sets(own, 20, rng)
+    assert pools["en"] == pools["zh"]
+    plan = Plan(PAIRS[:2], ORDERS, SETTINGS, own, pools, OCCUPATIONS, seed=0)
+    found = summary(plan, runs_of(plan, rng.normal(size=(*SHAPE, 3)), rng), attrs={})
+    assert (found.logprob_difference_change.sel(a="en", b="zh", order="both") != 0).all()
+    at = found.sel(order="both")
+    assert float(abs(at.logprob_difference_overall_change).max()) < 1e-12
+    controls = at.logprob_difference_overall_control_change
+    assert controls.shape == (2, 3)
+    assert float(abs(controls).max()) < 1e-12
+    # One choice for both: the three other heads of the layer, not 15 pairs of heads.
+    assert found.null_draws.values.tolist() == [3, 3]
+    np.testing.assert_array_equal(at.logprob_difference_overall_control_p, 1.0)
+
+
 TEMPLATE = [
     {"fact": "{name} is {job}.", "query": "{name} is", "answer": " {job}"},
     {"filler": "It rains."},

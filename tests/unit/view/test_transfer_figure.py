@@ -180,6 +180,18 @@ def test_a_set_that_one_setting_lacks_stays_in_the_others(found):
     assert said == [decimal(value) for value in expected]
 
 
+def test_languages_with_the_same_heads_are_named(found):
+    """Their changes cancel, and 0 was told as if it were measured."""
+    said = list(KINDS["transfer"].summary(found, RunFolder()))
+    same = found.assign(heads=("a", ["L0H1", "L0H1", ""]))
+    assert list(KINDS["transfer"].summary(same, RunFolder())) == [
+        said[0],
+        "The rows of en, zh are the same heads (L0H1). Over a pair and its reverse, changes of "
+        "log-probability cancel whatever they do.",
+        *said[1:],
+    ]
+
+
 def test_too_few_random_sets_cannot_tell(found):
     """No p of 15 draws is below 1/16."""
     assert found.null_draws.values.tolist() == [15, 15]

@@ -218,9 +218,11 @@ def random_sets(
 
     Languages with the same numbers share their sets, each in an order of its own: with one order
     for all, the k-th set would move (A, B) as far to A as (B, A) to B, and its mean over pairs of
-    languages would be 0 whatever it does.
+    languages would be 0 whatever it does. So it is for languages that have the same heads, and so
+    for their random ones.
     """
+    orders: dict[HeadSet, np.ndarray] = {}
     return {
-        language: [sets[i] for i in rng.permutation(len(sets))]
+        language: [sets[i] for i in orders.setdefault(own[language], rng.permutation(len(sets)))]
         for language, sets in controls_by_row(own, n_controls, rng).items()
     }

@@ -14,6 +14,7 @@ from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style
 from langheads.view.figures.style import COLOURWAY, LEVEL, literal, names
 from langheads.view.figures.transfer import MEASURES, transfer_matrix, transfer_sweep
+from langheads.view.language_verdict import same_heads
 from langheads.view.table import LONG, Table, between, decimal, fallen, isolated, mean, p_words
 
 _CHECKS = labels(("repetition", "prompt_copy", "empty", "prompt_nll"))
@@ -255,6 +256,11 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
         f"Attention transfer, answers towards A's fact, order {_order(result)}: "
         f"{'; '.join(found)}. Above 0 is towards A; p is that of random heads at the same gate."
     )
+    for sentence in same_heads(result, "a"):
+        yield (
+            f"{sentence} Over a pair and its reverse, changes of log-probability cancel whatever "
+            "they do."
+        )
     if apart:
         yield (
             f"The text itself falls apart under {'; '.join(apart)}: there the transfer must not "
