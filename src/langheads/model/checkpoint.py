@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -48,7 +49,6 @@ def check_checkpoint(name: str, revision: str | None) -> None:
     Raises:
         ModelError: in one line, which file and what is wrong with it.
     """
-    folder = Path(name)
     if _file(name, "adapter_config.json", revision):
         raise ModelError(
             f"{name} holds an adapter that is not merged (adapter_config.json); merge it with "
@@ -65,8 +65,8 @@ def check_checkpoint(name: str, revision: str | None) -> None:
             f"config.json of {name} says transformers_weights; only *.safetensors are read, under "
             f"their usual names ({_WEIGHTS} or those in {_INDEX})"
         )
-    if folder.is_dir() and config:
-        _check_against_weights(config, name, _shapes(_weight_files(folder), name))
+    if Path(name).is_dir() and config:
+        _check_against_weights(config, name, _shapes(_weight_files(Path(name)), name))
 
 
 def _file(name: str, file: str, revision: str | None) -> Path | None:
@@ -176,8 +176,8 @@ def _check_against_weights(
     config: Mapping[str, Any], name: str, shapes: Mapping[str, list[int]]
 ) -> None:
     """Sizes that the stored weights cannot have would cost time and memory to build."""
-    numbers = [int(part) for key in shapes for part in key.split(".") if part.isdecimal()]
-    stored = max(numbers, default=-1) + 1
+    named = ".".join(shapes).split(".")
+    stored = 1 + max((int(part) for part in named if part.isdecimal()), default=-1)
     widths = {size for shape in shapes.values() for size in shape}
     for part in _parts(config):
         counts = {key for key in part if key.startswith(("num_", "n_")) and key != "n_ctx"}
@@ -198,17 +198,25 @@ def _check_against_weights(
 
 def check_hub(name: str, revision: str | None) -> None:
     """Refuse a model on the Hub of which only pickled weights are to be had, or whose configuration
-    cannot be that of its weights; see `check_checkpoint` for folders."""
+    cannot be that of its weights; it is asked where they are not beside that in the cache."""
     if Path(name).is_dir():
         return
+    config, shapes = _file(name, "config.json", revision), dict[str, list[int]]()
+    with suppress(ModelError):
+        shapes = _shapes(_weight_files(config.parent), name) if config else {}
+    if shapes := shapes or _shapes_on_hub(name, revision):
+        _check_against_weights(_small_json(config, name), name, shapes)
+
+
+def _shapes_on_hub(name: str, revision: str | None) -> dict[str, list[int]]:
+    """As `_shapes`, of the files' headers alone; none where, as in `_file`, it cannot be asked."""
     from huggingface_hub import HfApi
     from transformers.utils import has_file
 
     try:
         has = [file for file in (_WEIGHTS, _INDEX) if has_file(name, file, revision=revision)]
     except Exception:
-        # As in `_file`.
-        return
+        return {}
     if not has:
         raise ModelError(
             f"no *.safetensors in {name}; pickled weights are not read, save the model again with "
@@ -220,12 +228,10 @@ def check_hub(name: str, revision: str | None) -> None:
             if not file.endswith(".safetensors"):
                 raise ModelError(f"{_INDEX} of {name} names {file!r}; only *.safetensors are read")
     try:
-        # The headers of the files, without the weights.
         stored = HfApi().get_safetensors_metadata(name, revision=revision).files_metadata.values()
     except Exception:
-        return
-    shapes = {key: list(of.shape) for file in stored for key, of in file.tensors.items()}
-    _check_against_weights(_small_json(_file(name, "config.json", revision), name), name, shapes)
+        return {}
+    return {key: list(of.shape) for file in stored for key, of in file.tensors.items()}
 
 
 def stored_weights(name: str, revision: str | None) -> dict[str, Callable[[], Tensor]]:

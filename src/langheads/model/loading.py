@@ -116,7 +116,7 @@ def _from_checkpoint(
     """What is at `name`, looked at before it is read; errors call it `model`."""
     check_checkpoint(name, revision)
     config = _config(name, revision, trust_remote_code)
-    check_hub(name, revision)
+    check_hub(name, getattr(config, "_commit_hash", None) or revision)
     if dtype is None:
         on_cpu = str(where or get_device()) == "cpu" and device_map is None
         dtype = torch.float32 if on_cpu else (getattr(config, "dtype", None) or torch.float32)

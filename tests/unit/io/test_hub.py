@@ -1,7 +1,10 @@
 """A Hub that does not answer is asked once and told once."""
 
 import http.server
+import json
+import shutil
 import threading
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import huggingface_hub.constants
@@ -11,6 +14,7 @@ import torch
 import langheads
 from langheads.io import hub
 from langheads.io.errors import InputError, ModelError
+from langheads.model.checkpoint import check_hub
 
 COMMIT = "0" * 40
 
@@ -46,6 +50,14 @@ def broken(monkeypatch, tmp_path):
     server.server_close()
 
 
+def download(folder, cache):
+    kept = cache / "models--who--tiny"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text(COMMIT)
+    (kept / "snapshots").mkdir()
+    (kept / "snapshots" / COMMIT).symlink_to(folder)
+
+
 def test_a_model_that_is_not_downloaded_is_refused_after_one_request(broken):
     url, sent = broken
     with pytest.raises(ModelError) as refused:
@@ -61,11 +73,7 @@ def test_a_model_that_is_downloaded_is_taken_and_it_is_told_once(
     broken, tiny_folder, tiny, tmp_path, caplog, capfd
 ):
     url, sent = broken
-    kept = tmp_path / "cache" / "models--who--tiny"
-    (kept / "refs").mkdir(parents=True)
-    (kept / "refs" / "main").write_text(COMMIT)
-    (kept / "snapshots").mkdir()
-    (kept / "snapshots" / COMMIT).symlink_to(tiny_folder)
+    download(tiny_folder, tmp_path / "cache")
     model = langheads.load("who/tiny", device="cpu")
     assert sent == [("HEAD", "/")]
     told = f"{url} does not answer (HTTP 503); who/tiny is taken as it was downloaded before"
@@ -76,6 +84,31 @@ def test_a_model_that_is_downloaded_is_taken_and_it_is_told_once(
         model.original_model.parameters(), tiny.original_model.parameters(), strict=True
     ):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("layers", [3, 10**6])
+def test_headers_of_weights_that_are_downloaded_are_not_asked_for(
+    broken, tiny_folder, tmp_path, monkeypatch, layers
+):
+    folder, asked = shutil.copytree(tiny_folder, tmp_path / "tiny"), []
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": layers}))
+    download(folder, tmp_path / "cache")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    ask = lambda *given, **_: asked.append(given)  # noqa: E731
+    monkeypatch.setattr("transformers.utils.has_file", ask)
+    monkeypatch.setattr("huggingface_hub.HfApi.get_safetensors_metadata", ask)
+    refused = nullcontext() if layers == 3 else pytest.raises(ModelError)
+    with refused as told:
+        langheads.load("who/tiny", device="cpu")
+    assert told is None or str(told.value) == (
+        "config.json of who/tiny says num_hidden_layers 1000000, but it stores weights of 3 layers"
+    )
+    assert asked == broken[1] == []
+    # Of another commit nothing is here.
+    with pytest.raises(ModelError, match=r"^no \*\.safetensors in who/tiny; "):
+        check_hub("who/tiny", "1" * 40)
+    assert len(asked) == 2
 
 
 def test_a_data_set_is_refused_after_one_request(broken):
