@@ -86,8 +86,7 @@ class Chromium:
         self.shown = None
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[theme])
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        self.send("Emulation.setDeviceMetricsOverride", **size)
+        self.resize(width, height)
         self.send("Page.navigate", url=page if "://" in str(page) else Path(page).as_uri())
         end = time.monotonic() + 30
         while self.run("document.readyState + location") == "completeabout:blank" or (
@@ -95,6 +94,10 @@ class Chromium:
         ):
             assert time.monotonic() < end, "page did not load in 30 s"
             time.sleep(0.02)
+
+    def resize(self, width, height):
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.send("Emulation.setDeviceMetricsOverride", **size)
 
     def run(self, script):
         """The value of an expression, awaited where it is a promise."""
