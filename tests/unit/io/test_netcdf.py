@@ -1,6 +1,7 @@
 """netCDF that must not be opened: bombs, other files, and bytes over which HDF5 loops for ever."""
 
 import base64
+import hashlib
 import os
 import re
 import time
@@ -140,6 +141,32 @@ def test_attributes_that_all_name_one_text_are_refused(tmp_path):
     with pytest.raises(InputError, match=told):
         load_result(path)
     assert netcdf.told(path).endswith(b"' is far larger than the file")
+
+
+def test_an_attribute_of_more_texts_than_the_file_has_room_for_is_not_read(tmp_path, monkeypatch):
+    """Each may stand there once and be as long as the file."""
+    path = tmp_path / "s.nc"
+    with h5py.File(path, "w", libver="latest") as file:
+        file.attrs["texts"] = np.array(["x"] * 20_000, h5py.string_dtype())
+    monkeypatch.setattr(h5py.AttributeManager, "__getitem__", None)
+    assert netcdf.told(path)[32:] == b"the attribute 'texts' is far larger than the file"
+
+
+def test_a_large_file_has_room_for_what_it_holds(tmp_path, monkeypatch):
+    """Beside what every file may take: twice its size."""
+    monkeypatch.setattr(netcdf, "_ROOM", 0)
+    path = tmp_path / "s.nc"
+    xr.Dataset({"lahis": ("doc", np.ones(10**6))}).to_netcdf(path, engine="h5netcdf")
+    assert path.stat().st_size < 1.1 * 8e6
+    assert netcdf.told(path)[32:] == b"-"
+
+
+def test_what_is_told_is_of_the_content_without_its_checksum(tmp_path):
+    path = made(tmp_path / "s.nc", lambda file: None, checked=False)
+    content = path.read_bytes()
+    for seal in (bytes, with_checksum):
+        path.write_bytes(seal(content))
+        assert netcdf.told(path) == hashlib.sha256(content).digest() + b"-"
 
 
 # 15 is 13 in one byte of the heap in which HDF5 keeps more than eight attributes.

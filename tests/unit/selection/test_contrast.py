@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from scipy.stats import false_discovery_control, moment
+from scipy.stats import false_discovery_control, moment, ttest_ind
 from scipy.stats import t as student_t
 
 import langheads
@@ -109,6 +109,32 @@ def test_shares_p_q_and_lower_end_by_hand(score):
             for estimate, se, df in (by_hand(values, i, ratio) for ratio in (0, 1.5))
         ]
         np.testing.assert_allclose(found.low[i].ravel(), np.min(low, axis=0), atol=1e-12)
+
+
+def test_studentised_by_scipy():
+    """Few and skewed documents, so that every term of Hall's transformation counts."""
+    parts = [np.random.default_rng(i).gamma(0.5, size=(n, 4)) for i, n in enumerate((6, 9))]
+    parts[0] += 1
+    moments = np.concatenate([np.concatenate(parts) ** power for power in (1, 2, 3)], axis=1)
+    found = module._studentised(moments, np.repeat([0, 1], [6, 9]), np.array([6, 9]))
+    for i, (own, other) in enumerate([parts, parts[::-1]]):
+        t = ttest_ind(own, other, equal_var=False).statistic
+        se = np.sqrt(sum(x.var(axis=0, ddof=1) / len(x) for x in (own, other)))
+        third = moment(own, 3, axis=0) / len(own) ** 2 - moment(other, 3, axis=0) / len(other) ** 2
+        k = third / se**3
+        k = k**3 / (k**2 + 6 / len(own) ** 2)
+        assert np.abs(k**2 * t**3 / 27).max() > 0.01
+        np.testing.assert_allclose(found[i], t + k * t**2 / 3 + k**2 * t**3 / 27 + k / 6, rtol=1e-9)
+
+
+def test_p_knows_no_unit():
+    """Shares of a large model are small, and their variances below what is taken for none."""
+    values, counts = np.random.default_rng(0).gamma(0.5, size=(30, 4)), np.array([12, 18])
+    p, small = (
+        module._permutation_p(values * unit, counts, 99, np.random.default_rng(1))
+        for unit in (1, 1e-8)
+    )
+    np.testing.assert_array_equal(small, p)
 
 
 def test_labels_as_they_are_reach_the_observed_contrast():
