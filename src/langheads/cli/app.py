@@ -21,7 +21,7 @@ import typer
 
 from langheads.cli.checks import check
 from langheads.cli.on_ray import run_on_ray
-from langheads.cli.parts import PARTS_OPTIONS, run_in_parts
+from langheads.cli.parts import PARTS_OPTIONS, merge, run_in_parts
 from langheads.cli.signatures import Function, Parameter, plain, read_function
 from langheads.cli.tell import ending_of, lines_about, path_of, table_of, tell, write_csv
 from langheads.cli.values import LIMITS, kind_of, shown_default
@@ -94,6 +94,7 @@ def make_app() -> typer.Typer:
         more = files_in_words() if verb == "report" else None
         command = app.command(verb, help=text, short_help=first_line, epilog=more)
         command(_command(verb, function))
+    app.command()(merge)
     return app
 
 

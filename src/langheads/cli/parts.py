@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +24,8 @@ import typer
 from langheads.cli.signatures import read_function
 from langheads.cli.tell import tell
 from langheads.io.errors import InputError, LangheadsError, OutOfMemoryError
-from langheads.io.files import TEXT_SUFFIXES
+from langheads.io.files import TEXT_SUFFIXES, write_text_atomically
+from langheads.io.parts import COMMAND, parts_folder
 
 
 def _option(name: str, kind: Any, told: str, metavar: str | None = None) -> inspect.Parameter:
@@ -81,7 +83,7 @@ def run_in_parts(
     """
     from langheads.io.cost import keep_estimate, recall_estimate
     from langheads.io.digest import command_hash
-    from langheads.io.parts import Waiting, kept_in_parts, parts_folder
+    from langheads.io.parts import Waiting, kept_in_parts
     from langheads.io.shards import in_parts
 
     folder = parts_folder(out)
@@ -93,6 +95,7 @@ def run_in_parts(
     recall_estimate(folder, command_hash(settings))
     fresh = bool(given.get("fresh"))
     how: dict[str, Any] = {"shard": shard, "fresh": fresh, "keep": bool(given.get("keep_parts"))}
+    how["make"] = not given.get("merge")
 
     def done() -> bool:
         if fresh or not _made_by(command_hash(settings), Path(out), bool(given.get("csv"))):
@@ -108,10 +111,38 @@ def run_in_parts(
         return
     try:
         in_parts(work, folder, settings, save=finish, **how)
-    except Waiting:
+    except Waiting as waiting:
         # Another shard may have been the last one meanwhile.
-        if not done():
-            raise
+        if done():
+            return
+        if given.get("merge"):
+            told = f"{waiting.missing} parts of {out} are missing, of shards {waiting.late}"
+            raise InputError(f"{told}; give those again") from None
+        write_text_atomically(folder / COMMAND, json.dumps({"verb": verb, **given}))
+        raise
+
+
+def merge(
+    out: Annotated[str, typer.Argument(help="The result, as the shards were given it.")],
+) -> None:
+    """Write the result of shards that are done.
+
+    The last of them does so by itself. To be given in the folder that they were given in; makes no
+    part, and says of which shards some are missing.
+    """
+    from langheads.cli.app import IN_PARTS, carry_out
+    from langheads.io.files import read_json
+    from langheads.io.records import parse
+
+    path = parts_folder(out) / COMMAND
+    if not path.is_file():
+        raise InputError(f"no {path}: no shard waits; give the command itself again")
+    given = parse(dict[str, Any], read_json(path), path)
+    if (verb := given.pop("verb", None)) not in IN_PARTS:
+        raise InputError(f"{path}: verb is {verb!r:.60}, expected one of {', '.join(IN_PARTS)}")
+    # Code of others is run only where that was asked for here.
+    given.pop("trust_remote_code", None)
+    carry_out(verb, given | {"out": out, "merge": True})
 
 
 def _tell_estimate(work: partial[Any], shard: tuple[int, int] | None) -> tuple[float, float]:
@@ -166,6 +197,7 @@ def _settings(given: Mapping[str, Any], work: partial[Any]) -> dict[str, Any]:
         "fresh",
         "keep_parts",
         "dry_run",
+        "merge",
         *(p.name for p in _loading()),
     }
     told = {name: _told(value) for name, value in given.items() if name not in beside}

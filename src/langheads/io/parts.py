@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _SETTINGS = "settings.json"
 ESTIMATE = "estimate.json"
 """What the run was estimated to take, by hash of the command."""
+COMMAND = "command.json"
+"""What a shard that waits was given."""
 
 
 class Waiting(LangheadsError):  # noqa: N818 - nothing went wrong
@@ -185,7 +187,7 @@ class Parts:
         """Remove the parts, and the folder where nothing else is in it."""
         with suppress(OSError):
             (self.folder / _SETTINGS).unlink(missing_ok=True)
-            for pattern in ("*.part", "*.all", ESTIMATE, ".langheads.*.tmp"):
+            for pattern in ("*.part", "*.all", ESTIMATE, COMMAND, ".langheads.*.tmp"):
                 for path in self.folder.glob(pattern):
                     path.unlink(missing_ok=True)
             self.folder.rmdir()

@@ -25,6 +25,7 @@ def in_parts(
     shard: tuple[int, int] | None = None,
     fresh: bool = False,
     keep: bool = False,
+    make: bool = True,
 ) -> Result:
     """Do long work so that it can be killed and gone on with, and shared by several processes.
 
@@ -41,12 +42,14 @@ def in_parts(
         shard: (which, of how many), from 1; None for all, or what ``torchrun`` says.
         fresh: start over.
         keep: leave the parts when the work is done; else all that are in the folder go.
+        make: False makes no part, and merges those that shards have made.
 
     Returns:
         What `work` returns.
 
     Raises:
-        Waiting: of `shard`: it has done what it can, other shards have not.
+        Waiting: of `shard`: it has done what it can, other shards have not. Without `make`, parts
+            are missing.
         InputError: a shard that there is not, or parts of a run with other settings are there.
 
     Example:
@@ -65,6 +68,7 @@ def in_parts(
                 pass
         all_agree(True)
         mine = (rank, ranks) if shard is None else (shard[0] - 1, shard[1])
+        mine = mine if make else (-1, mine[1])
         result, finished, made_here = list[Result](), False, set[str]()
         while not finished:
             with kept_in_parts(folder, settings, shard=mine) as parts:

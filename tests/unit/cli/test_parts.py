@@ -227,14 +227,46 @@ def test_garbage_is_looked_for_where_a_verb_loads_its_own_model(verb, tmp_path, 
     assert (code, told) == (2, "error: garbage is looked for: True\n")
 
 
-def test_shards_write_the_result_together(score, tmp_path):
+def test_shards_write_the_result_together_or_it_is_merged(score, verb, tmp_path, monkeypatch):  # noqa: F811
     assert score("all.nc")[0] == 0
+    out, folder = tmp_path / "s.nc", tmp_path / "s.nc.parts"
     code, _, told = score("s.nc", "--shard", "1/2")
     assert code == os.EX_TEMPFAIL
     assert "that other shards make are missing: give the same command again when" in told
+    made = sorted(folder.glob("*.part"))
+    code, said, told = verb("merge", out)
+    missing = int(re.fullmatch(r"error: (\d) parts of .*", told.strip())[1])
+    assert (code, said, told) == (
+        2, "", f"error: {missing} parts of {out} are missing, of shards 2; give those again\n"
+    )  # fmt: skip
+    assert sorted(folder.glob("*.part")) == made
     assert score("s.nc", "--shard", "2/2", "--keep-parts")[0] == 0
-    assert values(tmp_path / "s.nc") == values(tmp_path / "all.nc")
-    assert (tmp_path / "s.nc.parts").is_dir()
+    assert values(out) == values(tmp_path / "all.nc")
+    assert len(list(folder.glob("*.part"))) == len(made) + missing
+    out.unlink()
+    monkeypatch.setattr(gradient, "document_nll", None)
+    assert verb("merge", out)[:2] == (0, f"{out}\n")
+    assert values(out) == values(tmp_path / "all.nc")
+    assert sorted(os.listdir(tmp_path)) == ["all.nc", "s.nc"]
+
+
+def test_what_a_shard_was_given_is_no_more_than_that(verb, tmp_path, monkeypatch):  # noqa: F811
+    carried, path, out = [], tmp_path / "s.nc.parts" / "command.json", tmp_path / "s.nc"
+    monkeypatch.setattr(app, "carry_out", lambda *given: carried.append(given))
+    assert verb("merge", out) == (
+        2, "", f"error: no {path}: no shard waits; give the command itself again\n"
+    )  # fmt: skip
+    path.parent.mkdir()
+    told = {"verb": "score", "model": "m", "docs": 4, "out": "/etc/x", "trust_remote_code": True}
+    path.write_text(json.dumps(told))
+    assert verb("merge", out) == (0, "", "")
+    assert carried == [("score", {"model": "m", "docs": 4, "out": str(out), "merge": True})]
+    path.write_text(json.dumps(told | {"verb": "prune"}))
+    assert verb("merge", out)[2] == (
+        f"error: {path}: verb is 'prune', expected one of {', '.join(app.IN_PARTS)}\n"
+    )
+    path.write_text("[1]")
+    assert verb("merge", out)[2] == f"error: {path}: it is [1], expected keys and values\n"
 
 
 @pytest.mark.parametrize(
