@@ -19,6 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from langheads.io.errors import InputError
 from langheads.view import head_map
+from langheads.view.attention.patterns import Span
 from tests.browser.chromium import BROWSER
 from tests.browser.test_attention_page import HOSTILE, view_of
 from tests.unit.view.made_up_run import make_scores
@@ -184,6 +185,16 @@ def test_a_view_alone_in_jupyter(browser, tmp_path, view):
     check_the_view_reacts(browser, view, corner_of(browser, "document.querySelector('iframe')"))
     assert browser.run("document.title") == "notebook"
     assert browser.errors == []
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_frame_is_as_high_as_its_view(browser, tmp_path, number):
+    lines = ["line", " of", " some", " text", " that", " goes", " on", "\n"] * 3
+    view = view_of(*[lines] * number, spans=(Span("a fact", 1, 3),))
+    browser.open(page_of(tmp_path, view._repr_html_()), width=880)
+    with browser.inside(HAS_VIEW):
+        high, room = browser.run("[document.documentElement.scrollHeight, innerHeight]")
+    assert room - 80 < high <= room
 
 
 def test_colab_isolates_each_output(browser, tmp_path, view, scores):

@@ -83,8 +83,10 @@ class AttentionView(Tabular):
 
     @property
     def _height(self) -> int:
-        lines = max(sum(map(len, c.tokens)) for c in self.data.contexts) // 60
-        return min(840, 510 + 26 * lines)
+        texts = ["".join(context.tokens) for context in self.data.contexts]
+        beside = min(2, len(texts))
+        lines = max(text.count("\n") + beside * len(text) // 60 for text in texts)
+        return min(840, 530 + 30 * lines)
 
     def _repr_html_(self) -> str:
         return Framed(self.html(), self._height)._repr_html_()
