@@ -127,8 +127,8 @@ def planted_words(run: RunFolder) -> list[str]:
         return []
     found = sum(map(len, _found(run.planted, run.heads).values()))
     return [
-        f"Of {sum(map(len, run.planted.values()))} planted heads, {found} are among the specific "
-        "heads of their language."
+        f"Of {sum(map(len, run.planted.values()))} planted heads, {found} "
+        f"{'is' if found == 1 else 'are'} among the specific heads of their language."
     ]
 
 

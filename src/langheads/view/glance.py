@@ -74,14 +74,15 @@ def _headline(proof: xr.Dataset, answers: Mapping[str, str]) -> tuple[str, str]:
     n, yes = len(judged), judged.count("yes")
     unknown = sum(said.startswith(CANNOT_TELL) for said in judged)
     each = (
-        "without its own heads each loses more than the other languages do, and more than without "
-        "random heads."
+        f"without its own heads {'each' if yes > 1 else 'it'} loses more than the other languages "
+        "do, and more than without random heads."
     )
     if not n:
         return "open", "No language has heads of its own here, so there is nothing to prove."
     if yes == n:
         whole = "yes" if verdict(proof).state == "yes" else "open"
-        own = " that have heads of their own" if n < len(answers) else ""
+        have = "that have heads of their own" if n > 1 else "that has heads of its own"
+        own = f" {have}" if n < len(answers) else ""
         return whole, f"Proven for {'all ' if n > 1 else ''}{_languages(n)}{own}: {each}"
     if yes:
         return "open", f"Proven for {yes} of {_languages(n)}: {each}"
@@ -89,10 +90,11 @@ def _headline(proof: xr.Dataset, answers: Mapping[str, str]) -> tuple[str, str]:
         of = f"any of {_languages(n)}" if n > 1 else "its language"
         return "open", f"This run cannot tell for {of} whether these heads carry it."
     rest = f", and for {unknown} of them this run cannot tell" if unknown else ""
+    any_of, which = ("any of ", "no language is") if n > 1 else ("", "it is not")
     return (
         "open" if unknown else "no",
-        f"Not proven for any of {_languages(n)}: with its heads off, none is shown to lose more "
-        f"than other languages do and than random heads cost it{rest}.",
+        f"Not proven for {any_of}{_languages(n)}: without its own heads {which} shown to lose more "
+        f"than the other languages do, and more than without random heads{rest}.",
     )
 
 

@@ -85,8 +85,8 @@ def cannot_tell():
         (
             none,
             "no",
-            "Not proven for any of 4 languages: with its heads off, none is shown to lose more "
-            "than other languages do and than random heads cost it.",
+            "Not proven for any of 4 languages: without its own heads no language is shown to lose "
+            "more than the other languages do, and more than without random heads.",
             {
                 "Not its own: another language is hurt as much": "en",
                 "Not shown: random heads may do as well": "zh, hi, ar",
@@ -140,6 +140,25 @@ def test_languages_without_heads_and_few_documents_are_not_counted_for_more():
     assert found.facts["Texts"].endswith("documents of each: 20 to score, at most 20 to prove")
 
 
+def test_one_language_alone_is_told_in_the_singular():
+    proof = make_ablation(LANGUAGES, empty=LANGUAGES[1:])
+    assert at_a_glance(run_of(proof)).headline == (
+        "Proven for 1 language that has heads of its own: without its own heads it loses more than "
+        "the other languages do, and more than without random heads."
+    )
+    proof.control_p[:] = 0.4
+    assert at_a_glance(run_of(proof)).headline == (
+        "Not proven for 1 language: without its own heads it is not shown to lose more than the "
+        "other languages do, and more than without random heads."
+    )
+    proof = make_ablation(LANGUAGES)
+    proof.control_p[:, 1:] = 0.4
+    assert at_a_glance(run_of(proof)).headline == (
+        "Proven for 1 of 4 languages: without its own heads it loses more than the other languages "
+        "do, and more than without random heads."
+    )
+
+
 def test_as_many_random_head_sets_are_asked_for_as_these_languages_need():
     """By hand: the least p with n sets is 1 / (n + 1), times 7 languages where one has it."""
     languages = ["en", "zh", "hi", "ar", "de", "fr", "es"]
@@ -179,7 +198,7 @@ def test_what_else_can_stand_on_it_is_at_most_six_sentences():
     run.results["ablation"]["ablation.nc"]["heads"][0] = "L2H2 L3H3"
     found = at_a_glance(run)
     assert list(found.sentences)[2:] == [
-        "Of 2 planted heads, 1 are among the specific heads of their language.",
+        "Of 2 planted heads, 1 is among the specific heads of their language.",
         "The proof in ablation.nc is of other heads than those in heads.json.",
         "The section on provenance says which files of the folder are not shown.",
     ]
