@@ -118,7 +118,9 @@ def run_in_parts(
         if given.get("merge"):
             told = f"{waiting.missing} parts of {out} are missing, of shards {waiting.late}"
             raise InputError(f"{told}; give those again") from None
-        write_text_atomically(folder / COMMAND, json.dumps({"verb": verb, **given}))
+        # On a full disk it waits all the same.
+        with suppress(InputError):
+            write_text_atomically(folder / COMMAND, json.dumps({"verb": verb, **given}))
         raise
 
 

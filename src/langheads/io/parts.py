@@ -168,7 +168,9 @@ class Parts:
         """Refuse to go on with parts of a run that was asked for something else."""
         path = self.folder / _SETTINGS
         try:
-            before = path.read_text("utf-8") if path.exists() else self.settings
+            before = path.read_text("utf-8")
+        except FileNotFoundError:
+            return
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read {path}; --fresh starts over") from error
         if before == self.settings:

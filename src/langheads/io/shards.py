@@ -36,7 +36,9 @@ def in_parts(
         work: calls functions of langheads; what it does beside that is done anew each time.
         folder: for the parts, one that all processes can write to.
         settings: what tells this run from others, in types of JSON; parts of one with other
-            settings are refused, those of one with the same are taken as far as they fit.
+            settings are refused, those of one with the same are taken as far as they fit. What was
+            changed in a model beside weights, configuration and hooks, such as a module's forward,
+            is told here.
         save: does something with the result before the parts go; under ``torchrun`` in the first
             rank only.
         shard: (which, of how many), from 1; None for all, or what ``torchrun`` says.

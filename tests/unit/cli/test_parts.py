@@ -18,10 +18,10 @@ from langheads import pipeline
 from langheads.cli import app, parts
 from langheads.experiments.replies.files import Replies
 from langheads.io import part_file
-from langheads.io.errors import LangheadsError
+from langheads.io.errors import InputError, LangheadsError
 from langheads.io.estimate import Estimate
 from langheads.io.part_file import Piece
-from langheads.io.parts import Parts, active_parts
+from langheads.io.parts import Parts, Waiting, active_parts
 from langheads.scores import gradient
 from langheads.text import corpus, identify
 from tests.unit.cli.ray_of_one import put_in
@@ -121,6 +121,19 @@ def test_parts_that_a_killed_run_left_beside_its_result_go(tiny, tmp_path, monke
     assert len(os.listdir(tmp_path / "s.nc.parts")) == 2
     run("score")
     assert not os.listdir(tmp_path)
+
+
+def test_a_shard_waits_also_where_it_cannot_leave_what_it_was_given(tiny, tmp_path, monkeypatch):
+    def waits():
+        raise Waiting(1)
+
+    def full(*_):
+        raise InputError("cannot write: No space left on device")
+
+    monkeypatch.setattr(parts, "write_text_atomically", full)
+    how = {"verb": "score", "model": tiny, "out": str(tmp_path / "s.nc")}
+    with pytest.raises(Waiting):
+        parts.run_in_parts(partial(waits), {"shard": "1/2"}, lambda _: None, **how)
 
 
 def test_replies_beside_the_summary_of_another_command_are_made_again(tmp_path):

@@ -247,6 +247,12 @@ def test_a_run_of_its_own_leaves_no_empty_folder_and_a_shard_its_settings(tmp_pa
     assert os.listdir(folder) == ["notes.txt"]
 
 
+def test_settings_that_go_while_they_are_looked_at_are_no_other_ones(tmp_path, monkeypatch):
+    """Another shard has finished, and takes the parts away."""
+    monkeypatch.setattr("pathlib.Path.exists", lambda path: True)
+    assert Parts(tmp_path, "{}").check() is None
+
+
 def test_a_setting_that_is_long_is_cut_where_it_differs(tmp_path):
     with kept_in_parts(tmp_path, {"a": "x" * 60, "b": "y" * 59}) as parts:
         parts.rows(piece(0), rows_of(0))
