@@ -6,6 +6,8 @@ needs it, and of the other nothing is shown) and other.
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,6 +20,7 @@ from typing_extensions import TypedDict
 from langheads.heads.head_set import HeadSet
 from langheads.io.errors import InputError
 from langheads.io.records import (
+    From1,
     Heads,
     ModelName,
     Name,
@@ -43,10 +46,10 @@ class _Bounds(Record):
 class _Rule(TypedDict):
     measure: Any
     baseline: Any
-    level: Number
+    level: Annotated[float, Field(gt=0, lt=1), expected("a number between 0 and 1")]
     min_drop: Number
     aligned: Any
-    examples: Any
+    examples: dict[str, From1]
 
 
 class _ClassesFile(Record):
@@ -180,11 +183,18 @@ class HeadClasses(Saved):
         }
         if {values.shape for values in deltas.values()} != {(3, *shape)}:
             raise InputError(f"deltas of another shape than {shape}")
+        specific = {name: HeadSet(record.specific[name], shape) for name in record.languages}
+        agnostic, undecided, other = (
+            HeadSet(of, shape) for of in (record.agnostic, record.undecided, record.other)
+        )
+        classed = Counter(itertools.chain(*specific.values(), agnostic, undecided, other))
+        if twice := [str(head) for head, times in classed.items() if times > 1]:
+            raise InputError(f"{', '.join(twice):.60} in more than one class")
         return cls(
-            {name: HeadSet(record.specific[name], shape) for name in record.languages},
-            HeadSet(record.agnostic, shape),
-            HeadSet(record.undecided, shape),
-            HeadSet(record.other, shape),
+            specific,
+            agnostic,
+            undecided,
+            other,
             deltas,
             record.harm,
             record.model,

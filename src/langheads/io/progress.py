@@ -90,7 +90,8 @@ class _Tallied(std.tqdm):
         if (made := n - tally.read) > 0:
             to_make = max(0, total - n - tally.others) / tally.shards
             left = self.format_interval(to_make * told["elapsed"] / made)
-        return told | {"parts": parts, "left": left}
+        # Half of a prompt is none.
+        return told | {"n": int(n), "parts": parts, "left": left}
 
 
 class _Bar(_Tallied, auto.tqdm):

@@ -235,6 +235,8 @@ Id = Annotated[Text, BeforeValidator(_as_text), expected("a text or a whole numb
 Number = Annotated[float, Field(allow_inf_nan=False), expected("a finite number")]
 From0 = Annotated[int, Field(ge=0), expected("a whole number from 0")]
 From1 = Annotated[int, Field(ge=1), expected("a whole number from 1")]
+# As many as a float can count.
+Count = Annotated[int, Field(ge=0, le=2**53), expected("a whole number from 0")]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED), expected(f"a whole number from 0 to {MAX_SEED}")]
 Shape = Annotated[tuple[From1, From1], Field(strict=False), expected("two whole numbers from 1")]
 Heads = list[Annotated[tuple[int, int], Field(strict=False), expected("a head [layer, head]")]]

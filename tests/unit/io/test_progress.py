@@ -51,6 +51,15 @@ def test_nothing_of_work_that_is_soon_done(log, monkeypatch):
     assert lines(log, 61, steps=1) == ["score: 1 of 1 doc, 00:00 gone, 00:00 left, en"]
 
 
+def test_halves_are_not_told(log, monkeypatch):
+    """Transfer counts two texts a prompt: it told of 11843.5 prompts."""
+    monkeypatch.setattr(progress._Lines, "__init__", enabled(progress._Lines.__init__))
+    with progress_bar(total=9, unit="prompt", desc="transfer") as bar:
+        log.now = 61
+        bar.update(3.5)
+    assert log.getvalue().startswith("transfer: 3 of 9 prompt, ")
+
+
 def parts_of(log, *, read, made, others, shards):
     """The line after so many parts of 10 documents of 100, 7 s for each that is made."""
     with progress_bar(total=100, unit="doc", desc="score") as bar:

@@ -275,6 +275,38 @@ def test_another_file_is_refused(tmp_path, changes):
 
 
 @pytest.mark.parametrize(
+    ("at", "change", "why"),
+    [
+        # It was counted in both, and the heads that were not measured fell below 0.
+        (["agnostic"], lambda heads: [*heads, [0, 0]], "L0H0 in more than one class"),
+        (["rule", "level"], lambda _: 5, "rule.level is 5, expected a number between 0 and 1"),
+        (
+            ["rule", "level"],
+            lambda _: -0.5,
+            "rule.level is -0.5, expected a number between 0 and 1",
+        ),
+        (
+            ["rule", "examples", "en"],
+            lambda _: -5,
+            "rule.examples.en is -5, expected a whole number from 1",
+        ),
+    ],
+)
+def test_classes_that_were_changed_by_hand_are_refused(tmp_path, at, change, why):
+    path = classify(task()).save(tmp_path / "classes.json")
+    document = json.loads(path.read_text("utf-8"))
+    *outer, key = at
+    inside = document
+    for name in outer:
+        inside = inside[name]
+    inside[key] = change(inside[key])
+    path.write_text(json.dumps(document), "utf-8")
+    with pytest.raises(InputError) as told:
+        HeadClasses.load(path)
+    assert str(told.value) == f"{path} is not a file of head classes: {why}"
+
+
+@pytest.mark.parametrize(
     ("data", "arguments", "message"),
     [
         (task(), {"languages": ["en", "fr"]}, "languages en, fr asked for; give two of en, hi"),

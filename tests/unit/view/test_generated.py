@@ -211,10 +211,12 @@ def broken(records, document):
     for name, value, expected in (
         ("right", "much", "a number"),
         ("replies", None, "a whole number from 0"),
+        ("counted", -3, "a whole number from 0"),
+        ("skipped", float("nan"), "a whole number from 0"),
         ("empty", 10**400, "a number"),
     ):
         changed = {"summary": document["summary"] | {name: value}}
-        told = rf"(summary\.{name}|json: replies: it) is .*, expected {expected}"
+        told = rf"(summary\.{name}|json: {name}: it) is .*, expected {expected}"
         yield records, document | changed, told
     changed = {"provenance": document["provenance"] | {"gates": ["en"]}}
     yield records, document | changed, r"provenance\.gates is \['en'\], expected keys and values"

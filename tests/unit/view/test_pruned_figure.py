@@ -124,6 +124,35 @@ def test_what_is_broken_is_refused_and_what_is_of_another_model_left_out(tmp_pat
     assert told in found.reasons["without/pruned.json"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        # A text was counted as if each letter were a head.
+        ({"removed": "abc"}, "removed is 'abc', expected a list"),
+        (
+            {"removed": ["L1H1", "L99H99"], "zeroed": ["L1H1", "L99H99"]},
+            "head L99H99 asked for, but the model has 4 layers of 6 heads, L0H0 to L3H5",
+        ),
+        ({"zeroed": ["L1H1"]}, "each head removed must be cut or zeroed, once"),
+        ({"cut": ["L1H1"]}, "each head removed must be cut or zeroed, once"),
+        ({"removed": ["L1H1", "L2H0"] * 2}, "each head removed must be cut or zeroed, once"),
+        ({"parameters_zeroed": -5}, "parameters_zeroed is -5, expected a whole number from 0"),
+        ({"bytes_saved": 2**60}, f"bytes_saved is {2**60}, expected a whole number from 0"),
+        ({"logits_differ_by": "x"}, "logits_differ_by is 'x', expected a number"),
+        ({"shape": "x"}, "shape is 'x', expected two whole numbers from 1"),
+        ({"p": 7.0}, "nats_per_byte.en.control_p is 7.0, expected a number from 0 to 1"),
+    ],
+)
+def test_an_account_that_was_changed_by_hand_is_told_of(tmp_path, changes, why):
+    account = make_pruned(LANGUAGES) | {k: v for k, v in changes.items() if k != "p"}
+    if "p" in changes:
+        account["nats_per_byte"]["en"]["control_p"] = changes["p"]
+    path = written(tmp_path, account)
+    with pytest.raises(InputError) as told:
+        Pruning.load(path)
+    assert str(told.value) == f"{path} is not an account of prune: {why}"
+
+
 def test_names_are_shown_literally(tmp_path):
     account = make_pruned(["en", HOSTILE], model=HOSTILE)
     figure = pruned_losses(Pruning.load(written(tmp_path, account)))

@@ -13,12 +13,14 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from langheads.heads import HeadSet
+from langheads.io.errors import InputError
 from langheads.io.files import check_suffix, read_json, write_text_atomically
-from langheads.io.records import From0, Name, Record
+from langheads.io.records import Count, Name, Record, Shape, expected
 from langheads.io.tables import Tabular
 
 
@@ -31,7 +33,7 @@ class _Loss(Record):
     control_mean: float | None = None
     control_low: float | None = None
     control_high: float | None = None
-    control_p: float | None = None
+    control_p: Annotated[float, Field(ge=0, le=1), expected("a number from 0 to 1")] | None = None
 
 
 class _Account(Record):
@@ -39,8 +41,16 @@ class _Account(Record):
 
     kind: Literal["pruned"] = "pruned"
     dropped: list[Name]
+    shape: Shape | None = None
+    removed: list[str] = Field(default=[])
+    cut: list[str] = Field(default=[])
+    zeroed: list[str] = Field(default=[])
+    parameters_zeroed: Count = 0
+    parameters_saved: Count = 0
+    bytes_saved: Count = 0
+    logits_differ_by: float = 0.0
     nats_per_byte: dict[Name, _Loss] = Field(default={})
-    controls: From0 = 0
+    controls: Count = 0
     provenance: dict[str, Any] = Field(default={})
 
 
@@ -72,6 +82,15 @@ class Pruning(Tabular):
     @classmethod
     def _of(cls, account: Any, path: str | Path) -> Pruning:
         record = _Account.of_file(account, path)
+        try:
+            removed = HeadSet(record.removed, record.shape or (10**9, 10**9))
+        except InputError as error:
+            raise InputError(f"{path} is not {record.what}: {error}") from error
+        gone = sorted(record.cut + record.zeroed)
+        if not sorted(record.removed) == sorted(map(str, removed)) == gone:
+            raise InputError(
+                f"{path} is not {record.what}: each head removed must be cut or zeroed, once"
+            )
         losses = {
             language: {
                 name: math.nan if value is None else value

@@ -10,19 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-from pydantic import Field
 from typing_extensions import TypedDict
 
 from langheads.io.errors import InputError
 from langheads.io.files import check_suffix, json_lines, read_json, write_text_atomically
 from langheads.io.measures import TEXT_CHECKS
-from langheads.io.records import Record, expected, holds, parse
+from langheads.io.records import Count, Record, expected, holds, parse
 from langheads.io.tables import Tabular
 
 _SUMMARY = ".summary.json"
 _HASH = "replies_sha256"
-# As many as a float can count.
-_Count = Annotated[int, Field(ge=0, le=2**53), expected("a whole number from 0")]
 _Check = Annotated[float | bool, expected("a number")]
 
 
@@ -190,7 +187,9 @@ class Replies(Tabular):
         summary = dict(document["summary"])
         random = summary.pop("random_heads", None) or {}
         random = dict(parse(dict[str, Any], random, f"{path}: random_heads"))
-        parse(_Count, summary.get("replies"), f"{path}: replies")
+        for name in ("replies", "counted", "skipped"):
+            if name in summary or name == "replies":
+                parse(Count, summary.get(name), f"{path}: {name}")
         parse(dict[str, float | None], summary, f"{path}: summary")
         parse(list[str], random.pop("draws", []), f"{path}: draws")
         parse(dict[str, _Range | None], random, f"{path}: random_heads")
