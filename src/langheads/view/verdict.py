@@ -104,7 +104,8 @@ def verdict(ablation: xr.Dataset) -> Verdict:
         return Verdict("no", _NOT_PROVEN, [*reasons, _MEANS])
     if len(found) == 1 and found <= set(_TOGETHER):
         together = _TOGETHER[found.pop()]
-        return Verdict("open", f"Not the same for all: {counted}. {together}", reasons)
+        differ = "Not the same for all" if len(set(answers.values())) > 1 else "No verdict"
+        return Verdict("open", f"{differ}: {counted}. {together}", reasons)
     said = _shown_words(ablation, baselines)
     return Verdict("open", f"No verdict: {said}. By language: {counted}.", reasons)
 

@@ -184,10 +184,17 @@ def test_the_headline_counts_languages_and_names_those_that_are_not_shown():
     ablation.control_p[:, 0] = 0.01
     found = verdict(ablation)
     assert found.state == "open"
+    assert found.headline.startswith("Not the same for all: 1 of 4: en;")
     assert "Proven" not in found.headline
     assert "1 of 4: en; not shown: zh, \u2068हिन्दी\u2069, \u2068العربية\u2069" in found.headline
     assert "1 of 4: en" in next(r for r in found.reasons if r.startswith("Language by"))
     assert "4 of 4: en, zh" in verdict(make_ablation(LANGUAGES)).headline
+    few = make_ablation(LANGUAGES[:2])
+    few.n_controls[:] = 19
+    assert verdict(few).headline == (
+        "No verdict: 0 of 2; cannot tell: too few random heads: en, zh. Over all of them together, "
+        "heads off hurt their own language more than the others, and more than random heads would."
+    )
     none = make_ablation(LANGUAGES, diagonal=(0.2, 0.2))
     none.own_minus_others_p[:] = 0.3
     assert verdict(none).state == "open"

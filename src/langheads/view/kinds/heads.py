@@ -182,8 +182,8 @@ def _class_summary(result: HeadClasses, run: RunFolder) -> Iterator[str]:
     shown = sum(map(len, result.distinct.values()))
     specific = sum(map(len, result.specific.values()))
     yield (
-        f"Classes of heads: {counts}. Of {specific} specific ones, {shown} are shown to differ "
-        "between the two languages."
+        f"Classes of heads: {counts}. Specific ones that are shown to differ between the two "
+        f"languages: {shown} of {specific}."
     )
 
 
