@@ -12,6 +12,7 @@ from langheads.io.errors import InputError
 APART = ("pyarrow.parquet",)
 # What the texts may take beside so many times the size of their file.
 _ROOM, _UNPACKED = 2**28, 30
+_JSON = (str, int, float, list, dict, type(None))
 _TOO_MUCH = b'"holds far more text than a file of its size should"'
 
 
@@ -56,6 +57,10 @@ def told(path: Path) -> bytes:
                 room -= batch.nbytes + sum(len(text) for text in values if isinstance(text, str))
                 if room < 0:
                     return _TOO_MUCH
+                if not all(isinstance(text, _JSON) for text in values):
+                    # Else their Python names would pass for texts, b'the cat' for one.
+                    kind = file.schema_arrow.field("text").type
+                    return json.dumps(f"has a column text of {kind}, expected texts").encode()
                 found += values
                 ids += batch.column("id").to_pylist() if "id" in columns else [None] * len(values)
         return json.dumps([found, ids], default=str).encode()

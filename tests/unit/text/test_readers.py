@@ -100,6 +100,8 @@ def test_a_mistake_is_told_with_file_and_line(folder, name, content, message):
         ({"txt": ["a"]}, "en.parquet has no column text"),
         ({"text": [1, 2]}, r"en.parquet, column text: \[0\] is 1, expected a text"),
         ({"text": ["a", None]}, r"en.parquet, column text: \[1\] is None, expected a text"),
+        # The text was the name that Python has for it, b and quotes.
+        ({"text": [b"the cat"]}, "en.parquet has a column text of binary, expected texts$"),
     ],
 )
 def test_a_parquet_file_of_another_form_is_told(folder, table, message):
