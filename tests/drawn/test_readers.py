@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from langheads.experiments.pruning.account import Pruning
 from langheads.experiments.replies.files import Replies
-from langheads.heads import LanguageHeads, read_planted
+from langheads.heads import LanguageHeads, planted_of, read_planted
 from langheads.heads.classes import HeadClasses
 from langheads.heads.mask import HeadMask
 from langheads.io.errors import LangheadsError
@@ -28,7 +28,6 @@ from langheads.text.prompts import read_prompts
 from langheads.text.requests import read_requests
 from langheads.text.templates import BUILT_IN, read_templates
 from langheads.view.attention.patterns import AttentionData
-from langheads.view.folder import _read_planted as read_planted_for_view
 from tests.child import end_after, in_child, only_so_much_more
 from tests.drawn.mutate import HOW, damaged, files
 from tests.unit.view.made_up_replies import make_pruned, make_replies, write_replies
@@ -105,7 +104,7 @@ READERS = {
     "planted": Reader(
         "planted.json",
         lines({"planted": {"en": [[0, 1], [2, 3]]}, "decoys": {"en": [[1, 1]]}, "model": "demo"}),
-        lambda path: (read_planted_for_view(path), read_planted(path, (4, 6))),
+        lambda path: (planted_of(path, {}, (4, 6)), read_planted(path, (4, 6))),
     ),
     "attention": Reader("attention.json", make_view(["en", "zh"]).save, AttentionData.load),
     "pruned": Reader("pruned.json", lines(make_pruned(["en", "zh"])), Pruning.load),

@@ -260,10 +260,13 @@ def _made_by(command_hash: str, out: Path, csv: bool) -> bool:
 
     try:
         if out.is_dir():
-            # `run` begins with the scores, and ends with the page.
-            both = out / "scores.nc", out / "ablation.nc"
+            # `run` begins with the scores, and ends with the page, which `report` writes, too.
+            both, seen = (out / "scores.nc", out / "ablation.nc"), out / "attention.json"
             made = all(_made_by(command_hash, of, csv) for of in both)
-            return made and newer(out / "report.html", both[1])
+            # Without a picture of attention none could be made, or it was killed before.
+            left = parts_folder(str(out)).exists()
+            shown = newer(seen, both[1]) if seen.exists() else not left
+            return made and shown and newer(out / "report.html", both[1])
         of_replies = out.suffix == ".jsonl"
         told = Replies.load(summary_path(out)).provenance if of_replies else load_result(out).attrs
         there = out.is_file() and (not csv or newer(out.with_suffix(".csv"), out))

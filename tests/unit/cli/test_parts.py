@@ -163,6 +163,19 @@ def test_a_run_that_another_was_killed_in_is_made_again(tmp_path, monkeypatch):
         assert not parts._made_by("first", tmp_path, False)
         file.write_text("first")
     assert parts._made_by("first", tmp_path, False)
+    # Killed after the proof, and the page is that of `report`: no picture of attention, or an old.
+    run = tmp_path.rename(tmp_path.with_name("run"))
+    left, seen = tmp_path.with_name("run.parts"), run / "attention.json"
+    left.mkdir()
+    assert not parts._made_by("first", run, False)
+    seen.touch()
+    assert parts._made_by("first", run, False)
+    os.utime(seen, (1, 1))
+    assert not parts._made_by("first", run, False)
+    left.rmdir()
+    assert not parts._made_by("first", run, False)
+    seen.unlink()
+    run.rename(tmp_path)
     # Their tables were made before, or after them.
     for file, time, made in ((files[0], 1, False), (files[1], 1, False), (files[0], 2e9, False)):
         file.with_suffix(".csv").touch()
