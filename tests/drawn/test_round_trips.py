@@ -2,6 +2,7 @@
 whatever is drawn."""
 
 import dataclasses
+import itertools
 import json
 import math
 
@@ -82,7 +83,11 @@ def test_classes(tmp_path):
 
     @often(100, names, st.lists(HEADS, min_size=5, max_size=5), st.lists(value, min_size=1))
     def check(names, of_class, values):
-        first, second, *others = (HeadSet(heads, (4, 6)) for heads in of_class)
+        # A head is in one class.
+        before = (HeadSet(itertools.chain(*of_class[:i]), (4, 6)) for i in range(5))
+        first, second, *others = (
+            HeadSet(heads, (4, 6)) - other for heads, other in zip(of_class, before, strict=True)
+        )
         deltas = dict(zip([*names, "difference"], np.resize(values, (3, 3, 4, 6)), strict=True))
         made = HeadClasses(
             dict(zip(names, (first, second), strict=True)), *others, deltas, -1, "m", "nats", rule,
