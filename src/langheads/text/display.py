@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from langheads.io.errors import InputError
+from langheads.io.records import Text, parse
 from langheads.text.documents import beginning, bos_prefix
 
 _JOINER = "\u200d"
@@ -74,7 +75,8 @@ def display_tokens(tokenizer: Any, text: str, *, bos: bool, max_tokens: int) -> 
         max_tokens: tokens beyond are cut off, BOS included.
 
     Raises:
-        InputError: BOS asked of a tokenizer that has none, or a text without tokens.
+        InputError: BOS asked of a tokenizer that has none, or a text without tokens or with half
+            of a character.
 
     Example:
         >>> import langheads
@@ -84,7 +86,7 @@ def display_tokens(tokenizer: Any, text: str, *, bos: bool, max_tokens: int) -> 
     """
     prefix = bos_prefix(tokenizer, bos)
     room = max_tokens - bos
-    text = beginning(tokenizer, text, room + 1)
+    text = beginning(tokenizer, parse(Text, text, "the text to show"), room + 1)
     if getattr(tokenizer, "is_fast", False):
         encoded = tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False

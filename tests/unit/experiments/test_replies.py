@@ -120,6 +120,7 @@ def test_a_template_renders_as_the_tokenizer_does(with_template):
         ("{% set n = namespace(x='x') %}{% for i in range(50) %}{% set n.x = n.x ~ n.x %}"
          "{% endfor %}{{ n.x }}", r"failed \(MemoryError\); leave chat off"),
         ("{{ '%99999999999d' % 1 }}", "failed .*; leave chat off"),
+        (r"{{ '\ud800' }}", r"^prompts: \[0\] has a lone surrogate at character 1$"),
         pytest.param(
             "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
             r"failed \(it takes too much time or memory\); leave chat off",

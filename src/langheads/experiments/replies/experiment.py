@@ -24,6 +24,7 @@ from langheads.io.arguments import check_seed
 from langheads.io.chat import as_chats
 from langheads.io.errors import InputError
 from langheads.io.progress import progress_bar
+from langheads.io.records import Text, parse
 from langheads.text import beginning, bos_prefix
 
 # Nearer to 0, logits divided by the temperature leave float32; a user there means greedy.
@@ -160,6 +161,8 @@ def prompt_tokens(
                 "or use an instruction-tuned model"
             )
         texts = as_chats(tokenizer, texts)
+    # Tokenizers take no half of a character, which Python and a template can hold.
+    parse(list[Text], texts, "prompts")
     # A chat template has its own BOS.
     prefix = bos_prefix(tokenizer, bool(bos) if chat else engine.bos_policy(model, bos))
     room = engine.context_length(model)
