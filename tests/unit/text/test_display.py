@@ -179,7 +179,5 @@ def test_what_cannot_be_shown_is_refused(tokenizers):
     with pytest.raises(InputError, match="the text '' has no tokens to show"):
         display_tokens(tokenizers["demo"], "", bos=True, max_tokens=9)
     # What a shell gives for a byte that is no UTF-8; it was a traceback.
-    with pytest.raises(
-        InputError, match="^the text to show: has a lone surrogate at character 2"
-    ):
+    with pytest.raises(InputError, match="the text to show: has a lone surrogate at character 2"):
         display_tokens(tokenizers["demo"], "a\udcff", bos=True, max_tokens=9)
