@@ -12,6 +12,7 @@ import xarray as xr
 from langheads.heads import HeadSet, planted_of, read_planted
 from langheads.io.results import load_result
 from langheads.view.language_verdict import language_answers
+from langheads.view.table import NONE
 from langheads.view.verdict import GENERAL, verdict
 
 
@@ -79,10 +80,13 @@ def _table(run: Path, proof: xr.Dataset, off: dict[str, HeadSet], answers: dict[
         others = row.drop_sel(text_of=language)
         names = " ".join(f"{head}{'*' if head in there else ''}" for head in chosen)
         found = f"  {len(chosen & there)} of {len(there):<8}" if planted else ""
-        ends = (others.min().item(), others.max().item()) if others.size else (np.nan, np.nan)
-        between = "{:+8.2f}% to {:+.2f}%".format(*ends)
-        lines.append(
-            f"{language:{wide}}  {names:26}{found}{row.sel(text_of=language).item():+9.1f}%  "
-            f"{between:21}  {answer}"
+        own = row.sel(text_of=language).item()
+        # A language that has no heads has no rises, and a single one no others.
+        between = (
+            f"{others.min().item():+8.2f}% to {others.max().item():+.2f}%"
+            if others.count()
+            else NONE
         )
+        rises = f"{f'{own:+.1f}%' if np.isfinite(own) else NONE:>10}  {between:21}"
+        lines.append(f"{language:{wide}}  {names:26}{found}{rises}  {answer}")
     return "\n".join(lines)

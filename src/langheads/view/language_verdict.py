@@ -151,7 +151,7 @@ def each_unit(shown: xr.DataArray) -> dict[str, bool]:
 def by_outcome(shown: Mapping[str, bool]) -> str:
     """Units in which something is shown, and those in which it is not."""
     yes, no = ([unit for unit, is_so in shown.items() if is_so is of] for of in (True, False))
-    return ", ".join(yes) + (f"; not in {', '.join(no)}" if no else "")
+    return ", ".join(yes) + (f" (not in {', '.join(no)})" if no else "")
 
 
 def _hurt_most(ablation: xr.Dataset, baseline: str, language: str) -> dict[str, bool]:

@@ -10,7 +10,10 @@ import pytest
 import xarray as xr
 
 from langheads import cli
+from langheads.io.results import save
+from langheads.view.ending import ending
 from langheads.view.verdict import verdict
+from tests.unit.view.made_up_run import write_run
 
 
 @pytest.fixture
@@ -64,3 +67,21 @@ def test_a_run_ends_with_verdict_heads_and_a_command_that_works(
     assert f"general heads: {named}" in told
     command = shlex.split(told[-1].removeprefix("next: "))
     assert verb(*command[1:]).out.splitlines()[-1] == str(page.parent / "look.html")
+
+
+def test_a_language_without_heads_has_dashes(tmp_path):
+    write_run(tmp_path, ["en", "zh"])
+    (tmp_path / "planted.json").unlink()
+    proof = xr.load_dataset(tmp_path / "ablation.nc", engine="h5netcdf")
+    at = {"heads_of": "zh"}
+    proof.attrs |= {"layers": 4, "heads": 6}
+    proof.heads.loc[at] = ""
+    proof.n_heads.loc[at] = 0
+    proof.delta_nats_per_byte.loc[at] = float("nan")
+    save(proof, tmp_path / "ablation.nc")
+    _, header, en, zh = ending(tmp_path).table.splitlines()
+    assert "%" in en
+    assert zh.split() == ["zh", "–", "–", "no", "specific", "heads"]
+    assert zh.index("–") + 1 == header.index("own text") + len("own text")
+    save(proof.sel(text_of=["zh"], heads_of=["zh"]), tmp_path / "ablation.nc")
+    assert ending(tmp_path).table.splitlines()[-1].split() == zh.split()

@@ -253,7 +253,7 @@ def test_a_diagonal_in_one_unit_alone_is_no_verdict_and_the_units_are_named():
     assert verdict(with_units(make_ablation(LANGUAGES))).state == "yes"
     found = verdict(with_units(make_ablation(LANGUAGES), zero=0.2, mean=0.3))
     assert found.state == "open"
-    shown = "shows a diagonal in nats per byte; not in nats per token"
+    shown = "shows a diagonal in nats per byte (not in nats per token)"
     assert found.headline.startswith(
         f"No verdict: zero and mean ablation {shown}. By language: 4 of 4"
     )
@@ -263,7 +263,7 @@ def test_a_language_hurt_most_in_one_unit_alone_cannot_be_told():
     ablation = with_units(make_ablation(LANGUAGES))
     at = {"unit": "nats per token", "heads_of": "en"}
     ablation.delta_by_unit.loc[at | {"text_of": "zh"}] = 9.0
-    words = "cannot tell: hurt most in nats per byte; not in nats per token"
+    words = "cannot tell: hurt most in nats per byte (not in nats per token)"
     assert answers(ablation) == {"en": words, "zh": "yes", "हिन्दी": "yes", "العربية": "yes"}
     ablation.delta_by_unit.loc[{"heads_of": "en", "text_of": "zh"}] = 9.0
     assert answers(ablation)["en"] == "no"
