@@ -290,7 +290,11 @@ def test_planted_heads_are_read_with_their_shape(tmp_path):
     for content, told in (
         ("[]", r"planted\.json is not a list of planted heads \(planted\.json of"),
         ('{"planted": {"en": [[4, 1]]}}', "is not a list of planted heads: head L4H1 asked for"),
-        ('{"decoys": {"en": 3}}', "is not a list of planted heads: decoys.en is 3, expected a li"),
+        ('{"decoys": {}}', "is not a list of planted heads: planted missing"),
+        (
+            '{"planted": {}, "decoys": {"en": 3}}',
+            "is not a list of planted heads: decoys.en is 3, expected a li",
+        ),
     ):
         path.write_text(content)
         with pytest.raises(InputError, match=told):
