@@ -134,6 +134,15 @@ def test_a_head_that_was_given_no_gate_is_named(untyped, tiny, given, named):
     )
 
 
+def test_gates_where_only_heads_are_taken_are_told_to_be_heads():
+    """It said to write a number for each head, which is what was given."""
+    with pytest.raises(InputError) as told:
+        every_head({"L1H3": 0.5}, SHAPE)
+    assert str(told.value) == (
+        'L1H3 is a head and was given 0.5; write heads for each language, like {"zh": ["L3H7"]}'
+    )
+
+
 def test_heads_of_another_shape_are_refused_also_where_they_would_fit(tiny):
     with pytest.raises(ProvenanceError, match="2 layers x 4 heads"):
         every_head(HeadSet(["L0H1"], (2, 4)), SHAPE)

@@ -95,7 +95,6 @@ def run_in_parts(
     recall_estimate(folder, command_hash(settings))
     fresh = bool(given.get("fresh"))
     how: dict[str, Any] = {"shard": shard, "fresh": fresh, "keep": bool(given.get("keep_parts"))}
-    how["make"] = not given.get("merge")
 
     def done() -> bool:
         if fresh or not _made_by(command_hash(settings), Path(out), bool(given.get("csv"))):
@@ -110,7 +109,7 @@ def run_in_parts(
     if done():
         return
     try:
-        in_parts(work, folder, settings, save=finish, **how)
+        in_parts(work, folder, settings, save=finish, make=not given.get("merge"), **how)
     except Waiting as waiting:
         # Another shard may have been the last one meanwhile.
         if done():
@@ -118,9 +117,10 @@ def run_in_parts(
         if given.get("merge"):
             told = f"{waiting.missing} parts of {out} are missing, of shards {waiting.late}"
             raise InputError(f"{told}; give those again") from None
-        # On a full disk it waits all the same.
-        with suppress(InputError):
-            write_text_atomically(folder / COMMAND, json.dumps({"verb": verb, **given}))
+        # Where the parts were taken away none is left; and on a full disk it waits all the same.
+        if folder.is_dir():
+            with suppress(InputError):
+                write_text_atomically(folder / COMMAND, json.dumps({"verb": verb, **given}))
         raise
 
 
@@ -129,14 +129,17 @@ def merge(
 ) -> None:
     """Write the result of shards that are done.
 
-    The last of them does so by itself. To be given in the folder that they were given in; makes no
-    part, and says of which shards some are missing.
+    The last of them does so by itself. To be given in the folder that they were given in, on a
+    machine of the same kind; makes no part, and says of which shards some are missing.
     """
     from langheads.cli.app import IN_PARTS, carry_out
     from langheads.io.files import read_json
     from langheads.io.records import parse
 
     path = parts_folder(out) / COMMAND
+    if Path(out).exists() and not path.parent.exists():
+        tell(f"{out} is there, and no shard waits")
+        return
     if not path.is_file():
         raise InputError(f"no {path}: no shard waits; give the command itself again")
     given = parse(dict[str, Any], read_json(path), path)
@@ -264,7 +267,7 @@ def _made_by(command_hash: str, out: Path, csv: bool) -> bool:
             both, seen = (out / "scores.nc", out / "ablation.nc"), out / "attention.json"
             made = all(_made_by(command_hash, of, csv) for of in both)
             # Without a picture of attention none could be made, or it was killed before.
-            left = parts_folder(str(out)).exists()
+            left = any(parts_folder(str(out)).glob("*.part"))
             shown = newer(seen, both[1]) if seen.exists() else not left
             return made and shown and newer(out / "report.html", both[1])
         of_replies = out.suffix == ".jsonl"

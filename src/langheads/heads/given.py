@@ -45,9 +45,12 @@ def as_language_heads(
     # What is no gate is the mistake, before what could be one.
     for name, of in sorted(named.items(), key=lambda item: isinstance(item[1], Real)):
         if re.fullmatch(r"L\d+H\d+|\(\d+, \d+\)", str(name).strip()):
+            # Where gates are taken, those that are all numbers do not come here.
+            numbers = all(isinstance(of, Real) for of in named.values())
+            gates = "" if numbers else 'a number for each head, like {"L3H7": 0.5}, or '
             raise InputError(
-                f"{name} is a head and was given {of!r:.60}; write a number for each head, like "
-                '{"L3H7": 0.5}, or heads for each language, like {"zh": ["L3H7"]}'
+                f"{name} is a head and was given {of!r:.60}; write {gates}heads for each language, "
+                'like {"zh": ["L3H7"]}'
             )
     if shape is None:
         # Any head will do: nobody has seen the model yet.

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shutil
 from functools import partial
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -136,6 +137,19 @@ def test_a_shard_waits_also_where_it_cannot_leave_what_it_was_given(tiny, tmp_pa
         parts.run_in_parts(partial(waits), {"shard": "1/2"}, lambda _: None, **how)
 
 
+def test_a_shard_whose_parts_were_taken_away_leaves_no_folder(tiny, tmp_path):
+    folder = tmp_path / "s.nc.parts"
+
+    def waits():
+        Parts(folder).remove()
+        raise Waiting(0)
+
+    how = {"verb": "score", "model": tiny, "out": str(tmp_path / "s.nc")}
+    with pytest.raises(Waiting):
+        parts.run_in_parts(partial(waits), {"shard": "1/2"}, lambda _: None, **how)
+    assert not folder.exists()
+
+
 def test_replies_beside_the_summary_of_another_command_are_made_again(tmp_path):
     def replies(text, made):
         record = {"id": "0", "prompt": "a", "wanted": None, "reply": text, "language": "en"}
@@ -167,12 +181,16 @@ def test_a_run_that_another_was_killed_in_is_made_again(tmp_path, monkeypatch):
     run = tmp_path.rename(tmp_path.with_name("run"))
     left, seen = tmp_path.with_name("run.parts"), run / "attention.json"
     left.mkdir()
+    # What a dry run left is no part.
+    (left / "estimate.json").touch()
+    assert parts._made_by("first", run, False)
+    (left / "w.part").touch()
     assert not parts._made_by("first", run, False)
     seen.touch()
     assert parts._made_by("first", run, False)
     os.utime(seen, (1, 1))
     assert not parts._made_by("first", run, False)
-    left.rmdir()
+    shutil.rmtree(left)
     assert not parts._made_by("first", run, False)
     seen.unlink()
     run.rename(tmp_path)
@@ -282,6 +300,10 @@ def test_what_a_shard_was_given_is_no_more_than_that(verb, tmp_path, monkeypatch
     assert verb("merge", out) == (
         2, "", f"error: no {path}: no shard waits; give the command itself again\n"
     )  # fmt: skip
+    # The last shard has merged them itself.
+    out.touch()
+    assert verb("merge", out) == (0, f"{out} is there, and no shard waits\n", "")
+    out.unlink()
     path.parent.mkdir()
     told = {"verb": "score", "model": "m", "docs": 4, "out": "/etc/x", "trust_remote_code": True}
     path.write_text(json.dumps(told))
