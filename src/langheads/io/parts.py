@@ -117,6 +117,9 @@ class Parts:
         path = self.folder / f"{piece.work[:12]}-all-{piece.name[:32]}{suffix}"
         if (rows := self._read(path, piece.name)) is not None:
             return rows
+        if self.shard < 0 and piece.tokens:
+            self.late.update(range(1, self.shards + 1))
+            raise Waiting(1)  # Who merges makes none; any shard can.
         own = path.with_name(f"{path.stem}-{os.getpid()}-{platform.node()[:40]}{suffix}")
         made = self._make(own, piece.name, make)
         try:

@@ -203,6 +203,18 @@ def test_what_all_need_is_made_again_once_where_it_is_damaged(tmp_path):
     assert (third.found, third.made) == (1, 0)
 
 
+def test_whoever_merges_does_not_make_what_all_need(tmp_path):
+    def forwards():
+        raise AssertionError("the mean of the reference documents was computed")
+
+    with pytest.raises(Waiting) as told:
+        in_parts(
+            lambda: active_parts().first(piece(0), forwards), tmp_path, shard=(1, 2), make=False
+        )
+    assert (told.value.missing, told.value.late) == (1, "1, 2")
+    assert not list(tmp_path.glob("*.part"))
+
+
 def test_where_there_are_no_hard_links_what_all_need_is_kept_all_the_same(tmp_path, monkeypatch):
     def none(*paths):
         raise PermissionError(1, "Operation not permitted")
