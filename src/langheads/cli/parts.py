@@ -115,13 +115,16 @@ def run_in_parts(
         if done():
             return
         if given.get("merge"):
-            told = f"{waiting.missing} parts of {out} are missing, of shards {waiting.late}"
+            told = f"parts of {out} that are missing: {waiting.missing}, of shards {waiting.late}"
             raise InputError(f"{told}; give those again") from None
         # Where the parts were taken away none is left; and on a full disk it waits all the same.
         if folder.is_dir():
             with suppress(InputError):
                 write_text_atomically(folder / COMMAND, json.dumps({"verb": verb, **given}))
         raise
+
+
+_NOT_MERGED = ("trust_remote_code", "on")
 
 
 def merge(
@@ -145,8 +148,8 @@ def merge(
     given = parse(dict[str, Any], read_json(path), path)
     if (verb := given.pop("verb", None)) not in IN_PARTS:
         raise InputError(f"{path}: verb is {verb!r:.60}, expected one of {', '.join(IN_PARTS)}")
-    # Code of others is run only where that was asked for here.
-    given.pop("trust_remote_code", None)
+    # Code of others is run, and a cluster is used, only where that was asked for here.
+    given = {name: value for name, value in given.items() if name not in _NOT_MERGED}
     carry_out(verb, given | {"out": out, "merge": True})
 
 
