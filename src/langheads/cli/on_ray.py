@@ -71,7 +71,7 @@ def run_on_ray(verb: str, given: Mapping[str, Any]) -> None:
             with contextlib.redirect_stdout(sys.stderr):
                 done = pool.map_unordered(lambda worker, shard: worker.work.remote(shard), shards)
                 said = list(done)
-        # That it is there already says a shard that came after the one that wrote it.
+        # A shard that comes after the one that wrote OUT has only to say that it is there.
         for line, beside in max(said, key=len):
             tell(line, beside=beside)
     except RayTaskError as error:

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import typer
 
 from langheads.cli.signatures import read_function
-from langheads.cli.tell import tell
+from langheads.cli.tell import tell, write_csv
 from langheads.io.errors import InputError, LangheadsError, OutOfMemoryError
 from langheads.io.files import TEXT_SUFFIXES, write_text_atomically
 from langheads.io.parts import COMMAND, parts_folder
@@ -97,12 +97,15 @@ def run_in_parts(
     how: dict[str, Any] = {"shard": shard, "fresh": fresh, "keep": bool(given.get("keep_parts"))}
 
     def done() -> bool:
-        if fresh or not _made_by(command_hash(settings), Path(out), bool(given.get("csv"))):
+        if fresh or not _made_by(command_hash(settings), Path(out)):
             return False
         if not how["keep"]:
             # Of one that was killed when it had written its result.
             with suppress(InputError), kept_in_parts(folder, settings) as left:
                 left.remove()
+        # Those that are there may be an older command's, or of one that was killed.
+        for table in write_csv(_saved(Path(out)), out, None) if given.get("csv") else ():
+            tell(str(table), beside=True)
         tell(f"{out} is there, made by this same command; --fresh makes it again")
         return True
 
@@ -129,6 +132,9 @@ _NOT_MERGED = ("trust_remote_code", "on")
 
 def merge(
     out: Annotated[str, typer.Argument(help="The result, as the shards were given it.")],
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="As the shards were given it.")
+    ] = False,
 ) -> None:
     """Write the result of shards that are done.
 
@@ -150,6 +156,7 @@ def merge(
         raise InputError(f"{path}: verb is {verb!r:.60}, expected one of {', '.join(IN_PARTS)}")
     # Code of others is run, and a cluster is used, only where that was asked for here.
     given = {name: value for name, value in given.items() if name not in _NOT_MERGED}
+    given |= {"trust_remote_code": True} if trust_remote_code else {}
     carry_out(verb, given | {"out": out, "merge": True})
 
 
@@ -255,27 +262,34 @@ def _told(value: Any) -> Any:
     return f"{value} ({content.hexdigest()[:16]})"
 
 
-def _made_by(command_hash: str, out: Path, csv: bool) -> bool:
-    """Whether a result says that this command made it, and its table is there if asked for; what
-    is written before or after it may be an older command's, or of one that was killed."""
+def _saved(out: Path) -> Any:
+    """A result as it is on the disk, of a chain its page."""
     from langheads.experiments.replies.files import Replies, summary_path
     from langheads.io.results import load_result
+
+    if out.is_dir():
+        return out / "report.html"
+    return Replies.load(summary_path(out)) if out.suffix == ".jsonl" else load_result(out)
+
+
+def _made_by(command_hash: str, out: Path) -> bool:
+    """Whether a result says that this command made it, and of a chain all of it; what is written
+    after it may be an older command's, or of one that was killed."""
 
     def newer(last: Path, first: Path) -> bool:
         return last.stat().st_mtime >= first.stat().st_mtime
 
     try:
-        if out.is_dir():
+        result = _saved(out)
+        if isinstance(result, Path):
             # `run` begins with the scores, and ends with the page, which `report` writes, too.
             both, seen = (out / "scores.nc", out / "ablation.nc"), out / "attention.json"
-            made = all(_made_by(command_hash, of, csv) for of in both)
+            made = all(_made_by(command_hash, of) for of in both)
             # Without a picture of attention none could be made, or it was killed before.
             left = any(parts_folder(str(out)).glob("*.part"))
             shown = newer(seen, both[1]) if seen.exists() else not left
-            return made and shown and newer(out / "report.html", both[1])
-        of_replies = out.suffix == ".jsonl"
-        told = Replies.load(summary_path(out)).provenance if of_replies else load_result(out).attrs
-        there = out.is_file() and (not csv or newer(out.with_suffix(".csv"), out))
-        return there and told.get("command_hash") == command_hash
+            return made and shown and newer(result, both[1])
+        told = result.provenance if out.suffix == ".jsonl" else result.attrs
+        return out.is_file() and told.get("command_hash") == command_hash
     except (OSError, InputError, AttributeError):
         return False

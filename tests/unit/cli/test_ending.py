@@ -32,12 +32,13 @@ def verb(monkeypatch, capsys):
 def test_a_run_ends_with_verdict_heads_and_a_command_that_works(
     verb, tiny_folder, texts_folder, tmp_path
 ):
-    said = verb(
+    asked = (
         "run", tiny_folder, "--text", texts_folder, "--out", tmp_path / "my run", "--docs", 2,
         "--proof-docs", 2, "--max-tokens", 30, "--n-controls", 3, "--languages",
         "zh,en", "--method", "lahis",
         "--quantile", 0.7, "--general-at", 2, "--share", 0.2, "--device", "cpu", "--csv",
     )  # fmt: skip
+    said = verb(*asked)
     _, header, *rows, path = said.out.splitlines()
     page = Path(path)
     assert page == tmp_path / "my run" / "report.html"
@@ -59,7 +60,15 @@ def test_a_run_ends_with_verdict_heads_and_a_command_that_works(
     told = said.err.splitlines()
     tables = [str(page.parent / f"{x}.csv") for x in ("scores", "heads", "ablation", "attention")]
     assert [line for line in told if line.endswith(".csv")] == tables
-    assert all(Path(table).stat().st_size > 50 for table in tables)
+    written = [Path(table).read_text() for table in tables]
+    assert all(len(text) > 50 for text in written)
+    # Given again it writes no more than the tables, from what is there.
+    Path(tables[0]).write_text("older")
+    Path(tables[1]).unlink()
+    again = verb(*asked)
+    there = f"{page.parent} is there, made by this same command; --fresh makes it again\n"
+    assert (again.out, again.err.splitlines()) == (there, tables)
+    assert [Path(table).read_text() for table in tables] == written
     assert told[-1].startswith("next: langheads attention ")
     assert verdict(proof).headline in told
     general = re.search(r'"general": (\[[^"]*\])', (page.parent / "heads.json").read_text())[1]

@@ -16,7 +16,7 @@ import torch
 
 import langheads
 from langheads import pipeline
-from langheads.cli import app, parts
+from langheads.cli import app, parts, tell
 from langheads.experiments.replies.files import Replies
 from langheads.io import part_file
 from langheads.io.errors import InputError, LangheadsError
@@ -159,12 +159,15 @@ def test_replies_beside_the_summary_of_another_command_are_made_again(tmp_path):
 
     replies("one", "first")
     summary = (tmp_path / "r.summary.json").read_text()
-    assert parts._made_by("first", tmp_path / "r.jsonl", False)
+    assert parts._made_by("first", tmp_path / "r.jsonl")
     replies("two", "second")
-    assert parts._made_by("second", tmp_path / "r.jsonl", False)
+    assert parts._made_by("second", tmp_path / "r.jsonl")
+    # Its table is written from what is there.
+    (table,) = tell.write_csv(parts._saved(tmp_path / "r.jsonl"), str(tmp_path / "r.jsonl"), None)
+    assert "two" in table.read_text()
     # The second was killed before its summary was there.
     (tmp_path / "r.summary.json").write_text(summary)
-    assert not parts._made_by("first", tmp_path / "r.jsonl", False)
+    assert not parts._made_by("first", tmp_path / "r.jsonl")
 
 
 def test_a_run_that_another_was_killed_in_is_made_again(tmp_path, monkeypatch):
@@ -174,35 +177,28 @@ def test_a_run_that_another_was_killed_in_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr("langheads.io.results.load_result", load_result)
     files = [tmp_path / name for name in ("scores.nc", "ablation.nc", "report.html")]
     for file in files:
-        assert not parts._made_by("first", tmp_path, False)
+        assert not parts._made_by("first", tmp_path)
         file.write_text("first")
-    assert parts._made_by("first", tmp_path, False)
+    assert parts._made_by("first", tmp_path)
     # Killed after the proof, and the page is that of `report`: no picture of attention, or an old.
     run = tmp_path.rename(tmp_path.with_name("run"))
     left, seen = tmp_path.with_name("run.parts"), run / "attention.json"
     left.mkdir()
     # What a dry run left is no part.
     (left / "estimate.json").touch()
-    assert parts._made_by("first", run, False)
+    assert parts._made_by("first", run)
     (left / "w.part").touch()
-    assert not parts._made_by("first", run, False)
+    assert not parts._made_by("first", run)
     seen.touch()
-    assert parts._made_by("first", run, False)
+    assert parts._made_by("first", run)
     os.utime(seen, (1, 1))
-    assert not parts._made_by("first", run, False)
+    assert not parts._made_by("first", run)
     shutil.rmtree(left)
-    assert not parts._made_by("first", run, False)
+    assert not parts._made_by("first", run)
     seen.unlink()
     run.rename(tmp_path)
-    # Their tables were made before, or after them.
-    for file, time, made in ((files[0], 1, False), (files[1], 1, False), (files[0], 2e9, False)):
-        file.with_suffix(".csv").touch()
-        os.utime(file.with_suffix(".csv"), (time, time))
-        assert parts._made_by("first", tmp_path, True) == made
-    os.utime(files[1].with_suffix(".csv"), (2e9, 2e9))
-    assert parts._made_by("first", tmp_path, True)
     files[0].write_text("second")
-    assert not parts._made_by("first", tmp_path, False)
+    assert not parts._made_by("first", tmp_path)
 
 
 def test_what_it_took_is_told_beside_what_a_dry_run_said(score, tmp_path):
@@ -292,6 +288,14 @@ def test_shards_write_the_result_together_or_it_is_merged(score, verb, tmp_path,
     assert verb("merge", out)[:2] == (0, f"{out}\n")
     assert values(out) == values(tmp_path / "all.nc")
     assert sorted(os.listdir(tmp_path)) == ["all.nc", "s.nc"]
+    # A table is written from what is there, whatever was in its place.
+    table = tmp_path / "s.csv"
+    table.write_text("older")
+    code, said, told = score("s.nc", "--csv")
+    assert (code, told) == (0, f"{table}\n")
+    assert said == f"{out} is there, made by this same command; --fresh makes it again\n"
+    rows = langheads.to_dataframe(langheads.load_result(out))
+    assert table.read_text() == rows.to_csv(index=False)
 
 
 def test_what_a_shard_was_given_is_no_more_than_that(verb, tmp_path, monkeypatch):  # noqa: F811
@@ -309,7 +313,9 @@ def test_what_a_shard_was_given_is_no_more_than_that(verb, tmp_path, monkeypatch
     told |= {"trust_remote_code": True, "on": "ray"}
     path.write_text(json.dumps(told))
     assert verb("merge", out) == (0, "", "")
-    assert carried == [("score", {"model": "m", "docs": 4, "out": str(out), "merge": True})]
+    asked = {"model": "m", "docs": 4, "out": str(out), "merge": True}
+    assert verb("merge", out, "--trust-remote-code") == (0, "", "")
+    assert carried == [("score", asked), ("score", asked | {"trust_remote_code": True})]
     path.write_text(json.dumps(told | {"verb": "prune"}))
     assert verb("merge", out)[2] == (
         f"error: {path}: verb is 'prune', expected one of {', '.join(app.IN_PARTS)}\n"

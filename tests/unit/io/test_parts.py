@@ -215,6 +215,18 @@ def test_whoever_merges_does_not_make_what_all_need(tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_whoever_merges_on_another_kind_of_machine_is_sent_back(tmp_path):
+    with kept_in_parts(tmp_path, {"device": "cuda"}) as parts:
+        parts.rows(piece(0), rows_of(0))
+    how = "give what was given before, or --fresh to start over"
+    for make, told in ((True, how), (False, "merge them as, and where, they were made")):
+        with pytest.raises(InputError) as error:
+            in_parts(lambda: None, tmp_path, {"device": "cpu"}, make=make)
+        assert str(error.value) == (
+            f"{tmp_path} has parts of another run (device was cuda, is cpu); {told}"
+        )
+
+
 def test_where_there_are_no_hard_links_what_all_need_is_kept_all_the_same(tmp_path, monkeypatch):
     def none(*paths):
         raise PermissionError(1, "Operation not permitted")
