@@ -80,7 +80,8 @@ def on_every_hook_z(
             if layer != due:
                 raise InterventionError(
                     f"hook_z of layer {layer} fired where layer {due} was due; {what} need every "
-                    "layer to run once a forward"
+                    "layer to run once a forward, and inside their block nothing else that sets "
+                    "heads, such as a knock-out, which starts at the layer of its heads"
                 )
             if z.ndim != 4 or any(n not in (None, m) for n, m in zip(wanted, z.shape, strict=True)):
                 raise InterventionError(
