@@ -1,5 +1,6 @@
 """Fused attention: used where it is equal to eager attention, and put back afterwards."""
 
+import sys
 from functools import partial
 
 import pytest
@@ -11,6 +12,7 @@ from langheads.model.fused_attention import _close, fused_attention
 from tests.models.test_losses import documents_of
 from tests.models.zoo import NAMES, pad, tokens_of
 
+module = sys.modules["langheads.model.fused_attention"]
 # Gemma-2's soft cap and GPT-2's wrapper keep it eager; BLOOM has no fused kernel of its own.
 FUSED = set(NAMES) - {"gemma2", "gpt2", "bloom"}
 
@@ -92,6 +94,28 @@ def test_a_hook_on_z_leaves_the_kernel(zoo):
         assert fused
 
 
+def test_a_model_is_checked_once_and_not_under_hooks_that_would_be_passed_by(zoo, monkeypatch):
+    model, checks = zoo.fresh("llama-gqa"), []
+    monkeypatch.setattr(module, "_equal_to_eager", lambda of: checks.append(of) or True)
+    with model.hooks(fwd_hooks=[("blocks.1.attn.hook_pattern", lambda value, hook: None)]):
+        with fused_attention(model) as inside:
+            assert not inside
+        assert not checks
+    for _ in range(2):
+        with fused_attention(model) as inside:
+            assert inside
+        assert checks == [model]
+
+
+def test_a_kernel_that_raises_is_not_trusted(zoo, monkeypatch):
+    def raises(*args, **kwargs):
+        raise NotImplementedError
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", raises)
+    with fused_attention(zoo.fresh("llama-gqa")) as inside:
+        assert not inside
+
+
 @pytest.mark.parametrize("scale", ["loss", "gradient"])
 def test_a_kernel_that_differs_is_not_trusted(zoo, monkeypatch, scale):
     model = zoo.fresh("llama-gqa")
@@ -146,12 +170,22 @@ def test_losses_and_the_gradients_of_each_layer_must_agree():
     assert _close((nll, nothing), (nll, nothing), eps)
     # Of no layer: the losses say nothing of attention.
     assert not _close((nll, 0 * gradient), (nll, 0 * gradient), eps)
-    lost = gradient.clone()
-    lost[0, 2, 1] += 2000 * eps
-    assert not _close((nll, lost), (nll, gradient), eps)
+    # Gradients by a thousand times the precision of the largest of their layer.
+    for layer, largest in ((0, 1000), (2, 1)):
+        for times, close in ((1000, True), (1001, False), (-1000, True), (-1001, False)):
+            lost = gradient.clone()
+            lost[0, layer, 1] += times * eps * largest
+            assert _close((nll, lost), (nll, gradient), eps) == close
+    # Losses at the limit itself are close.
+    limit = 1e-5 * torch.tensor(50.0)
+    assert _close(
+        (torch.stack([limit, nll[0]]), gradient), (torch.tensor([0.0, 50]), gradient), eps
+    )
     # In 16 bits their direction, in every layer.
     eps = torch.finfo(torch.bfloat16).eps
     assert _close((nll, 1.1 * gradient), (nll, gradient), eps)
+    for off, close in ((1.031, True), (1.032, False), (0.969, True), (0.968, False)):
+        assert _close((off * nll, gradient), (nll, gradient), eps) == close
     lost[:, 2] = torch.tensor([1.0, -1, 1, -1])
     assert not _close((nll, lost), (nll, gradient), eps)
     assert not _close((1.2 * nll, gradient), (nll, gradient), eps)
@@ -167,6 +201,15 @@ def test_norms_are_computed_once_and_their_hooks_are_heard(zoo, name, monkeypatc
     ones = [p for p in model.modules() if isinstance(p, NormalizationBridge)]
     at = ("ln_final.hook_normalized", lambda x, hook: seen.append(x.norm(dim=-1).mean()))
     seen = []
+    with torch.no_grad():
+        model(tokens)
+        before = len(calls)
+        with fused_attention(model):
+            pass
+        calls.clear()
+        model(tokens)
+        # As they were, once the block has ended.
+        assert len(calls) == before
     with torch.no_grad(), fused_attention(model):
         calls.clear()
         logits = model(tokens)

@@ -184,6 +184,27 @@ def test_all_heads_of_a_layer_off_is_the_layer_without_attention(zoo):
     torch.testing.assert_close(library[real], expected[real], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("factor", [2.0, -1.0])
+def test_the_same_gate_on_all_heads_of_a_layer(zoo, factor):
+    model, network = zoo.bridge("llama-gqa"), hugging_face("llama-gqa")
+    tokens, _ = pad(tokens_of(model))
+    gates = torch.ones(head_shape(model))
+    gates[1] = factor
+    projection(network, "llama-gqa", 1).weight.data.mul_(factor)
+    with torch.no_grad(), gated(model, gates):
+        torch.testing.assert_close(model(tokens), network(tokens).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("first", [-1, 3, 2])
+def test_layers_that_do_not_run_have_no_gates(zoo, first):
+    model = zoo.bridge("llama-gqa")
+    with pytest.raises(InputError) as told, gated(model, ["L1H0"], first_layer=first):
+        pass
+    assert str(told.value) == (
+        f"gates of layers before first_layer {first} must be 1: they do not run"
+    )
+
+
 def test_gates_in_gates_multiply(zoo):
     model = zoo.bridge("llama-gqa")
     tokens, _ = pad(tokens_of(model))

@@ -5,21 +5,26 @@ _OTHERS = ["mha", "mqa", "mistral", "cohere", "qwen", "gemma", "olmo", "neox", "
 _ONE = ["-k", f"not ({' or '.join(_OTHERS)})"]
 _DIGESTS = ["-k", "of_the_package or digests"]
 _PARTS = ["-k", "test_parts or waits"]
+_MATCHED = "tests/unit/experiments/test_matched_heads.py"
+# Those that simulate, or switch heads off in all languages, take a hundred times as long.
+_QUICK = ["-k", "not carried"]
+_HELD_OUT = ["-k", "test_held_out or as_the_scores or apart or one_scored or without_are_told"]
 TESTS = {
     "stats.py": ["tests/unit/test_stats.py"],
     "scores/formulas.py": [
         "tests/unit/scores/test_formulas.py",
         "tests/unit/selection/test_contrast.py::test_pseudo_values_are_those_of_the_jackknife",
     ],
-    "experiments/specificity/diagonal.py": [
-        "tests/unit/experiments/test_matched_heads.py",
-        "tests/unit/test_stats.py",
+    "experiments/specificity/diagonal.py": [_MATCHED, "tests/unit/test_stats.py", *_QUICK],
+    "experiments/matched_heads.py": [
+        _MATCHED,
+        "tests/unit/test_stats.py::test_p_is_small_for_a_planted_diagonal",
+        *_QUICK,
     ],
-    "experiments/matched_heads.py": ["tests/unit/experiments/test_matched_heads.py"],
     "experiments/held_out.py": [
+        "tests/unit/experiments/test_held_out.py",
         "tests/unit/experiments/test_specificity.py",
-        "-k",
-        "scored or as_the_scores or w_o",
+        *_HELD_OUT,
     ],
     "selection/count.py": [
         "tests/unit/selection/test_count.py",
@@ -52,12 +57,13 @@ TESTS = {
     "io/digest.py": ["tests/unit/io/test_parts.py", "tests/unit/io/test_shards.py", *_DIGESTS],
     "io/parts.py": ["tests/unit/io/test_parts.py", "tests/unit/io/test_shards.py", *_PARTS],
     "io/estimate.py": ["tests/unit/io/test_parts.py", "-k", "estimate"],
-    "io/sources.py": ["tests/unit/view/test_belonging.py", "tests/unit/test_other_weights.py"],
-    "view/belonging.py": ["tests/unit/view/test_belonging.py"],
-    "heads/same_model.py": [
-        "tests/unit/heads/test_same_model.py",
-        "tests/unit/model/test_identity.py",
+    "io/sources.py": [
+        "tests/unit/view/test_belonging.py",
+        "-k",
+        "content or another_model or order or readable or chain",
     ],
+    "view/belonging.py": ["tests/unit/view/test_belonging.py"],
+    "heads/same_model.py": ["tests/unit/heads/test_same_model.py"],
     "text/aligned.py": ["tests/unit/text/test_corpus.py"],
     "text/degeneration.py": [
         "tests/unit/io/test_measures.py",

@@ -53,6 +53,9 @@ def test_the_formula_by_hand(zoo, batch_tokens):
 def test_every_head_is_drawn_equally_often_and_alone():
     drawn = module._draw(4000, (3, 8), np.random.default_rng(0))
     assert (drawn.sum(axis=0) == 500).all()
+    # One head of a layer would leave no documents outside, many of them none inside.
+    assert (module._draw(5, (2, 1), np.random.default_rng(0)).sum(axis=0) == 4).all()
+    assert (module._draw(3, (2, 9), np.random.default_rng(0)).sum(axis=0) == 1).all()
     # Of 11 documents a quarter is 2.75.
     assert (module._draw(11, (2, 4), np.random.default_rng(0)).sum(axis=0) == 3).all()
     together = np.corrcoef(drawn.reshape(4000, -1).T)
@@ -237,6 +240,28 @@ def test_too_few_documents(zoo):
     g, _ = gate_gradients(model, documents)
     with pytest.raises(InputError, match="at least 2 are needed, language en has 1"):
         quadrature(model, documents, g)
+    two = tokenize_languages(model, {"en": TEXTS["en"][:2]}, bos=True)["en"]
+    assert quadrature(model, two, gate_gradients(model, two)[0]).shape == (2, 3, 4)
+
+
+def test_differences_are_shrunk_towards_the_size_of_the_gradients(zoo, monkeypatch):
+    """By all but a tenth: rows then are those of a tenth of the difference."""
+    model = zoo.bridge("llama-gqa")
+    documents = tokenize_languages(model, {"en": TEXTS["en"]}, bos=True)["en"]
+    g, _ = gate_gradients(model, documents)
+    told = []
+    monkeypatch.setattr(module, "shrunk", lambda a, se, x: told.append((a, se, x)) or 0.1 * a)
+    plain, rows = (quadrature(model, documents, g, shrink=shrink) for shrink in (False, True))
+    n = documents.n_predicted
+    summed = g * n[:, None, None]
+    first_order = -summed.mean(axis=0) / n.mean()
+    difference = (first_order - plain.mean(axis=0)) / 0.75
+    ((a, se, x),) = told
+    np.testing.assert_allclose(a, difference.ravel(), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(x, -(summed**2).mean(axis=0).ravel() / n.mean(), rtol=1e-6)
+    assert (se > 0).all()
+    expected = first_order - 0.75 * 0.1 * difference
+    np.testing.assert_allclose(rows.mean(axis=0), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_few_documents_are_told(zoo, caplog):

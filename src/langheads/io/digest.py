@@ -37,7 +37,6 @@ def _tell(told: Any, of: Any) -> None:
         told.update(f"<{of.dtype} {list(of.shape)}>".encode())
         told.update(of.reshape(-1).view(torch.uint8).numpy().tobytes())
     elif hasattr(of, "dtype"):
-        of = of if of.flags.c_contiguous else of.copy()
         told.update(f"<{of.dtype.str} {list(of.shape)}>".encode() + of.tobytes())
     elif isinstance(of, Mapping):
         _tell(told, sorted(of.items()))

@@ -100,7 +100,7 @@ def _by_id(language: str, texts: Sequence[str], name: str) -> dict[str, str]:
 
 def _lines(texts: Sequence[str]) -> int:
     """Up to the last that is not blank."""
-    return max((line for line, text in enumerate(texts, start=1) if has_words(text)), default=0)
+    return max(line for line, text in enumerate(texts, start=1) if has_words(text))
 
 
 def _by_line(texts: Sequence[str], name: str) -> dict[str, str]:

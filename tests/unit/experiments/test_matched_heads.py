@@ -1,6 +1,7 @@
 """Matched random heads: different, not the row's own, and p-values that keep their level."""
 
 import itertools
+import math
 from collections import Counter
 
 import numpy as np
@@ -59,6 +60,15 @@ def test_choices_are_all_ways_but_the_observed_one():
     assert many.shape == (99, 9)
     assert len(set(map(tuple, many.tolist()))) == 99
     assert many.max() == 49
+
+
+@pytest.mark.parametrize("counts", [(2, 4), (3, 3)])
+def test_ways_are_listed_where_they_are_at_most_twice_as_many_as_asked_for(counts):
+    """Else they are drawn one by one, so that no list of a million is made for a thousand."""
+    rng, other = np.random.default_rng(0), np.random.default_rng(0)
+    random_choices(counts, 4, rng)
+    other.permutation(math.prod(counts) - 1)
+    assert (rng.random() == other.random()) == (math.prod(counts) <= 8)
 
 
 def test_choices_are_drawn_evenly_and_no_more_than_asked_for():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from langheads.io import digest
-from langheads.io.digest import command_hash, versions
+from langheads.io.digest import command_hash, spelled, versions
 from langheads.io.errors import InputError
 from langheads.io.estimate import estimated
 from langheads.io.part_file import Piece, read_part, write_part
@@ -55,6 +55,10 @@ def test_a_part_is_read_as_it_was_written_or_not_at_all(tmp_path):
     found, seconds = read_part(path, "its name")
     assert equal(found, ROWS)
     assert seconds == 1.234568
+    for length in range(8):
+        # The header is filled up to a multiple of 8 bytes.
+        write_part(path, "n" * length, ROWS, 0.0)
+        assert equal(read_part(path, "n" * length)[0], ROWS)
     whole = [torch.tensor([1, 2]), torch.tensor([-3])]
     write_part(path, "its name", whole, 0.0)
     assert equal(read_part(path, "its name")[0], whole)
@@ -78,6 +82,11 @@ def test_parts_of_a_gradient_are_written_without_it(tmp_path):
 def test_the_code_of_the_package_and_its_libraries_tell_runs_apart():
     assert versions().keys() == {"code", "langheads", "torch", "transformers", "transformer-lens"}
     assert versions()["torch"] == version("torch")
+
+
+def test_settings_of_which_there_are_digests_are_spelled_in_one_order():
+    assert spelled({"b": "\u00fc", "a": 1}) == '{\n "a": 1,\n "b": "\u00fc"\n}'
+    assert spelled(None) == "{}"
 
 
 def test_the_code_is_that_of_the_package_and_nothing_beside_it(tmp_path, monkeypatch):
@@ -339,8 +348,22 @@ def test_an_estimate_times_the_middle_where_the_first_is_the_longest(at):
     assert estimate.batches["one"] == 4
 
 
+def test_an_estimate_of_a_kind_has_two_batches_but_for_longer_ones(at):
+    ran = []
+    with estimated() as estimate:
+        for number, tokens in enumerate([1, 2, 4, 1, 4, 1]):
+            run = lambda n=number: (ran.append(n), took(at, 1.0, [torch.tensor([0.5])])())[1]  # noqa: E731
+            estimate.rows(piece(number, batches=8, tokens=tokens), run)
+        # Rows of other measurements, of a shape that is told or of that of the one row measured.
+        for work, row in (("v", (3,)), ("u", None)):
+            rows, _ = estimate.rows(piece(0, work, work=work, tokens=1, row=row), None)
+            assert [of.tolist() for of in rows] == [[0.5] * (3 if row else 1)] * 2
+    # The middle one, number 4, is no longer than those that were timed.
+    assert ran == [0, 1, 2]
+
+
 def test_rows_that_are_gone_through_one_by_one_are_estimated_from_two(at):
-    seen = []
+    at[0], seen = 1.0, []
 
     def make(some):
         seen.append(some)

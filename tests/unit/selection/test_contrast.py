@@ -60,6 +60,11 @@ def test_pseudo_values_are_those_of_the_jackknife(score):
     np.testing.assert_allclose(found, by_hand, atol=0.02 * by_hand.std())
 
 
+def test_documents_of_a_language_without_any_score_are_in_its_unit():
+    g = np.array([[[1.0, -2.0]], [[-1.0, 2.0]]])
+    np.testing.assert_array_equal(module._pseudo_values(TAYLOR, g), -g[:, 0])
+
+
 @pytest.mark.parametrize("score", FORMULAS)
 def test_shares_p_q_and_lower_end_by_hand(score):
     gradients = made_up(np.random.default_rng(0))
@@ -247,14 +252,21 @@ def test_a_head_that_all_are_better_off_without_is_nobodys():
 
 def test_too_few_permutations_are_told(caplog):
     gradients = made_up(np.random.default_rng(1))
-    contrast(gradients, LAHIS, permutations=99)
-    assert "99 permutations: the smallest p is 0.01" in caplog.text
+    for permutations, least in ((99, "0.01"), (1, "0.5")):
+        contrast(gradients, LAHIS, permutations=permutations)
+        assert f"{permutations} permutations: the smallest p is {least}," in caplog.text
     caplog.clear()
     tests = 3 * SHAPE[0] * SHAPE[1]
     contrast(gradients, LAHIS, permutations=20 * tests - 1)
     assert caplog.text == ""
     contrast(gradients, LAHIS, permutations=20 * tests - 2)
     assert f"cannot reach q < 0.05; {20 * tests} permutations would do" in caplog.text
+
+
+def test_a_head_is_specific_below_the_level_and_above_the_ratio():
+    q, low = np.array([0.04, 0.05, 0.06, 0.04]), np.array([0.1, 0.1, 0.1, 0.0])
+    maps = [of.reshape(1, 2, 2) for of in (q, q, q, low, q, q)]
+    assert module.Contrast(*maps).specific(0.05).ravel().tolist() == [True, False, False, False]
 
 
 def test_permutations_are_the_same_in_chunks_of_any_size(monkeypatch):
@@ -379,7 +391,15 @@ def test_select_takes_them_by_falling_contrast():
     claim = heads.rule["claims"]["zh"]["L2H0"]
     assert list(heads.rule["claims"]["en"]) == ["L1H2"]
     for name in ("share", "contrast", "se", "low", "p", "q"):
-        assert claim[name] == pytest.approx(getattr(found, name)[1, 2, 0], abs=1e-6)
+        assert claim[name] == round(getattr(found, name)[1, 2, 0], 6)
     assert heads.rule["name"] == "contrast"
+    # One of no formula, and one that langheads does not have.
+    others = scores.assign(quadrature=scores.lahis, mine=scores.lahis)
+    for score in ("quadrature", "mine"):
+        with pytest.raises(InputError) as told:
+            langheads.select(others, rule="contrast", score=score)
+        assert str(told.value) == (
+            f"score {score!r} asked for; the contrast rule knows lahis, lahis-paper, taylor"
+        )
     with pytest.raises(InputError, match="needs every document's gradients"):
         langheads.select(scores.drop_vars("gradient"), rule="contrast")

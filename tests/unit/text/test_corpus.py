@@ -250,6 +250,9 @@ def test_ids_twice_or_of_some_only_and_unequal_lines_are_refused(tmp_path):
         f"1 of the 4 documents of {folder} have no id; aligned texts need one for each, or none "
         "at all"
     )
+    (folder / "zh.jsonl").write_text('{"text": "er"}\n{"text": "yi"}\n')
+    (folder / "en.jsonl").write_text('{"id": 1, "text": "one"}\n{"text": "two"}\n')
+    assert refused(folder).startswith(f"3 of the 4 documents of {folder} have no id; ")
     assert refused({"en": ["a", "b", "c"], "zh": ["x", "z"]}) == (
         "texts given in Python has unequal numbers of lines (en 3, zh 2); texts that are aligned "
         "by line need a blank one where a translation is missing"
@@ -271,6 +274,31 @@ def test_blank_lines_of_jsonl_and_ids_of_parquet_keep_their_place(tmp_path):
         pq.write_table(pa.table({"text": texts, "id": ids}), other / f"{language}.parquet")
     pairs = set(zip(*read_texts(other).texts.values(), strict=True))
     assert pairs == {("en 1", "zh 1"), ("en 2", "zh 2"), ("en 3", "zh 3")}
+
+
+def test_a_translation_may_be_missing_at_the_end_or_be_blank_under_its_id(tmp_path):
+    whole = {"en": ["a", "b"], "zh": ["x", "y", ""]}
+    assert read_texts(whole, aligned=True) == read_texts({"en": ["a", "b"], "zh": ["x", "y"]},
+                                                         aligned=True)  # fmt: skip
+    corpus = read_texts(with_ids(tmp_path / "a", en={1: "one", 2: "two"}, zh={1: "yi", 2: " "}))
+    assert not corpus.aligned
+    assert corpus.with_seed(0).texts["zh"] == ("yi",)
+    aligned = read_texts(tmp_path / "a", aligned=True)
+    assert aligned.texts == {"en": ("one",), "zh": ("yi",)}
+
+
+@pytest.mark.parametrize("name", ["a", "z"])
+def test_lines_are_named_by_their_folder_and_number(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    for language, texts in {"en": "one\ntwo", "zh": "yi\ner"}.items():
+        (tmp_path / name / f"{language}.txt").write_text(texts)
+    texts = read_texts(name, aligned=True).texts
+    keys = {text.key for of in texts.values() for text in of}
+    assert keys == {f"{tmp_path / name}, line {line}" for line in (1, 2)}
+    assert not any(
+        hasattr(text, "key") for text in read_texts({"en": ["a"]}, aligned=True).texts["en"]
+    )
 
 
 def test_a_line_is_known_again_however_its_folder_is_written(tmp_path):

@@ -1,5 +1,7 @@
 """Tokens of documents, counted in bytes by a second route."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -147,9 +149,8 @@ def test_the_tokenizer_is_as_before():
 
 
 class SlowTokenizer:
-    """Splits at spaces; a tokenizer without offsets."""
+    """Splits at spaces; a tokenizer without offsets, and without a word on that."""
 
-    is_fast = False
     bos_token_id = 0
 
     def __init__(self):
@@ -158,18 +159,53 @@ class SlowTokenizer:
     def __call__(self, texts, *, add_special_tokens, return_offsets_mapping, verbose):
         assert not add_special_tokens
         assert not return_offsets_mapping
+        # Else it warns of what is too long for it, before that is cut.
+        assert not verbose
         split = [text.split() for text in texts]
         self.words += sorted({w for words in split for w in words} - set(self.words))
         return {"input_ids": [[self.words.index(w) for w in words] for words in split]}
 
+    def get_vocab(self):
+        return {"longest": 0}
+
     def decode(self, ids, *, skip_special_tokens):
+        assert ids[0] != 0, "BOS is not predicted"
         return " ".join(self.words[i] for i in ids if i or not skip_special_tokens)
 
 
 def test_without_offsets_the_predicted_tokens_are_decoded():
-    for bos, n_bytes in ((True, len("कि tak") + 4), (False, len("tak"))):
-        documents = tokenize(SlowTokenizer(), "hi", ["कि tak po"], max_tokens=2 + bos, bos=bos)
+    for bos, n_bytes in ((True, len("कि tak po") + 4), (False, len("tak po"))):
+        documents = tokenize(SlowTokenizer(), "hi", ["कि tak po to"], max_tokens=3 + bos, bos=bos)
         assert documents.n_bytes.tolist() == [n_bytes]
+    # What is special to the tokenizer is no text; no document has 0 bytes.
+    texts = ["a b <s> c", "a </s>"]
+    slow = SlowTokenizer()
+    slow.decode = lambda ids, **how: "" if len(ids) < 2 else SlowTokenizer.decode(slow, ids, **how)
+    assert tokenize(slow, "en", texts, max_tokens=9, bos=False).n_bytes.tolist() == [3, 1]
+
+
+def test_the_beginning_of_a_long_text_ends_at_white_space_beyond_what_its_tokens_need(monkeypatch):
+    """Tokens of at most 7 characters; a text is long from 11 on."""
+    module = sys.modules["langheads.text.documents"]
+    monkeypatch.setattr(module, "_LONG", 10)
+    slow = SlowTokenizer()
+    for text, n_tokens, length in (
+        ("a b c d e ", 1, 10),
+        ("a b c d e f", 1, 11),
+        ("a b c d e fg h", 1, 12),
+        ("a b c d e " + 20 * "f", 2, 28),
+        ("a b c d e " + 9 * "f" + " g", 1, 19),
+        ("a b c d e " + 10 * "f" + " g", 1, 20),
+        ("a b c d e " + 11 * "f" + " g", 1, 20),
+        (20 * "ab ", 3, 23),
+    ):
+        assert len(module.beginning(slow, text, n_tokens)) == length, text
+    # More tokens need more of the text; what is left out of it makes a document cut.
+    texts = [20 * "a ", "a " * 4 + "b" * 30, "a b"]
+    found = tokenize(slow, "en", texts, max_tokens=9, bos=False)
+    assert [len(tokens) for tokens in found.tokens] == [9, 5, 2]
+    assert found.cut == 1
+    assert tokenize(slow, "en", ["a " * 4 + "b" * 200], max_tokens=9, bos=False).cut == 1
 
 
 @pytest.mark.parametrize("budget", [1, 10, 20, 37, 1000])

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import xarray as xr
 
 from langheads.io.errors import InputError
 from langheads.io.sources import content_hash, made_from
@@ -166,3 +167,31 @@ def test_the_content_of_a_result_is_the_same_in_its_file(tmp_path):
     assert content_hash(scores.assign(lahis=scores.lahis * (1 + 1e-12))) != content_hash(scores)
     turned = make_heads(["zh", "en"], rule=heads.rule)
     assert content_hash(turned) != content_hash(heads)
+
+
+def test_the_content_of_a_result_has_no_order():
+    """Of its variables, equal ones too, and of what a rule says."""
+    same = make_scores(["en"]).lahis
+    first, again = (xr.Dataset(dict.fromkeys(names, same)) for names in ("ab", "ba"))
+    assert content_hash(first) == content_hash(again)
+    rules = ({"name": "count", "seed": 0}, {"seed": 0, "name": "count"})
+    first, again = (content_hash(make_heads(LANGUAGES, rule=rule)) for rule in rules)
+    assert first == again != content_hash(make_heads(LANGUAGES, rule={"name": "count", "seed": 1}))
+
+
+@pytest.mark.parametrize("key", ["weight_hash", "config_hash", "tokenizer_hash"])
+def test_what_was_made_in_another_model_is_named(key):
+    heads, weights = make_heads(LANGUAGES, provenance=PROVENANCE | {key: "bb"}), "ab" * 32
+    by_hand = make_heads(LANGUAGES, provenance={})
+    sources = (None, by_hand, xr.Dataset(attrs={"made": "by hand"}), heads)
+    for other in ("aa", "cc"):
+        named = made_from(PROVENANCE | {key: other}, *sources)
+        of = "bb" if key == "weight_hash" else weights
+        assert json.loads(named["other_weights"]) == {"heads": of}
+        assert json.loads(named["made_from"]) == {"heads": content_hash(heads)}
+    # Where one does not say, or both say the same, nothing is known to be another.
+    for model in ({}, PROVENANCE | {key: "bb"}):
+        assert list(made_from(model, *sources)) == ["made_from"]
+    assert list(made_from(PROVENANCE | {key: "aa"}, make_heads(["en"], provenance={"x": 1}))) == [
+        "made_from"
+    ]
