@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 import torch
 from scipy import special
+from scipy.optimize import brentq
 
 from langheads import stats
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError
+from langheads.scores import sampled_knockout
 from langheads.scores.sampled_knockout import (
+    Estimate,
     _inverse_trigamma,
     draw,
     estimate,
+    first_order,
     forwards,
     moderated,
     sample_sizes,
@@ -54,6 +58,92 @@ def test_one_head_by_hand():
     error = 5 * np.sqrt(variance * (1 - 4 / 5) * missed)
     np.testing.assert_allclose(found.error, error)
     np.testing.assert_allclose(found.width, 4.302653 * error, rtol=1e-6)  # t, 2 degrees of freedom
+    # Residuals .3, .1, -1.1 and .7 stand for the one document that was not run.
+    np.testing.assert_allclose(found.scatter, 1.8 / 2)
+
+
+def test_a_rise_a_byte_by_hand():
+    """Three documents of 1, 2 and 3 bytes, which lie on a line but for what scatters about it."""
+    rise = np.array([[1.0], [2.0], [3.0]])
+    found = Estimate(*(np.array([value]) for value in (6.0, 2.0, 3.0)), rise, np.array([4.0]))
+    per = found.per(np.array([1, 2, 3]))
+    expected = (1, np.sqrt(3 / 2 * 4 + 2**2) / 6, 1 - 3 / 6, 1 + 3 / 6)
+    np.testing.assert_allclose(np.ravel(per), expected)
+
+
+def moderated_by_hand(variance, df, spread):
+    """Smyth 2004, with scipy's root finder, and numpy's line."""
+    log, at = np.log(variance), np.log(spread)
+    trend = np.polyval(np.polyfit(at, log, 1), at)
+    scatter = ((log - trend) ** 2).sum() / (len(log) - 2)
+    more = max(scatter - special.polygamma(1, df / 2), 1e-3)
+    prior_df = 2 * brentq(lambda y: special.polygamma(1, y) - more, 1e-3, 1e6, xtol=1e-12)
+    # The mean of a log-normal; log variances are below by the bias of so many degrees of freedom.
+    prior = np.exp(trend + min(more, 2) / 2) * (df / 2) / np.exp(special.digamma(df / 2))
+    return (prior_df * prior + df * variance) / (prior_df + df)
+
+
+@pytest.mark.parametrize("scatter", [0.01, 1.0, 4.0])
+def test_moderation_by_hand(scatter):
+    """Log variances that scatter less than by chance, more, and much more."""
+    rng = np.random.default_rng(6)
+    spread = rng.lognormal(0, 2, 13)
+    variance = spread**0.5 * rng.lognormal(0, scatter, 13)
+    # Ten heads have a trend; what has none, or no variance, stays.
+    variance[10], spread[11], variance[12] = 0, 0, 0
+    found = moderated(variance, 7, spread)
+    np.testing.assert_allclose(found[:10], moderated_by_hand(variance[:10], 7, spread[:10]))
+    np.testing.assert_array_equal(found[10:], variance[10:])
+    np.testing.assert_array_equal(moderated(variance[1:], 7, spread[1:]), variance[1:])
+
+
+@pytest.mark.parametrize("value", [1e-3, 0.1, 1.0, 10.0, 1e3])
+def test_the_inverse_of_trigamma(value):
+    assert special.polygamma(1, _inverse_trigamma(value)) == pytest.approx(value)
+
+
+def test_the_variance_of_a_head_is_its_own_or_the_trends_whichever_is_more():
+    """Of 12 heads, half of them with a draw that missed the large documents."""
+    rng = np.random.default_rng(7)
+    x, rise = population(rng, 40, 12)
+    drawn = np.arange(9)
+    x[9:, :6] *= 4
+    x[9:, 6:] /= 4
+    found = estimate(rise, x, drawn)
+    own = []
+    for a, y, mean in zip(x[drawn].T, rise[drawn].T, x.mean(axis=0), strict=True):
+        weight = [np.polyval(np.polyfit(a, one, 1), mean) for one in np.eye(9)]
+        others = [np.delete(drawn, i) for i in drawn]
+        left_out = [
+            y[i] - np.polyval(np.polyfit(a[few], y[few], 1), a[i]) for i, few in enumerate(others)
+        ]
+        own.append((1 - 9 / 40) * np.dot(np.square(weight), np.square(left_out)))
+    own, spread = np.array(own), x.var(axis=0)
+    missed = spread / x[drawn].var(axis=0)
+    assert (missed < 1).any()
+    assert (missed > 1).any()
+    least = np.maximum(own, moderated_by_hand(own, 7, spread))
+    np.testing.assert_allclose(found.error, 40 * np.sqrt(np.maximum(missed, 1) * least))
+
+
+def test_first_order_rises_and_losses_are_summed_over_tokens(zoo, monkeypatch):
+    """Gradients are of the mean a token; a head's rise is minus its own, under each baseline."""
+    gradient = np.arange(24.0).reshape(2, 3, 4)
+    baselines = [None, torch.ones(3, 4, 8)]
+    seen = []
+
+    def gate_gradients(model, of, *, baseline, batch_tokens):
+        seen.append(baseline)
+        return gradient + 100 * (len(seen) - 1), np.array([0.5, 0.25])
+
+    monkeypatch.setattr(sampled_knockout, "gate_gradients", gate_gradients)
+    of = Documents.of_rows("en", [[1, 2, 3], [1, 2, 3, 4, 5]])
+    heads = HeadSet(["L2H1", "L0H3"], (3, 4))
+    rises, nll = first_order(zoo.bridge("llama-gqa"), of, heads, baselines, batch_tokens=7)
+    assert seen == baselines
+    np.testing.assert_array_equal(nll, [1, 1])
+    np.testing.assert_array_equal(rises[0], [[-9 * 2, -3 * 2], [-21 * 4, -15 * 4]])
+    np.testing.assert_array_equal(rises[1], [[-109 * 2, -103 * 2], [-121 * 4, -115 * 4]])
 
 
 def test_all_documents_give_the_exact_scan():
@@ -159,6 +249,10 @@ def test_how_many_documents_are_run(caplog):
     assert sample_sizes(0.3, documents(en=40)) == {"en": 12}
     assert sample_sizes(0.1, documents(en=300, zh=111)) == {"en": 30, "zh": 12}
     assert sample_sizes(10, documents(en=300)) == {"en": 10}
+    assert sample_sizes(8, documents(en=300)) == {"en": 8}
+    # 110 * 0.1 is a little above 11; a thousand-millionth more is no rounding.
+    for more, count in ((0, 11), (2e-10, 11), (2e-9, 12)):
+        assert sample_sizes((11 + more) / 110, documents(en=110)) == {"en": count}
     # A language with fewer documents is run in full.
     assert sample_sizes(32, documents(en=300, zh=3)) == {"en": 32, "zh": 3}
     with caplog.at_level(logging.WARNING, logger="langheads"):

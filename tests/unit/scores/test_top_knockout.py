@@ -142,6 +142,54 @@ def test_a_head_is_above_another_by_a_paired_t_test():
             assert not above[1:].any()
 
 
+def test_a_head_is_above_another_about_the_line_of_its_gradients():
+    """As before, of residuals about lines that are fitted without the document."""
+    rng = np.random.default_rng(1)
+    x, noise = rng.normal(size=(60, 2)), rng.normal(size=(6, 2))
+    done = np.arange(10, 16)
+    apart, total = [], []
+    for head in range(2):
+        a, y = x[done, head], noise[:, head]
+        line = np.polyfit(a, y, 1)
+        total.append(np.polyval(line, x[:, head].mean()))
+        # At most ten times the residual, of a document that all but makes its own line.
+        leverage = [np.polyval(np.polyfit(a, one, 1), a[i]) for i, one in enumerate(np.eye(6))]
+        apart.append((y - np.polyval(line, a)) / np.maximum(1 - np.array(leverage), 0.1))
+    se = np.sqrt(np.square(apart[0] - apart[1]).sum() / (6 * 5) * (1 - 6 / 60))
+    needed = student_t.ppf(1 - 0.05 / 2, 4) * se - (total[0] - total[1])
+    for more, expected in ((-1e-6, False), (1e-6, True)):
+        above = top_knockout._apart(noise + np.array([needed + more, 0]), x, done, 0.05)
+        assert above.tolist() == [[False, expected], [False, False]]
+
+
+def test_of_all_documents_the_mean_decides_and_then_the_number():
+    """With gradients that would say otherwise, and of fewer than four documents nothing."""
+    y = np.array([[1.0, 3, 2, 3], [1, 1, 2, 1], [1, 2, 2, 2]])
+    above = top_knockout._apart(y, np.eye(3, 4), np.arange(3), 0.05)
+    first_to_last = [1, 2, 3, 0]
+    expected = [[first_to_last.index(a) < first_to_last.index(b) for b in range(4)]
+                for a in range(4)]  # fmt: skip
+    assert above.tolist() == expected
+    far = np.array([[9.0, 0.0], [9.1, 0.1], [9.0, 0.1], [9.1, 0.0]])
+    for n in (3, 4):
+        above = top_knockout._apart(far[:n], np.zeros((50, 2)), np.arange(n), 0.05)
+        assert above.tolist() == [[False, n == 4], [False, False]]
+
+
+def test_a_top_of_no_or_of_all_heads_is_refused_and_what_it_may_cost_is_told(caplog):
+    for top in (0, 4, -1):
+        with pytest.raises(InputError) as told:
+            top_knockout.check_top(top, 0.95, 4)
+        assert str(told.value) == (
+            f"top {top} of 4 heads asked for; at least 1, and fewer than all"
+        )
+    top_knockout.check_top(1, 0.95, 4)
+    assert caplog.messages == [
+        "top 1 of 4 heads: from 24 documents a language to the scan of all of them, as far as "
+        "heads are hard to tell apart"
+    ]
+
+
 def test_confidence_is_less_than_certain():
     for wrong in (0.0, 1.0, 1.5):
         with pytest.raises(InputError) as told:

@@ -222,6 +222,7 @@ def test_batches_hold_every_document_once_within_the_budget(budget):
 def test_batches_are_no_smaller_than_they_must_be():
     assert length_batches([5] * 7, 15) == [[0, 1, 2], [3, 4, 5], [6]]
     assert length_batches([], 15) == []
+    assert length_batches([3, 10, 3, 3, 3], 12) == [[1], [0, 2, 3, 4]]
 
 
 def test_padding_is_on_the_right():
