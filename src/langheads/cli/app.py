@@ -21,7 +21,7 @@ import typer
 
 from langheads.cli.checks import check
 from langheads.cli.on_ray import run_on_ray
-from langheads.cli.parts import PARTS_OPTIONS, merge, run_in_parts
+from langheads.cli.parts import DRY_RUN, PARTS_OPTIONS, merge, run_in_parts, run_model
 from langheads.cli.signatures import Function, Parameter, plain, read_function
 from langheads.cli.tell import ending_of, lines_about, path_of, table_of, tell, write_csv
 from langheads.cli.values import LIMITS, kind_of, shown_default
@@ -124,7 +124,8 @@ def _command(verb: str, function: Function) -> Callable[..., None]:
             ready("langheads.io.netcdf:told")
         carry_out(verb, {k: v for k, v in given.items() if v not in (None, [])})
 
-    parameters = [*_parameters(verb, function), *(PARTS_OPTIONS if verb in IN_PARTS else ())]
+    more = PARTS_OPTIONS if verb in IN_PARTS else (DRY_RUN,) if _runs_a_model(function) else ()
+    parameters = [*_parameters(verb, function), *more]
     # typer reads the signature and the annotations of what it is given.
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -239,12 +240,16 @@ def carry_out(verb: str, given: Mapping[str, Any], load: Callable[..., Any] | No
         values[first.name] = load(**asked)
     _look_for_garbage()
     work = partial(called, **values)
-    runs_a_model = _MODEL in first.types or verb == "demo"
-    finish = partial(_save_and_tell, function, str(out), given, runs_a_model)
-    if verb in IN_PARTS:
-        run_in_parts(work, given, finish, verb=verb, model=values[first.name], out=str(out))
+    finish = partial(_save_and_tell, function, str(out), given)
+    if _runs_a_model(function):
+        run = run_in_parts if verb in IN_PARTS else run_model
+        run(work, given, finish, verb=verb, model=values.get("model"), out=str(out))
     else:
         finish(work())
+
+
+def _runs_a_model(function: Function) -> bool:
+    return _MODEL in function.parameters[0].types or function.name == "pipeline.demo"
 
 
 def _look_for_garbage() -> None:
@@ -271,9 +276,7 @@ def _check_out(function: Function, out: str, inputs: list[str], default_out: str
         check_writable(Path(out).with_suffix(".summary.json"), *inputs)
 
 
-def _save_and_tell(
-    function: Function, out: str, given: Mapping[str, Any], runs_a_model: bool, result: Any
-) -> None:
+def _save_and_tell(function: Function, out: str, given: Mapping[str, Any], result: Any) -> None:
     """Save a result that its function has not saved; say what it is and where."""
     if function.returns == "xr.Dataset":
         from langheads import save
@@ -291,7 +294,7 @@ def _save_and_tell(
         for line in table.split("\n"):
             tell(line)
     tell(str(path_of(result) or out))
-    if runs_a_model:
+    if _runs_a_model(function):
         tell(spent_in_words(spent()), beside=True)
     if end:
         tell(f"next: {end.next}", beside=True)

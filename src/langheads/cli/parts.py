@@ -1,4 +1,5 @@
-"""Verbs whose work is kept in ``OUT.parts/``, and shared by the shards of a job array or by ranks.
+"""Verbs that run a model: what they will take, told before and kept in ``OUT.parts/`` until they
+are done; and those whose work is kept there, and shared by the shards of a job array or by ranks.
 
 A killed run is gone on with by the same command; a run with other settings is refused, with what
 differs. The result names the settings that it was made with by hash, so that the same command, when
@@ -7,12 +8,10 @@ all is done, does nothing.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,11 +20,11 @@ from typing import Annotated, Any
 
 import typer
 
-from langheads.cli.signatures import read_function
+from langheads.cli.settings import run_settings
 from langheads.cli.tell import tell, write_csv
 from langheads.io.errors import InputError, LangheadsError, OutOfMemoryError
-from langheads.io.files import TEXT_SUFFIXES, write_text_atomically
-from langheads.io.parts import COMMAND, parts_folder
+from langheads.io.files import write_text_atomically
+from langheads.io.parts import COMMAND, ESTIMATE, parts_folder
 
 
 def _option(name: str, kind: Any, told: str, metavar: str | None = None) -> inspect.Parameter:
@@ -36,6 +35,8 @@ def _option(name: str, kind: Any, told: str, metavar: str | None = None) -> insp
     return inspect.Parameter(name, how, default=default, annotation=annotation)
 
 
+DRY_RUN = _option("dry_run", bool, "Say what time and memory the run will take, and stop.")
+"""What a verb takes that runs a model."""
 PARTS_OPTIONS = (
     _option(
         "shard",
@@ -59,7 +60,35 @@ PARTS_OPTIONS = (
     _option("fresh", bool, "Start over, whatever is in OUT.parts/ or OUT."),
     _option("keep_parts", bool, "Leave OUT.parts/ when OUT is written."),
 )
-"""What such a verb takes beside what its function does."""
+"""What a verb takes whose work is kept in parts."""
+
+
+def run_model(
+    work: partial[Any],
+    given: Mapping[str, Any],
+    finish: Callable[[Any], None],
+    *,
+    verb: str,
+    model: Any,
+    out: str,
+) -> None:
+    """As `run_in_parts`, but nothing is kept except what a dry run tells, until it is done."""
+    from langheads.io.cost import keep_estimate, recall_estimate
+    from langheads.io.digest import command_hash
+
+    folder = parts_folder(out)
+    waiting = (folder / ESTIMATE).exists()
+    if given.get("dry_run") or waiting:
+        command = command_hash(run_settings(verb, given, work, model))
+        if given.get("dry_run"):
+            keep_estimate(folder, command, *_tell_estimate(work, None))
+            return
+        recall_estimate(folder, command)
+    finish(work())
+    if waiting:
+        with suppress(OSError):
+            (folder / ESTIMATE).unlink()
+            folder.rmdir()
 
 
 def run_in_parts(
@@ -87,7 +116,7 @@ def run_in_parts(
     from langheads.io.shards import in_parts
 
     folder = parts_folder(out)
-    settings = {"verb": verb, **_settings(given, work), **_about(model)}
+    settings = run_settings(verb, given, work, model)
     shard = _shard(given["shard"]) if "shard" in given else None
     if given.get("dry_run"):
         keep_estimate(folder, command_hash(settings), *_tell_estimate(work, shard))
@@ -181,7 +210,10 @@ def _tell_estimate(work: partial[Any], shard: tuple[int, int] | None) -> tuple[f
     whole = estimate.predicted()
     for what, seconds in whole.items():
         typer.echo(f"{what}: {estimate.batches[what]} batches, {in_words(seconds)}")
-    memory, total = told["peak_memory_gib"], beside + sum(whole.values())
+    if not whole:
+        typer.echo("no batches: all of it was run, and no result written")
+    # As it is kept, so that the note after the run says the same.
+    memory, total = told["peak_memory_gib"], round(beside + sum(whole.values()), 2)
     typer.echo(f"about {in_words(total)} in all{more}; memory {memory:.2f} GiB at most")
     if shard is not None:
         typer.echo(
@@ -189,7 +221,7 @@ def _tell_estimate(work: partial[Any], shard: tuple[int, int] | None) -> tuple[f
             f"{sum(estimate.batches.values())} batches, "
             f"about {in_words(beside + sum(estimate.predicted(own=True).values()))}"
         )
-    return round(total, 2), memory
+    return total, memory
 
 
 def _shard(value: str) -> tuple[int, int]:
@@ -197,69 +229,6 @@ def _shard(value: str) -> tuple[int, int]:
     if not found:
         raise InputError(f"--shard {value!r}: write which of how many, like 3/16")
     return int(found[1]), int(found[2])
-
-
-def _settings(given: Mapping[str, Any], work: partial[Any]) -> dict[str, Any]:
-    """What was asked for, files and data sets by what is in them, a detector by its version."""
-    from langheads.io.digest import command_hash
-    from langheads.text.identify import installed_version
-
-    beside = {
-        "out",
-        "csv",
-        "on",
-        "shard",
-        "fresh",
-        "keep_parts",
-        "dry_run",
-        "merge",
-        *(p.name for p in _loading()),
-    }
-    told = {name: _told(value) for name, value in given.items() if name not in beside}
-    for name in told:
-        if str(given[name]).startswith("hf:") and name in work.keywords:
-            told[name] = f"{given[name]} ({command_hash(work.keywords[name].hashes)[:16]})"
-    if (asked := inspect.signature(work.func).parameters.get("detector")) is not None:
-        told["detector version"] = installed_version(given.get("detector", asked.default))
-    return told
-
-
-def _loading() -> Iterable[Any]:
-    return read_function("load").parameters
-
-
-def _about(model: Any) -> dict[str, str]:
-    from langheads.io.digest import versions
-    from langheads.model.decoding import end_tokens
-    from langheads.model.identity import described_before
-
-    told = described_before(model)
-    template = str(getattr(model.tokenizer, "chat_template", None) or "")
-    also = {
-        # Any card of a kind does.
-        "device": told["device"].partition(":")[0],
-        "ends of replies": str(end_tokens(model)),
-        "chat template": hashlib.sha256(template.encode()).hexdigest(),
-    }
-    return versions() | told | also
-
-
-def _told(value: Any) -> Any:
-    """A setting; a file or a folder of texts with a hash of what is in it."""
-    if (
-        not isinstance(value, str)
-        or len(value) > 4096
-        or "\0" in value
-        or not os.path.exists(value)
-    ):
-        return value
-    path, content = Path(value), hashlib.sha256()
-    files = [path] if path.is_file() else sorted(path.rglob("*"))
-    for file in files:
-        if file.is_file() and (file == path or file.suffix in TEXT_SUFFIXES):
-            content.update(str(file.relative_to(path)).encode())
-            content.update(hashlib.sha256(file.read_bytes()).digest())
-    return f"{value} ({content.hexdigest()[:16]})"
 
 
 def _saved(out: Path) -> Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langheads.io.part_file import Piece
-from langheads.io.parts import Parts, use_parts
+from langheads.io.parts import Parts, active_parts, use_parts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,6 +107,11 @@ class Estimate(Parts):
 
     def check(self) -> None:
         """Nothing is there that could be of another run."""
+
+
+def estimating() -> bool:
+    """Whether results mean nothing, being those of `estimated`."""
+    return isinstance(active_parts(), Estimate)
 
 
 @contextmanager

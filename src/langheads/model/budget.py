@@ -20,7 +20,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.digest import digest
 from langheads.io.errors import InputError
-from langheads.io.estimate import Estimate
+from langheads.io.estimate import estimating
 from langheads.io.part_file import Piece
 from langheads.io.parts import active_parts
 
@@ -67,7 +67,7 @@ def _agreed(model: TransformerBridge) -> int:
     fitting = int((_SHARE * total - weights) / 2) // kept_of_a_token(model)
     tokens = min(_MOST, max(_LEAST, fitting // _LEAST * _LEAST))
     parts = active_parts()
-    if parts is None or isinstance(parts, Estimate):
+    if parts is None or estimating():
         return tokens
     name = digest("tokens a batch", weights, kept_of_a_token(model))
     piece = Piece("tokens a batch", name, name, 0, 0, 1, 1, 0, 1, None)

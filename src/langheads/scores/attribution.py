@@ -39,6 +39,7 @@ from langheads.heads import HeadSet
 from langheads.heads.given import ByLanguage, Named
 from langheads.io.arguments import asked_names
 from langheads.io.errors import InputError
+from langheads.io.estimate import estimating
 from langheads.io.progress import progress_bar
 from langheads.model.logit_attribution import readout, require_linear_readout
 from langheads.scores.attribution_dataset import attribution_dataset
@@ -105,6 +106,7 @@ def attribute(
         how: dict[str, Any] = {"batch_tokens": batch_tokens, "progress": bar}
         for name in wanted:
             choices, measure = asked[name]
+            how["work"] = (name,) if estimating() else None
             columns[name] = _rows(model, read, choices, partial(measure, model), **how)
     first = [plain[i] for i in range(len(read))]
     return attribution_dataset(model, read, first, columns, chosen, source=prompts, bos=bos)

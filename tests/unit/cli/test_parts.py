@@ -16,7 +16,7 @@ import torch
 
 import langheads
 from langheads import pipeline
-from langheads.cli import app, parts, tell
+from langheads.cli import app, parts, settings, tell
 from langheads.experiments.replies.files import Replies
 from langheads.io import part_file
 from langheads.io.errors import InputError, LangheadsError
@@ -352,15 +352,15 @@ def test_a_data_set_that_changed_is_another_setting(verb, tiny_folder, tmp_path,
 
 
 def test_another_version_of_a_detector_is_another_setting(monkeypatch):
-    asked = parts._settings({}, partial(langheads.generate_replies))
+    asked = settings.asked({}, partial(langheads.generate_replies))
     assert asked == {"detector version": version("py3langid")}
     monkeypatch.setattr(identify, "version", lambda name: f"{name} 2")
     given = {"detector": "lingua", "out": "r.jsonl"}
-    assert parts._settings(given, partial(langheads.generate_replies)) == {
+    assert settings.asked(given, partial(langheads.generate_replies)) == {
         "detector": "lingua",
         "detector version": "lingua-language-detector 2",
     }
-    assert parts._settings({}, partial(langheads.score)) == {}
+    assert settings.asked({}, partial(langheads.score)) == {}
 
 
 def test_texts_that_changed_are_other_settings(verb, tiny_folder, tmp_path):  # noqa: F811

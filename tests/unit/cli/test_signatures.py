@@ -51,7 +51,8 @@ def test_the_options_of_a_verb_are_keywords(commands, verb):
     takes_model = any("TransformerBridge" in p.types for p in read.parameters)
     loading = {p.name for p in read_function("load").parameters} if takes_model else set()
     own = {p.name for p in read.parameters if kind_of(p) is not None}
-    parts = {option.name for option in PARTS_OPTIONS} if verb in IN_PARTS else set()
+    parts = {"dry_run"} if takes_model or verb == "demo" else set()
+    parts |= {option.name for option in PARTS_OPTIONS} if verb in IN_PARTS else set()
     assert not parts & own
     assert options == own | loading | parts | {"out", "csv"}
     # What a command line cannot give must be optional.

@@ -37,6 +37,7 @@ from langheads.experiments.pruning.account import Pruning
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.given import ByLanguage
 from langheads.io.errors import InputError
+from langheads.io.estimate import estimating
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import describe, load
@@ -111,10 +112,11 @@ def prune(
     account = {"format": 1, "kind": "pruned", "model": described["model"]}
     account |= {"shape": list(heads.shape), "dropped": names}
     with files.new_folder(out) as folder:
-        account |= _saved_without(model, removed, folder)
+        told, saved = _saved_without(model, removed, folder)
+        account |= told
         account["also_heads_of"] = _also_heads_of(heads, names, removed)
         if proof is not None:
-            account |= _costs(model, removed, folder, n_controls, proof, batch_tokens)
+            account |= _costs(model, removed, saved, n_controls, proof, batch_tokens)
         corpus = Corpus({}, "none", 0) if proof is None else proof.corpus
         made_from = provenance("pruned", described, corpus, sources=[heads])
         made_from |= {"heads": heads.provenance, "rule": heads.rule}
@@ -124,31 +126,41 @@ def prune(
     return found
 
 
-def _saved_without(model: TransformerBridge, removed: HeadSet, folder: Path) -> dict[str, Any]:
-    """Save the model without these heads, check the files, and say what is gone."""
+def _saved_without(
+    model: TransformerBridge, removed: HeadSet, folder: Path
+) -> tuple[dict[str, Any], Any]:
+    """Save the model without these heads, check the files, and say what is gone and the folder; in
+    an estimate nothing is saved, and weights in memory stand for the saved ones."""
     tokenizer, pruned = files.tokenizer_as_read(model), without_heads(model, removed)
-    pruned.network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     gone = {"removed": removed, "cut": pruned.cut, "zeroed": pruned.zeroed}
     told: dict[str, Any] = {name: [str(head) for head in of] for name, of in gone.items()}
     for name in ("kept", "parameters_zeroed", "parameters_saved", "bytes_saved"):
         told[name] = getattr(pruned, name)
+    if estimating():
+        logger.warning("writing the weights and reading them back is not in the estimate")
+        weights = [weight.to(model.cfg.device) for weight in pruned.network.parameters()]
+        return told | {"logits_differ_by": 0.0}, weights
+    pruned.network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     w_o = pruned.w_o
     # Its weights go before the saved ones are read.
     del pruned
-    return told | {"logits_differ_by": files.check_saved(model, removed, folder, w_o, told["kept"])}
+    apart = files.check_saved(model, removed, folder, w_o, told["kept"])
+    return told | {"logits_differ_by": apart}, folder
 
 
 def _costs(
     model: TransformerBridge,
     removed: HeadSet,
-    folder: Path,
+    saved: Any,
     n_controls: int,
     proof: HeldOut,
     batch_tokens: int | str,
 ) -> dict[str, Any]:
-    """The loss of the saved model on held-out texts of every language, beside random heads."""
-    after = load(folder, dtype=model.cfg.dtype, device=str(model.cfg.device))
+    """The loss of the pruned model on held-out texts of every language, beside random heads."""
+    after = model
+    if isinstance(saved, Path):
+        after = load(saved, dtype=model.cfg.dtype, device=str(model.cfg.device))
     # Different ones; all where there are fewer.
     random = removed.matched_sets(n_controls, np.random.default_rng(proof.corpus.seed))
     found: dict[str, dict[str, float | None]] = {}

@@ -18,6 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError, NonFiniteError
+from langheads.io.estimate import estimating
 from langheads.io.progress import progress_bar
 from langheads.model import document_nll, gated, head_shape, map_documents
 from langheads.model.checkpointing import checkpointed
@@ -187,7 +188,10 @@ def loss_and_gradient(
         chosen = gradient[:, layers.to(gradient.device), numbers.to(gradient.device)]
         return torch.cat([nll.detach()[:, None], chosen.to(nll.dtype)], dim=1)
 
-    rows = _per_answer(model, answers, measure, batch_tokens=batch_tokens)
+    # A step takes less time than its parts would be worth.
+    work = ("training steps", str(heads)) if estimating() else None
+    how: dict[str, Any] = {"batch_tokens": batch_tokens, "work": work, "row": (1 + len(heads),)}
+    rows = _per_answer(model, answers, measure, **how)
     mean = rows.double().sum(dim=0) / int(answer_sizes(answers).sum())
     return float(mean[0]), mean[1:].to(values.dtype)
 
