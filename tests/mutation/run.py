@@ -1,14 +1,16 @@
 """Mutation testing: `make mutate`, or `python -m tests.mutation.run [MODULE ...] [--sample N]`.
 
-cosmic-ray's operators change one place of a module at a time; each change is tried in a fork of
-this process, which has torch and TransformerLens imported, so that a mutant costs its tests only.
-No file is changed: the fork's import reads the changed text. Which tests a module's mutants must
+cosmic-ray's operators change one place of a module at a time. Its tests are collected once, and
+each change is tried in a fork in which the functions that it changes have its code (`swapped`), so
+that a mutant costs its tests only. What no function holds, and what lived, is tried in a fork whose
+import reads the changed text. No file is changed. Which tests a module's mutants must
 fail is the table in `modules.py`; survivors that cannot be told from the original are in
 SURVIVORS.md, line by line, and the others are gaps.
 """
 
 import argparse
 import ast
+import gc
 import importlib
 import importlib.machinery
 import os
@@ -18,8 +20,9 @@ import signal
 import sys
 import time
 from collections import Counter
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+from types import CodeType, FunctionType
 
 from tests.mutation.modules import BY_HAND, TESTS
 
@@ -83,12 +86,17 @@ TOO_LONG, BROKEN = "took too long", "broke what the tests need"
 
 
 def outcome(module, text, tests, limit):
-    """What tests say of another text of a module, in a fork."""
+    """What tests say of another text of a module, in a fork that has not imported it."""
+    return _in_a_fork(lambda: _pytest(module, text, tests), limit)
+
+
+def _in_a_fork(work, limit):
+    """What became of a mutant, by the exit status that `work` gives."""
     child = os.fork()
     if not child:
         os.setsid()
         signal.alarm(limit)
-        os._exit(_pytest(module, text, tests))
+        os._exit(work())
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         return TOO_LONG if os.WTERMSIG(status) == signal.SIGALRM else BROKEN
@@ -96,15 +104,113 @@ def outcome(module, text, tests, limit):
     return ENDS.get(os.WEXITSTATUS(status), BROKEN)
 
 
-def _pytest(module, text, tests):
+def quick_outcomes(module, texts, tests, limit):
+    """What tests say of other texts of a module that differ within its functions; a fork a text.
+
+    Returns:
+        Of each text the end; None where the change is outside of functions.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        with suppress(BaseException):
+            _pytest(module, None, tests, [_Collected(module, texts, limit, writing)])
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        ends = [line.strip() or None for line in told]
+    os.waitpid(child, 0)
+    return ends + [None] * (len(texts) - len(ends))
+
+
+class _Collected:
+    """A plugin of pytest: instead of running the tests once, runs them for each text."""
+
+    def __init__(self, module, texts, limit, writing):
+        self.path, self.texts, self.limit, self.writing = (
+            str(SOURCE / module), texts, limit, writing
+        )  # fmt: skip
+
+    def pytest_runtestloop(self, session):
+        here = {}
+        for function in gc.get_objects():
+            if type(function) is FunctionType and function.__code__.co_filename == self.path:
+                here.setdefault(_place(function.__code__), []).append(function)
+        before = compile(Path(self.path).read_text(), self.path, "exec")
+        # A test that found one finds others, too.
+        items, first = list(session.items), None
+        for text in self.texts:
+            end, codes = None, swapped(before, compile(text, self.path, "exec"))
+            if codes and all(place in here for place in codes):
+                items.sort(key=lambda item: item is not first)
+                found, end = _until_one_fails(session, items, here, codes, self.limit)
+                first = found or first
+            os.write(self.writing, f"{end or ''}\n".encode())
+        os._exit(0)
+
+
+def swapped(before, after):
+    """Codes of the functions that differ, by their places; None where anything else does."""
+    codes = {}
+
+    def differ(one, other):
+        inner = [[c for c in code.co_consts if isinstance(c, CodeType)] for code in (one, other)]
+        if len(inner[0]) != len(inner[1]) or _own(one) != _own(other):
+            return True
+        for old, new in zip(*inner, strict=True):
+            if old == new and old.co_consts == new.co_consts:
+                continue
+            is_class = "__qualname__" in old.co_names and "__module__" in old.co_names
+            if not is_class:
+                codes[_place(old)] = new
+            elif differ(old, new):
+                return True
+        return False
+
+    return None if differ(before, after) else codes
+
+
+def _place(code):
+    return code.co_qualname, code.co_firstlineno
+
+
+def _own(code):
+    """What a module or a class does by itself."""
+    constants = [c for c in code.co_consts if not isinstance(c, CodeType)]
+    return code.co_code, code.co_names, [*map(repr, constants)]
+
+
+def _until_one_fails(session, items, here, codes, limit):
+    """The test that failed, if one did, and what became of the mutant."""
+    reading, writing = os.pipe()
+
+    def work():
+        for place, code in codes.items():
+            for function in here[place]:
+                function.__code__ = code
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.testsfailed:
+                os.write(writing, str(items.index(item)).encode())
+                return 1
+        return 0
+
+    end = _in_a_fork(work, limit)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        number = told.read()
+    return items[int(number)] if number else None, end
+
+
+def _pytest(module, text, tests, plugins=()):
     loader = importlib.machinery.SourceFileLoader
     data, stats, path = loader.get_data, loader.path_stats, str(SOURCE / module)
 
     def get_data(self, name):
-        return text.encode() if str(name) == path else data(self, name)
+        return text.encode() if text and str(name) == path else data(self, name)
 
     def path_stats(self, name):
-        if str(name) == path:
+        if text and str(name) == path:
             raise OSError("no bytecode of the original")
         return stats(self, name)
 
@@ -115,7 +221,7 @@ def _pytest(module, text, tests):
     options += ["-p", "jaxtyping", "-p", "hypothesispytest"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     with open(LOG, "w") as log, redirect_stdout(log), redirect_stderr(log):
-        return int(pytest.main([*options, *tests]))
+        return int(pytest.main([*options, *tests], plugins=[*plugins]))
 
 
 # A fork loads the plugins that tests need, and no others.
@@ -167,11 +273,15 @@ def _try(module, sample, seed):
     took = time.monotonic() - began
     found = mutants(text)
     tried = random.Random(seed).sample(found, min(sample or len(found), len(found)))
-    ends = Counter()
+    tried.sort(key=lambda mutant: mutant[2])
+    ends, limit = Counter(), int(10 + 3 * took)
     print(f"{module}: {len(tried)} of {len(found)} mutants, {took:.1f} s a run", flush=True)
-    for name, occurrence, line in sorted(tried, key=lambda mutant: mutant[2]):
-        changed = mutate_code(text, OperatorProvider()[name](), occurrence)
-        end = outcome(module, changed, TESTS[module], int(10 + 3 * took))
+    texts = [mutate_code(text, OperatorProvider()[name](), number) for name, number, _ in tried]
+    quick = quick_outcomes(module, texts, TESTS[module], limit)
+    for (name, _, line), changed, end in zip(tried, texts, quick, strict=True):
+        # What is computed as a module is imported was not changed.
+        if end in (None, "lived"):
+            end = outcome(module, changed, TESTS[module], limit)
         ends[end] += 1
         if end != "failed a test":
             print(f"  {module}:{line} {name} {end}\n{_lines(text, changed)}", flush=True)
