@@ -107,17 +107,18 @@ def test_a_model_is_checked_once_and_not_under_hooks_that_would_be_passed_by(zoo
         assert checks == [model]
 
 
-def test_a_kernel_that_raises_is_not_trusted(zoo, monkeypatch):
+def test_a_kernel_that_raises_is_not_trusted(zoo, monkeypatch, caplog):
     def raises(*args, **kwargs):
-        raise NotImplementedError
+        raise NotImplementedError("there is none")
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", raises)
-    with fused_attention(zoo.fresh("llama-gqa")) as inside:
+    with caplog.at_level("INFO"), fused_attention(zoo.fresh("llama-gqa")) as inside:
         assert not inside
+    assert caplog.messages == ["fused attention is not used: there is none"]
 
 
 @pytest.mark.parametrize("scale", ["loss", "gradient"])
-def test_a_kernel_that_differs_is_not_trusted(zoo, monkeypatch, scale):
+def test_a_kernel_that_differs_is_not_trusted(zoo, monkeypatch, scale, caplog):
     model = zoo.fresh("llama-gqa")
     kernel = torch.nn.functional.scaled_dot_product_attention
 
@@ -126,9 +127,15 @@ def test_a_kernel_that_differs_is_not_trusted(zoo, monkeypatch, scale):
         # Values 1% off, or values as they should be with half of the gradient.
         return 1.01 * out if scale == "loss" else 0.5 * out + 0.5 * out.detach()
 
+    caplog.set_level("INFO")
+    with fused_attention(zoo.fresh("llama-gqa")) as fused:
+        assert fused
+    assert not caplog.messages
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", differs)
     with fused_attention(model) as fused:
         assert not fused
+    told = "fused attention is not used: gate gradients differ from eager attention"
+    assert caplog.messages == [told]
 
 
 @pytest.mark.parametrize("gate", [0.0, 1.0])

@@ -68,6 +68,9 @@ def test_as_little_is_computed_again_as_fits():
     kept = Kept(8, 5, 1)
     found = [blocks_to_cut(10, kept, room) for room in (80, 79, 50, 49, 30, 3)]
     assert found == [(0, 0), (0, 10), (0, 10), (1, 9), (5, 5), (10, 0)]
+    # What is dear is one byte more than the input, or no more.
+    assert blocks_to_cut(10, Kept(8, 2, 1), 15) == (5, 5)
+    assert blocks_to_cut(10, Kept(8, 1, 1), 5) == (5, 5)
 
 
 def test_room_is_half_of_what_is_free_and_bounded_on_a_cpu(monkeypatch):
@@ -94,6 +97,11 @@ def test_gradients_are_the_same_to_the_bit_whatever_is_kept(zoo, name, decided):
     # Of each position the residual stream and, where attention is fused, z and a sum a head.
     each = 32 + (HEADS * (model.cfg.d_head + 1) if name not in EAGER else 0)
     assert kept.whole > kept.dear > kept.bare == 4 * pad(tokens_of(model))[0].numel() * each
+    if name == "llama-gqa":
+        # All that linear layers make, but for what the last of them adds to the residual stream.
+        linear = [of for of in model.blocks[0].modules() if isinstance(of, torch.nn.Linear)]
+        each += sum(of.out_features for of in linear) - 32
+        assert kept.dear == 4 * pad(tokens_of(model))[0].numel() * each
     first = 2**40 - left
     # The first block's input wants no gradient.
     assert 0 < first < kept.whole
@@ -165,3 +173,47 @@ def test_interventions_inside_are_done_again(zoo, decided):
                     torch.autograd.grad(nll.sum(), gates)
     assert [of[-1] for of in decided[::2]] == [(0, 0), (layers - 1, 0)]
     assert torch.equal(*found)
+
+
+def test_some_blocks_keep_what_is_dear_and_some_their_input(zoo, monkeypatch):
+    """Of two blocks after the first, one each: half of what both would compute again."""
+    model, computed = zoo.fresh("llama-gqa"), {}
+    as_ever = gradients(model, 2**40)[2]
+    for cut in ((0, 2), (1, 1), (2, 0)):
+        monkeypatch.setattr(checkpointing, "blocks_to_cut", lambda *of, cut=cut: cut)
+        computed[cut] = gradients(model, 0)[2]
+    assert 2 * computed[1, 1] == computed[0, 2] + computed[2, 0] > 2 * computed[0, 2]
+    assert computed[0, 2] == as_ever
+
+
+def test_what_a_block_keeps_and_what_another_would(monkeypatch):
+    """128 bytes of an input, 48 of a product; 48 of a sine and 96 of it in float64 are not dear."""
+    given = torch.ones(4, 8, requires_grad=True)
+    weight = torch.nn.Parameter(torch.ones(8, 3))
+    with checkpointing._Counted(lambda op, args: op in PRODUCTS) as counted:
+        made = given @ weight
+        made.view(-1)
+        assert made.sin().to(torch.float64).dtype == torch.float64
+    assert counted.kept_here == 128 + 48
+    assert counted.by_others(1000) == Kept(1000 + 48 + 48 + 96, 1000 + 48, 1000)
+
+
+@pytest.mark.parametrize(
+    ("platform", "on_card", "can", "asked"),
+    [("linux", False, True, [0]), ("linux", True, True, []), ("linux", False, False, []),
+     ("darwin", False, True, [])],
+)  # fmt: skip
+def test_free_memory_is_given_back_where_the_c_library_can(
+    monkeypatch, platform, on_card, can, asked
+):
+    found = []
+
+    class Library:
+        if can:
+            malloc_trim = staticmethod(found.append)
+
+    monkeypatch.setattr(checkpointing.sys, "platform", platform)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: on_card)
+    monkeypatch.setattr(checkpointing.ctypes, "CDLL", lambda name: Library)
+    checkpointing.trim()
+    assert found == asked

@@ -70,6 +70,63 @@ def test_losses_and_gate_gradients_are_those_of_whole_logits(zoo, name, small_ch
     assert seen == [(0, True), *[(11, False)] * (counted // 11), (counted % 11, False)]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_how_much_is_had_at_once(zoo, dtype, seen, monkeypatch):
+    """Logits in the model's numbers, softmaxes in float32; one row each, however small the room."""
+    model, softmaxes = zoo.bridge("llama-gqa", dtype), []
+    softmax = chunks.F.log_softmax
+    monkeypatch.setattr(
+        chunks.F, "log_softmax", lambda x, dim: softmaxes.append(len(x)) or softmax(x, dim=dim)
+    )
+    hidden, targets = torch.randn(23, 32, dtype=dtype), torch.arange(23)
+    monkeypatch.setattr(chunks, "_WHOLE_BYTES", 0)
+    with torch.no_grad(), chunked_losses(model):
+        for products, of_each in ((11, 4), (1, 1)):
+            size = of_each * VOCAB * 4 if of_each > 1 else 1
+            room = products * VOCAB * dtype.itemsize if products > 1 else 1
+            monkeypatch.setattr(chunks, "_CHUNK_BYTES", {"cpu": room})
+            monkeypatch.setattr(chunks, "_SOFTMAX_BYTES", {"cpu": size})
+            seen.clear()
+            softmaxes.clear()
+            chunks.nll_of_rows(model, hidden, targets)
+            parts = [11, 11, 1] if products > 1 else [1] * 23
+            assert seen == [(part, False) for part in parts]
+            assert softmaxes == ([4, 4, 3, 4, 4, 3, 1] if of_each > 1 else [1] * 23)
+        # All at once where they are few.
+        for room, whole in ((23 * VOCAB * 4, True), (23 * VOCAB * 4 - 1, False)):
+            monkeypatch.setattr(chunks, "_WHOLE_BYTES", room)
+            seen.clear()
+            chunks.nll_of_rows(model, hidden, targets)
+            assert len(seen) == (1 if whole else 23)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_losses_and_gradients_may_differ_as_the_numbers_round(zoo, dtype, monkeypatch):
+    """By a thousand times the precision, in 16 bits by a twentieth."""
+    limit = min(1000 * torch.finfo(dtype).eps, 0.05)
+    apply = chunks._ChunkedNLL.apply
+    for times, close in ((0.8, True), (1.2, False)):
+        monkeypatch.setattr(
+            chunks._ChunkedNLL, "apply", lambda *of, by=1 + times * limit: apply(*of) * by
+        )
+        with chunked_losses(zoo.fresh("llama-gqa", dtype)) as chunked:
+            assert chunked == close
+
+
+def test_losses_are_cut_inside_the_block_and_where_no_weight_collects_a_gradient(zoo):
+    model = zoo.fresh("llama-gqa")
+    assert not chunks.in_chunks(model)
+    with torch.no_grad(), chunked_losses(model):
+        with chunked_losses(model):
+            assert chunks.in_chunks(model)
+        assert chunks.in_chunks(model)
+        with torch.enable_grad():
+            assert not chunks.in_chunks(model)
+            with frozen(model):
+                assert chunks.in_chunks(model)
+    assert not chunks.in_chunks(model)
+
+
 def test_replayed_losses_are_those_of_whole_forwards_to_the_bit(zoo, small_chunks):
     model = zoo.bridge("cohere")
     tokens, real = pad(tokens_of(model))

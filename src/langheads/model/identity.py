@@ -30,7 +30,7 @@ _HASHED: WeakKeyDictionary[TransformerBridge, tuple[dict[str, str], int]] = Weak
 TAKES_OTHERS: WeakSet[TransformerBridge] = WeakSet()
 """Models that were loaded to take heads, masks and scores of another checkpoint."""
 
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32}
 # Of a configuration: where it was read from and by what, and what changes no number.
 _NOT_OF_THE_MODEL = (
     *("transformers_version", "dtype", "torch_dtype", "use_cache", "pad_token_id", "return_dict"),

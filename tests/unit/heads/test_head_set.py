@@ -44,6 +44,20 @@ def test_a_set_keeps_the_order_of_evidence_and_drops_repeats():
     assert three.top(9) == three
 
 
+def test_a_set_shows_its_first_sixteen_heads():
+    for count, more in ((16, "]"), (17, ", … 1 more]"), (20, ", … 4 more]")):
+        some = HeadSet([(i % 4, i // 4) for i in range(count)], SHAPE)
+        first = ", ".join(f"L{i % 4}H{i // 4}" for i in range(16))
+        assert repr(some) == f"HeadSet([{first}{more}, shape=(4, 8))"
+
+
+@pytest.mark.parametrize("item", [3, (1, 2, 3), (0.5, 1), None])
+def test_what_is_no_pair_is_no_head(item):
+    with pytest.raises(InputError) as told:
+        HeadSet([item], SHAPE)
+    assert str(told.value) == f"{item!r} is not a head; write L3H7, or (3, 7)"
+
+
 def test_heads_are_ranked_by_falling_value():
     values = np.array([[1.0, np.nan, 3.0], [3.0, -1.0, 1.0]])
     ranked = HeadSet.ranked(values)
@@ -57,6 +71,8 @@ def test_names_with_commas_or_spaces_are_taken_and_values_of_heads_are_not_dropp
     assert str(HeadSet(" L1H0, L0H1 L2H2", SHAPE)) == "L1H0 L0H1 L2H2"
     with pytest.raises(InputError, match=r"^dict {'L0H1': 1.0} given for heads; write names like"):
         HeadSet({"L0H1": 1.0}, SHAPE)
+    with pytest.raises(InputError, match=r"^int 3 given for heads; write names like"):
+        HeadSet(3, SHAPE)
 
 
 def test_algebra_is_that_of_sets_with_the_order_of_the_left_side():
@@ -160,6 +176,21 @@ def test_matched_sets_are_uniform_over_all_others(n):
     ]
     assert sum(counts) == 2700
     assert chisquare(counts).pvalue > 0.001
+
+
+@pytest.mark.parametrize("n", [3, 4, 5])
+def test_sets_are_listed_where_others_are_at_most_twice_as_many_as_asked_for(n):
+    """Eight others, in an order drawn at once; for three they are drawn one by one."""
+    rng, other = np.random.default_rng(0), np.random.default_rng(0)
+    HeadSet(["L0H0"], (1, 9)).matched_sets(n, rng)
+    other.permutation(8)
+    assert (rng.random() == other.random()) == (n >= 4)
+
+
+def test_as_many_other_sets_as_asked_for_however_many():
+    for n in (3, 60):
+        sets = HeadSet(["L0H0"], (1, 400)).other_sets(n, np.random.default_rng(0))
+        assert len(sets) == len(set(sets)) == n
 
 
 def language_heads():

@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+import math
 import os
 import re
+import sys
 import time
 import zlib
 
@@ -167,6 +169,193 @@ def test_what_is_told_is_of_the_content_without_its_checksum(tmp_path):
     for seal in (bytes, with_checksum):
         path.write_bytes(seal(content))
         assert netcdf.told(path) == hashlib.sha256(content).digest() + b"-"
+
+
+def harm(tmp_path, size, **values):
+    """Of a file of these variables, were it of this size."""
+    with h5py.File(tmp_path / "s.nc", "w") as file:
+        for name, value in values.items():
+            if name.startswith("attr_"):
+                file.attrs[name] = value
+            else:
+                file[name] = value
+    with h5py.File(tmp_path / "s.nc") as file:
+        return netcdf._harm_in(file, size)
+
+
+def test_room_is_there_to_the_last_byte(tmp_path, monkeypatch):
+    """Twice the size of the file: 32 bytes of numbers, 8 of an attribute; 16 and 5 of texts."""
+    texts = np.array(["abc", "de"], h5py.string_dtype())
+    for room, size, of, expected in (
+        (0, 20, {"a": np.zeros(4), "attr_n": 1}, None),
+        (1, 19, {"a": np.zeros(4), "attr_n": 1}, "the attribute 'attr_n' is far larger than"),
+        (0, 16, {"a": np.zeros(4)}, None),
+        (1, 15, {"a": np.zeros(4)}, "'a' [4] is far larger than the file"),
+        (1, 10, {"t": texts}, None),
+        (0, 10, {"t": texts}, "'t' is far larger than the file"),
+        (4, 13, {"t": texts[:1], "attr_n": 1, "u": texts[1], "b": np.int8(1)}, None),
+        (3, 13, {"t": texts[:1], "attr_n": 1, "u": texts[1], "b": np.int8(1)}, "'u' is far larger"),
+    ):
+        monkeypatch.setattr(netcdf, "_ROOM", room)
+        found = harm(tmp_path, size, **of)
+        assert found == expected or found.startswith(expected or "no harm")
+
+
+def test_as_many_variables_attributes_and_texts_as_allowed_and_one_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(netcdf, "_MOST_VARIABLES", 2)
+    monkeypatch.setattr(netcdf, "_MOST_TEXTS", 3)
+    for n in (2, 3):
+        told = None if n == 2 else "3 variables or attributes"
+        assert harm(tmp_path, 999, **{f"v{i}": 1.0 for i in range(n)}) == told
+        assert harm(tmp_path, 999, **{f"attr_{i}": 1.0 for i in range(n)}) == told
+        with h5py.File(tmp_path / "s.nc", "w") as file:
+            file["a"] = 1.0
+            file["a"].attrs.update({f"n{i}": 1.0 for i in range(n)})
+            found = netcdf._harm_in(file, 999)
+        assert found == (
+            None if n == 2 else "'a' is kept in another file, or has too many attributes"
+        )
+    for n in (3, 4):
+        texts = np.array(["a"] * n, h5py.string_dtype())
+        told = None if n == 3 else "'t' [4] is far larger than the file"
+        assert harm(tmp_path, 999, t=texts) == told
+        # Numbers may be more.
+        assert harm(tmp_path, 999, t=np.zeros(n)) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "most", "expected"),
+    [
+        (7, 1, 8),
+        (np.zeros((2, 3), "f4"), 1, 24),
+        (np.zeros(2, dtype=[("a", "f8"), ("b", "i4")]), 1, 24),
+        (np.bytes_("four"), 1, 4),
+        ("text", 1, sys.getsizeof("text")),
+        (np.array(["a", "bc"], h5py.string_dtype()), 2, sys.getsizeof("a") + sys.getsizeof("bc")),
+        (np.array(["a", "bc"], h5py.string_dtype()), 1, sys.maxsize),
+        (h5py.Empty("f8"), 1, 8),
+    ],
+)
+def test_what_an_attribute_takes(tmp_path, value, most, expected):
+    with h5py.File(tmp_path / "s.nc", "w") as file:
+        file.attrs["a"] = value
+        assert netcdf._attribute(file.attrs, "a", most) == expected
+
+
+def test_an_attribute_that_names_what_stands_elsewhere(tmp_path):
+    """References are numbers of the file; sequences are read, and such with texts in them not."""
+    with h5py.File(tmp_path / "s.nc", "w") as file:
+        file["v"] = 1.0
+        file.attrs["reference"] = file["v"].ref
+        numbers = np.empty(1, object)
+        numbers[0] = np.arange(5, dtype="i4")
+        file.attrs.create("numbers", numbers, dtype=h5py.vlen_dtype(np.dtype("i4")))
+        texts = np.empty(1, object)
+        texts[0] = np.array(["a"], object)
+        file.attrs.create("texts", texts, dtype=h5py.vlen_dtype(h5py.string_dtype()))
+        pair = np.zeros(1, np.dtype([("a", "i4"), ("b", h5py.string_dtype())]))
+        pair["b"] = "x"
+        file.attrs["pair"] = pair
+        of = file.attrs
+        assert netcdf._attribute(of, "reference", 1) == of.get_id("reference").dtype.itemsize
+        assert 0 < netcdf._attribute(of, "numbers", 1) < 1000
+        for name in ("texts", "pair"):
+            assert netcdf._attribute(of, name, 1) == sys.maxsize
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3), (2, 1, 3)])
+@pytest.mark.parametrize("most", [1, 2, 9])
+def test_texts_are_read_some_at_a_time(tmp_path, shape, most):
+    with h5py.File(tmp_path / "s.nc", "w") as file:
+        file["a"] = np.arange(math.prod(shape)).reshape(shape)
+        parts = list(netcdf._parts(file["a"], most))
+    assert max(map(len, parts)) <= most
+    rows, length = math.prod(shape[:-1]), ([1, *shape])[-1]
+    assert len(parts) == rows * math.ceil(length / most)
+    np.testing.assert_array_equal(np.concatenate(parts), np.arange(math.prod(shape)))
+
+
+def test_how_many_texts_are_read_at_once_depends_on_the_file(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(netcdf, "_parts", lambda of, most: asked.append(most) or [])
+    monkeypatch.setattr(netcdf, "_attribute", lambda attrs, name, most: asked.append(most) or 0)
+    monkeypatch.setattr(netcdf, "_ROOM", 1000)
+    text = np.array(["a"], h5py.string_dtype())
+    for size in (2**10, 2**26 - 1, 2**27):
+        assert harm(tmp_path, size, t=text) is None
+    assert asked == [2**16, 1, 1]
+    # Of an attribute as many as would fit, were each as long as the file; 32 at the least.
+    for size, most in ((10, 102), (31, 34), (34, 32)):
+        asked.clear()
+        assert harm(tmp_path, size, attr_a=1) is None
+        assert asked == [most]
+
+
+@pytest.fixture
+def looked_at(monkeypatch):
+    """What another process is asked, and what it answers but for the digest."""
+    asked, said = [], [b"-"]
+
+    def look(of, path, **limits):
+        asked.append(limits)
+        return hashlib.sha256(path.read_bytes()).digest() + said[-1]
+
+    monkeypatch.setattr(netcdf, "apart", look)
+    monkeypatch.setattr(netcdf, "_SAFE", set())
+    return asked, said
+
+
+def refusal(path):
+    with pytest.raises(InputError) as told:
+        netcdf.safe_content(path)
+    return str(told.value)
+
+
+def test_limits_grow_with_the_file(tmp_path, looked_at):
+    asked, _ = looked_at
+    for size in (2**24 - 1, 2**24, 2**25):
+        (tmp_path / "s.nc").write_bytes(netcdf._MAGIC.ljust(size, b"\0"))
+        assert len(netcdf.safe_content(tmp_path / "s.nc").getvalue()) == size
+    assert [of["seconds"] for of in asked] == [2, 3, 4]
+    assert asked[1]["memory"] == 3 * 2**30 + 4 * 2**24
+
+
+def test_every_answer_but_that_it_is_safe_is_a_refusal(tmp_path, looked_at, monkeypatch):
+    path, (_, said) = tmp_path / "s.nc", looked_at
+    path.write_bytes(netcdf._MAGIC)
+    for why in (b"'a' is empty", b"5 variables", b"the attribute", b""):
+        said.append(why)
+        words = f": {why.decode()}" if why else ""
+        assert refusal(path) == f"{path} {REFUSED}{words}"
+    for digest in (bytes(32), b"\xff" * 32):
+        monkeypatch.setattr(netcdf, "apart", lambda *of, digest=digest, **limits: digest + b"-")
+        assert refusal(path) == f"{path} changed while it was read; try again"
+    assert refusal(tmp_path / "none") == f"cannot read {tmp_path}/none: No such file or directory"
+
+
+def test_a_checksum_must_fit_and_lets_larger_files_be_read(tmp_path, looked_at, monkeypatch):
+    path, content = tmp_path / "s.nc", netcdf._MAGIC + b"some"
+    monkeypatch.setattr(netcdf, "_MOST_UNKNOWN", 12)
+    monkeypatch.setattr(netcdf, "apart", lambda of, path, **limits: netcdf.hashlib.sha256(
+        path.read_bytes().partition(netcdf._TAG)[0]
+    ).digest() + b"-")  # fmt: skip
+    for more, read in ((b"", True), (b"x", False)):
+        path.write_bytes(content + more)
+        if read:
+            assert netcdf.safe_content(path).getvalue() == content
+        else:
+            assert refusal(path) == f"{path} {REFUSED}"
+        path.write_bytes(with_checksum(content + more))
+        assert netcdf.safe_content(path).getvalue() == content + more
+    sealed = with_checksum(content)
+    for digit in b"0f":
+        if sealed[-1] != digit:
+            path.write_bytes(sealed[:-1] + bytes([digit]))
+            assert refusal(path) == f"{path} was damaged (its checksum does not fit); make it again"
+    # What is no HDF5 is refused, whatever stands behind it.
+    for begins in (b"\0", b"\xff"):
+        path.write_bytes(with_checksum(begins + content[1:]))
+        assert refusal(path) == f"{path} {REFUSED}"
 
 
 # 15 is 13 in one byte of the heap in which HDF5 keeps more than eight attributes.

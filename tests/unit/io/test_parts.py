@@ -5,6 +5,7 @@ import os
 import time
 from importlib.metadata import version
 from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
@@ -236,6 +237,66 @@ def test_whoever_merges_on_another_kind_of_machine_is_sent_back(tmp_path):
         )
 
 
+@pytest.mark.parametrize("shard", [0, 1])
+def test_any_shard_makes_what_all_need_and_whoever_merges_what_needs_no_forward(tmp_path, shard):
+    parts = Parts(tmp_path, shard=shard, shards=2)
+    parts.write_settings()
+    assert equal(parts.first(piece(0), rows_of(1)), rows_of(1)())
+    merging = Parts(tmp_path, shard=-1, shards=2)
+    assert equal(merging.first(piece(1, tokens=0), rows_of(2)), rows_of(2)())
+    assert [path.name for path in tmp_path.glob("*.all")] == ["w-all-name 1.all"]
+
+
+def test_files_have_the_beginnings_of_their_digests_as_names(tmp_path):
+    work, name = "abcdefghijklmnop", "0123456789" * 4
+    Parts(tmp_path).rows(piece(7, name, work=work), rows_of(0))
+    Parts(tmp_path).first(piece(7, name, work=work), rows_of(0))
+    cut = "01234567890123456789012345678901"
+    assert sorted(path.name for path in tmp_path.glob("*.part")) == [
+        f"abcdefghijkl-00007-{cut}.part", f"abcdefghijkl-all-{cut}.part",
+    ]  # fmt: skip
+
+
+def test_at_most_nine_shards_that_are_late_are_named():
+    told = "this shard's parts are done; 7 that other shards make are missing: give the same "
+    told += "command again when they are there"
+    assert str(Waiting(7)) == told
+    nine = "1, 2, 3, 4, 5, 6, 7, 8, 9"
+    for late, named in ((8, nine[:-3]), (9, nine), (10, f"{nine} and more")):
+        assert str(Waiting(7, set(range(late, 0, -1)))) == f"{told} (late: shards {named})"
+
+
+def test_a_run_by_itself_says_what_it_was_asked_for_with_its_first_part(tmp_path):
+    with kept_in_parts(tmp_path / "parts", {"a": 1}) as parts:
+        assert not (tmp_path / "parts").exists()
+        parts.rows(piece(0), rows_of(0))
+        assert (tmp_path / "parts" / "settings.json").exists()
+    assert len(os.listdir(tmp_path / "parts")) == 2
+
+
+def test_parts_are_removed_whatever_of_them_is_gone_already(tmp_path, monkeypatch):
+    """Another process removes them at the same time, and was first with the settings and one."""
+    parts, glob = Parts(tmp_path / "parts"), Path.glob
+    for number in (0, 1):
+        parts.rows(piece(number), rows_of(number))
+    (parts.folder / "settings.json").unlink()
+    monkeypatch.setattr(
+        Path, "glob", lambda path, pattern: [path / "gone.part", *glob(path, pattern)]
+    )
+    parts.remove()
+    assert not parts.folder.exists()
+
+
+def test_seconds_that_were_this_process_own_in_a_round_before_are_counted_apart(tmp_path, at):
+    for number in (0, 1):
+        Parts(tmp_path).rows(piece(number), took(at, 5 + number, ROWS))
+    again = Parts(tmp_path, mine={"name 1"})
+    assert (again.made, again.found, again.left, again.again) == (0, 0, 0, 0)
+    for number in (0, 1):
+        again.rows(piece(number), None)
+    assert (again.found, again.seconds, again.again) == (2, 11, 6)
+
+
 def test_where_there_are_no_hard_links_what_all_need_is_kept_all_the_same(tmp_path, monkeypatch):
     def none(*paths):
         raise PermissionError(1, "Operation not permitted")
@@ -292,10 +353,13 @@ def test_a_setting_that_is_long_is_cut_where_it_differs(tmp_path):
     with pytest.raises(InputError) as told, kept_in_parts(tmp_path, {"a": 1, "b": 1}):
         pass
     assert f"(a was {'x' * 57}..., is 1; b was {'y' * 59}, is 1)" in str(told.value)
-    (tmp_path / "settings.json").write_bytes(b"\xff")
-    with pytest.raises(InputError) as told, kept_in_parts(tmp_path):
-        pass
-    assert str(told.value) == f"cannot read {tmp_path / 'settings.json'}; --fresh starts over"
+    path = tmp_path / "settings.json"
+    for spoil in (lambda: path.write_bytes(b"\xff"), path.mkdir):
+        path.unlink()
+        spoil()
+        with pytest.raises(InputError) as told, kept_in_parts(tmp_path):
+            pass
+        assert str(told.value) == f"cannot read {path}; --fresh starts over"
 
 
 def test_an_estimate_times_the_longest_and_the_middle_and_sums_by_tokens(at):

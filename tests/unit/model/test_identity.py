@@ -197,6 +197,38 @@ def test_hashes_differ_between_architectures(zoo):
     assert len({describe(zoo.bridge(name))["config_hash"] for name in names}) == len(names)
 
 
+def test_a_configuration_without_defaults_is_told_by_all_of_it():
+    class Config:
+        def __init__(self, **settings):
+            self.to_dict = lambda: settings
+
+    class Needy(Config):
+        def __init__(self, width, **settings):
+            super().__init__(width=width, **settings)
+
+    of = identity._config_hash
+    assert of(Needy(3)) == of(Needy(3)) != of(Needy(4))
+    assert of(Needy(3, _name="x", output_attentions=True, dtype="y")) == of(Needy(3))
+    assert of(Config(width=3)) == of(Needy(3))
+
+
+def test_a_model_is_called_by_where_it_was_loaded_from(model):
+    config = model.original_model.config
+    for path, name in (
+        ("some/where", "some/where"),
+        ("", model.cfg.model_name),
+        (str(DEMO), "demo"),
+    ):
+        config._name_or_path = path
+        assert describe(model)["model"] == name
+
+
+def test_the_width_of_packed_weights_is_told(model, before, monkeypatch):
+    assert "quantization" not in before
+    monkeypatch.setattr(identity, "quantization_of", lambda of: "int8")
+    assert describe(model) == before | {"quantization": "int8"}
+
+
 def test_another_dtype_is_told(zoo, before, caplog):
     half = describe(zoo.fresh("llama-gqa", torch.bfloat16))
     require_same_model("the head set", half, before)

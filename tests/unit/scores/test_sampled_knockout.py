@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import special
 from scipy.optimize import brentq
+from scipy.stats import t
 
 from langheads import stats
 from langheads.heads import HeadSet
@@ -69,6 +70,8 @@ def test_a_rise_a_byte_by_hand():
     per = found.per(np.array([1, 2, 3]))
     expected = (1, np.sqrt(3 / 2 * 4 + 2**2) / 6, 1 - 3 / 6, 1 + 3 / 6)
     np.testing.assert_allclose(np.ravel(per), expected)
+    found = Estimate(*(np.array([value]) for value in (3.0, 2.0, 3.0)), rise[:2], np.array([4.0]))
+    np.testing.assert_allclose(found.per(np.array([1, 2]))[1], np.sqrt(2 / 1 * 4 + 2**2) / 3)
 
 
 def moderated_by_hand(variance, df, spread):
@@ -124,6 +127,12 @@ def test_the_variance_of_a_head_is_its_own_or_the_trends_whichever_is_more():
     assert (missed > 1).any()
     least = np.maximum(own, moderated_by_hand(own, 7, spread))
     np.testing.assert_allclose(found.error, 40 * np.sqrt(np.maximum(missed, 1) * least))
+    np.testing.assert_allclose(found.width, t.ppf(0.975, 7) * found.error)
+    scatter = [
+        np.square(y - np.polyval(np.polyfit(a, y, 1), a)).sum() / 7 * (40 - 9)
+        for a, y in zip(x[drawn].T, rise[drawn].T, strict=True)
+    ]
+    np.testing.assert_allclose(found.scatter, scatter)
 
 
 def test_first_order_rises_and_losses_are_summed_over_tokens(zoo, monkeypatch):
@@ -174,6 +183,13 @@ def test_a_head_without_gradients_is_a_plain_mean():
     found = estimate(rise, x, drawn)
     assert found.total[0] == pytest.approx(len(x) * rise[drawn, 0].mean())
     assert np.isfinite(found.width).all()
+    # The same where it has some in documents that were not drawn: then of a wider interval.
+    left_out = (rise[drawn, 0] - rise[drawn, 0].mean()) / (1 - 1 / 20) / 20
+    squares = (1 - 20 / len(x)) * np.square(left_out).sum()
+    for value, missed in ((0, 1), (30, np.var([30] + [0] * (len(x) - 1)) * 20)):
+        x[np.setdiff1d(range(len(x)), drawn)[0], 0] = value
+        error = estimate(rise, x, drawn).error[0]
+        assert error == pytest.approx(len(x) * np.sqrt(squares * missed))
 
 
 def test_every_document_is_drawn_as_often():
@@ -239,7 +255,7 @@ def test_one_document_has_no_error():
 
 def test_cost_in_forwards_by_hand():
     """Of 20 documents 8 are run; layers 0 and 1 of 2 cost a whole and half a forward."""
-    heads = HeadSet(["L0H0", "L1H0", "L1H1"], (2, 2))
+    heads = HeadSet(["L0H0", "L1H0", "L1H1"], (2, 3))
     found = forwards(documents(en=12, zh=8), {"en": 5, "zh": 3}, heads, 2)
     assert found == pytest.approx(2 * (2 + (1 + 1 + 0.5 + 0.5) * 8 / 20))
 

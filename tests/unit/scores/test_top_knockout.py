@@ -80,8 +80,11 @@ def test_gradients_of_nothing_are_no_hindrance():
     assert set(np.flatnonzero(top.chosen)) == set(np.argsort(-rise.sum(axis=0))[:5])
 
 
-def test_the_chance_of_an_error_is_shared_by_the_stages(monkeypatch):
-    """24, 36, 54, 81, 122, 183 and all 200 documents."""
+@pytest.mark.parametrize(
+    "stages", [[24, 36, 54, 81, 122, 183, 200], [24, 36, 54, 60], [24, 25], [24], [20], [5]]
+)
+def test_the_chance_of_an_error_is_shared_by_the_stages(monkeypatch, stages):
+    """Half as many documents more in each, up to all."""
     seen = []
 
     def never(y, x, done, error):
@@ -89,10 +92,10 @@ def test_the_chance_of_an_error_is_shared_by_the_stages(monkeypatch):
         return np.zeros((y.shape[1], y.shape[1]), dtype=bool)
 
     monkeypatch.setattr(top_knockout, "_apart", never)
-    rise, x = population(np.random.default_rng(0))
+    rise, x = population(np.random.default_rng(0), stages[-1])
     assert found(rise, x, 3, 0).open.all()
-    assert [n for n, _ in seen] == [24, 36, 54, 81, 122, 183, 200]
-    np.testing.assert_allclose([error for _, error in seen], 0.05 / 7)
+    assert [n for n, _ in seen] == stages
+    np.testing.assert_allclose([error for _, error in seen], 0.05 / len(stages))
 
 
 def test_rises_of_heads_that_ran_on_all_documents_or_on_some():
@@ -116,7 +119,7 @@ def test_rises_of_heads_that_ran_on_all_documents_or_on_some():
 
 def test_cost_in_forwards_by_hand():
     """Layers 0 and 1 of 2 cost a whole and half a forward; 20 documents."""
-    run = np.array([[[[20, 8], [4, 4]]], [[[0, 0], [20, 0]]]])
+    run = np.array([[[[20, 8, 0], [4, 3, 1]]], [[[0, 0, 0], [20, 0, 0]]]])
     documents = {"en": Documents.of_rows("en", [[1, 2]] * 20)}
     assert forwards(run, documents) == pytest.approx(2 * 3 + (28 + 8 / 2 + 20 / 2) / 20)
 
@@ -142,11 +145,15 @@ def test_a_head_is_above_another_by_a_paired_t_test():
             assert not above[1:].any()
 
 
-def test_a_head_is_above_another_about_the_line_of_its_gradients():
-    """As before, of residuals about lines that are fitted without the document."""
+@pytest.mark.parametrize("lonely", [False, True])
+def test_a_head_is_above_another_about_the_line_of_its_gradients(lonely):
+    """As before, of residuals about lines that are fitted without the document; one of which makes
+    its own line, where all others have the same gradient."""
     rng = np.random.default_rng(1)
-    x, noise = rng.normal(size=(60, 2)), rng.normal(size=(6, 2))
+    x, noise = 0.1 * rng.normal(size=(60, 2)), rng.normal(size=(6, 2))
     done = np.arange(10, 16)
+    if lonely:
+        x[done, 0] = [0, 0, 0, 0, 0, 0.3]
     apart, total = [], []
     for head in range(2):
         a, y = x[done, head], noise[:, head]
@@ -160,6 +167,13 @@ def test_a_head_is_above_another_about_the_line_of_its_gradients():
     for more, expected in ((-1e-6, False), (1e-6, True)):
         above = top_knockout._apart(noise + np.array([needed + more, 0]), x, done, 0.05)
         assert above.tolist() == [[False, expected], [False, False]]
+
+
+def test_heads_that_differ_by_as_much_in_every_document_are_apart_whatever_the_rounding():
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(size=(6, 1))
+        above = top_knockout._apart(noise - [[0.0, 0.1]], np.zeros((60, 2)), np.arange(6), 0.05)
+        assert above.tolist() == [[False, True], [False, False]]
 
 
 def test_of_all_documents_the_mean_decides_and_then_the_number():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import sys
 
 import pytest
 
@@ -299,6 +300,23 @@ def test_lines_are_named_by_their_folder_and_number(tmp_path, monkeypatch, name)
     assert not any(
         hasattr(text, "key") for text in read_texts({"en": ["a"]}, aligned=True).texts["en"]
     )
+
+
+def test_a_corpus_has_ids_where_its_documents_were_read_with_them(tmp_path):
+    assert Corpus({"en": (Keyed("one", "7"),)}, "somewhere", 0).has_ids
+    assert not Corpus({"en": ("one",)}, "somewhere", 0).has_ids
+    assert read_texts(with_ids(tmp_path / "a", en={1: "one"})).has_ids
+    (tmp_path / "en.txt").write_text("one\n")
+    # The number of a line is no id of its own.
+    assert not read_texts(tmp_path, languages=["en"], aligned=True).has_ids
+
+
+def test_a_data_set_of_the_hub_is_named_after_the_prefix(monkeypatch):
+    asked = []
+    module = sys.modules["langheads.text.corpus"]
+    monkeypatch.setattr(module, "read_hub", lambda *of: asked.append(of) or {"en": ["a"]})
+    assert read_texts("hf:me/set:cfg", languages=["en"]).source == "hf:me/set:cfg"
+    assert asked == [("me/set:cfg", ("en",))]
 
 
 def test_a_line_is_known_again_however_its_folder_is_written(tmp_path):
