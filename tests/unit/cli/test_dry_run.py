@@ -21,10 +21,10 @@ QUESTIONS = {
 }
 PROMPTS = [
     {"prompt": f"{i} cats are", "answer": " big", "wrong": " old", "language": "en"}
-    | ({"corrupt": f"{i} chats sont"} if i % 2 else {})
-    for i in range(5)
+    | ({"corrupt": f"{i} chats sont"} if i else {})
+    for i in range(4)
 ]
-SMALL = {"languages": "en,zh", "docs": 5, "n_controls": 3, "batch_tokens": "90"}
+SMALL = {"languages": "en,zh", "docs": 3, "n_controls": 2, "batch_tokens": "90"}
 
 
 @pytest.fixture
@@ -57,8 +57,9 @@ def test_of_attribute_every_prompt_is_counted(estimate, tmp_path_factory):
     path = tmp_path_factory.mktemp("prompts") / "p.jsonl"
     path.write_text("\n".join(map(json.dumps, PROMPTS)))
     # A batch each.
-    batches, _ = estimate("attribute", "a.nc", prompts=str(path), batch_tokens="1")
-    assert batches == {"direct": 5, "gradient": 5, "patching": 2}
+    how = {"heads": "L2H1", "batch_tokens": "1"}
+    batches, _ = estimate("attribute", "a.nc", prompts=str(path), **how)
+    assert batches == {"direct": 4, "gradient": 4, "patching": 3}
 
 
 def test_of_attention_all_is_run(estimate):
@@ -69,17 +70,21 @@ def test_of_attention_all_is_run(estimate):
 def test_of_adapt_steps_and_checks_are_counted(estimate, tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("questions")
     (folder / "hi.jsonl").write_text("\n".join(map(json.dumps, QUESTIONS["hi"])))
-    how = {"language": "hi", "train": 5, "epochs": 2, "batch_size": 2}
+    how = {"language": "hi", "train": 5, "epochs": 1, "batch_size": 2}
     batches, _ = estimate("adapt", "m.json", heads=HEADS, questions=str(folder), **how)
-    mask = langheads.adapt(tiny, ["L0H3"], QUESTIONS, **how)
-    losses = mask.losses
+    losses = langheads.adapt(tiny, ["L0H3"], QUESTIONS, **how).losses
     checks = len(losses["train_set"]) + len(losses["validation"])
     assert batches == {"training steps": len(losses["train"]), "answer losses": checks}
-    # Beside random heads and all heads, which are trained alike.
+
+
+def test_of_questions_masks_that_are_trained_beside_one_are_counted(tiny):
+    how = {"language": "hi", "train": 2, "epochs": 1, "batch_size": 1, "validation": 0.0}
+    mask = langheads.adapt(tiny, ["L0H3"], QUESTIONS, **how)
+    # On random heads and on all heads.
     how = {"language": "hi", "n_controls": 1, "max_new_tokens": 1, "n_resamples": 1}
     with estimated() as of:
         langheads.evaluate_qa(tiny, QUESTIONS, gates=mask, **how)
-    assert of.batches["training steps"] == 2 * len(losses["train"])
+    assert of.batches["training steps"] == 2 * 2
 
 
 def test_of_prune_batches_are_as_many_as_parts_of_the_run(
@@ -98,3 +103,12 @@ def test_of_prune_batches_are_as_many_as_parts_of_the_run(
     )
     assert batches == {"heads off": len(list(parts.glob("*.part")))}
     assert batches["heads off"] > 4
+
+
+@pytest.mark.slow
+def test_of_the_demo_no_page_is_written(tmp_path, capsys):
+    given = {"out": str(tmp_path / "page"), "docs": 12, "n_controls": 3, "dry_run": True}
+    carry_out("demo", given)
+    batches = re.findall(r"^(.+): (\d+) batches, ", capsys.readouterr().out, re.MULTILINE)
+    assert [what for what, _ in batches] == ["gate gradients", "mean z", "heads off"]
+    assert os.listdir(tmp_path) == ["page.parts"]
