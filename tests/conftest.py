@@ -25,6 +25,16 @@ def _seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def untyped():
+    """No check of types, as users have none."""
+    import jaxtyping
+
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory):
     """Tiny random models, each built once; tests leave them as they found them."""

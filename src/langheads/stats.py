@@ -207,7 +207,7 @@ def bootstrap_interval(
         rng=np.random.default_rng(seed),
     )
     count, mean = len(rows), rows.sum(axis=0) / sizes.sum()
-    t = scipy.stats.t.isf(alpha / 2, count - 1) * np.sqrt(count / max(count - 1, 1))
+    t = scipy.stats.t.isf(alpha / 2, count - 1) * np.sqrt(count / (count - 1))
     reach, ends = t * found.standard_error, found.confidence_interval
     low, high = np.minimum(ends.low, mean - reach), np.maximum(ends.high, mean + reach)
     return np.asarray(low), np.asarray(high)

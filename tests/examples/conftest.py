@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import jaxtyping
 import pytest
 
 import langheads
@@ -67,14 +66,6 @@ def example_names(example_model, example_folder):
         "scores": langheads.load_result(run / "scores.nc"),
         "heads": langheads.LanguageHeads.load(run / "heads.json"),
     }
-
-
-@pytest.fixture
-def untyped():
-    """No check of types, as users have none."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

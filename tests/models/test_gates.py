@@ -1,5 +1,7 @@
 """A gate on a head does what it says, in every architecture: held to the weights without a hook."""
 
+import sys
+
 import pytest
 import torch
 from einops import repeat
@@ -9,7 +11,7 @@ from hooks.mean_baseline import mean_z as mean_z_of_one_head
 from langheads.experiments.replies.experiment import generate
 from langheads.heads import HeadSet
 from langheads.heads.mask import HeadMask
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, InterventionError
 from langheads.model import gated, head_shape, mean_z
 from tests.models.zoo import HEADS, NAMES, TEXTS, hugging_face, pad, projection, tokens_of, w_o
 
@@ -145,6 +147,11 @@ def test_gates_that_are_no_numbers(zoo, wrong):
     model = zoo.bridge("llama-gqa")
     gates = torch.ones(2, *head_shape(model))
     gates[1, 2, 3] = wrong
+    # The first is named.
+    more = gates.clone()
+    more[1, 2, 1] = wrong
+    with pytest.raises(InputError, match=r"^the gate of L2H1 is"), gated(model, more):
+        pass
     for of in (gates, gates[1]):
         message = f"the gate of L2H3 is {wrong}; gates must be finite"
         with pytest.raises(InputError, match=message), gated(model, of):
@@ -195,14 +202,70 @@ def test_the_same_gate_on_all_heads_of_a_layer(zoo, factor):
         torch.testing.assert_close(model(tokens), network(tokens).logits, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("first", [-1, 3, 2])
-def test_layers_that_do_not_run_have_no_gates(zoo, first):
+@pytest.mark.parametrize("shape", [(3, 3), (3, 5), (2, 4), (4, 4), (4,), (1, 2, 3, 4), (2, 3, 5)])
+@pytest.mark.usefixtures("untyped")
+def test_gates_are_of_every_head_and_perhaps_of_every_row(zoo, shape):
     model = zoo.bridge("llama-gqa")
-    with pytest.raises(InputError) as told, gated(model, ["L1H0"], first_layer=first):
+    with pytest.raises(InputError) as told, gated(model, torch.ones(shape)):
+        pass
+    assert str(told.value) == (f"gates of shape {list(shape)}, expected [3, 4] or [batch, 3, 4]")
+
+
+def test_gates_of_one_row_are_not_those_of_two(zoo):
+    model = zoo.bridge("llama-gqa")
+    gates = torch.full((1, 3, 4), 0.5)
+    with pytest.raises(InterventionError) as told, gated(model, gates):
+        model(torch.ones(2, 5, dtype=torch.long))
+    assert str(told.value) == (
+        "hook_z of layer 0 is [2, 5, 4, 8], gates expect [1, pos, 4, d_head]"
+    )
+
+
+def test_the_mean_of_z_is_what_every_shard_needs_first(zoo, monkeypatch):
+    """On another kind of machine the last bits may be others, and parts are named by them."""
+    asked, model = [], zoo.bridge("llama-gqa")
+    monkeypatch.setattr(
+        sys.modules["langheads.model.gates"],
+        "kept",
+        lambda of, work, tokens, make, **how: asked.append((work, how)) or make([0]),
+    )
+    mean_z(model, tokens_of(model)[:1], batch_tokens=77)
+    assert asked == [(["mean z", 77], {"by_all": True})]
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 8), (2, 4, 8), (4, 4, 8), (3, 4), (3, 4, 8, 1)])
+@pytest.mark.usefixtures("untyped")
+def test_a_baseline_is_of_every_head(zoo, shape):
+    model = zoo.bridge("llama-gqa")
+    with pytest.raises(InputError) as told, gated(model, ["L0H1"], baseline=torch.ones(shape)):
+        pass
+    assert str(told.value) == f"baseline of shape {list(shape)}, expected [3, 4, d_head]"
+
+
+@pytest.mark.parametrize(
+    ("first", "gate"), [(-1, 1.0), (3, 1.0), (4, 1.0), (2, 0.0), (2, 3.0), (2, -1.0)]
+)
+def test_layers_that_do_not_run_have_no_gates(zoo, first, gate):
+    gates = torch.ones(3, 4)
+    gates[1, 0] = gate
+    with (
+        pytest.raises(InputError) as told,
+        gated(zoo.bridge("llama-gqa"), gates, first_layer=first),
+    ):
         pass
     assert str(told.value) == (
         f"gates of layers before first_layer {first} must be 1: they do not run"
     )
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_gates_of_layers_that_run_are_those_without_a_first_layer(zoo, first):
+    model = zoo.bridge("llama-gqa")
+    tokens, _ = pad(tokens_of(model))
+    with torch.no_grad(), gated(model, ["L2H1"], 0.0):
+        expected = model(tokens)
+    with torch.no_grad(), gated(model, ["L2H1"], 0.0, first_layer=first):
+        assert torch.equal(model(tokens), expected)
 
 
 def test_gates_in_gates_multiply(zoo):

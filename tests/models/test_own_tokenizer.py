@@ -91,7 +91,8 @@ def checked(zoo, monkeypatch):
     """A check of a model of 259 tokens with another tokenizer."""
     model = zoo.fresh("llama-gqa")
 
-    def check(vocabulary, added=(), bos=None, config_bos=None):
+    def check(vocabulary, added=(), bos=None, config_bos=None, d_vocab=259):
+        model.cfg.d_vocab = d_vocab
         tokenizer = SimpleNamespace(
             get_vocab=lambda: vocabulary,
             get_added_vocab=lambda: {name: vocabulary[name] for name in added},
@@ -130,6 +131,9 @@ def test_a_tokenizer_of_few_of_the_tokens_is_told(checked, caplog, zoo, monkeypa
     assert not caplog.messages
     checked(words(207))
     told = "the model has 259 tokens and its tokenizer 207: it may be that of another model"
+    assert caplog.messages == [told]
+    # Of 260 four fifths are 208.
+    checked(words(208), d_vocab=260)
     assert caplog.messages == [told]
     monkeypatch.setattr(TransformerBridge, "tokenizer", None)
     check_tokenizer(zoo.fresh("llama-gqa"))

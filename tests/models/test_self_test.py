@@ -100,11 +100,127 @@ def test_a_gate_that_is_applied_twice_is_caught(zoo, monkeypatch):
     assert refusal(zoo.fresh("llama-gqa"), found)
 
 
-def test_a_hook_that_fires_twice_is_caught(zoo):
+@pytest.mark.parametrize(("layer", "fired"), [(1, "0, 1, 1, 2"), (2, "0, 1, 2, 2")])
+def test_a_hook_that_fires_twice_is_caught(zoo, layer, fired):
     model = zoo.fresh("llama-gqa")
-    projecting(model, lambda o, z: o.original_component(o.hook_in(o.hook_in(z))))
-    found = "hook_z fired in layers [0, 1, 1, 2] of one forward, expected each once and in order"
+    projecting(model, lambda o, z: o.original_component(o.hook_in(o.hook_in(z))), layer)
+    found = f"hook_z fired in layers [{fired}] of one forward, expected each once and in order"
     assert refusal(model, found)
+
+
+def off_by(model, *changes):
+    """Let one logit of these forwards, the smallest of a row, be off by so much: the number of the
+    forward, the row, and from all forwards so far and largest logit of the first, how much."""
+    seen = []
+
+    def change(module, given, logits):
+        seen.append(logits.float().clone())
+        for number, row, much in changes:
+            if number == len(seen):
+                at = logits[row, -1].abs().argmin()
+                logits[row, -1, at] += much(seen, float(seen[0].abs().max()))
+
+    model.unembed.original_component.register_forward_hook(change)
+    return model
+
+
+NOISE, GATED, SHORT, PADDED = 2, 3, 5, 7
+EPS = torch.finfo(torch.float32).eps
+CHANGES = "gates of 1 change something"
+ALL = "gates of all heads are not those of their slices of W_O"
+
+
+@pytest.mark.parametrize("times", [0.97, 1.03])
+@pytest.mark.parametrize(
+    ("noise", "number", "row", "limit", "found"),
+    [
+        (0, NOISE, 2, lambda seen, largest: 16 * EPS * largest,
+         "two forwards of the same tokens differ, as if dropout were on"),
+        (0, GATED, 0, lambda seen, largest: 1e-6 * largest, CHANGES),
+        (10, GATED, 0, lambda seen, largest: (4 * 10 * EPS + 1e-6) * largest, CHANGES),
+    ],
+)  # fmt: skip
+def test_what_differs_by_rounding_passes(zoo, times, noise, number, row, limit, found):
+    """Sixteen times the precision between two forwards, of which gates may differ by four times,
+    and a millionth."""
+    model = off_by(
+        zoo.fresh("llama-gqa"),
+        (NOISE, 4, lambda seen, largest: noise * EPS * largest),
+        (number, row, lambda seen, largest: times * limit(seen, largest)),
+    )
+    if times > 1:
+        assert refusal(model, found)
+    else:
+        run_self_test(model)
+        assert told(model) == "passed"
+
+
+@pytest.mark.parametrize("times", [0.97, 1.03])
+def test_gates_of_all_heads_are_right_to_a_hundredth_of_what_they_do(zoo, times):
+    model = zoo.fresh("llama-gqa")
+    with torch.no_grad():
+        # What the same gates do, by hand: rows as the test makes them.
+        tokens = (int(model.cfg.d_vocab) // 2 + 7 * torch.arange(8)).remainder(model.cfg.d_vocab)
+        plain = model(tokens[None]).float()
+        of_all = torch.linspace(0.5, 1.5, 12).reshape(3, 4)
+        with gates.gated(model, of_all):
+            done = float((model(tokens[None]).float() - plain).abs().max())
+    off_by(
+        model,
+        (GATED, 1, lambda seen, largest: times * (0.01 * done + 1e-6 * largest)),
+    )
+    if times > 1:
+        assert refusal(model, ALL)
+    else:
+        run_self_test(model)
+        assert told(model) == "passed"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "times"),
+    [(torch.float32, 0.9996), (torch.float32, 1.0004), (torch.bfloat16, 0.8),
+     (torch.bfloat16, 1.2)],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("number", "row", "found"),
+    [
+        (SHORT, 0, "logits of a text depend on its padding on the right"),
+        (PADDED, 1, "logits of a reply depend on its padding on the left"),
+    ],
+)
+def test_padding_may_change_what_rounding_does(zoo, dtype, times, number, row, found):
+    """A thousand times the precision, as a share of the spread of the logits; in 16 bits .05."""
+    limit = times * min(1000 * max(torch.finfo(dtype).eps, EPS), 0.05)
+
+    def much(seen, largest):
+        of = seen[-1] if number == SHORT else seen[-2][0, -1]
+        return limit * float((of - of.mean(dim=-1, keepdim=True)).norm())
+
+    model = off_by(zoo.fresh("llama-gqa", dtype), (number, row, much))
+    if times > 1:
+        assert refusal(model, found)
+    else:
+        run_self_test(model)
+        assert told(model) == "passed"
+
+
+@pytest.mark.parametrize("end", [(0, 0), (0, 3), (2, 0), (2, 3)])
+def test_the_first_and_the_last_heads_are_tried_alone(zoo, monkeypatch, end):
+    plain = gates.gated
+
+    def floored(model, given, *args, **how):
+        given = given.detach().clone()
+        at = (slice(None), *end)
+        # Where it is 0 itself, and nowhere else.
+        given[at] = torch.where(given[at] == 0, 0.25, given[at])
+        return plain(model, given, *args, **how)
+
+    monkeypatch.setattr(module, "gated", floored)
+    model = zoo.fresh("llama-gqa")
+    assert refusal(model, f"gate 0 of L{end[0]}H{end[1]} is not its slice of W_O at zero")
+    model.cfg.architecture = "OtherForCausalLM"
+    with pytest.raises(ModelError, match=r"^self-test of OtherForCausalLM failed: gate 0 of L"):
+        run_self_test(model)
 
 
 def test_a_gate_of_1_that_changes_something_is_caught(zoo, monkeypatch):

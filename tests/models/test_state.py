@@ -1,5 +1,9 @@
 """The model is left as it was found, and an intervention that did not happen is an error."""
 
+import sys
+import threading
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -17,11 +21,13 @@ from langheads.model import (
     starting_at,
 )
 from langheads.model.attention_patterns import head_patterns
-from langheads.model.hook_z import on_every_hook_z
+from langheads.model.hook_z import again, computing_again, on_every_hook_z
 from langheads.model.logit_attribution import readout
 from langheads.scores.gradient import gate_gradients, lahis_sequential
 from tests.models.test_losses import documents_of
 from tests.models.zoo import NAMES, hugging_face, pad, tokens_of
+
+module = sys.modules["langheads.model.hook_z"]
 
 
 def state(model):
@@ -279,3 +285,66 @@ def test_inside_inference_mode_gradients_are_those_outside_of_it(zoo):
         inside, _ = gate_gradients(model, documents)
     np.testing.assert_array_equal(inside, outside)
     assert outside.any()
+
+
+def test_what_is_computed_again_is_so_in_this_thread_and_this_block():
+    found = []
+    assert not computing_again()
+    with again():
+        assert computing_again()
+        thread = threading.Thread(target=lambda: found.append(computing_again()))
+        thread.start()
+        thread.join()
+        with again():
+            pass
+        assert computing_again()
+    assert not computing_again()
+    assert found == [False]
+
+
+@pytest.mark.parametrize(
+    ("told", "more", "right"), [(True, 1, True), (True, 0, False), (False, 1, False)]
+)
+def test_no_forward_is_needed_where_parts_were_read_instead(zoo, monkeypatch, told, more, right):
+    counts = iter([5, 5 + more])
+    monkeypatch.setattr(module, "are_told", lambda: told)
+    monkeypatch.setattr(module, "spared", lambda: next(counts))
+    of_heads = gated(zoo.bridge("llama-gqa"), ["L0H1"])
+    with nullcontext() if right else pytest.raises(InterventionError, match="no forward"), of_heads:
+        pass
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_where_a_forward_stopped_is_told(zoo, first):
+    """After one that was whole, and with layers that do not run."""
+    model = zoo.bridge("llama-gqa")
+    tokens, _ = pad(tokens_of(model))
+    seen = []
+    with (  # noqa: PT012
+        pytest.raises(InterventionError) as error,
+        on_every_hook_z(
+            model, lambda layer, z: seen.append(layer), what="gates", first_layer=first
+        ),
+    ):
+        model(tokens)
+        model(tokens, stop_at_layer=2)
+    assert seen == [*range(first, 3), *range(first, 2)]
+    assert str(error.value) == "the last forward under gates stopped after layer 1 of 3"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [({"batch": 3}, "[3, pos, 4, d_head]"), ({"d_head": 9}, "[batch, pos, 4, 9]")],
+)
+def test_another_shape_of_z_is_told(zoo, asked, expected):
+    model = zoo.bridge("llama-gqa")
+    shape = [2, 5, 4, 8]
+    with (
+        pytest.raises(InterventionError) as error,
+        on_every_hook_z(model, lambda layer, z: None, what="gates", **asked),
+    ):
+        model(torch.ones(2, 5, dtype=torch.long))
+    assert str(error.value) == f"hook_z of layer 0 is {shape}, gates expect {expected}"
+    right = {"batch": 2, "d_head": 8}
+    with on_every_hook_z(model, lambda layer, z: None, what="gates", **right):
+        model(torch.ones(2, 5, dtype=torch.long))

@@ -3,6 +3,7 @@
 # Of the architectures one, whose tests take a tenth of the time.
 _OTHERS = ["mha", "mqa", "mistral", "cohere", "qwen", "gemma", "olmo", "neox", "bloom", "gpt2"]
 _ONE = ["-k", f"not ({' or '.join(_OTHERS)})"]
+_GATES = ["-k", f"not ({' or '.join([*_OTHERS, 'heads_by_name', 'and_a_language'])})"]
 _DIGESTS = ["-k", "of_the_package or digests"]
 _PARTS = ["-k", "test_parts or waits"]
 _MATCHED = "tests/unit/experiments/test_matched_heads.py"
@@ -44,7 +45,7 @@ TESTS = {
     ],
     "scores/sampled_knockout.py": ["tests/unit/scores/test_sampled_knockout.py"],
     "scores/top_knockout.py": ["tests/unit/scores/test_top_knockout.py"],
-    "model/gates.py": ["tests/models/test_gates.py", "tests/unit/test_given.py", *_ONE],
+    "model/gates.py": ["tests/models/test_gates.py", "tests/unit/test_given.py", *_GATES],
     "model/fused_attention.py": ["tests/models/test_attention.py", *_ONE],
     "model/nll.py": ["tests/models/test_losses.py", *_ONE],
     "model/hook_z.py": ["tests/models/test_replay.py", "tests/models/test_state.py", *_ONE],
@@ -73,7 +74,7 @@ TESTS = {
         "-k",
         "checks or by_hand",
     ],
-    "text/documents.py": ["tests/unit/text/test_documents.py"],
+    "text/documents.py": ["tests/unit/text/test_documents.py", "-k", "not millions"],
     "text/corpus.py": ["tests/unit/text/test_corpus.py"],
     "heads/head_set.py": ["tests/unit/heads/test_head_set.py"],
 }

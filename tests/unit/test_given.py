@@ -3,7 +3,6 @@
 import sys
 
 import datasets
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -18,14 +17,6 @@ from langheads.model.gates import gates_of_all
 from langheads.text import read_texts
 
 SHAPE = (3, 4)
-
-
-@pytest.fixture
-def untyped():
-    """No check of types, as users have none."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def language_heads(**specific):

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy
 from scipy.stats import kstest, sem, spearmanr
 
 from langheads import stats
@@ -148,6 +149,17 @@ def test_the_same_generator_gives_the_same_p():
     assert p[0] != p[2]
 
 
+def test_units_beside_each_other_are_as_one_by_one_of_the_same_draws():
+    rng = np.random.default_rng(0)
+    matrix, controls = rng.normal(size=(2, 3, 3)), rng.normal(size=(2, 3, 4, 3))
+    controls[:, 0, 3:] = np.nan
+    found = diagonal_test(matrix, range(3), controls, rng=np.random.default_rng(1))
+    for unit in range(2):
+        alone = diagonal_test(matrix[unit], range(3), controls[unit], rng=np.random.default_rng(1))
+        assert {name: value[unit] for name, value in found.items()} == alone
+    assert found["draws"].tolist() == [99, 99]
+
+
 def test_conditions_beside_each_other_are_as_one_by_one():
     rng = np.random.default_rng(0)
     size, on, off = rng.integers(5, 90, 7), rng.normal(size=7), rng.normal(size=(7, 2, 3))
@@ -169,6 +181,12 @@ def test_rankings_against_scipy_and_by_hand():
     assert np.isnan(stats.rank_correlation(np.ones(4), np.arange(4.0)))
     assert np.isnan(stats.rank_correlation(np.arange(4.0), np.ones(4)))
     assert stats.rank_correlation(np.array([1.0, 2.0]), np.array([5.0, 4.0])) == -1
+    # Sums in another order are no other correlation: 27 / 28 and 54 / 55, to twelve digits.
+    seven, swapped = np.arange(7.0), np.array([1.0, 0, 2, 3, 4, 5, 6])
+    assert stats.rank_correlation(seven, swapped) == 0.964285714286
+    assert stats.split_half(seven, swapped) == 0.981818181818
+    # Halves that disagree are no better together.
+    assert stats.split_half(seven, swapped[::-1]) == -0.964285714286
     # A head that was not measured is left out.
     gap = b.copy()
     gap[0, 0] = np.nan
@@ -183,6 +201,8 @@ def test_precision_of_a_ranking():
     assert stats.precision(score, relevant) == 0.5
     assert stats.average_precision(score, relevant) == pytest.approx((1 + 2 / 4) / 2)
     assert stats.precision(score, ~relevant) == 0.5
+    best = score > 0.6
+    assert stats.precision(score, best) == stats.average_precision(score, best) == 1
     assert np.isnan(stats.precision(score, np.zeros((2, 2), bool)))
     assert np.isnan(stats.average_precision(score, np.zeros((2, 2), bool)))
 
@@ -215,6 +235,28 @@ def test_bootstrap_interval_covers_as_often_as_it_says():
     assert 0.88 < covered / 400 < 0.98
 
 
+@pytest.mark.parametrize("skewed", [False, True])
+def test_bootstrap_interval_is_that_of_scipy_or_of_t_whichever_is_wider(skewed):
+    rng = np.random.default_rng(1)
+    rows = rng.lognormal(0, 2, 40) if skewed else np.array([1.0, 2.0])
+    drawn = scipy.stats.bootstrap(
+        (rows,), np.mean, n_resamples=500, confidence_level=0.9, method="percentile",
+        rng=np.random.default_rng(3),
+    )  # fmt: skip
+    n, ends = len(rows), drawn.confidence_interval
+    reach = scipy.stats.t.ppf(0.95, n - 1) * np.sqrt(n / (n - 1)) * drawn.standard_error
+    low, high = stats.bootstrap_interval(rows, n_resamples=500, alpha=0.1, seed=3)
+    np.testing.assert_allclose(low, min(ends.low, rows.mean() - reach))
+    np.testing.assert_allclose(high, max(ends.high, rows.mean() + reach))
+    assert (ends.high > rows.mean() + reach) == skewed
+
+
+def test_rows_in_proportion_to_their_sizes_have_no_width():
+    """Each document is drawn with its own size."""
+    sizes = np.array([1.0, 5, 20, 3])
+    np.testing.assert_allclose(stats.bootstrap_interval(0.25 * sizes, sizes), 0.25)
+
+
 def test_permutation_p_is_counted_by_hand():
     observed = np.array([[1.0, np.nan], [0.3, 2.0]])
     null = np.array([[[1.0, 1.0], [np.nan, 1.0]], [[0.5, 1.0], [0.1 + 0.2, 3.0]]])
@@ -222,6 +264,9 @@ def test_permutation_p_is_counted_by_hand():
     expected = [[2 / 3, np.nan], [1.0, 2 / 3]]
     np.testing.assert_array_equal(stats.permutation_p(observed, null), expected)
     assert stats.permutation_p(np.array([1.0]), np.empty((0, 1))).item() == 1.0
+    # What is below by as much as sums round reaches it.
+    below = np.array([[-1e-12], [-2e-12]])
+    assert stats.permutation_p(np.array([0.0]), below).item() == 2 / 3
 
 
 def test_standard_error_is_that_of_scipy():

@@ -8,7 +8,12 @@ import pytest
 import torch
 from tqdm.auto import tqdm
 
-from langheads.experiments.held_out import held_out, losses_by_language, losses_with_heads_off
+from langheads.experiments.held_out import (
+    check_held_out,
+    held_out,
+    losses_by_language,
+    losses_with_heads_off,
+)
 from langheads.heads import HeadSet
 from langheads.io.errors import ProvenanceError
 from langheads.text import read_texts
@@ -88,6 +93,10 @@ def test_documents_are_read_in_the_order_and_length_of_the_scores_by_default(zoo
     asked = held_out(model, {"seed": 4, "max_tokens": 9}, some, docs=2, seed=1, max_tokens=7)
     assert asked.texts == read_texts(some, seed=1).back(2)
     assert asked.settings["max_tokens"] == 7
+
+
+def test_scores_that_say_nothing_of_their_documents_cannot_tell():
+    assert check_held_out({"en": ["a"]}, {"seed": 0}, allow_overlap=False) == -1
 
 
 def test_ids_say_which_translations_were_scored(zoo, tmp_path):

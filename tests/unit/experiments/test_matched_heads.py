@@ -107,6 +107,9 @@ def test_shares_of_a_row_by_hand():
     shares = [0.75 / ((0.75 + 0.3) / 2), 2, 0, np.nan]
     expected = [[[share, 0 * share] for share in shares]]
     np.testing.assert_allclose(found[RANDOM_HEADS], expected)
+    # Beside a row with other sets, and of effects a thousandth as large.
+    two = [np.concatenate([of, np.zeros((1, 4, 2))]) / 1000 for of in (every, error)]
+    np.testing.assert_allclose(in_units(*two, {})[RANDOM_HEADS][:1], expected)
     rows = np.array([[[3.0, 1.0, 0.5]], [[4.0, 0.0, 2.0]]])
     np.testing.assert_array_equal(own_over_others(rows, [1, 0]), [[1 - 3.5 / 2], [4 - 1]])
 

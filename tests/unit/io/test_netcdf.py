@@ -83,6 +83,10 @@ BOMBS = {
         lambda file: file.create_dataset("lahis", data=h5py.Empty("f8")),
         "'lahis' is empty",
     ),
+    "packed by code that is looked for": (
+        lambda file: file.create_dataset("lahis", data=np.arange(9.0), compression="lzf"),
+        "'lahis' is packed in an unknown way",
+    ),
     "pairs": (pairs, r"'lahis' is of \[\('a', '<f8'\), \('b', '<i4'\)\], neither numbers nor"),
 }
 
@@ -169,6 +173,22 @@ def test_what_is_told_is_of_the_content_without_its_checksum(tmp_path):
     for seal in (bytes, with_checksum):
         path.write_bytes(seal(content))
         assert netcdf.told(path) == hashlib.sha256(content).digest() + b"-"
+
+
+def test_values_that_cannot_be_read_are_harm(tmp_path):
+    """A chunk that is no longer what gzip made, and a file that is none."""
+    path = tmp_path / "s.nc"
+    packed = {"lahis": {"zlib": True}}
+    data = xr.Dataset({"lahis": ("doc", np.arange(999.0))})
+    data.to_netcdf(path, engine="h5netcdf", encoding=packed)
+    assert netcdf.told(path)[32:] == b"-"
+    with h5py.File(path) as file:
+        at = file["lahis"].id.get_chunk_info(0).byte_offset
+    content = path.read_bytes()
+    path.write_bytes(content[:at] + bytes(8) + content[at + 8 :])
+    assert netcdf.told(path)[32:] == b""
+    path.write_bytes(b"no file of HDF5")
+    assert netcdf.told(path)[32:] == b""
 
 
 def harm(tmp_path, size, **values):

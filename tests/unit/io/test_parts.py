@@ -110,6 +110,7 @@ def test_of_three_shards_each_makes_its_own_and_reads_the_others(tmp_path, at):
             assert (rows is None) == (number % 3 > shard)
             assert rows is None or equal(rows, rows_of(number)())
         assert (parts.made, parts.found, parts.left) == (2, 2 * shard, 4 - 2 * shard)
+        assert parts.late == set(range(shard + 2, 4))
         # What the parts took to make that it read.
         assert parts.seconds == 4 * shard
     # The batch's number stands in the file's name, counted within its measurement.
@@ -272,6 +273,35 @@ def test_a_run_by_itself_says_what_it_was_asked_for_with_its_first_part(tmp_path
         parts.rows(piece(0), rows_of(0))
         assert (tmp_path / "parts" / "settings.json").exists()
     assert len(os.listdir(tmp_path / "parts")) == 2
+
+
+def test_starting_afresh_removes_the_parts_of_another_run_or_says_that_it_cannot(
+    tmp_path, monkeypatch
+):
+    for settings, rows in (({"a": 1}, rows_of(0)), ({"a": 2}, rows_of(1))):
+        with kept_in_parts(tmp_path, settings, fresh=True) as parts:
+            assert equal(parts.rows(piece(0), rows)[0], rows())
+            assert parts.made == 1
+    monkeypatch.setattr(Parts, "remove", lambda parts: None)
+    with pytest.raises(InputError) as told, kept_in_parts(tmp_path, fresh=True):
+        pass
+    assert str(told.value) == f"the parts in {tmp_path} cannot be removed; remove them by hand"
+
+
+@pytest.mark.parametrize("shard", [0, 1, -1])
+def test_parts_of_another_run_are_refused_with_what_to_do(tmp_path, shard):
+    Parts(tmp_path, spelled({"a": 1, "b": 2, "c": 3})).write_settings()
+    with pytest.raises(InputError) as told:
+        Parts(tmp_path, spelled({"a": 1, "b": 3, "d": 4}), shard, 2).check()
+    how = "give what was given before, or --fresh to start over"
+    how = how if shard >= 0 else "merge them as, and where, they were made"
+    assert str(told.value) == (
+        f"{tmp_path} has parts of another run (b was 2, is 3; c was 3, is not given; "
+        f"d was not given, is 4); {how}"
+    )
+    (tmp_path / "settings.json").write_text("[1]")
+    with pytest.raises(InputError, match=r"settings\.json holds no settings; --fresh starts over$"):
+        Parts(tmp_path).check()
 
 
 def test_parts_are_removed_whatever_of_them_is_gone_already(tmp_path, monkeypatch):

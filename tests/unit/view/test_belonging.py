@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import xarray as xr
 
@@ -174,6 +175,9 @@ def test_the_content_of_a_result_has_no_order():
     same = make_scores(["en"]).lahis
     first, again = (xr.Dataset(dict.fromkeys(names, same)) for names in ("ab", "ba"))
     assert content_hash(first) == content_hash(again)
+    # Nor have texts a width.
+    texts = [xr.Dataset({"of": ("x", np.array(["a", "bc"], dtype))}) for dtype in ("O", "U2", "U9")]
+    assert len(set(map(content_hash, texts))) == 1
     rules = ({"name": "count", "seed": 0}, {"seed": 0, "name": "count"})
     first, again = (content_hash(make_heads(LANGUAGES, rule=rule)) for rule in rules)
     assert first == again != content_hash(make_heads(LANGUAGES, rule={"name": "count", "seed": 1}))
