@@ -21,7 +21,7 @@ from langheads import load_result, stats
 from langheads.demo import grammar
 from langheads.model import load, tokenize_languages
 from langheads.scores.exact_knockout import knockout
-from langheads.scores.sampled_knockout import draw, estimate, first_order
+from langheads.scores.sampled_knockout import auxiliaries, draw, estimate, first_order
 from langheads.scores.scan import check_heads
 from langheads.text import read_texts
 
@@ -30,7 +30,7 @@ seconds = {"full": 0.0, "sampled": 0.0}
 
 
 def saved(scores: str, exact: str) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Language, rises and first-order estimates [doc, head] from files."""
+    """Language, rises [doc, head] and auxiliaries from files."""
     gradients, full = load_result(scores, "scores"), load_result(exact, "knockout")
     same = ("text_hash", "docs", "seed", "max_tokens", "weight_hash")
     assert all(gradients.attrs[key] == full.attrs[key] for key in same), "other documents"
@@ -39,7 +39,7 @@ def saved(scores: str, exact: str) -> Iterator[tuple[str, np.ndarray, np.ndarray
         docs = int(of.docs)
         rise = of.rise.values[:docs].reshape(docs, -1).astype(float)
         gradient = gradients.gradient.sel(language=language).values[:docs].reshape(docs, -1)
-        yield str(language), rise, -gradient * of.doc_tokens.values[:docs, None]
+        yield str(language), rise, auxiliaries(gradient, of.doc_tokens.values[:docs])
 
 
 def scanned(
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
         rng = np.random.default_rng(number)
         ranks, covered = [], []
         for _ in range(DRAWS):
-            found = estimate(rise, x, draw(len(x), count, rng))
+            found = estimate(rise, x, draw(len(rise), count, rng))
             plain = rise[rng.permutation(len(rise))[:count]].mean(axis=0)
             pairs = (found.total, truth), (found.total[large], truth[large]), (plain, truth)
             ranks.append([stats.rank_correlation(*pair) for pair in pairs])

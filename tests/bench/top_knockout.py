@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 from langheads import load_result
-from langheads.scores.sampled_knockout import BACKWARD
+from langheads.scores.sampled_knockout import BACKWARD, auxiliaries
 from langheads.scores.top_knockout import eliminate
 
 CONFIDENCE = 0.95
@@ -31,7 +31,7 @@ def main(scores: str, exact: str, sizes: str = "5,10", draws: str = "200") -> No
         docs = int(of.docs)
         rise = of.rise.values[:docs].reshape(docs, -1).astype(float)
         gradient = gradients.gradient.sel(language=language).values[:docs].reshape(docs, -1)
-        x = -gradient * of.doc_tokens.values[:docs, None]
+        x = auxiliaries(gradient, of.doc_tokens.values[:docs])
         falling = np.argsort(-rise.sum(axis=0))
         for k in map(int, sizes.split(",")):
             right, costs = [], []

@@ -87,7 +87,9 @@ def test_effects_are_those_of_the_estimator_under_each_baseline(model, sampled, 
         ]
     )
     rise = sampled.rise.sel(language="xx", baseline="zero").values.reshape(20, -1).astype(float)
-    found = estimate(rise, x, np.flatnonzero(flag)).per(documents.n_bytes)
+    length = np.broadcast_to(documents.n_predicted[:, None], x.shape)
+    of_all = np.stack([x, length])
+    found = estimate(rise, of_all, np.flatnonzero(flag)).per(documents.n_bytes)
     at = sampled.sel(language="xx", baseline="zero")
     for end, wanted in zip(("", "_se", "_low", "_high"), found, strict=True):
         np.testing.assert_allclose(
@@ -118,7 +120,8 @@ def test_first_order_under_a_mean_baseline_is_a_finite_difference(zoo):
     documents = tokenize_languages(model, {"xx": TEXTS}, bos=True)["xx"]
     heads = HeadSet(["L0H1", "L2H3"], head_shape(model))
     baseline = torch.randn(*head_shape(model), model.cfg.d_head, dtype=torch.float64)
-    (zero, mean), nll = first_order(model, documents, heads, [None, baseline])
+    ((zero, length), (mean, _)), nll = first_order(model, documents, heads, [None, baseline])
+    np.testing.assert_array_equal(length, np.transpose([documents.n_predicted] * 2))
     np.testing.assert_allclose(nll, knockout_nll(model, documents, heads)[:, 0])
     assert np.abs(zero - mean).max() > 1
     for x, of in ((zero, None), (mean, baseline)):

@@ -181,13 +181,13 @@ class _Plan:
         if self.sizes is None:
             return self._all(documents, bar)
         how = (self.model, documents, self.heads, self.reference)
-        x, nll = sampled.first_order(*how, batch_tokens=self.batch_tokens)
+        of_all, nll = sampled.first_order(*how, batch_tokens=self.batch_tokens)
         # One draw for all baselines.
         rng = np.random.default_rng([self.seed, number])
         drawn = sampled.draw(len(documents), self.sizes[documents.language], rng)
-        rise = np.full_like(x, np.nan)
+        rise = np.full_like(of_all[:, 0], np.nan)
         rise[:, drawn] = self._all(documents.only(drawn.tolist()), bar).rise
-        effects = [sampled.estimate(of, x_of, drawn).per for of, x_of in zip(rise, x, strict=True)]
+        effects = [sampled.estimate(*each, drawn).per for each in zip(rise, of_all, strict=True)]
         taken = np.zeros(len(documents), np.int8)
         taken[drawn] = 1
         return _Measured(rise, nll, effects, taken)

@@ -1,15 +1,12 @@
 """Certified top k: the heads whose removal costs most, from as few knock-outs as it takes.
 
 Successive elimination (Even-Dar, Mannor and Mansour 2006) on paired differences. Documents come in
-a random order. After n of all N documents the rise of head h, were all N run, is estimated by its
-regression on the first-order rises x of all documents (`scores.sampled_knockout`),
-
-    T_h = y_mean,h + b_h (x_mean,h of all N - x_mean,h of the n)
-
-and two heads are apart where T_h - T_k is beyond t times its standard error, that of the paired
-difference of leave-one-out residuals, with the finite population factor 1 - n/N. A head that is
-apart from all but k - 1 others is in the top k, one below k others is out; neither is run again,
-and the others go on with half as many documents more. When all N are run the order is exact.
+a random order. After n of all N documents the rise T_h of head h, were all N run, is estimated by
+its regression on first-order rise and length of all documents (`scores.sampled_knockout`), and two
+heads are apart where T_h - T_k is beyond t times its standard error, that of the paired difference
+of residuals, with the finite population factor 1 - n/N. A head that is apart from
+all but k - 1 others is in the top k, one below k others is out; neither is run again, and the
+others go on with half as many documents more. When all N are run the order is exact.
 
 t is the quantile at (1 - confidence) / (stages x pairs), two-sided: the answer is that of the scan
 of all N documents with at least the stated confidence, as far as residuals are near normal; held
@@ -24,16 +21,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from scipy import stats as scipy_stats
 
 from langheads.io.errors import InputError
-from langheads.scores.sampled_knockout import BACKWARD, estimate
+from langheads.scores.sampled_knockout import BACKWARD, Auxiliaries, Rises, estimate, plane
 from langheads.text import Documents
 
 logger = logging.getLogger("langheads")
 _FIRST, _GROWTH = 24, 1.5
-Rises = Float[np.ndarray, "doc heads"]
 Measure = Callable[[Int[np.ndarray, " doc"], Int[np.ndarray, " heads"]], Rises]
 
 
@@ -58,7 +54,7 @@ class Top:
 
 def eliminate(
     measure: Measure,
-    x: Rises,
+    of_all: Auxiliaries,
     k: int,
     *,
     confidence: float,
@@ -69,17 +65,17 @@ def eliminate(
 
     Args:
         measure: exact rises of some documents under some heads, by their indices.
-        x: first-order rises of all documents.
+        of_all: what is known of all documents.
         k: how many heads, at least 1 and fewer than there are.
         confidence: that the answer is that of the full scan.
         most: documents that may be run.
         rng: of the order of the documents.
     """
-    count, heads = x.shape
+    _, count, heads = of_all.shape
     order = rng.permutation(count)
     stages = 1 + math.ceil(math.log(max(count / _FIRST, 1)) / math.log(_GROWTH))
     error = (1 - confidence) / stages
-    rise, run = np.full(x.shape, np.nan), np.zeros(heads, dtype=np.int64)
+    rise, run = np.full((count, heads), np.nan), np.zeros(heads, dtype=np.int64)
     chosen, left, n = np.zeros(heads, dtype=bool), np.arange(heads), 0
     while len(left) and n < most:
         new = order[n : min(most, max(_FIRST, math.ceil(_GROWTH * n)))]
@@ -88,7 +84,7 @@ def eliminate(
         run[left] = n
         done = order[:n]
         need = k - int(chosen.sum())
-        above = _apart(rise[np.ix_(done, left)], x[:, left], done, error)
+        above = _apart(rise[np.ix_(done, left)], of_all[..., left], done, error)
         sure, out = above.sum(axis=1) >= len(left) - need, above.sum(axis=0) >= need
         chosen[left[sure]] = True
         left = left[~sure & ~out]
@@ -108,12 +104,14 @@ def check_top(top: int, confidence: float, heads: int) -> None:
     )
 
 
-def per_size(top: Top, x: Rises, size: Int[np.ndarray, " doc"]) -> tuple[np.ndarray, ...]:
+def per_size(
+    top: Top, of_all: Auxiliaries, size: Int[np.ndarray, " doc"]
+) -> tuple[np.ndarray, ...]:
     """Rise of each head a unit of size, its standard error, and the ends of its interval."""
     found = np.full((4, len(top.run)), np.nan)
     for n in np.unique(top.run):
         heads = top.run == n
-        found[:, heads] = estimate(top.rise[:, heads], x[:, heads], top.order[:n]).per(size)
+        found[:, heads] = estimate(top.rise[:, heads], of_all[..., heads], top.order[:n]).per(size)
     return tuple(found)
 
 
@@ -128,28 +126,21 @@ def forwards(
 
 
 def _apart(
-    y: Rises, x: Float[np.ndarray, "all heads"], done: Int[np.ndarray, " doc"], error: float
+    y: Rises, of_all: Auxiliaries, done: Int[np.ndarray, " doc"], error: float
 ) -> Bool[np.ndarray, "heads heads"]:
     """Whether the head of the row loses surely more than that of the column."""
-    (n, heads), count = y.shape, len(x)
+    (n, heads), count = y.shape, of_all.shape[1]
     if n == count:
         # Everything was run; heads that lose the same go by their number.
         place = np.argsort(np.argsort(-y.mean(axis=0), kind="stable"))
         return place[:, None] < place
-    if n < 4:
+    df = n - 1 - len(of_all)
+    if df < 2:
         return np.zeros((heads, heads), dtype=bool)
-    drawn = x[done]
-    centred = drawn - drawn.mean(axis=0)
-    squares = (centred**2).sum(axis=0)
-    safe = np.where(squares > 0, squares, 1.0)
-    slope = (centred * (y - y.mean(axis=0))).sum(axis=0) / safe
-    total = y.mean(axis=0) + slope * (x.mean(axis=0) - drawn.mean(axis=0))
-    residual = y - y.mean(axis=0) - slope * centred
-    # A document that makes its own line says nothing about the others.
-    residual = residual / np.maximum(1 - 1 / n - centred**2 / safe, 0.1)
-    products = residual.T @ residual
+    height, parts = plane(y, of_all, done)
+    total, products = height.mean(axis=0), parts.T @ parts
     own = np.diag(products)
-    variance = (own[:, None] + own - 2 * products) / (n * (n - 1)) * (1 - n / count)
+    variance = (own[:, None] + own - 2 * products) * (1 - n / count)
     pairs = max(1, heads * (heads - 1) // 2)
-    t = scipy_stats.t.isf(error / pairs / 2, n - 2)
+    t = scipy_stats.t.isf(error / pairs / 2, df)
     return (total[:, None] - total) > t * np.sqrt(np.maximum(variance, 0)) + 1e-12

@@ -23,7 +23,7 @@ _RULES = {
     "top": ("liu2025lahis",),
     "contrast": ("janssen1997studentized", "chung2013exact", "benjamini1995controlling"),
 }
-_SAMPLED = ("cochran1977sampling", "mackinnon1985heteroskedasticity", "smyth2004linear")
+_SAMPLED = ("cochran1977sampling", "mackinnon1985heteroskedasticity")
 
 
 def cite(run: str | Path, out: str | Path | None = None) -> Path:

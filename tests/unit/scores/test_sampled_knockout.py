@@ -5,9 +5,6 @@ import logging
 import numpy as np
 import pytest
 import torch
-from scipy import special
-from scipy.optimize import brentq
-from scipy.stats import t
 
 from langheads import stats
 from langheads.heads import HeadSet
@@ -15,12 +12,11 @@ from langheads.io.errors import InputError
 from langheads.scores import sampled_knockout
 from langheads.scores.sampled_knockout import (
     Estimate,
-    _inverse_trigamma,
+    auxiliaries,
     draw,
     estimate,
     first_order,
     forwards,
-    moderated,
     sample_sizes,
 )
 from langheads.text import Documents
@@ -32,30 +28,32 @@ def documents(**counts):
 
 
 def population(rng, n_docs=200, n_heads=60, curvature=0.3):
-    """Heavy tails: a few large documents, heads of unlike size, rises that bend away from x."""
+    """Heavy tails: a few large documents, heads of unlike size, rises that bend away from x.
+
+    Auxiliaries (x and the documents' length) and rises."""
     document = rng.lognormal(0, 0.5, (n_docs, 1))
     head = rng.lognormal(0, 1.5, n_heads)
     x = rng.standard_t(4, (n_docs, n_heads)) * document
     rise = x + curvature * x**2 / (1 + np.abs(x)) + 0.2 * rng.standard_t(4, x.shape) * document
-    return head * x, head * rise
+    return np.stack([head * x, np.broadcast_to(np.ceil(20 * document), x.shape)]), head * rise
 
 
 def test_one_head_by_hand():
     x = np.array([[9.0], [0], [1], [2], [3]])
     rise = np.array([[np.nan], [0], [1], [1], [4]])
-    found = estimate(rise, x, np.array([1, 2, 3, 4]))
+    found = estimate(rise, x[None], np.array([1, 2, 3, 4]))
     # Line through (1.5, 1.5) with slope 6 / 5, at the mean of all, 3: 3.3, for five documents.
     np.testing.assert_allclose(found.total, 5 * 3.3)
     np.testing.assert_allclose(found.rise[:, 0], [1.5 + 1.2 * 7.5, 0, 1, 1, 4])
-    # Every residual from a line that was fitted without the document.
+    # Every residual times that from a line that was fitted without the document.
     xs, ys = x[1:, 0], rise[1:, 0]
     variance = 0.0
     for i in range(4):
         others = np.arange(4) != i
         left_out = ys[i] - np.polyval(np.polyfit(xs[others], ys[others], 1), xs[i])
         weight = np.polyval(np.polyfit(xs, np.eye(4)[i], 1), 3.0)
-        variance += (weight * left_out) ** 2
-    missed = np.var([0, 1, 2, 3, 9]) / np.var([0, 1, 2, 3])
+        variance += weight**2 * left_out * (ys[i] - np.polyval(np.polyfit(xs, ys, 1), xs[i]))
+    missed = np.mean([0, 1, 16, 81, 6561]) / np.mean([0, 1, 16, 81])
     error = 5 * np.sqrt(variance * (1 - 4 / 5) * missed)
     np.testing.assert_allclose(found.error, error)
     np.testing.assert_allclose(found.width, 4.302653 * error, rtol=1e-6)  # t, 2 degrees of freedom
@@ -74,68 +72,7 @@ def test_a_rise_a_byte_by_hand():
     np.testing.assert_allclose(found.per(np.array([1, 2]))[1], np.sqrt(2 / 1 * 4 + 2**2) / 3)
 
 
-def moderated_by_hand(variance, df, spread):
-    """Smyth 2004, with scipy's root finder, and numpy's line."""
-    log, at = np.log(variance), np.log(spread)
-    trend = np.polyval(np.polyfit(at, log, 1), at)
-    scatter = ((log - trend) ** 2).sum() / (len(log) - 2)
-    more = max(scatter - special.polygamma(1, df / 2), 1e-3)
-    prior_df = 2 * brentq(lambda y: special.polygamma(1, y) - more, 1e-3, 1e6, xtol=1e-12)
-    # The mean of a log-normal; log variances are below by the bias of so many degrees of freedom.
-    prior = np.exp(trend + min(more, 2) / 2) * (df / 2) / np.exp(special.digamma(df / 2))
-    return (prior_df * prior + df * variance) / (prior_df + df)
-
-
-@pytest.mark.parametrize("scatter", [0.01, 1.0, 4.0])
-def test_moderation_by_hand(scatter):
-    """Log variances that scatter less than by chance, more, and much more."""
-    rng = np.random.default_rng(6)
-    spread = rng.lognormal(0, 2, 13)
-    variance = spread**0.5 * rng.lognormal(0, scatter, 13)
-    # Ten heads have a trend; what has none, or no variance, stays.
-    variance[10], spread[11], variance[12] = 0, 0, 0
-    found = moderated(variance, 7, spread)
-    np.testing.assert_allclose(found[:10], moderated_by_hand(variance[:10], 7, spread[:10]))
-    np.testing.assert_array_equal(found[10:], variance[10:])
-    np.testing.assert_array_equal(moderated(variance[1:], 7, spread[1:]), variance[1:])
-
-
-@pytest.mark.parametrize("value", [1e-3, 0.1, 1.0, 10.0, 1e3])
-def test_the_inverse_of_trigamma(value):
-    assert special.polygamma(1, _inverse_trigamma(value)) == pytest.approx(value)
-
-
-def test_the_variance_of_a_head_is_its_own_or_the_trends_whichever_is_more():
-    """Of 12 heads, half of them with a draw that missed the large documents."""
-    rng = np.random.default_rng(7)
-    x, rise = population(rng, 40, 12)
-    drawn = np.arange(9)
-    x[9:, :6] *= 4
-    x[9:, 6:] /= 4
-    found = estimate(rise, x, drawn)
-    own = []
-    for a, y, mean in zip(x[drawn].T, rise[drawn].T, x.mean(axis=0), strict=True):
-        weight = [np.polyval(np.polyfit(a, one, 1), mean) for one in np.eye(9)]
-        others = [np.delete(drawn, i) for i in drawn]
-        left_out = [
-            y[i] - np.polyval(np.polyfit(a[few], y[few], 1), a[i]) for i, few in enumerate(others)
-        ]
-        own.append((1 - 9 / 40) * np.dot(np.square(weight), np.square(left_out)))
-    own, spread = np.array(own), x.var(axis=0)
-    missed = spread / x[drawn].var(axis=0)
-    assert (missed < 1).any()
-    assert (missed > 1).any()
-    least = np.maximum(own, moderated_by_hand(own, 7, spread))
-    np.testing.assert_allclose(found.error, 40 * np.sqrt(np.maximum(missed, 1) * least))
-    np.testing.assert_allclose(found.width, t.ppf(0.975, 7) * found.error)
-    scatter = [
-        np.square(y - np.polyval(np.polyfit(a, y, 1), a)).sum() / 7 * (40 - 9)
-        for a, y in zip(x[drawn].T, rise[drawn].T, strict=True)
-    ]
-    np.testing.assert_allclose(found.scatter, scatter)
-
-
-def test_first_order_rises_and_losses_are_summed_over_tokens(zoo, monkeypatch):
+def test_first_order_rises_lengths_and_losses_are_summed_over_tokens(zoo, monkeypatch):
     """Gradients are of the mean a token; a head's rise is minus its own, under each baseline."""
     gradient = np.arange(24.0).reshape(2, 3, 4)
     baselines = [None, torch.ones(3, 4, 8)]
@@ -148,11 +85,68 @@ def test_first_order_rises_and_losses_are_summed_over_tokens(zoo, monkeypatch):
     monkeypatch.setattr(sampled_knockout, "gate_gradients", gate_gradients)
     of = Documents.of_rows("en", [[1, 2, 3], [1, 2, 3, 4, 5]])
     heads = HeadSet(["L2H1", "L0H3"], (3, 4))
-    rises, nll = first_order(zoo.bridge("llama-gqa"), of, heads, baselines, batch_tokens=7)
+    found, nll = first_order(zoo.bridge("llama-gqa"), of, heads, baselines, batch_tokens=7)
     assert seen == baselines
     np.testing.assert_array_equal(nll, [1, 1])
-    np.testing.assert_array_equal(rises[0], [[-9 * 2, -3 * 2], [-21 * 4, -15 * 4]])
-    np.testing.assert_array_equal(rises[1], [[-109 * 2, -103 * 2], [-121 * 4, -115 * 4]])
+    lengths = [[2, 2], [4, 4]]
+    rises = [[-9 * 2, -3 * 2], [-21 * 4, -15 * 4]], [[-109 * 2, -103 * 2], [-121 * 4, -115 * 4]]
+    np.testing.assert_array_equal(found, [[rises[0], lengths], [rises[1], lengths]])
+
+
+def test_a_plane_on_rise_and_length_by_least_squares():
+    rng = np.random.default_rng(11)
+    tokens = rng.integers(10, 60, 14)
+    of_all = auxiliaries(rng.normal(size=(14, 3)), tokens)
+    rise = 0.3 * of_all[0] + 0.2 * tokens[:, None] + rng.standard_t(3, (14, 3))
+    drawn = draw(14, 9, rng)
+    found = estimate(rise, of_all, drawn)
+    for head in range(3):
+        a = np.column_stack([np.ones(14), of_all[0, :, head], tokens])
+
+        def fitted(some, a=a, y=rise[:, head]):
+            return a @ np.linalg.lstsq(a[some], y[some], rcond=None)[0]
+
+        plane = fitted(drawn)
+        np.testing.assert_allclose(found.total[head], plane.sum())
+        others = np.setdiff1d(np.arange(14), drawn)
+        np.testing.assert_allclose(found.rise[others, head], plane[others])
+        weight = a.sum(axis=0) @ np.linalg.pinv(a[drawn])
+        residual = rise[drawn, head] - plane[drawn]
+        alone = np.array([rise[i, head] - fitted(drawn[drawn != i])[i] for i in drawn])
+        fourth = of_all[0, :, head] ** 4
+        missed = max(1, fourth.mean() / fourth[drawn].mean())
+        error = np.sqrt((1 - 9 / 14) * missed * (weight**2 * alone * residual).sum())
+        np.testing.assert_allclose(found.error[head], error)
+        np.testing.assert_allclose(found.width[head], 2.446912 * error, rtol=1e-6)  # t, 6
+        np.testing.assert_allclose(found.scatter[head], 5 * (residual**2).sum() / 6)
+
+
+def test_lengths_that_say_nothing_more_have_no_slope():
+    rng = np.random.default_rng(12)
+    (x, _), rise = population(rng, 40)
+    drawn = draw(40, 12, rng)
+    alone = estimate(rise, x[None], drawn)
+    for length in (np.full_like(x, 0.1), 3 * x):
+        found = estimate(rise, np.stack([x, length]), drawn)
+        np.testing.assert_allclose(found.total, alone.total)
+        np.testing.assert_allclose(found.error, alone.error)
+
+
+def test_a_draw_that_missed_the_large_documents_is_no_surer():
+    """What first order leaves is of second order: the large documents have most of it."""
+    rng = np.random.default_rng(13)
+    x = rng.standard_t(2, (1, 200, 60))
+    rise = x[0] + 0.2 * x[0] ** 2 * rng.normal(size=(200, 60))
+    held, held_by_residuals = [], []
+    for _ in range(40):
+        drawn = draw(200, 32, rng)
+        found = estimate(rise, x, drawn)
+        miss = np.abs(found.total - rise.sum(axis=0))
+        missed = (x[0] ** 4).mean(axis=0) / (x[0, drawn] ** 4).mean(axis=0)
+        held.append(miss <= found.width)
+        held_by_residuals.append(miss <= found.width / np.sqrt(np.maximum(1, missed)))
+    assert np.mean(held) > 0.9
+    assert np.mean(held_by_residuals) < 0.7
 
 
 def test_all_documents_give_the_exact_scan():
@@ -166,30 +160,29 @@ def test_all_documents_give_the_exact_scan():
         np.testing.assert_allclose((low, high), (delta, delta), rtol=1e-9)
 
 
-def test_a_line_without_scatter_is_exact_on_any_draw():
+def test_a_plane_without_scatter_is_exact_on_any_draw():
     rng = np.random.default_rng(1)
-    x, _ = population(rng)
-    drawn = draw(len(x), 16, rng)
-    found = estimate(3 * x + 0.5, x, drawn)
-    np.testing.assert_allclose(found.total, (3 * x + 0.5).sum(axis=0))
+    of_all, _ = population(rng)
+    rise = 3 * of_all[0] + 0.1 * of_all[1] + 0.5
+    found = estimate(rise, of_all, draw(len(rise), 16, rng))
+    np.testing.assert_allclose(found.total, rise.sum(axis=0))
     assert (found.width < 1e-9).all()
 
 
 def test_a_head_without_gradients_is_a_plain_mean():
     rng = np.random.default_rng(2)
-    x, rise = population(rng, n_heads=3)
+    (x, _), rise = population(rng, n_heads=3)
     x[:, 0] = 0
     drawn = draw(len(x), 20, rng)
-    found = estimate(rise, x, drawn)
+    found = estimate(rise, x[None], drawn)
     assert found.total[0] == pytest.approx(len(x) * rise[drawn, 0].mean())
     assert np.isfinite(found.width).all()
-    # The same where it has some in documents that were not drawn: then of a wider interval.
-    left_out = (rise[drawn, 0] - rise[drawn, 0].mean()) / (1 - 1 / 20) / 20
-    squares = (1 - 20 / len(x)) * np.square(left_out).sum()
-    for value, missed in ((0, 1), (30, np.var([30] + [0] * (len(x) - 1)) * 20)):
+    # Nor where it has some in documents that were not drawn alone.
+    squares = np.square(rise[drawn, 0] - rise[drawn, 0].mean()).sum() / (20 * 19)
+    for value in (0, 30):
         x[np.setdiff1d(range(len(x)), drawn)[0], 0] = value
-        error = estimate(rise, x, drawn).error[0]
-        assert error == pytest.approx(len(x) * np.sqrt(squares * missed))
+        error = estimate(rise, x[None], drawn).error[0]
+        assert error == pytest.approx(len(x) * np.sqrt((1 - 20 / len(x)) * squares))
 
 
 def test_every_document_is_drawn_as_often():
@@ -201,21 +194,6 @@ def test_every_document_is_drawn_as_often():
     assert np.abs(share - 0.16).max() < 5 * np.sqrt(0.16 * 0.84 / 4000)
 
 
-def test_moderation_pulls_towards_the_trend():
-    rng = np.random.default_rng(4)
-    assert special.polygamma(1, _inverse_trigamma(0.37)) == pytest.approx(0.37)
-    df, spread = 10, rng.lognormal(0, 2, 400)
-    # Variances that lie on the trend but for chance: all of the scatter is taken out.
-    seen = spread**0.5 * rng.chisquare(df, 400) / df
-    error = np.std(np.log(moderated(seen, df, spread) / spread**0.5))
-    assert error < 0.1 * np.std(np.log(seen / spread**0.5))
-    # Heads that truly differ are left mostly as they were.
-    seen *= rng.lognormal(0, 3, 400)
-    assert np.median(moderated(seen, df, spread) / seen) < 1.5
-    few = np.array([1.0, 2.0, 0.0])
-    np.testing.assert_array_equal(moderated(few, df, few), few)
-
-
 def test_unbiased_and_covered_under_heavy_tails():
     rng = np.random.default_rng(5)
     covered, errors = [], []
@@ -223,9 +201,9 @@ def test_unbiased_and_covered_under_heavy_tails():
         x, rise = population(rng)
         truth = rise.sum(axis=0)
         for _ in range(40):
-            found = estimate(rise, x, draw(len(x), 32, rng))
+            found = estimate(rise, x, draw(len(rise), 32, rng))
             covered.append(np.abs(found.total - truth) <= found.width)
-            errors.append((found.total - truth) / (rise.std(axis=0) * len(x) / np.sqrt(32)))
+            errors.append((found.total - truth) / (rise.std(axis=0) * len(rise) / np.sqrt(32)))
     assert 0.93 < np.mean(covered) < 0.985
     # In standard errors of a plain mean of as many documents. The bias, O(1 / n), is that of rises
     # which all bend the same way.
@@ -236,18 +214,18 @@ def test_unbiased_and_covered_under_heavy_tails():
 def test_a_document_that_makes_its_own_line_has_no_residual():
     x = np.array([[0.0], [0], [0], [1], [2]])
     rise = np.array([[1.0], [2], [6], [9], [np.nan]])
-    found = estimate(rise, x, np.arange(4))
+    found = estimate(rise, x[None], np.arange(4))
     np.testing.assert_allclose(found.total, 5 * (3 + 6 * 0.6))
-    # The others' mean is 3, at x = 0; each is left out of that of two, and has the same weight.
+    # The others' mean is 3, at x = 0; each has a leverage of a third, and the same weight.
     weight = 1 / 4 + (0 - 0.25) * (0.6 - 0.25) / 0.75
-    squares = (weight * 1.5) ** 2 * (2**2 + 1 + 3**2)
-    missed = np.var([0, 0, 0, 1, 2]) / np.var([0, 0, 0, 1])
+    squares = weight**2 * (2**2 + 1 + 3**2) / (1 - 1 / 3)
+    missed = np.mean([0, 0, 0, 1, 16]) / np.mean([0, 0, 0, 1])
     np.testing.assert_allclose(found.error, 5 * np.sqrt(squares * (1 - 4 / 5) * missed))
 
 
 def test_one_document_has_no_error():
     one = np.ones((1, 2))
-    found = estimate(one, one, draw(1, 1, np.random.default_rng(0)))
+    found = estimate(one, one[None], draw(1, 1, np.random.default_rng(0)))
     delta, error, low, high = found.per(np.array([4]))
     np.testing.assert_array_equal([delta, low, high], np.full((3, 2), 0.25))
     assert np.isnan(error).all()

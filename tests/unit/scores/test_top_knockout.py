@@ -26,7 +26,7 @@ def found(rise, x, k, seed, **settings):
         measured.append(len(documents) * len(heads))
         return rise[np.ix_(documents, heads)]
 
-    top = eliminate(measure, x, k, rng=np.random.default_rng(seed), **asked)
+    top = eliminate(measure, x[None], k, rng=np.random.default_rng(seed), **asked)
     assert sum(measured) == np.isfinite(top.rise).sum() == top.run.sum()
     return top
 
@@ -106,7 +106,7 @@ def test_rises_of_heads_that_ran_on_all_documents_or_on_some():
     seen = rise.copy()
     seen[order[12:, None], np.arange(4, 9)] = np.nan
     none = np.zeros(9, dtype=bool)
-    delta, error, low, high = per_size(Top(none, none, seen, order, run), x, size)
+    delta, error, low, high = per_size(Top(none, none, seen, order, run), x[None], size)
     exact = paired_ratio(np.zeros(30), rise, size)
     np.testing.assert_allclose([delta[:4], error[:4]], np.array(exact)[:, :4])
     np.testing.assert_allclose([low[:4], high[:4]], [delta[:4]] * 2)
@@ -126,28 +126,27 @@ def test_cost_in_forwards_by_hand():
 
 def test_a_head_alone_is_above_no_other():
     rise, x = population(np.random.default_rng(0), 30, 9)
-    alone = top_knockout._apart(rise[:12, :1], x[:, :1], np.arange(12), 0.05)
+    alone = top_knockout._apart(rise[:12, :1], x[None, :, :1], np.arange(12), 0.05)
     assert alone.tolist() == [[False]]
 
 
 def test_a_head_is_above_another_by_a_paired_t_test():
-    """Without gradients: of 6 documents of 60, each left out of the mean that it is compared to."""
+    """Without gradients: the mean of 6 documents of 60."""
     noise = np.array([0.3, -0.1, 0.7, -0.5, -0.6, 0.2])
     for heads, error in ((2, 0.05), (3, 0.01)):
-        spread = noise * 6 / 5
-        se = np.sqrt((spread**2).sum() / (6 * 5) * (1 - 6 / 60))
+        se = np.sqrt((noise**2).sum() / (6 * 5) * (1 - 6 / 60))
         needed = student_t.ppf(1 - error / (heads * (heads - 1)), 4) * se
         y = np.zeros((6, heads))
         for more, expected in ((0.99, False), (1.01, True)):
             y[:, 0] = noise + more * needed
-            above = top_knockout._apart(y, np.zeros((60, heads)), np.arange(6), error)
+            above = top_knockout._apart(y, np.zeros((1, 60, heads)), np.arange(6), error)
             assert above[0].tolist() == [False, *[expected] * (heads - 1)]
             assert not above[1:].any()
 
 
 @pytest.mark.parametrize("lonely", [False, True])
 def test_a_head_is_above_another_about_the_line_of_its_gradients(lonely):
-    """As before, of residuals about lines that are fitted without the document; one of which makes
+    """As before, of residuals about lines, over the square root of 1 - leverage; one document makes
     its own line, where all others have the same gradient."""
     rng = np.random.default_rng(1)
     x, noise = 0.1 * rng.normal(size=(60, 2)), rng.normal(size=(6, 2))
@@ -156,37 +155,39 @@ def test_a_head_is_above_another_about_the_line_of_its_gradients(lonely):
         x[done, 0] = [0, 0, 0, 0, 0, 0.3]
     apart, total = [], []
     for head in range(2):
-        a, y = x[done, head], noise[:, head]
+        a, y, mean = x[done, head], noise[:, head], x[:, head].mean()
         line = np.polyfit(a, y, 1)
-        total.append(np.polyval(line, x[:, head].mean()))
-        # At most ten times the residual, of a document that all but makes its own line.
-        leverage = [np.polyval(np.polyfit(a, one, 1), a[i]) for i, one in enumerate(np.eye(6))]
-        apart.append((y - np.polyval(line, a)) / np.maximum(1 - np.array(leverage), 0.1))
-    se = np.sqrt(np.square(apart[0] - apart[1]).sum() / (6 * 5) * (1 - 6 / 60))
+        total.append(np.polyval(line, mean))
+        ones = [np.polyfit(a, one, 1) for one in np.eye(6)]
+        leverage = np.array([np.polyval(one, a[i]) for i, one in enumerate(ones)])
+        weight = np.array([np.polyval(one, mean) for one in ones])
+        residual = np.where(leverage > 1 - 1e-9, 0, y - np.polyval(line, a))
+        apart.append(weight * residual / np.sqrt(np.maximum(1 - leverage, 1e-9)))
+    se = np.sqrt(np.square(apart[0] - apart[1]).sum() * (1 - 6 / 60))
     needed = student_t.ppf(1 - 0.05 / 2, 4) * se - (total[0] - total[1])
     for more, expected in ((-1e-6, False), (1e-6, True)):
-        above = top_knockout._apart(noise + np.array([needed + more, 0]), x, done, 0.05)
+        above = top_knockout._apart(noise + np.array([needed + more, 0]), x[None], done, 0.05)
         assert above.tolist() == [[False, expected], [False, False]]
 
 
 def test_heads_that_differ_by_as_much_in_every_document_are_apart_whatever_the_rounding():
     for seed in range(20):
         noise = np.random.default_rng(seed).normal(size=(6, 1))
-        above = top_knockout._apart(noise - [[0.0, 0.1]], np.zeros((60, 2)), np.arange(6), 0.05)
+        above = top_knockout._apart(noise - [[0.0, 0.1]], np.zeros((1, 60, 2)), np.arange(6), 0.05)
         assert above.tolist() == [[False, True], [False, False]]
 
 
 def test_of_all_documents_the_mean_decides_and_then_the_number():
     """With gradients that would say otherwise, and of fewer than four documents nothing."""
     y = np.array([[1.0, 3, 2, 3], [1, 1, 2, 1], [1, 2, 2, 2]])
-    above = top_knockout._apart(y, np.eye(3, 4), np.arange(3), 0.05)
+    above = top_knockout._apart(y, np.eye(3, 4)[None], np.arange(3), 0.05)
     first_to_last = [1, 2, 3, 0]
     expected = [[first_to_last.index(a) < first_to_last.index(b) for b in range(4)]
                 for a in range(4)]  # fmt: skip
     assert above.tolist() == expected
     far = np.array([[9.0, 0.0], [9.1, 0.1], [9.0, 0.1], [9.1, 0.0]])
     for n in (3, 4):
-        above = top_knockout._apart(far[:n], np.zeros((50, 2)), np.arange(n), 0.05)
+        above = top_knockout._apart(far[:n], np.zeros((1, 50, 2)), np.arange(n), 0.05)
         assert above.tolist() == [[False, n == 4], [False, False]]
 
 

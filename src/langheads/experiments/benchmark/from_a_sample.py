@@ -14,7 +14,7 @@ import xarray as xr
 
 from langheads import stats
 from langheads.experiments.benchmark.intervals import beyond_error
-from langheads.scores.sampled_knockout import BACKWARD, draw, estimate
+from langheads.scores.sampled_knockout import BACKWARD, auxiliaries, draw, estimate
 from langheads.scores.top_knockout import eliminate
 
 SIZES, DRAWS, CONFIDENCE = (16, 32, 64), 20, 0.95
@@ -62,7 +62,7 @@ def _of_language(
     count, heads = int(there.sum()), layers * exact.sizes["head"]
     rise = exact.rise.values[there].reshape(count, heads).astype(float)
     gradient = scores.gradient.values[:count].reshape(count, heads).astype(float)
-    x = -gradient * exact.doc_tokens.values[there, None]
+    x = auxiliaries(gradient, exact.doc_tokens.values[there])
     lost, large = rise.sum(axis=0), beyond_error(exact).ravel()
     best, k = most_lost(lost), top_size(heads)
     scan = scan_forwards(layers, exact.sizes["head"])
