@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.optimize import differential_evolution
+from scipy.stats import norm, spearmanr
 
 import langheads
 from hooks.quadrature import estimated_rise, gradient_at
@@ -37,7 +38,7 @@ def test_the_formula_by_hand(zoo, batch_tokens):
     size = documents.n_predicted / documents.n_predicted.mean()
     ones = torch.ones(shape, dtype=torch.float64)
     for layer, head in [(0, 1), (1, 3), (2, 0)]:
-        inside, outside, at_one = [], [], []
+        inside, outside, at_one, of_each = [], [], [], []
         for i, tokens in enumerate(documents.tokens):
             first = float(gradient_at(model, tokens, layer, head, ones))
             at_one.append(size[i] * first)
@@ -45,9 +46,21 @@ def test_the_formula_by_hand(zoo, batch_tokens):
                 gates = torch.from_numpy(np.where(one[i], 1 / 3, 1.0))
                 y = size[i] * (float(gradient_at(model, tokens, layer, head, gates)) - first)
                 (inside if one[i, layer, head] else outside).append(y)
+                of_each.append((i, one[i, layer, head], y))
         change = np.mean(inside) - np.mean(outside)
         expected = -(np.mean(at_one) + 0.75 * change)
         assert rows[:, layer, head].mean() == pytest.approx(expected, rel=1e-8)
+        # A document adds to both means what it is off by, and a long one to their unit as well.
+        added = np.zeros(len(documents))
+        for i, drawn_here, y in of_each:
+            added[i] += (
+                (y - np.mean(inside)) / len(inside)
+                if drawn_here
+                else (np.mean(outside) - y) / len(outside)
+            )
+        each = -(np.array(at_one) + 0.75 * (change + len(documents) * added))
+        each -= (size - 1) * expected
+        np.testing.assert_allclose(rows[:, layer, head], each, rtol=1e-6, atol=1e-12)
 
 
 def test_every_head_is_drawn_equally_often_and_alone():
@@ -224,6 +237,35 @@ def test_shrinking_finds_its_two_numbers_and_brings_estimates_nearer_to_the_trut
         np.testing.assert_allclose(shrunk(1e-4 * a, 1e-4 * se, 1e3 * x), 1e-4 * moved, rtol=1e-3)
     assert np.mean(after) < 0.5 * np.mean(before)
     assert furthest <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.5])
+def test_estimates_are_moved_to_their_posterior_means(tau):
+    """With the most likely of the two numbers by a search of another kind, over all of them."""
+    rng = np.random.default_rng(3)
+    x = -rng.gamma(1.0, size=30)
+    x[:3] = 1, -1, 0
+    se = rng.uniform(0.3, 2.0, size=30)
+    a = 1.5 * x * (1 + tau * rng.normal(size=30)) + se * rng.normal(size=30)
+
+    def unlikely(numbers):
+        beta, log_tau = numbers
+        return -norm.logpdf(
+            a[x != 0], beta * x[x != 0], np.hypot(se, np.exp(log_tau) * beta * x)[x != 0]
+        ).sum()
+
+    found = differential_evolution(unlikely, [(-5, 5), (-8, 2)], seed=0, tol=1e-10)
+    mean = found.x[0] * x
+    # The nearer to either, the surer it is of the two.
+    sure = np.square(np.exp(found.x[1]) * mean), np.square(se)
+    posterior = np.average([a, mean], axis=0, weights=np.maximum(sure, 1e-300))
+    expected = np.where(x == 0, a, np.clip(posterior, a - se, a + se))
+    moved = shrunk(a, se, x)
+    np.testing.assert_allclose(moved, expected, atol=2e-3)
+    assert (np.abs(moved - a)[:2] > 0.01).all()
+    # Of eight heads two numbers can be fitted.
+    assert (shrunk(a[3:11], se[3:11], x[3:11]) != a[3:11]).any()
+    np.testing.assert_array_equal(shrunk(a[3:10], se[3:10], x[3:10]), a[3:10])
 
 
 def test_what_has_no_error_is_not_moved():

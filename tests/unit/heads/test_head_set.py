@@ -45,7 +45,7 @@ def test_a_set_keeps_the_order_of_evidence_and_drops_repeats():
 
 
 def test_a_set_shows_its_first_sixteen_heads():
-    for count, more in ((16, "]"), (17, ", … 1 more]"), (20, ", … 4 more]")):
+    for count, more in ((16, "]"), (17, ", … 1 more]"), (20, ", … 4 more]"), (32, ", … 16 more]")):
         some = HeadSet([(i % 4, i // 4) for i in range(count)], SHAPE)
         first = ", ".join(f"L{i % 4}H{i // 4}" for i in range(16))
         assert repr(some) == f"HeadSet([{first}{more}, shape=(4, 8))"

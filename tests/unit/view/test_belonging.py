@@ -9,6 +9,7 @@ import xarray as xr
 from langheads.io.errors import InputError
 from langheads.io.sources import content_hash, made_from
 from langheads.view import report
+from langheads.view.belonging import leave_out_other_models
 from langheads.view.folder import read_run
 from tests.unit.view.made_up_results import make_knockout
 from tests.unit.view.made_up_run import PROVENANCE, make_ablation, make_heads, make_scores
@@ -34,6 +35,8 @@ def write(folder, scores, heads, proof):
 def test_a_chain_belongs_together(tmp_path):
     run = write(tmp_path, *chain())
     assert run.reasons == {}
+    # The model is what its first file says of it.
+    assert leave_out_other_models(run)["kind"] == "scores"
     assert [name for _, name, _ in run] == ["scores.nc", "heads.json", "ablation.nc"]
 
 
@@ -65,6 +68,17 @@ def test_new_scores_under_old_heads_leave_heads_and_proof_out(tmp_path):
     )
     assert "nothing here is proven" in page
     assert "Not in this folder" not in page
+
+
+@pytest.mark.parametrize("furthest", [min, max])
+def test_other_scores_than_the_heads_were_made_from_are_others_whatever_their_hash(
+    tmp_path, furthest
+):
+    new = furthest((make_scores(LANGUAGES, seed=seed) for seed in range(1, 9)), key=content_hash)
+    run = write(tmp_path, new, *chain()[1:])
+    assert run.reasons["heads.json"] == (
+        "made from another scores file than scores.nc; make it again"
+    )
 
 
 def test_an_old_proof_beside_new_heads_is_left_out(tmp_path):
@@ -127,6 +141,7 @@ def test_a_third_model_is_no_model_of_those_that_used_heads_of_another(tmp_path)
     proof = make_ablation(LANGUAGES, **tuned | named | {"kind": "ablation"})
     for name in ("ablation", "proof"):
         proof.to_netcdf(tmp_path / f"{name}.nc", engine="h5netcdf")
+    chain()[1].save(tmp_path / "heads.json")
     third = make_knockout(LANGUAGES, weight_hash="0" * 64)
     third.to_netcdf(tmp_path / "knockout.nc", engine="h5netcdf")
     run = read_run(tmp_path)
@@ -135,6 +150,19 @@ def test_a_third_model_is_no_model_of_those_that_used_heads_of_another(tmp_path)
         "made-up, but this is weights efefefefefef of made-up; make it again with this model"
     }
     assert list(run.of("ablation")) == ["ablation.nc", "proof.nc"]
+
+
+@pytest.mark.parametrize(
+    "of_another", [{"weight_hash": "0" * 64}, {"weight_hash": "f" * 64}, {"config_hash": "bb"}]
+)
+def test_of_two_models_with_as_many_files_the_first_is_shown(tmp_path, of_another):
+    scores = make_scores(LANGUAGES, config_hash="aa")
+    scores.to_netcdf(tmp_path / "scores.nc", engine="h5netcdf")
+    other = make_knockout(LANGUAGES, **{"config_hash": "aa"} | of_another)
+    other.to_netcdf(tmp_path / "knockout.nc", engine="h5netcdf")
+    run = read_run(tmp_path)
+    assert list(run.reasons) == ["knockout.nc"]
+    assert list(run.of("scores")) == ["scores.nc"]
 
 
 @pytest.mark.parametrize("heads", [[[9, 99]], [[0, 0], [-1, 2]]])
