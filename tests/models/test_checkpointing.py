@@ -186,6 +186,15 @@ def test_some_blocks_keep_what_is_dear_and_some_their_input(zoo, monkeypatch):
     assert computed[0, 2] == as_ever
 
 
+@pytest.mark.parametrize(("width", "dear"), [(32, True), (48, False), (64, True)])
+def test_the_product_that_leaves_the_mlp_is_known_by_the_width_that_it_reads(width, dear):
+    plan = object.__new__(checkpointing._Plan)
+    plan._left_out = 48
+    for place, product in enumerate(PRODUCTS):
+        # A bias stands before what is multiplied.
+        assert plan._is_dear(product, [None] * place + [torch.ones(2, width)]) == dear
+
+
 def test_what_a_block_keeps_and_what_another_would(monkeypatch):
     """128 bytes of an input, 48 of a product; 48 of a sine and 96 of it in float64 are not dear."""
     given = torch.ones(4, 8, requires_grad=True)

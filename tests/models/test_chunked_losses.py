@@ -81,7 +81,7 @@ def test_how_much_is_had_at_once(zoo, dtype, seen, monkeypatch):
     hidden, targets = torch.randn(23, 32, dtype=dtype), torch.arange(23)
     monkeypatch.setattr(chunks, "_WHOLE_BYTES", 0)
     with torch.no_grad(), chunked_losses(model):
-        for products, of_each in ((11, 4), (1, 1)):
+        for products, of_each in ((11, 4), (11, 1), (1, 1)):
             size = of_each * VOCAB * 4 if of_each > 1 else 1
             room = products * VOCAB * dtype.itemsize if products > 1 else 1
             monkeypatch.setattr(chunks, "_CHUNK_BYTES", {"cpu": room})
@@ -93,8 +93,8 @@ def test_how_much_is_had_at_once(zoo, dtype, seen, monkeypatch):
             assert seen == [(part, False) for part in parts]
             assert softmaxes == ([4, 4, 3, 4, 4, 3, 1] if of_each > 1 else [1] * 23)
         # All at once where they are few.
-        for room, whole in ((23 * VOCAB * 4, True), (23 * VOCAB * 4 - 1, False)):
-            monkeypatch.setattr(chunks, "_WHOLE_BYTES", room)
+        for more, whole in ((1, True), (0, True), (-1, False)):
+            monkeypatch.setattr(chunks, "_WHOLE_BYTES", 23 * VOCAB * 4 + more)
             seen.clear()
             chunks.nll_of_rows(model, hidden, targets)
             assert len(seen) == (1 if whole else 23)

@@ -130,6 +130,12 @@ def test_gate_zero_puts_the_baseline_in_the_heads_place(zoo, name):
         assert (library[real] - zero[real]).abs().max() > 1e-3 * zero[real].std()
 
 
+def test_the_mean_of_z_collects_no_gradient(zoo):
+    model = zoo.fresh("llama-gqa")
+    assert any(weight.requires_grad for weight in model.original_model.parameters())
+    assert not mean_z(model, tokens_of(model)[:1]).requires_grad
+
+
 def test_baseline_of_a_half_open_gate_is_mixed_in(zoo):
     model = zoo.bridge("llama-gqa")
     documents = tokens_of(model)
