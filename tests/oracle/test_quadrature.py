@@ -17,7 +17,7 @@ from langheads.model import head_shape, tokenize_languages
 from langheads.scores.gradient import gate_gradients
 from langheads.scores.quadrature import quadrature, shrunk
 from langheads.scores.scan import knockout_nll
-from langheads.stats import standard_error
+from langheads.stats import paired_ratio, standard_error
 from langheads.text import Documents
 from tests.oracle.texts import TEXTS
 
@@ -127,6 +127,18 @@ def test_standard_error_is_the_spread_over_draws(zoo, monkeypatch):
     own = same
     flat = quadrature(model, documents, zero)
     assert flat.std(axis=0).max() < 1e-12
+
+
+def test_without_curvature_the_standard_error_is_that_of_a_ratio(zoo, monkeypatch):
+    """Documents of many lengths: what first order alone has as nats over tokens."""
+    model = zoo.bridge("llama-gqa")
+    documents = Documents.of_rows("xx", [[1] * length for length in range(2, 32)])
+    tokens = documents.n_predicted
+    g = np.random.default_rng(0).normal(1, 0.3, size=(30, *head_shape(model)))
+    monkeypatch.setattr(module, "gate_gradients", lambda *args, **how: (g, None))
+    rows = quadrature(model, documents, g)
+    expected = paired_ratio(np.zeros(30), -g * tokens[:, None, None], tokens)
+    np.testing.assert_allclose((rows.mean(axis=0), standard_error(rows)), expected)
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ def knockout(
         text: texts, see `read_texts`; documents come from the front of the seeded order.
         heads: only these; all by default.
         sample: run only some documents of each language, a share (0.1) or a number (32), and
-            estimate the effect on all from their gradients, with an interval: see
+            estimate the effect on all from their gradients and lengths, with an interval: see
             `langheads.scores.sampled_knockout`. All are run by default.
         top: find only the heads of each language that lose most, so many of them, by as few
             knock-outs as it takes: see `langheads.scores.top_knockout`. With `sample`, at most so
@@ -195,7 +195,7 @@ class _Plan:
     def _top(self, number: int, documents: Documents, top: int, bar: tqdm) -> _Measured:
         """The heads that lose most, each baseline by itself."""
         how = (self.model, documents, self.heads, self.reference)
-        x, nll = sampled.first_order(*how, batch_tokens=self.batch_tokens)
+        of_all, nll = sampled.first_order(*how, batch_tokens=self.batch_tokens)
         most = len(documents) if self.sizes is None else self.sizes[documents.language]
         every, tops = list(self.heads), []
 
@@ -208,11 +208,11 @@ class _Plan:
 
         how_sure: dict[str, Any] = {"confidence": self.confidence, "most": most}
         with together() as each:
-            for baseline, of in zip(self.reference, x, strict=True):
+            for baseline, of in zip(self.reference, of_all, strict=True):
                 rng = np.random.default_rng([self.seed, number])
                 with each:
                     tops.append(eliminate(partial(exact, baseline), of, top, rng=rng, **how_sure))
-        effects = [partial(per_size, found, of) for found, of in zip(tops, x, strict=True)]
+        effects = [partial(per_size, found, of) for found, of in zip(tops, of_all, strict=True)]
         run = np.isfinite(np.stack([found.rise for found in tops])).any(axis=(0, 2)).astype(np.int8)
         return _Measured(np.stack([found.rise for found in tops]), nll, effects, run, tops)
 

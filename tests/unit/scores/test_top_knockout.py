@@ -170,6 +170,26 @@ def test_a_head_is_above_another_about_the_line_of_its_gradients(lonely):
         assert above.tolist() == [[False, expected], [False, False]]
 
 
+def test_a_head_is_above_another_about_the_plane_on_its_gradients_and_lengths():
+    """Of 8 documents of 40; a column of the design more takes a degree of freedom more."""
+    rng = np.random.default_rng(2)
+    of_all, noise = rng.gamma(2.0, size=(2, 40, 2)), rng.normal(size=(8, 2))
+    done = rng.permutation(40)[:8]
+    apart, total = [], []
+    for head in range(2):
+        design = np.column_stack([np.ones(40), *of_all[..., head]])
+        inverse = np.linalg.pinv(design[done])
+        weight, leverage = design.mean(axis=0) @ inverse, np.diag(design[done] @ inverse)
+        residual = noise[:, head] - design[done] @ inverse @ noise[:, head]
+        total.append(weight @ noise[:, head])
+        apart.append(weight * residual / np.sqrt(1 - leverage))
+    se = np.sqrt(np.square(apart[0] - apart[1]).sum() * (1 - 8 / 40))
+    needed = student_t.ppf(1 - 0.05 / 2, 5) * se - (total[0] - total[1])
+    for more, expected in ((-1e-6, False), (1e-6, True)):
+        above = top_knockout._apart(noise + np.array([needed + more, 0]), of_all, done, 0.05)
+        assert above.tolist() == [[False, expected], [False, False]]
+
+
 def test_heads_that_differ_by_as_much_in_every_document_are_apart_whatever_the_rounding():
     for seed in range(20):
         noise = np.random.default_rng(seed).normal(size=(6, 1))

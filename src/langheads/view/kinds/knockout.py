@@ -183,7 +183,7 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
         yield (
             f"The effects of heads are estimates: {int((result.sampled > 0).sum())} of "
             f"{int(result.docs.sum())} documents were run without {each}, the others stand in "
-            "by their gradients."
+            "by their gradients and lengths."
         )
     what = f"{how}: the head that each language loses most without"
     yield from effects.strongest_words(what, result, run)
