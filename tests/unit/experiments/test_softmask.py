@@ -11,7 +11,7 @@ import torch
 import langheads
 from langheads.demo import grammar
 from langheads.experiments.replies.experiment import Reply
-from langheads.experiments.softmask import training
+from langheads.experiments.softmask import summarise, training
 from langheads.experiments.softmask.training import split_by_context
 from langheads.io.errors import InputError, NonFiniteError, ProvenanceError
 from langheads.text import Question, read_questions
@@ -384,6 +384,25 @@ def test_evaluation_judges_replies_and_pairs_questions(tiny, monkeypatch):
     some = found.sel(condition="some")
     assert some.delta_accuracy_low.item() == pytest.approx(low, abs=0.21)
     assert some.delta_accuracy_high.item() == pytest.approx(high, abs=0.21)
+
+
+def test_questions_on_one_context_are_drawn_together():
+    """Every question four times: the interval of them once; none where contexts are few."""
+    differences = np.random.default_rng(0).normal(size=12)
+    names = [f"text {i}" for i in range(12)]
+    once, often, few = (
+        summarise._differences("f1", "delta", [row], contexts, 200, seed=0)
+        for row, contexts in (
+            (differences, names),
+            (np.repeat(differences, 4), np.repeat(names, 4).tolist()),
+            (differences, ["text 0"] * 6 + ["text 1"] * 6),
+        )
+    )
+    for end in ("", "_low", "_high"):
+        np.testing.assert_allclose(often[f"delta_f1{end}"][1], once[f"delta_f1{end}"][1])
+    assert once["delta_f1_low"][1] < differences.mean() < once["delta_f1_high"][1]
+    np.testing.assert_allclose(few["delta_f1"][1], differences.mean())
+    assert np.isnan([few["delta_f1_low"][1], few["delta_f1_high"][1]]).all()
 
 
 def test_settings_are_those_of_the_mask(tiny, mask):
