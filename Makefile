@@ -34,8 +34,8 @@ dist: $(VENV)/.installed
 	rm -rf dist
 	$(BIN)/python -m hatchling build
 
-# Mutants of the modules with formulas and safeguards; survivors are in mutation.txt. Hours for
-# all: make mutate MUTATE="stats.py --sample 20" for some.
+# Mutants of the modules with formulas and safeguards; survivors are in mutation.txt. An hour or two
+# for all: make mutate MUTATE="stats.py --sample 20" for some.
 mutate: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check -c constraints.txt -e ".[mutate]"
 	$(BIN)/python -m tests.mutation.run $(MUTATE) | tee mutation.txt
