@@ -1,4 +1,4 @@
-"""Rises of single documents, and the screen: each against bare hooks."""
+"""Rises of single documents, and the certified top: each against bare hooks."""
 
 import numpy as np
 import pytest
