@@ -210,6 +210,7 @@ def test_a_configuration_without_defaults_is_told_by_all_of_it():
     assert of(Needy(3)) == of(Needy(3)) != of(Needy(4))
     assert of(Needy(3, _name="x", output_attentions=True, dtype="y")) == of(Needy(3))
     assert of(Config(width=3)) == of(Needy(3))
+    assert of(Config(width=3, depth=2)) == of(Config(depth=2, width=3))
 
 
 def test_a_model_is_called_by_where_it_was_loaded_from(model):
