@@ -90,11 +90,12 @@ def knockout(
         ``doc_tokens``. Provenance in ``attrs``. In bfloat16 ``rounding`` a language, nats per
         token, below which effects are lost.
         With `sample`: ``rise`` is NaN for documents that were not run; ``<name>_low`` and
-        ``<name>_high``, 95% for what all documents would give; ``sampled`` ``[language, doc]``,
-        1 where a document was run, else 0; ``attrs["forwards"]``, the cost in
-        forwards of every document. With `top`: the same intervals; ``top`` ``[baseline, language,
-        layer, head]``, 1 in the top, 0 not, -1 not separated; ``docs_run``, on how many documents
-        a head was run.
+        ``<name>_high``, 95% for what all documents would give, NaN like ``<name>_se`` where the
+        documents that were run have no gradient of a head and others do; ``sampled``
+        ``[language, doc]``, 1 where a document was run, else 0; ``attrs["forwards"]``, the cost
+        in forwards of every document. With `top`: the same intervals; ``top``
+        ``[baseline, language, layer, head]``, 1 in the top, 0 not, -1 not separated;
+        ``docs_run``, on how many documents a head was run.
 
     Raises:
         InputError: an unknown baseline, a head that the model does not have, a sample of too few

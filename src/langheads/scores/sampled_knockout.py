@@ -23,8 +23,9 @@ interval for the language. The variance of the plane at that point is from squar
 
 since what first order leaves is of second order, and goes with the gate's Fisher information x^2
 (log standard deviation of residuals on log x^2, over heads: slope .7 to 1, correlation .91 to .98):
-a draw that missed the large documents has residuals that are too small. The quantile is that of t
-with n - 3 degrees of freedom.
+a draw that missed the large documents has residuals that are too small. Where it missed all that
+have a gradient (``unseen``) there is no error and no interval. The quantile is that of t with n - 3
+degrees of freedom.
 
 Standard error (``_se``): as in exact knock-out, of documents as a sample of the language, with the
 residuals that stand for documents that were not run, and the variance above.
@@ -40,7 +41,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import stats as scipy_stats
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
@@ -151,6 +152,7 @@ def estimate(rise: Rises, of_all: Auxiliaries, drawn: Int[np.ndarray, " _"]) -> 
     fourth = of_all[0] ** 4
     seen = fourth[drawn].mean(axis=0)
     missed = np.maximum(1, fourth.mean(axis=0) / np.where(seen > 0, seen, np.inf))
+    missed[unseen(of_all, drawn)] = np.nan
     error = among * np.sqrt((1 - count / among) * missed * (parts**2).sum(axis=0))
     return Estimate(
         total=total,
@@ -182,6 +184,11 @@ def plane(
         leverage += across[drawn] ** 2 / squares
         weight += across[drawn] * (across.mean(axis=0) / squares)
     return height, weight * (y - height[drawn]) / np.sqrt(np.maximum(1 - leverage, 1e-9))
+
+
+def unseen(of_all: Auxiliaries, drawn: Int[np.ndarray, " drawn"]) -> Bool[np.ndarray, " heads"]:
+    """Heads with a first-order rise in some documents, all of which a draw missed."""
+    return ~of_all[0, drawn].any(axis=0) & of_all[0].any(axis=0)
 
 
 def forwards(

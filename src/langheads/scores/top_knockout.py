@@ -25,7 +25,7 @@ from jaxtyping import Bool, Int
 from scipy import stats as scipy_stats
 
 from langheads.io.errors import InputError
-from langheads.scores.sampled_knockout import BACKWARD, Auxiliaries, Rises, estimate, plane
+from langheads.scores.sampled_knockout import BACKWARD, Auxiliaries, Rises, estimate, plane, unseen
 from langheads.text import Documents
 
 logger = logging.getLogger("langheads")
@@ -143,4 +143,6 @@ def _apart(
     variance = (own[:, None] + own - 2 * products) * (1 - n / count)
     pairs = max(1, heads * (heads - 1) // 2)
     t = scipy_stats.t.isf(error / pairs / 2, df)
-    return (total[:, None] - total) > t * np.sqrt(np.maximum(variance, 0)) + 1e-12
+    above = (total[:, None] - total) > t * np.sqrt(np.maximum(variance, 0)) + 1e-12
+    unknown = unseen(of_all, done)
+    return above & ~unknown & ~unknown[:, None]

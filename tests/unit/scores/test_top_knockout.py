@@ -80,6 +80,16 @@ def test_gradients_of_nothing_are_no_hindrance():
     assert set(np.flatnonzero(top.chosen)) == set(np.argsort(-rise.sum(axis=0))[:5])
 
 
+def test_a_head_that_acts_in_documents_not_yet_run_alone_is_neither_in_nor_out():
+    rise, x = population(np.random.default_rng(0))
+    first = np.random.default_rng(0).permutation(len(rise))[:24]
+    rise[:, 20] = x[:, 20] = 0
+    late = np.setdiff1d(range(len(rise)), first)[:30]
+    rise[late, 20] = x[late, 20] = 3 * rise.sum(axis=0).max() / 30
+    top = found(rise, x, 1, 0)
+    assert np.flatnonzero(top.chosen).tolist() == [20]
+
+
 @pytest.mark.parametrize(
     "stages", [[24, 36, 54, 81, 122, 183, 200], [24, 36, 54, 60], [24, 25], [24], [20], [5]]
 )

@@ -179,7 +179,7 @@ def _summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
     how = "Exact knock-out"
     if "sample" in result.attrs:
         how = "Knock-out on a sample of the documents"
-        each = "any head" if "top" in result else "each head"
+        each = "at least one head" if "top" in result else "each head"
         yield (
             f"The effects of heads are estimates: {int((result.sampled > 0).sum())} of "
             f"{int(result.docs.sum())} documents were run without {each}, the others stand in "
