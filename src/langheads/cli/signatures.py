@@ -18,21 +18,13 @@ _PACKAGE = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Parameter:
-    """An argument of a function.
+    """An argument of a function."""
 
-    Attributes:
-        name: its keyword.
-        types: the members of its annotation, ``("int", "None")`` of ``int | None``.
-        required: whether it has no default.
-        default: its default where that is a constant, else None.
-        help: what the docstring says of it.
-    """
-
-    name: str
-    types: tuple[str, ...]
-    required: bool
-    default: object
-    help: str
+    name: str  # its keyword
+    types: tuple[str, ...]  # the members of its annotation, ``("int", "None")`` of ``int | None``
+    required: bool  # whether it has no default
+    default: object  # its default where that is a constant, else None
+    help: str  # what the docstring says of it
 
 
 @dataclass(frozen=True)

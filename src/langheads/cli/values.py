@@ -18,22 +18,17 @@ LIMITS = {"seed": (0, MAX_SEED), "controls": (0, MAX_CONTROLS), "n_controls": (0
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of argument.
+    """A type of argument."""
 
-    Attributes:
-        metavar: what stands for the value in the help.
-        shell: what the shell's text is to begin with; a list where the option may be repeated.
-        parse: the value, from the option's name and the text; None takes it as it is.
-        read: the value, from what was parsed and the other arguments, where it is in a file: then
-            it is read before a model is loaded, and is never written over.
-        note: what the help says after the argument's own.
-    """
-
-    metavar: str | None = None
+    metavar: str | None = None  # what stands for the value in the help
+    # What the shell's text is to begin with; a list where the option may be repeated.
     shell: Any = str
+    # The value, from the option's name and the text; None takes it as it is.
     parse: Callable[[str, Any], Any] | None = None
+    # The value, from what was parsed and the other arguments, where it is in a file: then it is
+    # read before a model is loaded, and is never written over.
     read: Callable[[Any, Mapping[str, Any]], Any] | None = None
-    note: str = ""
+    note: str = ""  # what the help says after the argument's own
 
 
 def kind_of(parameter: Parameter) -> Kind | None:

@@ -41,20 +41,13 @@ Condition = tuple[HeadSet, Float[Tensor, "layer head d_head"] | None]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Documents to prove on.
+    """Documents to prove on."""
 
-    Attributes:
-        corpus: where they are from.
-        texts: language -> those at the back of its order.
-        documents: language -> their tokens.
-        overlap: how many of them were scored; -1 where the scores cannot say.
-        settings: ``docs``, ``max_tokens`` and ``bos``, for the provenance of a result.
-    """
-
-    corpus: Corpus
-    texts: Mapping[str, Sequence[str]]
-    documents: dict[str, Documents]
-    overlap: int
+    corpus: Corpus  # where they are from
+    texts: Mapping[str, Sequence[str]]  # language -> those at the back of its order
+    documents: dict[str, Documents]  # language -> their tokens
+    overlap: int  # how many of them were scored; -1 where the scores cannot say
+    # ``docs``, ``max_tokens`` and ``bos``, for the provenance of a result.
     settings: dict[str, int | bool]
 
 

@@ -27,18 +27,14 @@ _PROBES, _LONGER = 2, 1.1
 
 @dataclass
 class Estimate(Parts):
-    """Parts that are timed, hardly any of which is made.
-
-    Attributes:
-        batches: kind of measurement -> how many there are.
-        own: kind of measurement -> how many of them this shard would make.
-        probing: seconds that the batches took which were made.
-    """
+    """Parts that are timed, hardly any of which is made."""
 
     folder: Path = Path()
+    # Kind of measurement -> how many there are.
     batches: dict[str, int] = field(default_factory=dict)
+    # Kind of measurement -> how many of them this shard would make.
     own: dict[str, int] = field(default_factory=dict)
-    probing: float = 0.0
+    probing: float = 0.0  # seconds that the batches took which were made
     _times: dict[str, list[float]] = field(default_factory=dict)
     _sizes: dict[str, float] = field(default_factory=dict)
     _own_sizes: dict[str, float] = field(default_factory=dict)

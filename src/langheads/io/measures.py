@@ -13,24 +13,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure.
+    """One measure."""
 
-    Attributes:
-        label: its name for people.
-        units: of its values; a bare ``share`` is of prompts, replies or questions, see `units`.
-        better: 1 where higher is better (or is more of what was asked for), -1 where lower is, 0
-            where neither.
-        sign: what a change away from 0 means, as results store it.
-        is_check: whether it is a degeneration check.
-        limit: of a check, the rise against the untouched model beyond which replies fell apart;
-            None where a rise alone does not say so.
-    """
-
-    label: str
-    units: str
+    label: str  # its name for people
+    units: str  # of its values; a bare ``share`` is of prompts, replies or questions, see `units`
+    # 1 where higher is better (or is more of what was asked for), -1 where lower is, 0 where
+    # neither.
     better: int = 1
+    # What a change away from 0 means, as results store it.
     sign: str = "positive: answers are better"
-    is_check: bool = False
+    is_check: bool = False  # whether it is a degeneration check
+    # Of a check, the rise against the untouched model beyond which replies fell apart; None where a
+    # rise alone does not say so.
     limit: float | None = None
 
 

@@ -58,31 +58,18 @@ class Waiting(LangheadsError):  # noqa: N818 - nothing went wrong
 
 @dataclass
 class Parts:
-    """The parts of one run.
+    """The parts of one run."""
 
-    Attributes:
-        folder: where they are; made with the first of them.
-        settings: what the run was asked for, as JSON.
-        shard: which of the shards this process is, from 0.
-        shards: how many there are.
-        made: parts that this process made.
-        found: parts that it read.
-        left: parts that other shards still have to make.
-        late: those shards, from 1.
-        seconds: what the parts took to make that it read.
-        again: of these, those in `mine`, which it had made itself in a round before.
-    """
-
-    folder: Path
-    settings: str = "{}"
-    shard: int = 0
-    shards: int = 1
-    made: int = 0
-    found: int = 0
-    left: int = 0
-    late: set[int] = field(default_factory=set)
-    seconds: float = 0.0
-    again: float = 0.0
+    folder: Path  # where they are; made with the first of them
+    settings: str = "{}"  # what the run was asked for, as JSON
+    shard: int = 0  # which of the shards this process is, from 0
+    shards: int = 1  # how many there are
+    made: int = 0  # parts that this process made
+    found: int = 0  # parts that it read
+    left: int = 0  # parts that other shards still have to make
+    late: set[int] = field(default_factory=set)  # those shards, from 1
+    seconds: float = 0.0  # what the parts took to make that it read
+    again: float = 0.0  # of these, those in `mine`, which it had made itself in a round before
     mine: set[str] = field(default_factory=set)
     _names: set[str] = field(default_factory=set)
 

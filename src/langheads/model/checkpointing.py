@@ -48,17 +48,11 @@ _ROOM_ON_CPU = 18 * 2**26
 
 
 class Kept(NamedTuple):
-    """What a block keeps for the backward pass, bytes.
+    """What a block keeps for the backward pass, bytes."""
 
-    Attributes:
-        whole: as ever, at most.
-        dear: its input, matrix products and fused attention.
-        bare: its input and fused attention.
-    """
-
-    whole: int
-    dear: int
-    bare: int
+    whole: int  # as ever, at most
+    dear: int  # its input, matrix products and fused attention
+    bare: int  # its input and fused attention
 
 
 def blocks_to_cut(blocks: int, kept: Kept, room: int) -> tuple[int, int]:

@@ -36,19 +36,13 @@ _HALF_TOLERANCE = 0.05
 
 
 class Readout(NamedTuple):
-    """Logit differences of a batch and the parts that they are a sum of, in logits.
-
-    Attributes:
-        heads: ``[batch, layer, head]``.
-        parts: ``[batch, part]`` in the order of `PARTS`; ``heads`` there is the sum of all heads,
-            ``attention_bias`` b_O and the bias of a norm after it, ``constant`` the final norm's
-            bias and b_U.
-        difference: ``[batch]``, logit of the answer minus logit of the wrong token.
-    """
+    """Logit differences of a batch and the parts that they are a sum of, in logits."""
 
     heads: Float[Tensor, "batch layer head"]
+    # In the order of `PARTS`; ``heads`` there is the sum of all heads, ``attention_bias`` b_O and
+    # the bias of a norm after it, ``constant`` the final norm's bias and b_U.
     parts: Float[Tensor, "batch part"]
-    difference: Float[Tensor, " batch"]
+    difference: Float[Tensor, " batch"]  # logit of the answer minus logit of the wrong token
 
 
 @contextmanager
@@ -91,18 +85,11 @@ def widened(values: Tensor) -> Tensor:
 
 
 class FrozenNorm(NamedTuple):
-    """A norm at some rows with its scale held: ``x -> scale gain * C(x) + bias``.
-
-    Attributes:
-        gain: ``[d_model]``.
-        bias: ``[d_model]``.
-        centres: whether C takes the mean off.
-        scale: ``[batch]``.
-    """
+    """A norm at some rows with its scale held: ``x -> scale gain * C(x) + bias``."""
 
     gain: Float[Tensor, " d_model"]
     bias: Float[Tensor, " d_model"]
-    centres: bool
+    centres: bool  # whether C takes the mean off
     scale: Float[Tensor, " batch"]
 
     def back(self, direction: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch d_model"]:

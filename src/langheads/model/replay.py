@@ -30,15 +30,12 @@ from langheads.model.state import evaluating, forwards
 
 @dataclass
 class BlockInputs:
-    """The residual stream entering each block in one forward.
+    """The residual stream entering each block in one forward."""
 
-    Attributes:
-        residuals: per layer ``[batch, pos, d_model]``; empty until the forward has run.
-        extras: how many more things than the residual each block returns in its tuple; None where
-            it returns the bare residual.
-    """
-
+    # Per layer; empty until the forward has run.
     residuals: list[Float[Tensor, "batch pos d_model"]] = field(default_factory=list)
+    # How many more things than the residual each block returns in its tuple; None where it returns
+    # the bare residual.
     extras: list[int | None] = field(default_factory=list)
 
 

@@ -34,28 +34,18 @@ _SHRINKS = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3
 
 @dataclass(frozen=True)
 class Pruned:
-    """A network without some heads.
+    """A network without some heads."""
 
-    Attributes:
-        network: a Hugging Face model to be saved; it shares no weight with the one it came from.
-        zeroed: heads whose slice of W_O is zero.
-        cut: heads that are gone from the shapes of q, k, v and o.
-        kept: per layer the old numbers of the heads that are left, in their new order; empty where
-            nothing is cut and heads keep their numbers.
-        w_o: per layer the name of the network's module that holds W_O.
-        parameters_zeroed: entries of W_O set to zero.
-        parameters_saved: fewer parameters than before; 0 where nothing is cut.
-        bytes_saved: their size in the model's dtype.
-    """
-
-    network: Any
-    zeroed: HeadSet
-    cut: HeadSet
+    network: Any  # a Hugging Face model to be saved; it shares no weight with the one it came from
+    zeroed: HeadSet  # heads whose slice of W_O is zero
+    cut: HeadSet  # heads that are gone from the shapes of q, k, v and o
+    # Per layer the old numbers of the heads that are left, in their new order; empty where nothing
+    # is cut and heads keep their numbers.
     kept: list[list[int]]
-    w_o: list[str]
-    parameters_zeroed: int
-    parameters_saved: int
-    bytes_saved: int
+    w_o: list[str]  # per layer the name of the network's module that holds W_O
+    parameters_zeroed: int  # entries of W_O set to zero
+    parameters_saved: int  # fewer parameters than before; 0 where nothing is cut
+    bytes_saved: int  # their size in the model's dtype
 
 
 @torch.no_grad()

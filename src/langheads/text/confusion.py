@@ -123,23 +123,15 @@ class Judged:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Rates of the replies in one wanted language; None where there is nothing to divide by.
+    """Rates of the replies in one wanted language; None where there is nothing to divide by."""
 
-    Attributes:
-        lpr: line pass rate, share of counted replies.
-        wpr: word pass rate, share of replies that passed by line.
-        lcpr: harmonic mean of both; 0 where LPR is 0; None in a language that gets no WPR.
-        line_accuracy: mean over counted replies of the share of right lines.
-        counted: replies that were judged.
-        skipped: replies without a counted line.
-    """
-
-    lpr: float | None
-    wpr: float | None
+    lpr: float | None  # line pass rate, share of counted replies
+    wpr: float | None  # word pass rate, share of replies that passed by line
+    # Harmonic mean of both; 0 where LPR is 0; None in a language that gets no WPR.
     lcpr: float | None
-    line_accuracy: float | None
-    counted: int
-    skipped: int
+    line_accuracy: float | None  # mean over counted replies of the share of right lines
+    counted: int  # replies that were judged
+    skipped: int  # replies without a counted line
 
 
 def language_confusion(

@@ -26,18 +26,13 @@ _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "
 
 @dataclass(frozen=True)
 class DisplayTokens:
-    """A text's tokens and the units that they are shown as.
+    """A text's tokens and the units that they are shown as."""
 
-    Attributes:
-        ids: the tokens, ``[pos]``.
-        labels: a text a unit.
-        tokens: the unit's tokens as (start, stop) into `ids`; units follow each other and take all.
-        chars: the unit's characters as (start, stop) into the text; empty for BOS.
-    """
-
-    ids: tuple[int, ...]
-    labels: tuple[str, ...]
+    ids: tuple[int, ...]  # the tokens
+    labels: tuple[str, ...]  # a text a unit
+    # The unit's tokens as (start, stop) into `ids`; units follow each other and take all.
     tokens: tuple[tuple[int, int], ...]
+    # The unit's characters as (start, stop) into the text; empty for BOS.
     chars: tuple[tuple[int, int], ...]
 
     def __len__(self) -> int:

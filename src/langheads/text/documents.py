@@ -26,27 +26,16 @@ _END = re.compile(r"(?<=\S)\s")
 
 @dataclass(frozen=True)
 class Documents:
-    """The tokens of one language's documents.
+    """The tokens of one language's documents."""
 
-    Attributes:
-        language: its name.
-        tokens: a tensor ``[pos]`` a document, special tokens included.
-        n_bytes: ``[doc]`` UTF-8 bytes of the text whose tokens are predicted.
-        skipped: documents left out because they have fewer than 2 tokens.
-        cut: documents of which the end is left out, as they have more than `max_tokens`.
-        kept: which of the texts each is; all of them where empty.
-        bos: whether each begins with the tokenizer's BOS.
-        max_tokens: where they were cut.
-    """
-
-    language: str
-    tokens: tuple[Int[Tensor, " _"], ...]
-    n_bytes: Int[np.ndarray, " doc"]
-    skipped: int
-    bos: bool
-    max_tokens: int
-    cut: int = 0
-    kept: tuple[int, ...] = ()
+    language: str  # its name
+    tokens: tuple[Int[Tensor, " _"], ...]  # a tensor ``[pos]`` a document, special tokens included
+    n_bytes: Int[np.ndarray, " doc"]  # UTF-8 bytes of the text whose tokens are predicted
+    skipped: int  # documents left out because they have fewer than 2 tokens
+    bos: bool  # whether each begins with the tokenizer's BOS
+    max_tokens: int  # where they were cut
+    cut: int = 0  # documents of which the end is left out, as they have more than `max_tokens`
+    kept: tuple[int, ...] = ()  # which of the texts each is; all of them where empty
 
     @classmethod
     def of_rows(cls, language: str, rows: Iterable[Sequence[int] | Tensor]) -> Documents:

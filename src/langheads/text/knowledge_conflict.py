@@ -26,36 +26,26 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class KnowledgeConflict:
-    """One prompt.
+    """One prompt."""
 
-    Attributes:
-        prompt: what the model reads.
-        answers: how the query goes on after the first and after the second fact, with the leading
-            space where the language writes one.
-        native: the same two in the language of their own fact, as the fact has them.
-        spans: characters of the prompt that hold the first and the second fact, from and to.
-    """
-
-    prompt: str
+    prompt: str  # what the model reads
+    # How the query goes on after the first and after the second fact, with the leading space where
+    # the language writes one.
     answers: tuple[str, str]
-    native: tuple[str, str]
+    native: tuple[str, str]  # the same two in the language of their own fact, as the fact has them
+    # Characters of the prompt that hold the first and the second fact, from and to.
     spans: tuple[Span, Span]
 
 
 @dataclass(frozen=True)
 class ConflictTokens:
-    """One prompt in tokens.
+    """One prompt in tokens."""
 
-    Attributes:
-        prompt: tokens of the prompt, BOS included.
-        texts: tokens of prompt and first answer, and of prompt and second answer.
-        start: where both answers begin in `texts`: the texts are the same before it.
-        spans: tokens of `prompt` that hold the first and the second fact, from and to.
-    """
-
-    prompt: tuple[int, ...]
+    prompt: tuple[int, ...]  # tokens of the prompt, BOS included
+    # Tokens of prompt and first answer, and of prompt and second answer.
     texts: tuple[tuple[int, ...], tuple[int, ...]]
-    start: int
+    start: int  # where both answers begin in `texts`: the texts are the same before it
+    # Tokens of `prompt` that hold the first and the second fact, from and to.
     spans: tuple[Span, Span]
 
 

@@ -38,25 +38,15 @@ class _Line(Record, extra="forbid"):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt and two ways to go on.
+    """A prompt and two ways to go on."""
 
-    Attributes:
-        prompt: what the model reads.
-        answer: the right way to go on, with its leading space where the language writes one.
-        wrong: the other way.
-        language: of the prompt; ``und`` where none was given.
-        clean: the prompt whose heads are put into the other run, as a rule `prompt` itself.
-        corrupt: its counterpart, for instance its translation, or None.
-        where: file and line, or number in the list, for messages.
-    """
-
-    prompt: str
-    answer: str
-    wrong: str
-    language: str
-    clean: str
-    corrupt: str | None
-    where: str
+    prompt: str  # what the model reads
+    answer: str  # the right way to go on, with its leading space where the language writes one
+    wrong: str  # the other way
+    language: str  # of the prompt; ``und`` where none was given
+    clean: str  # the prompt whose heads are put into the other run, as a rule `prompt` itself
+    corrupt: str | None  # its counterpart, for instance its translation, or None
+    where: str  # file and line, or number in the list, for messages
 
     def record(self) -> str:
         """As one line of JSON, without where it was read."""

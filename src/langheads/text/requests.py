@@ -12,19 +12,13 @@ from langheads.text.readers import records
 
 
 class Request(Record):
-    """What a reply is wanted to.
-
-    Attributes:
-        prompt: the text that the model continues.
-        language: the language the reply should be in; None where none is wanted.
-        id: as given, else the number of the prompt, from 1.
-    """
+    """What a reply is wanted to."""
 
     null_is_absent = True
 
-    prompt: Filled
-    language: Filled | None = None
-    id: Id
+    prompt: Filled  # the text that the model continues
+    language: Filled | None = None  # the language the reply should be in; None where none is wanted
+    id: Id  # as given, else the number of the prompt, from 1
 
 
 def read_requests(

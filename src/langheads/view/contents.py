@@ -26,16 +26,11 @@ class Picture:
 
 @dataclass
 class RunFolder:
-    """The results in a folder; a figure that needs two of them finds the other here.
+    """The results in a folder; a figure that needs two of them finds the other here."""
 
-    Attributes:
-        results: kind -> file name -> result.
-        planted: language -> its planted heads.
-        reasons: file that is not shown -> why, on one line.
-    """
-
-    results: dict[str, dict[str, Any]] = field(default_factory=dict)
-    planted: Planted = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)  # kind -> file name -> result
+    planted: Planted = field(default_factory=dict)  # language -> its planted heads
+    # File that is not shown -> why, on one line.
     reasons: dict[str, str] = field(default_factory=dict)
 
     def of(self, kind: str) -> dict[str, Any]:

@@ -18,18 +18,13 @@ from langheads.view.verdict import GENERAL, verdict
 
 @dataclass(frozen=True)
 class Ending:
-    """What is told when a chain is done.
+    """What is told when a chain is done."""
 
-    Attributes:
-        headline: the verdict, then the general heads.
-        table: per language its heads, what switching them off does, and whether they carry it;
-            with planted heads, how many were found.
-        next: a command.
-    """
-
-    headline: list[str]
+    headline: list[str]  # the verdict, then the general heads
+    # Per language its heads, what switching them off does, and whether they carry it; with planted
+    # heads, how many were found.
     table: str
-    next: str
+    next: str  # a command
 
 
 def ending(run: Path) -> Ending:

@@ -27,23 +27,14 @@ _ANSWERS = {
 
 @dataclass(frozen=True)
 class Glance:
-    """What a reader sees first.
+    """What a reader sees first."""
 
-    Attributes:
-        state: ``yes``, ``no`` or ``open``.
-        facts: what it is about, by name.
-        headline: whether heads carry their languages, in one sentence.
-        answers: what is said -> languages of which it is said.
-        sentences: at most five more.
-        proof: file name of the proof that they are of, empty where there is none.
-    """
-
-    state: str
-    facts: Mapping[str, str]
-    headline: str
-    answers: Mapping[str, str]
-    sentences: Sequence[str]
-    proof: str = ""
+    state: str  # ``yes``, ``no`` or ``open``
+    facts: Mapping[str, str]  # what it is about, by name
+    headline: str  # whether heads carry their languages, in one sentence
+    answers: Mapping[str, str]  # what is said -> languages of which it is said
+    sentences: Sequence[str]  # at most five more
+    proof: str = ""  # file name of the proof that they are of, empty where there is none
 
 
 def at_a_glance(run: RunFolder) -> Glance:

@@ -64,31 +64,18 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; the words of those that are always the same stand in the template.
+    """A part of the page; the words of those that are always the same stand in the template."""
 
-    Attributes:
-        anchor: its link.
-        title: its heading.
-        lead: what the result says, in sentences.
-        verdict: of a proof.
-        paragraphs: what its figures show, and what not.
-        pictures: figures with captions.
-        tables: the same as numbers.
-        attention: views that the page draws.
-        glance: of the first section.
-        shown_first: the picture that the first section shows of another.
-    """
-
-    anchor: str
-    title: str
-    lead: Sequence[str] = ()
-    verdict: Verdict | None = None
-    paragraphs: Sequence[str] = ()
-    pictures: Sequence[Picture] = ()
-    tables: Sequence[Table] = ()
-    attention: Sequence[AttentionData] = ()
-    glance: Glance | None = None
-    shown_first: Picture | None = None
+    anchor: str  # its link
+    title: str  # its heading
+    lead: Sequence[str] = ()  # what the result says, in sentences
+    verdict: Verdict | None = None  # of a proof
+    paragraphs: Sequence[str] = ()  # what its figures show, and what not
+    pictures: Sequence[Picture] = ()  # figures with captions
+    tables: Sequence[Table] = ()  # the same as numbers
+    attention: Sequence[AttentionData] = ()  # views that the page draws
+    glance: Glance | None = None  # of the first section
+    shown_first: Picture | None = None  # the picture that the first section shows of another
 
 
 def _sections(run: RunFolder) -> list[Section]:

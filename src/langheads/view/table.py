@@ -29,20 +29,13 @@ PASS_RATES = (
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text.
+    """A table of text."""
 
-    Attributes:
-        caption: one sentence.
-        header: column names.
-        rows: cells; the first of a row names it.
-        folded: shown only when the reader opens it.
-        prose: columns of running text; each of its lines in its own writing direction.
-    """
-
-    caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    folded: bool = False
+    caption: str  # one sentence
+    header: Sequence[str]  # column names
+    rows: Sequence[Sequence[str]]  # cells; the first of a row names it
+    folded: bool = False  # shown only when the reader opens it
+    # Columns of running text; each of its lines in its own writing direction.
     prose: Sequence[int] = ()
 
 

@@ -55,17 +55,11 @@ _MEANS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the heads are proven to carry their languages.
+    """Whether the heads are proven to carry their languages."""
 
-    Attributes:
-        state: ``yes``, ``no`` or ``open``.
-        headline: the answer.
-        reasons: sentences.
-    """
-
-    state: str
-    headline: str
-    reasons: Sequence[str]
+    state: str  # ``yes``, ``no`` or ``open``
+    headline: str  # the answer
+    reasons: Sequence[str]  # sentences
 
 
 def verdict(ablation: xr.Dataset) -> Verdict:

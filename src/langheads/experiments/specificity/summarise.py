@@ -45,19 +45,13 @@ _IN_ITS_UNIT = {"units": "as said by unit"}
 
 @dataclass(frozen=True)
 class Plan:
-    """What is switched off.
+    """What is switched off."""
 
-    Attributes:
-        rows: language, or `GENERAL`, -> its heads; empty sets give rows of NaN.
-        controls: row -> random head sets beside it, different from it and from each other.
-        baselines: names of the baselines.
-        anywhere: random heads that match no row, or none.
-    """
-
-    rows: dict[str, HeadSet]
+    rows: dict[str, HeadSet]  # language, or `GENERAL`, -> its heads; empty sets give rows of NaN
+    # Row -> random head sets beside it, different from it and from each other.
     controls: dict[str, list[HeadSet]]
-    baselines: list[str]
-    anywhere: HeadSet | None = None
+    baselines: list[str]  # names of the baselines
+    anywhere: HeadSet | None = None  # random heads that match no row, or none
 
     @property
     def conditions(self) -> list[tuple[str, HeadSet]]:

@@ -62,21 +62,15 @@ class ShownHead:
 
 @dataclass(frozen=True)
 class AttentionPatterns:
-    """Attention over one text.
+    """Attention over one text."""
 
-    Attributes:
-        label: what the text is, e.g. its language.
-        tokens: its display units.
-        patterns: ``[head, query, key]`` over units; rows sum to 1.
-        spans: stretches to point out.
-        note: what was left out or joined, for the reader.
-    """
-
+    # What the text is, e.g. its language.
     label: str
-    tokens: tuple[str, ...]
+    tokens: tuple[str, ...]  # its display units
+    # Over units; rows sum to 1.
     patterns: Float[np.ndarray, "head query key"] = field(repr=False)
-    spans: tuple[Span, ...] = ()
-    note: str = ""
+    spans: tuple[Span, ...] = ()  # stretches to point out
+    note: str = ""  # what was left out or joined, for the reader
 
     def __post_init__(self) -> None:
         if self.patterns.shape[1:] != (len(self.tokens), len(self.tokens)):
@@ -88,19 +82,12 @@ class AttentionPatterns:
 
 @dataclass(frozen=True)
 class AttentionData(Saved):
-    """Attention of the same heads over texts side by side.
+    """Attention of the same heads over texts side by side."""
 
-    Attributes:
-        heads: names of the heads, in the order of the patterns.
-        contexts: the texts.
-        score: what the heads' scores are, with their unit; empty without scores.
-        provenance: model, versions, settings.
-    """
-
-    heads: tuple[ShownHead, ...]
+    heads: tuple[ShownHead, ...]  # names of the heads, in the order of the patterns
     contexts: tuple[AttentionPatterns, ...]
-    score: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    score: str = ""  # what the heads' scores are, with their unit; empty without scores
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # model, versions, settings
 
     _record = _ViewFile
 

@@ -21,23 +21,14 @@ Spans = Mapping[str, str | tuple[int, int]]
 
 @dataclass(frozen=True)
 class ReadText:
-    """A text that a model read.
+    """A text that a model read."""
 
-    Attributes:
-        label: what the text is.
-        text: the text itself.
-        display: its display units.
-        pattern: attention over its tokens.
-        spans: characters (start, stop) of each stretch that it has.
-        is_first: whether it is the first text, which windows are given for.
-    """
-
-    label: str
+    label: str  # what the text is
     text: str
-    display: DisplayTokens
-    pattern: Float[np.ndarray, "head query key"]
-    spans: Mapping[str, tuple[int, int]]
-    is_first: bool
+    display: DisplayTokens  # its display units
+    pattern: Float[np.ndarray, "head query key"]  # attention over its tokens
+    spans: Mapping[str, tuple[int, int]]  # characters (start, stop) of each stretch that it has
+    is_first: bool  # whether it is the first text, which windows are given for
 
     def shown(
         self, words: bool, window: tuple[int, int] | None, last: int | None

@@ -21,29 +21,21 @@ _ROOT = "square-root scale"
 
 @dataclass(frozen=True)
 class HeadMaps:
-    """What maps of heads show.
+    """What maps of heads show."""
 
-    Attributes:
-        values: what is shown, in `unit`; NaN stays empty.
-        languages: names of the panels.
-        unit: of the values, for the colour bar and hovering.
-        errors: standard errors, shown on hovering.
-        signed: a diverging scale around 0.
-        scale: values of any shape that the colour scale is made for, where maps that are compared
-            share one; by default `values`. Colours grow with the square root, up to the 0.995
-            quantile of the magnitudes, rounded up; where that cuts, the last tick says so.
-        heads: marks specific heads (white circles) and general heads (black diamonds).
-        planted: language -> heads with square frames.
-    """
-
-    values: Float[np.ndarray, "language layer head"]
-    languages: Sequence[str]
-    unit: str
+    values: Float[np.ndarray, "language layer head"]  # what is shown, in `unit`; NaN stays empty
+    languages: Sequence[str]  # names of the panels
+    unit: str  # of the values, for the colour bar and hovering
+    # Standard errors, shown on hovering.
     errors: Float[np.ndarray, "language layer head"] | None = None
-    signed: bool = False
+    signed: bool = False  # a diverging scale around 0
+    # Values of any shape that the colour scale is made for, where maps that are compared share one;
+    # by default `values`. Colours grow with the square root, up to the 0.995 quantile of the
+    # magnitudes, rounded up; where that cuts, the last tick says so.
     scale: np.ndarray | None = None
+    # Marks specific heads (white circles) and general heads (black diamonds).
     heads: LanguageHeads | None = None
-    planted: Mapping[str, HeadSet] | None = None
+    planted: Mapping[str, HeadSet] | None = None  # language -> heads with square frames
 
     def marked(self, language: str) -> dict[str, Iterable[Head]]:
         """Role -> heads; those drawn later lie above."""
