@@ -123,16 +123,9 @@ def rank_correlation(a: Float[np.ndarray, "*heads"], b: Float[np.ndarray, "*head
 def rank_overlap(
     maps: Mapping[str, Float[np.ndarray, "layer head"]], *, top: int
 ) -> tuple[Float[np.ndarray, "language language"], Float[np.ndarray, "language language"]]:
-    """How alike two languages rank the heads, for every pair.
-
-    Args:
-        maps: language -> score of every head.
-        top: length of the lists that are compared; heads without a score are on none.
-
-    Returns:
-        Spearman correlation over all heads; and shared heads over all heads in either list
-        (Jaccard), of the lists of the `top` highest.
-    """
+    """How alike two languages rank the heads, for every pair: Spearman correlation over all heads;
+    and shared heads over all heads in either list (Jaccard), of the lists of the `top` highest,
+    which heads without a score are not on."""
     stacked = [np.asarray(values, dtype=float) for values in maps.values()]
     correlation = np.array([[rank_correlation(a, b) for b in stacked] for a in stacked])
     lists = [

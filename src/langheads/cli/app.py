@@ -190,16 +190,8 @@ def _flag(name: str) -> str:
 
 @counted()
 def carry_out(verb: str, given: Mapping[str, Any], load: Callable[..., Any] | None = None) -> None:
-    """Read what was given, refuse what cannot work, load the model, call, save and tell.
-
-    Args:
-        verb: its name.
-        given: what the command line gave, by the name of the option.
-        load: gives the model; by default `langheads.load`.
-
-    Raises:
-        LangheadsError: what cannot work; `Waiting` where other shards have to go on first.
-    """
+    """Read what was given, refuse what cannot work, load the model (`load`, or `langheads.load`),
+    call, save and tell."""
     function = read_function(VERBS[verb])
     first = function.parameters[0]
     values, files = {}, {}

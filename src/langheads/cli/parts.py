@@ -100,16 +100,8 @@ def run_in_parts(
     model: Any,
     out: str,
 ) -> None:
-    """Do the work, or what is missing of it, and finish with its result.
-
-    Args:
-        work: the verb's function with its arguments.
-        given: what the command line gave.
-        finish: saves a result and tells of it.
-        verb: its name.
-        model: the model, loaded.
-        out: where the result goes.
-    """
+    """Do the work (the verb's function with its arguments), or what is missing of it, and finish
+    with its result."""
     from langheads.io.cost import keep_estimate, recall_estimate
     from langheads.io.digest import command_hash
     from langheads.io.parts import Waiting, kept_in_parts

@@ -17,14 +17,8 @@ from langheads.io.files import TEXT_SUFFIXES
 def run_settings(
     verb: str, given: Mapping[str, Any], work: partial[Any], model: Any
 ) -> dict[str, Any]:
-    """The verb, what it was given, the model as it is in memory, and versions.
-
-    Args:
-        verb: its name.
-        given: what the command line gave.
-        work: its function with its arguments.
-        model: loaded; None where the verb loads its own.
-    """
+    """The verb, what it was given, the model as it is in memory (None where the verb loads its
+    own), and versions."""
     return {"verb": verb, **asked(given, work), **_about(model)}
 
 

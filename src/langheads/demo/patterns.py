@@ -48,17 +48,10 @@ def fill(
     slots: Slots,
     sentence: bool = True,
 ) -> str:
-    """Fill the slots of a pattern.
+    """Fill the slots of a pattern; words of `slots` are chosen already, others are drawn and added
+    to it.
 
-    Args:
-        pattern: see the top of this file.
-        lexicon: from `lexicon_of`.
-        rng: draws the words of slots that are still open.
-        slots: words already chosen; those drawn here are added.
-        sentence: whether to begin with a capital letter.
-
-    Returns:
-        The text.
+    A `sentence` begins with a capital letter.
     """
     called = int(rng.random() < 0.6)  # by pronoun rather than by name, in the whole sentence
     pattern = _WHO.sub(lambda match: lexicon["who"][match[1] or "nom"][called], pattern)

@@ -19,10 +19,8 @@ _FILLERS = 12
 
 
 def demo_templates(languages: Iterable[str] | None = None) -> dict[str, Template]:
-    """Language -> its template; see `langheads.text.templates.read_templates`.
-
-    Raises:
-        InputError: a language that the grammar does not have.
+    """Language -> its template; see `langheads.text.templates.read_templates`. Refuses a language
+    that the grammar does not have.
 
     Example:
         >>> demo_templates(["de"])["de"].tell("fact", 0, 0)

@@ -67,14 +67,9 @@ def held_out(
     """Documents from the back of the order that scoring took from the front, read as it did.
 
     Args:
-        model: gives the tokenizer.
         scored: provenance of the scores, or of the heads made from them.
-        text: texts, see `read_texts`.
-        languages: of the text; all by default.
         docs: documents a language; None for all.
-        max_tokens: documents are cut here; by default where they were for the scores.
-        seed: order of documents; by default that of the scores.
-        bos: prepend BOS; by default as for the scores.
+        max_tokens, seed, bos: by default as for the scores.
         allow_overlap: take scored documents all the same; `HeldOut.overlap` counts them.
         aligned: as for `read_texts`; by default as for the scores, if these are the same texts.
 
@@ -119,14 +114,9 @@ def check_held_out(
 ) -> int:
     """How many proof documents were scored, or may have been; -1 where the scores cannot say.
 
-    Args:
-        proof: language -> documents.
-        scored: provenance of the scores or of the heads made from them.
-        allow_overlap: do not refuse them.
-        across: a document with the key of one that was scored in another language is a translation.
-
-    Raises:
-        ProvenanceError: some were, and that is not allowed.
+    `scored` is the provenance of the scores or of the heads made from them. Where documents are
+    translations (`across`), one with the key of one that was scored in another language counts.
+    Refuses any (`ProvenanceError`) unless `allow_overlap`.
     """
     # Scores of before there were marks say only how far into the order they reached.
     name = "scored" if "scored" in scored else "scored_up_to"
@@ -160,15 +150,7 @@ def losses_by_language(
     *,
     desc: str,
 ) -> dict[str, Float[np.ndarray, "doc condition"]]:
-    """Language -> summed NLL of every document, nats: nothing off, then each condition.
-
-    Args:
-        model: the model.
-        documents: language -> documents.
-        conditions: heads that are off, with what stands in for them.
-        batch_tokens: tokens a batch, padding included.
-        desc: of the progress bar.
-    """
+    """Language -> summed NLL of every document, nats: nothing off, then each condition."""
     total = (len(conditions) or 1) * sum(map(len, documents.values()))
     losses = {}
     with progress_bar(total=total, unit="doc", desc=desc) as bar, together() as each:

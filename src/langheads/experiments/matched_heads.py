@@ -68,13 +68,8 @@ def random_choices(
     """Different random ways to take one of ``counts[row]`` for each row, but the first of each.
 
     All of them where there are fewer than n. The first is a row's own heads, the others its random
-    ones: under the null all ways are equally likely, the observed one among them.
-
-    Args:
-        counts: how many a row has.
-        n: how many ways.
-        rng: source of the draws.
-        same: equal numbers for rows that are the same heads, which are taken together.
+    ones: under the null all ways are equally likely, the observed one among them. Rows with equal
+    numbers in `same` are the same heads, which are taken together.
 
     Example:
         >>> random_choices([2, 2], 9, np.random.default_rng(0)).tolist()

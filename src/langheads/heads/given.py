@@ -20,13 +20,11 @@ ByLanguage = LanguageHeads | Mapping[str, HeadSet | Iterable[str]] | Iterable[st
 def as_language_heads(
     heads: ByLanguage, shape: tuple[int, int] | None = None, model: str = ""
 ) -> LanguageHeads:
-    """Heads a language, from what `select` gave or from names.
+    """Heads a language, from what `select` gave or from names; without languages they are general.
 
     Args:
-        heads: `LanguageHeads`; or language (or ``general``) -> heads; or heads, which then are
-            general.
-        shape: (layers, heads a layer) of the model; None is as many as the names need, for checks
-            before a model is loaded.
+        heads: see `ByLanguage`.
+        shape: of the model; None is as many as the names need, for checks before one is loaded.
         model: its name.
 
     Raises:
@@ -67,14 +65,8 @@ def one_head_set(
 ) -> HeadSet:
     """The heads of a model that are meant, where one set is wanted.
 
-    Args:
-        heads: heads; or heads a language, of which one is meant.
-        shape: (layers, heads a layer) of the model.
-        language: which, or ``general``; needed where more than one has heads.
-
-    Raises:
-        InputError: several languages and none named, or see `as_language_heads`.
-        ProvenanceError: heads of a model of another shape.
+    Of heads a language, `language` (or ``general``) says whose; it is needed where more than one
+    has heads. Raises as `as_language_heads`.
     """
     if not isinstance(heads, LanguageHeads | Mapping):
         if language is not None:

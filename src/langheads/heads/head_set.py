@@ -263,11 +263,6 @@ def as_head_set(
 ) -> HeadSet:
     """Heads, given as a set or by name, of the model of this shape.
 
-    Args:
-        heads: a `HeadSet`, or what one is made of.
-        shape: (layers, heads a layer) of the model.
-        what: how a message calls the heads.
-
     Raises:
         InputError: a head that the model does not have.
         ProvenanceError: a set of heads of a model of another shape.
@@ -283,16 +278,8 @@ def as_head_set(
 
 
 def require_shape(what: str, found: tuple[int, int], shape: tuple[int, int]) -> None:
-    """Refuse what belongs to the heads of a model of another shape.
-
-    Args:
-        what: how the message calls it.
-        found: its (layers, heads a layer).
-        shape: those of the model.
-
-    Raises:
-        ProvenanceError: they differ.
-    """
+    """Refuse (`ProvenanceError`) what belongs to the heads of a model of another shape; `what` it
+    is called in the message."""
     if tuple(found) != tuple(shape):
         raise ProvenanceError(
             f"{what} is for a model of {found[0]} layers x {found[1]} heads, but this one has "

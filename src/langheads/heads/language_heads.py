@@ -61,10 +61,7 @@ class _PlantedFile(Record):
 
 def read_planted(path: str | Path, shape: tuple[int, int]) -> dict[str, dict[str, HeadSet]]:
     """``planted`` and ``decoys`` of a planted.json: language -> heads; see `langheads.demo`.
-
-    Raises:
-        InputError: no such file, no such list, or a head outside the shape.
-    """
+    Refuses a head outside the shape."""
     record = _PlantedFile.load(path)
     try:
         return {
@@ -78,14 +75,8 @@ def read_planted(path: str | Path, shape: tuple[int, int]) -> dict[str, dict[str
 def planted_of(
     path: str | Path, model: Mapping[str, Any], shape: tuple[int, int] | None = None
 ) -> bool:
-    """Whether a planted.json is of the model of a result, as far as it says: by the hash of its
-    weights, or else by name, and by its heads.
-
-    Args:
-        path: of the file.
-        model: provenance of the result.
-        shape: (layers, heads a layer) of the model, if known.
-    """
+    """Whether a planted.json is of the model of a result, whose provenance is given, as far as it
+    says: by the hash of its weights, or else by name, and by its heads."""
     record = _PlantedFile.load(path)
     key = "weight_hash" if record.weight_hash else "model"
     own, other = getattr(record, key), str(model.get(key) or "")
@@ -182,11 +173,7 @@ class LanguageHeads(Saved):
 
 
 def heads_of(heads: LanguageHeads, name: str) -> HeadSet:
-    """The specific heads of a language, or the general ones.
-
-    Raises:
-        InputError: a name that the head set does not have, or a set without heads.
-    """
+    """The specific heads of a language, or the general ones; refuses to give none."""
     chosen = heads[name]
     if not chosen:
         raise InputError(f"the head set has no heads of {name}, so there is nothing to gate")

@@ -155,16 +155,9 @@ class HeadMask(Saved):
         shape: tuple[int, int],
         baseline: Float[Tensor, "layer head d_head"] | None,
     ) -> None:
-        """Refuse a mask of another model, or one learned with another baseline.
+        """Refuse a mask of another model (`ProvenanceError`), or one learned with another baseline.
 
-        Args:
-            name: of the mask, for the message.
-            model: see `langheads.model.describe`.
-            shape: (layers, heads a layer) of the model.
-            baseline: what is to stand in for a head at gate 0.
-
-        Raises:
-            ProvenanceError, InputError: which of the two.
+        `name` is that of the mask, for the message; `model` as `langheads.model.describe` has it.
         """
         require_shape(name, self.shape, shape)
         if self.provenance:

@@ -22,18 +22,12 @@ _IDENTITY = (
 
 
 def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Refuse to combine results of two models; tell where it cannot be known, or what numbers
-    weights are stored in differs.
+    """Refuse (`ProvenanceError`) to combine results of two models; tell where it cannot be known,
+    or what numbers weights are stored in differs.
 
-    Args:
-        what: the thing that is refused, for the message.
-        wanted: provenance of the model at hand; where it was loaded to take results of
-            ``other_weights``, a difference is only told. What a result says under this name, of
-            the heads that it was made with, is no such permission.
-        found: provenance stored with the thing.
-
-    Raises:
-        ProvenanceError: another revision, weights, configuration or tokenizer; names both.
+    `what` is refused has the provenance `found`; `wanted` is that of the model at hand. Where that
+    was loaded to take results of ``other_weights``, a difference is only told; what a result says
+    under this name, of the heads that it was made with, is no such permission.
     """
     dtypes = [
         " ".join(str(of[key]) for key in ("dtype", "quantization") if of.get(key))

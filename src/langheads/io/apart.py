@@ -27,12 +27,9 @@ _LOCK = Lock()
 def apart(function: str, path: Path, *, seconds: int, memory: int) -> bytes | None:
     """What ``module:function`` gives for a path, as bytes; None where the process did not end well.
 
-    Args:
-        function: of one `Path`. What takes long to import and is only needed there is named by its
-            module's ``APART``.
-        path: for it.
-        seconds: of a processor that it may take; of the clock, 20 times as many.
-        memory: addresses that it may take, in bytes.
+    What takes long to import and is only needed there is named by its module's ``APART``. The
+    process may take so many seconds of a processor, 20 times as many of the clock, and so many
+    bytes of addresses.
     """
     asked = json.dumps([os.path.abspath(path), seconds + 1, memory])
     key = (os.getpid(), function)

@@ -22,15 +22,8 @@ _MAX_FLOAT32 = (2 - 2.0**-23) * 2.0**127
 
 
 def check_seed(seed: Any) -> int:
-    """The seed, if it is one that every generator of random numbers takes.
-
-    Raises:
-        InputError: it is not a whole number from 0 to `MAX_SEED`.
-
-    Example:
-        >>> check_seed(7)
-        7
-    """
+    """The seed, a whole number from 0 to `MAX_SEED`: every generator of random numbers takes
+    these."""
     try:
         found = operator.index(seed)
     except TypeError:
@@ -43,19 +36,7 @@ def check_seed(seed: Any) -> int:
 
 
 def check_gate(value: Any, what: str = "the gate") -> float:
-    """The number, if gates, which are float32, can hold it.
-
-    Args:
-        value: a gate, or how many times a shift is added.
-        what: its name in the message.
-
-    Raises:
-        InputError: it is infinite, NaN, or beyond float32.
-
-    Example:
-        >>> check_gate(3)
-        3.0
-    """
+    """The number, if gates, which are float32, can hold it; `what` is its name in the message."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -68,11 +49,7 @@ def check_gate(value: Any, what: str = "the gate") -> float:
 
 
 def asked_languages(languages: str | Iterable[str] | None) -> tuple[str, ...] | None:
-    """The languages asked for, each once; None for all. ``"en,zh"`` is two, and not five letters.
-
-    Raises:
-        InputError: one is empty, or no string.
-    """
+    """The languages asked for, each once; None for all. ``"en,zh"`` is two, not five letters."""
     if languages is None:
         return None
     if isinstance(languages, str):
@@ -91,10 +68,7 @@ def asked_languages(languages: str | Iterable[str] | None) -> tuple[str, ...] | 
 def asked_names(
     what: str, asked: str | Iterable[str], allowed: Iterable[str], have: str = "allowed are"
 ) -> list[str]:
-    """The names asked for, each once.
-
-    Raises:
-        InputError: none, or one that is not allowed.
+    """The names asked for, each once; refuses none, or one that is not allowed.
 
     Example:
         >>> asked_names("baseline", "mean", ("zero", "mean"))

@@ -18,11 +18,8 @@ _MEMORY, _MOST = 2**31, 10**8
 
 
 def as_chats(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
-    """Each prompt as what a user says first, up to where the model answers.
-
-    Raises:
-        InputError: the tokenizer's chat template fails, or takes too much time or memory.
-    """
+    """Each prompt as what a user says first, up to where the model answers; refuses a template that
+    fails, or takes too much time or memory."""
     try:
         template, marks = tokenizer.get_chat_template(), tokenizer.special_tokens_map
     except ValueError as error:

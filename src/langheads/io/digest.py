@@ -16,8 +16,7 @@ _PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
 def digest(*of: Any) -> str:
     """SHA-256 of values, arrays and tensors with their types and shapes, in any nesting.
 
-    Raises:
-        TypeError: something whose value cannot be told.
+    Raises `TypeError` for something whose value cannot be told.
 
     Example:
         >>> digest("nll", [1, 2]) == digest("nll", (1, 2)), digest("1") == digest(1)

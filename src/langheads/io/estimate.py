@@ -112,11 +112,8 @@ def estimating() -> bool:
 
 @contextmanager
 def estimated(shard: tuple[int, int] = (1, 1)) -> Iterator[Estimate]:
-    """Estimate what langheads measures inside, which makes results that mean nothing.
-
-    Args:
-        shard: (which, of how many), from 1, is told what it would make by itself.
-    """
+    """Estimate what langheads measures inside, which makes results that mean nothing; of a shard
+    (which, of how many, from 1) also what it would make by itself."""
     estimate = Estimate(shard=shard[0] - 1, shards=shard[1])
     with use_parts(estimate):
         yield estimate

@@ -31,12 +31,9 @@ MAX_LINE = 1_000_000
 def atomic_path(path: str | Path, *, sweep: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` when the block ends well.
 
-    A reader sees the old file or the whole new one, also after kill -9 or on a full disk. When
-    the block raises, the temporary file is removed.
-
-    Raises:
-        InputError: the folder cannot be made or written to, `path` is a folder or device, or the
-            disk is full.
+    A reader sees the old file or the whole new one, also after kill -9 or on a full disk. When the
+    block raises, the temporary file is removed. Refuses a folder or device, and what cannot be
+    written.
     """
     path = Path(path)
     temporary = None
@@ -110,11 +107,7 @@ def write_text_atomically(path: str | Path, text: str) -> Path:
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        InputError: no such file, invalid UTF-8 or JSON, with the line; see `parse_json`.
-    """
+    """The content of a JSON file; refuses what cannot be read, with the line, see `parse_json`."""
     try:
         text = _read(path).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -123,15 +116,8 @@ def read_json(path: str | Path) -> Any:
 
 
 def json_lines(path: str | Path, most: int | None = None) -> Iterator[tuple[str, Any]]:
-    """Place (file and line) and content of each line of JSON that is not blank.
-
-    Args:
-        path: of the file.
-        most: characters that a line may have.
-
-    Raises:
-        InputError: a file that cannot be read, or a line that is not UTF-8 or JSON, or too long.
-    """
+    """Place (file and line) and content of each line of JSON that is not blank; refuses one that is
+    none, or has more than `most` characters."""
     for where, line in text_lines(path):
         if most is not None and len(line) > most:
             raise InputError(f"{where}: {len(line)} characters, at most {most} are read here")
@@ -162,16 +148,8 @@ def _read(path: str | Path) -> bytes:
 
 
 def parse_json(text: str, where: object, *, lines: bool = False) -> Any:
-    """What a piece of JSON says.
-
-    Args:
-        text: the JSON.
-        where: where it is from, for the message.
-        lines: whether the message names the line of the text.
-
-    Raises:
-        InputError: it is no JSON, is nested too deeply or has a number of too many digits.
-    """
+    """What a piece of JSON says; refuses what is none, naming `where` it is from, with `lines` the
+    line."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -194,12 +172,7 @@ _OTHER_KINDS = {
 def check_suffix(path: str | Path, own: str) -> None:
     """Refuse a name that says of a file what it is not; warn of one of another kind in its place.
 
-    Args:
-        path: the file that is to be written.
-        own: the suffix of what will be in it, ``.nc``, ``.json``, ``.jsonl`` or ``.html``.
-
-    Raises:
-        InputError: the suffix is that of another kind of file.
+    `own` is the suffix of what will be written, ``.nc``, ``.json``, ``.jsonl`` or ``.html``.
 
     Example:
         >>> check_suffix("scores.csv", ".nc")
@@ -219,13 +192,7 @@ def check_suffix(path: str | Path, own: str) -> None:
 def check_writable(path: str | Path, *inputs: str | Path | None) -> None:
     """Refuse now what could not be written after hours of work, or would replace an input.
 
-    Args:
-        path: the file that is to be written.
-        inputs: files that are read; of a folder the texts in it; None is passed over.
-
-    Raises:
-        InputError: the folder cannot be written to, nor made, or `path` is a folder, a device, an
-            input, or has too long a name.
+    Inputs are files that are read; of a folder the texts in it; None is passed over.
     """
     path = Path(path)
     try:

@@ -44,12 +44,8 @@ def why_silent() -> str:
 def hub_or_cache(name: str, revision: str | None) -> Iterator[None]:
     """A block that reads a model of the Hub, from the cache alone where the Hub does not answer.
 
-    Args:
-        name: an id on the Hub; of a folder nothing is asked.
-        revision: branch, tag or commit.
-
-    Raises:
-        ModelError: the Hub does not answer, and the cache does not have the model.
+    Of a folder nothing is asked. Raises `ModelError` where the cache does not have the model,
+    either.
     """
     why = "" if Path(name).is_dir() else why_silent()
     if not why:

@@ -81,11 +81,7 @@ TEXT_CHECKS = ("repetition", "prompt_copy", "empty")
 
 
 def units(names: Iterable[str], *, of: str = "") -> dict[str, str]:
-    """Units of measures.
-
-    Args:
-        names: of measures.
-        of: what shares are of, such as ``prompts``.
+    """Units of measures; `of` is what shares are of.
 
     Example:
         >>> units(["empty", "repetition", "nll"], of="prompts")

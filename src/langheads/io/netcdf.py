@@ -44,11 +44,8 @@ def with_checksum(content: bytes) -> bytes:
 
 
 def safe_content(path: Path) -> io.BytesIO:
-    """The content of a netCDF file that can be opened without harm.
-
-    Raises:
-        InputError: it was damaged, is no netCDF, or holds what no result of langheads does.
-    """
+    """The content of a netCDF file that can be opened without harm; refuses one that was damaged,
+    is no netCDF, or holds what no result of langheads does."""
     refused = f"{path} is not a netCDF result of langheads"
     try:
         with open(path, "rb") as file:

@@ -17,11 +17,8 @@ _TOO_MUCH = b'"holds far more text than a file of its size should"'
 
 
 def text_and_id(path: Path) -> tuple[list[Any], list[Any]]:
-    """Their values, whatever they are; ids None where there is no such column.
-
-    Raises:
-        InputError: no such column, no parquet, or far more text than the file should hold.
-    """
+    """Their values, whatever they are; ids None where there is no such column. Refuses what is no
+    parquet with a column ``text``, or holds far more text than a file of its size should."""
     try:
         size = path.stat().st_size
     except OSError as error:

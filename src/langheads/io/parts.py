@@ -219,14 +219,8 @@ def kept_in_parts(
 ) -> Iterator[Parts]:
     """Keep what is measured inside the block in parts, and read those that are there.
 
-    Args:
-        folder: where; made if it is not there.
-        settings: what the run was asked for, in types of JSON; parts of others are refused.
-        shard: which of how many this process is, from 0.
-        fresh: remove parts that are there.
-
-    Raises:
-        InputError: parts of another run are there; says what differs.
+    Parts of another run, by the settings it was asked for (in types of JSON), are refused with what
+    differs; `fresh` removes them. A shard is which of how many this process is, from 0.
     """
     parts = Parts(Path(folder), spelled(settings), *shard)
     if fresh:

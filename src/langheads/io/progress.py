@@ -35,15 +35,10 @@ def progress_bar(*, total: int, unit: str, desc: str) -> auto.tqdm:
 def count_part(
     bar: auto.tqdm, units: int | float, shards: int, *, own: bool, done: bool, made: bool
 ) -> None:
-    """Count a part in what a bar of `progress_bar` says.
+    """Count a part of so many units in what a bar of `progress_bar` says; any other is left alone.
 
-    Args:
-        bar: of another kind, it is left alone.
-        units: of the bar, that the part is.
-        shards: among which the work is shared.
-        own: it is this shard's to make.
-        done: it is there.
-        made: by this process, now.
+    It is this shard's `own` to make, of so many; it is there (`done`), and this process `made` it
+    now.
     """
     if (tally := getattr(bar, "tally", None)) is None:
         return

@@ -64,10 +64,7 @@ class Record(BaseModel):
     @classmethod
     def parse(cls: type[R], given: Any, where: object, **absent: Any) -> R:
         """The record that `given`, read at `where`, is; `absent` fills in keys that it lacks.
-
-        Raises:
-            InputError: a key is missing or holds something else.
-        """
+        Refuses a key that is missing or holds something else."""
         if not isinstance(given, Mapping):
             needed = [key for key, field in cls.model_fields.items() if field.is_required()]
             keys = ", ".join(f'"{key}"' for key in needed if key not in absent)
@@ -85,11 +82,7 @@ class Record(BaseModel):
 
     @classmethod
     def load(cls: type[R], path: str | Path) -> R:
-        """The record that a JSON file is.
-
-        Raises:
-            InputError: no such file, no JSON, another format or kind, or as `parse`.
-        """
+        """The record that a JSON file is; refuses another format or kind, or as `parse`."""
         return cls.of_file(read_json(path), path)
 
     @classmethod

@@ -41,15 +41,9 @@ def provenance(
 ) -> dict[str, Any]:
     """What a result was made from, flat, in types that netCDF and JSON both hold.
 
-    Args:
-        kind: what the result is, a kind in `langheads.io.schemas`.
-        model: see `langheads.model.describe`.
-        corpus: the texts; their hash is stored a language.
-        sources: results that it was made from, see `langheads.io.sources.made_from`.
-        settings: everything else that fixes the numbers (documents, seed, tokens, ...).
-
-    Raises:
-        InputError: a kind without a schema, which nobody could read.
+    `model` as `langheads.model.describe` has it, `sources` are results that it was made from,
+    `settings` everything else that fixes the numbers. Refuses a kind without a schema, which nobody
+    could read.
     """
     if kind not in SCHEMAS:
         raise InputError(f"no schema of kind {kind!r}: see langheads.io.schemas.register")
@@ -73,12 +67,7 @@ def provenance(
 
 def document_counts(documents: Mapping[str, Documents], dim: str) -> dict[str, Any]:
     """Variables ``docs``, ``skipped`` (too short), ``cut`` (too long), ``tokens`` (predicted) and
-    ``bytes`` a language.
-
-    Args:
-        documents: language -> its documents.
-        dim: the name of the language dimension.
-    """
+    ``bytes`` over the dimension of the languages."""
     counts = {
         "docs": [len(d) for d in documents.values()],
         "skipped": [d.skipped for d in documents.values()],

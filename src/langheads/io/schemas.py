@@ -139,13 +139,7 @@ SCHEMAS: dict[str, Schema] = {}
 
 
 def register(schema: Schema) -> Schema:
-    """Make a kind of result known to `provenance`, `load_result` and the report.
-
-    Args:
-        schema: of the new kind.
-
-    Returns:
-        The same.
+    """Make a kind of result known to `provenance`, `load_result` and the report; returns it.
 
     Raises:
         InputError: the kind or its file name is taken.
@@ -181,16 +175,8 @@ def files_in_words() -> str:
 
 
 def check_layout(path: object, dataset: xr.Dataset, kind: str) -> None:
-    """Refuse a result that was cut or changed so that its kind's readers would stumble.
-
-    Args:
-        path: for the message.
-        dataset: what the file holds.
-        kind: what it says that it is; of an unknown kind nothing is asked.
-
-    Raises:
-        InputError: what is missing, or is no number.
-    """
+    """Refuse a result that was cut or changed so that its kind's readers would stumble; of an
+    unknown kind nothing is asked."""
     schema = SCHEMAS.get(kind, Schema(kind, kind))
     dims = schema.dims.split()
     for dim in dims:

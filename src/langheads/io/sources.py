@@ -20,12 +20,8 @@ from langheads.io.records import Saved, parse
 
 def content_hash(result: xr.Dataset | Saved) -> str:
     """SHA-256 of what a result says and of what it was made from, the same in memory and in its
-    file, whenever it was made.
-
-    Args:
-        result: a Dataset, of which its variables count; or what is saved as JSON, all but its
-            provenance and the name of its model.
-    """
+    file, whenever it was made: of a Dataset by its variables, of what is saved as JSON by all but
+    its provenance and the name of its model."""
     made = result.attrs if isinstance(result, xr.Dataset) else getattr(result, "provenance", {})
     digest = hashlib.sha256(json.dumps(named_in(made, "made_from"), sort_keys=True).encode())
     if isinstance(result, xr.Dataset):
@@ -45,12 +41,10 @@ def content_hash(result: xr.Dataset | Saved) -> str:
 
 def made_from(model: Mapping[str, Any], *sources: Any) -> dict[str, str]:
     """For the provenance of a result: ``made_from``, kind -> content hash of what it was made from;
-    ``other_weights``, kind -> weight hash, of what was chosen in another checkpoint than `model`,
-    or in the same weights under another configuration.
+    ``other_weights``, kind -> weight hash, of what was chosen in another checkpoint than `model`
+    (as `describe` has it), or in the same weights under another configuration.
 
-    Args:
-        model: see `langheads.model.describe`.
-        sources: results; what is none, or was given by hand and has no provenance, is left out.
+    Of the sources, what is none, or was given by hand and has no provenance, is left out.
     """
     hashes, others = {}, {}
     for of in sources:

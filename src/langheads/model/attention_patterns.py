@@ -30,22 +30,16 @@ def head_patterns(
 ) -> Float[np.ndarray, "chosen query key"]:
     """Attention of chosen heads over one text, under gates or not.
 
-    Args:
-        model: the model; its hooks and its attention implementation are as before afterwards.
-        tokens: one text, special tokens included.
-        heads: which heads, in the order of the result.
-
-    Returns:
-        ``[head, query, key]`` in float32 or wider, each row a distribution over keys that sums to
-        1 (less where the model lets a head look at nothing, as with attention sinks).
+    Each row is a distribution over keys that sums to 1 (less where the model lets a head look at
+    nothing, as with attention sinks), in float32 or wider; heads are in the order given.
 
     Raises:
         InputError: no heads, or heads of another model.
         InterventionError: a layer's ``hook_pattern`` did not fire once, or saw another shape.
         NonFiniteError: a pattern is NaN.
 
-    Memory: ``[head, query, key]`` of the chosen heads; every layer makes ``[1, head, query, key]``
-    of all its heads while it runs.
+    Memory: that of the result; every layer makes ``[1, head, query, key]`` of all its heads while
+    it runs.
     """
     shape = head_shape(model)
     if not heads or heads.shape != shape:
@@ -74,15 +68,8 @@ def attention_to_spans(
 ) -> Float[Tensor, "batch layer head span"]:
     """Attention from each row's last real position to spans of its tokens, under gates or not.
 
-    Args:
-        model: the model; its hooks and its attention implementation are as before afterwards.
-        tokens: right-padded.
-        lengths: tokens of each row, padding not counted.
-        spans: first token of each span, and the one behind its last.
-        layers: which layers to look at, the order of the result.
-
-    Returns:
-        Shares of 1, in float32 or wider.
+    Tokens are right-padded; a span is its first token and the one behind its last; layers are in
+    the order given. Shares of 1, in float32 or wider.
 
     Raises:
         InterventionError: a layer's ``hook_pattern`` did not fire once, or saw another shape.

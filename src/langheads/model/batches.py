@@ -59,13 +59,8 @@ class Batches:
             alone: index -> what did not fit and what to do about it, where memory runs out on one
                 row (`OutOfMemoryError`); by default the error is passed on.
             progress: updated by the number of rows done.
-            keep: where what came of each batch is kept, see `kept_parts`; rows are then tensors.
-
-        Returns:
-            What came of each row, in the order of `lengths`.
-
-        Raises:
-            Waiting: rows are missing that another shard makes.
+            keep: where what came of each batch is kept, see `kept_parts`; rows are then tensors,
+                and `Waiting` is raised where another shard makes some of them.
         """
         rows: dict[int, Row] = {}
         missing = 0
@@ -129,26 +124,22 @@ def map_documents(
     cost: int | float = 1,
     row: tuple[int, ...] | None = None,
 ) -> Float[Tensor, "doc ..."]:
-    """Apply `measure` to every document, in batches of like length.
+    """Apply `measure` to every document, in batches of like length; rows are on the CPU.
 
     Args:
-        model: the model; its parameters do not collect gradients meanwhile.
+        model: its parameters do not collect gradients meanwhile.
         documents: of one language.
         measure: (tokens ``[batch, pos]``, lengths ``[batch]``) -> one row a document, on any
             device.
         work: names the measurement, with all that its values depend on beside the model, tokens and
             `given`; by this it is kept in parts (`langheads.in_parts`). None keeps nothing.
-        given: something for every document, handed to `measure` as a third argument
-            ``[batch, ...]``.
+        given: something for every document, handed to `measure` as a third argument.
         batch_tokens: see `token_budget`; halved when memory runs out.
         progress: updated by the number of documents done.
         updates: by how much `measure` itself updates `progress` for each document; None where it
             leaves that to this function.
         cost: forwards that `measure` makes of each document, for estimates of the time.
         row: shape of a row, if known, for the same.
-
-    Returns:
-        ``[doc, ...]`` on the CPU, in the order of `documents`.
 
     Raises:
         NonFiniteError: a row is NaN or infinite; names the language and the document.

@@ -39,16 +39,9 @@ _OTHER_PARTS = re.compile(r"(^|\.)(vision|visual|audio|multi_modal|image|mtp)")
 
 
 def check_checkpoint(name: str, revision: str | None) -> None:
-    """Refuse a model of which something else than its weights in safetensors would be read, or
-    whose configuration cannot be that of its weights; nothing is built and no weight is read.
-
-    Args:
-        name: a folder or an id on the Hub, whose files are fetched only where they are small.
-        revision: on the Hub.
-
-    Raises:
-        ModelError: in one line, which file and what is wrong with it.
-    """
+    """Refuse (`ModelError`) a model, a folder or an id on the Hub, of which something else than its
+    weights in safetensors would be read, or whose configuration cannot be that of its weights;
+    nothing is built, no weight is read, and only small files are fetched."""
     if _file(name, "adapter_config.json", revision):
         raise ModelError(
             f"{name} holds an adapter that is not merged (adapter_config.json); merge it with "

@@ -81,11 +81,8 @@ def room_for_backward(device: torch.device) -> int:
 
 @contextmanager
 def checkpointed(model: TransformerBridge, room: int | None = None) -> Iterator[None]:
-    """Keep what fits, in forwards inside the block that have a backward pass there, too.
-
-    Args:
-        model: the model; its blocks are as before when the block ends, however it ends.
-        room: bytes for what all blocks keep; by default see `room_for_backward`.
+    """Keep what fits, in forwards inside the block that have a backward pass there, too: in `room`
+    bytes, by default those of `room_for_backward`.
 
     Nothing is changed outside `langheads.model.chunked_losses`, nor while hooks stand, of torch,
     too, which may count, keep what they see or draw; interventions of langheads inside the block

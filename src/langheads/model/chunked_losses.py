@@ -45,13 +45,8 @@ _inside: WeakSet[TransformerBridge] = WeakSet()
 
 @contextmanager
 def chunked_losses(model: TransformerBridge) -> Iterator[bool]:
-    """Inside the block `langheads.model.token_nll` holds the logits of a few positions at a time.
-
-    Args:
-        model: the model.
-
-    Yields:
-        Whether it does; False, and logits are whole, where the model's check failed.
+    """Inside the block `langheads.model.token_nll` holds the logits of a few positions at a time;
+    yields whether it does, False where the model's check failed.
 
     Logits are whole also while a hook stands on the unembedding, the decoder or the whole model,
     which sees all positions, and where weights collect gradients.

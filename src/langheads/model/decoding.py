@@ -43,22 +43,18 @@ def decode_rows(
     progress: tqdm | None = None,
     **settings: Any,
 ) -> list[Int[Tensor, " _"]]:
-    """Continue many token rows, each under its own gates, in batches of like length.
+    """Continue many token rows, each under its own gates, in batches of like length; on the CPU.
 
     Args:
         model: the model, under other interventions or not.
-        rows: ``[pos]`` a row, special tokens included.
+        rows: special tokens included.
         max_new_tokens: at least 1.
-        gates: ``[layer, head]`` for all rows, or ``[gates, layer, head]``; None for none.
+        gates: for all rows, or one a row.
         gates_of: the number of each row's gates; by default row n has gates n.
         baseline: what stands in for a head at gate 0, see `gated`.
-        seeds: one a row, see `decode`.
         batch_tokens: tokens a batch, padding and new tokens included; halved when memory runs out.
         progress: updated by the number of rows done.
-        settings: see `decode`.
-
-    Returns:
-        New tokens ``[new]`` of each row, on the CPU.
+        seeds, settings: see `decode`.
 
     Raises:
         OutOfMemoryError: one row alone does not fit.
@@ -111,29 +107,18 @@ def decode(
     seeds: Sequence[int] = (),
     use_cache: bool = True,
 ) -> list[Int[Tensor, " _"]]:
-    """Continue a batch of token rows, each up to its first end-of-sequence token.
+    """Continue a batch of token rows, each up to and with its first end-of-sequence token.
 
     At temperature T > 0 the next token is argmax(logits / T + Gumbel noise), which is a sample of
     softmax(logits / T); every row draws its noise from a seed of its own, so a sample depends
-    neither on the other rows nor on the cache.
+    neither on the other rows nor on the cache. At 0 it is the likeliest.
 
-    Args:
-        model: the model; flags and configurations are as before afterwards.
-        rows: ``[pos]`` a row, special tokens included; padded on the left here.
-        max_new_tokens: at least 1.
-        temperature: 0 takes the likeliest token.
-        seeds: one a row; needed at a temperature above 0.
-        use_cache: keep keys and values of earlier positions.
+    Rows have their special tokens, and are padded on the left here; new tokens are on the CPU.
+    Flags and configurations of the model are as before afterwards. Raises `NonFiniteError` where
+    logits are NaN or infinite.
 
-    Returns:
-        A tensor ``[new]`` a row on the CPU: at most `max_new_tokens` tokens, the end-of-sequence
-        token included where the model gave one.
-
-    Raises:
-        NonFiniteError: logits that are NaN or infinite.
-
-    Memory: keys and values of all positions, and attention ``[batch, head, pos, pos]`` of one
-    layer for the prompts.
+    Memory: keys and values of all positions, and attention ``[batch, head, pos, pos]`` of one layer
+    for the prompts.
     """
     device = model.cfg.device
     width = max(map(len, rows))

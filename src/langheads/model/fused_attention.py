@@ -48,15 +48,11 @@ _trusted: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
 def fused_attention(model: TransformerBridge) -> Iterator[bool]:
     """Run forwards inside the block with fused attention where it is known to be equal.
 
-    Args:
-        model: the model; its attention is as before when the block ends, however it ends.
+    Yields whether it is fused; it stays eager where the model's check failed or a hook stands on a
+    point that only eager attention passes (patterns, say).
 
-    Yields:
-        Whether attention is fused; False, and it stays eager, where the model's check failed or a
-        hook stands on a point that only eager attention passes (patterns, say).
-
-    Memory: without ``[batch, head, pos, pos]`` a layer, where the wrapped module has a fused
-    kernel (BLOOM's has none, and stays as it is). ``hook_pattern`` need not fire inside.
+    Memory: without ``[batch, head, pos, pos]`` a layer, where the wrapped module has a fused kernel
+    (BLOOM's has none, and stays as it is). ``hook_pattern`` need not fire inside.
     """
     inside = _has_hooks_inside(model)
     if model not in _trusted and not inside:

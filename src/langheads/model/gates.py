@@ -51,12 +51,9 @@ def gates_of_all(
     language: str | None = None,
     baseline: Tensor | None = None,
 ) -> Float[Tensor, "*batch layer head"]:
-    """The gates of all heads of a model; arguments as for `gated`.
+    """The gates of all heads of a model; arguments and errors as for `gated`.
 
-    Raises:
-        InputError: heads or gates of another shape, a gate that is no finite number (every logit
-            would be NaN, and every reply one token), or another baseline than a mask's.
-        ProvenanceError: heads or a mask of another model.
+    A gate that is no finite number is refused: every logit would be NaN, and every reply one token.
     """
     layers, heads = head_shape(model)
     if isinstance(gates, HeadMask):

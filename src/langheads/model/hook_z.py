@@ -54,7 +54,7 @@ def on_every_hook_z(
     """Change z of every layer in every forward inside the block.
 
     Args:
-        model: the model; its hooks are as before when the block ends, however it ends.
+        model: its hooks are as before when the block ends, however it ends.
         change: (layer, z) -> the new z, or None for no change; the same every time, as backward
             passes may compute a layer again.
         what: what is set, in the plural, for errors.

@@ -34,12 +34,8 @@ _under: ContextVar[tuple[Any, ...]] = ContextVar("under", default=())
 
 @contextmanager
 def told(model: TransformerBridge, *interventions: Any) -> Iterator[None]:
-    """Hooks that are set inside the block are told by these values, so that parts can be kept.
-
-    Args:
-        model: the model; hooks that stand on it already cannot be told.
-        interventions: numbers, texts and tensors, see `langheads.io.digest`.
-    """
+    """Hooks that are set inside the block are told by these values, so that parts can be kept;
+    those that stand on the model already cannot be told."""
     unknown = not _under.get() and "hooks" in described_before(model)
     token = _under.set(() if unknown else (*_under.get(), *interventions))
     try:

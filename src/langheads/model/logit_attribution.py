@@ -49,11 +49,8 @@ class Readout(NamedTuple):
 def last_positions(
     model: TransformerBridge, names: list[str], lengths: Int[Tensor, " batch"]
 ) -> Iterator[dict[str, Tensor]]:
-    """Keep the last real position of each row of the named hook points, in float32 or wider.
-
-    Raises:
-        InterventionError: a hook point did not fire exactly once in the block.
-    """
+    """Keep the last real position of each row of the named hook points, in float32 or wider; each
+    has to fire exactly once in the block."""
     kept: dict[str, Tensor] = {}
 
     # By closure: a hook point may call itself by another name than the one it was asked for by.
@@ -106,11 +103,7 @@ def freeze(
     x: Float[Tensor, "batch d_model"],
     y: Float[Tensor, "batch d_model"],
 ) -> FrozenNorm:
-    """The norm as it was where it made y of x.
-
-    Raises:
-        InputError: it is neither a LayerNorm nor an RMSNorm.
-    """
+    """The norm as it was where it made y of x; refuses one that is no LayerNorm and no RMSNorm."""
     d_model = x.shape[1]
     # Mean 0 and mean square 1, so that both kinds of norm leave it as it is.
     alternating = 1.0 - 2.0 * (torch.arange(d_model, device=x.device) % 2)
@@ -135,11 +128,8 @@ def _tolerance(dtype: torch.dtype) -> float:
 
 
 def require_linear_readout(model: TransformerBridge) -> None:
-    """Refuse a model whose logits are not linear in the residual stream's normed end.
-
-    Raises:
-        InputError: a final soft cap (Gemma-2).
-    """
+    """Refuse a model whose logits are not linear in the residual stream's normed end: a final soft
+    cap follows (Gemma-2)."""
     cap = float(getattr(model.cfg, "output_logits_soft_cap", None) or 0.0)
     if cap > 0:
         raise InputError(
@@ -157,21 +147,14 @@ def readout(
     answer: Int[Tensor, " batch"],
     wrong: Int[Tensor, " batch"],
 ) -> Readout:
-    """Logit differences at the last position of each row, part by part.
-
-    Args:
-        model: the model.
-        tokens: right-padded.
-        lengths: tokens of each row, padding not counted.
-        answer: token whose logit counts for.
-        wrong: token whose logit counts against.
+    """Logit differences (answer minus wrong) after the last real token of each row, part by part.
 
     Raises:
         InputError: the logits are not linear in the normed residual stream, or the parts do not
             add up to them.
 
-    Memory: of one layer at a time W_O in float32; z, attention and MLP output of every layer at
-    the last position only. ``[batch, pos, head, d_model]`` is never made.
+    Memory: of one layer at a time W_O in float32; z, attention and MLP output of every layer at the
+    last position only. ``[batch, pos, head, d_model]`` is never made.
     """
     require_linear_readout(model)
     layers, _ = head_shape(model)

@@ -25,16 +25,10 @@ def token_nll(
     lengths: Int[Tensor, " batch"],
     starts: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch predicted"]:
-    """NLL of each token but the first of a right-padded batch, in nats.
+    """NLL of each token but the first of a right-padded batch, in nats; 0 where it does not count.
 
-    Args:
-        model: the model, under gates or not.
-        tokens: right-padded; the value of the padding does not matter.
-        lengths: tokens of each row, padding not counted.
-        starts: the first token of each row that counts, at least 1; by default 1.
-
-    Returns:
-        ``[batch, pos - 1]``, 0 where a token does not count.
+    Counted are the tokens of each row from `starts` on, at least 1 and by default 1; the value of
+    the padding does not matter.
 
     Memory: inside `langheads.model.chunked_losses` the logits of a few positions that count; else
     ``[batch, pos, vocab]``, and a float32 copy of those that count.

@@ -29,13 +29,9 @@ _NOTHING: dict[str, Any] = {
 
 
 def check_rules(path: Path, name: str) -> None:
-    """Refuse a tokenizer.json whose rules for texts, tried one after the other on a short text with
-    every letter that they name, make it a hundred times as long: ten such rules more, and a word
-    would fill the memory.
-
-    Raises:
-        ModelError: which part it is.
-    """
+    """Refuse (`ModelError`) a tokenizer.json whose rules for texts, tried one after the other on a
+    short text with every letter that they name, make it a hundred times as long: ten such rules
+    more, and a word would fill the memory."""
     try:
         found = json.loads(path.read_text("utf-8"))
         parts = {part: list(_rules(found.get(part))) for part in ("normalizer", "decoder")}
@@ -76,12 +72,8 @@ def _rules(part: Any) -> Iterator[dict[str, Any]]:
 
 
 def check_tokenizer(model: TransformerBridge) -> None:
-    """Refuse a tokenizer with tokens that the model does not have, and tell where it looks like
-    another model's.
-
-    Raises:
-        ModelError: which token.
-    """
+    """Refuse (`ModelError`) a tokenizer with tokens that the model does not have, and tell where it
+    looks like another model's."""
     tokenizer: Any = model.tokenizer
     if tokenizer is None:
         return

@@ -43,10 +43,8 @@ class BlockInputs:
 def captured_block_inputs(model: TransformerBridge) -> Iterator[BlockInputs]:
     """Capture the residual stream of the one forward that runs inside the block.
 
-    Memory: layers x ``[batch, pos, d_model]``.
-
-    Raises:
-        InterventionError: not exactly one forward ran, or a block takes no residual.
+    Raises `InterventionError` where not exactly one did, or a block takes no residual. Memory:
+    layers x ``[batch, pos, d_model]``.
     """
     captured = BlockInputs()
     layers, _ = head_shape(model)
@@ -84,14 +82,9 @@ def starting_at(
 ) -> Iterator[None]:
     """Forwards inside the block start at block `layer` from captured residuals.
 
-    The tokens given to the model must be those of the captured forward, `copies` times over.
-    Gates inside must be told: ``gated(..., first_layer=layer)``.
-
-    Args:
-        model: the model; its blocks are as before when the block ends, however it ends.
-        inputs: what `captured_block_inputs` gave.
-        layer: the first block that is computed; 0 computes all.
-        copies: how many times the captured batch is repeated, one whole batch after another.
+    The tokens given to the model must be those of the captured forward, `copies` times over, one
+    whole batch after another. Gates inside must be told: ``gated(..., first_layer=layer)``. The
+    model's blocks are as before when the block ends, however it ends.
     """
     skipped: list[Any] = [model.blocks[index] for index in range(layer)]
     hooks = [block.__dict__["_forward_hooks"] for block in skipped]

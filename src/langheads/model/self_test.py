@@ -33,14 +33,10 @@ _LONG, _SHORT = 8, 5
 
 
 def run_self_test(model: TransformerBridge, wanted: bool | None = None) -> None:
-    """Refuse a model whose heads cannot be gated rightly; once for each model and its weights.
+    """Refuse (`ModelError`) a model whose heads cannot be gated rightly; once for its weights.
 
-    Args:
-        model: where it carries hooks already it is not tested, as they may change anything.
-        wanted: False only notes that it was not tested, which None, the default, leaves at that.
-
-    Raises:
-        ModelError: what is not as it must be.
+    Where it carries hooks already it is not tested, as they may change anything. `wanted` False
+    only notes that it was not tested, which None leaves at that.
     """
     busy = model.cfg.use_attn_result or any(p.has_hooks() for p in model.hook_dict.values())
     told = self_test_of(model)

@@ -13,11 +13,8 @@ from langheads.model.identity import described_before
 
 
 def head_shape(model: TransformerBridge) -> tuple[int, int]:
-    """(layers, heads a layer) of a model whose every layer has a ``hook_z``.
-
-    Raises:
-        ModelError: a layer has no attention heads there (Mamba, hybrids, encoder-decoders).
-    """
+    """(layers, heads a layer); `ModelError` where a layer has no attention heads at ``hook_z``
+    (Mamba, hybrids, encoder-decoders)."""
     if not isinstance(model, TransformerBridge):
         raise InputError(f"{type(model).__name__} given as a model; langheads.load it first")
     layers, heads = int(model.cfg.n_layers), int(model.cfg.n_heads or 0)
@@ -36,12 +33,8 @@ def head_shape(model: TransformerBridge) -> tuple[int, int]:
 def heads_of(
     model: TransformerBridge, heads: Named | ByLanguage, language: str | None = None
 ) -> HeadSet:
-    """Heads, or names like ``["L3H7"]``, as a `HeadSet` of this model; see `one_head_set`.
-
-    Raises:
-        InputError: a head that the model does not have; of several languages none was named.
-        ProvenanceError: heads of another model.
-    """
+    """Heads, or names like ``["L3H7"]``, as a `HeadSet` of this model; see `one_head_set`. Heads of
+    another model are refused."""
     _require_of(model, heads)
     return one_head_set(heads, head_shape(model), language=language)
 

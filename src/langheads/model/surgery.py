@@ -50,16 +50,11 @@ class Pruned:
 
 @torch.no_grad()
 def without_heads(model: TransformerBridge, heads: HeadSet) -> Pruned:
-    """Copy a model's weights into a plain network and take heads out of it.
+    """Copy a model's weights into a plain network and take heads out of it; the model stays as it
+    is.
 
-    Args:
-        model: left as it is.
-        heads: of its shape.
-
-    Raises:
-        ModelError: quantised or offloaded weights, or a W_O that cannot be located.
-
-    Memory: a copy of all weights on the CPU.
+    Refuses (`ModelError`) quantised or offloaded weights, or a W_O that cannot be located. Memory:
+    a copy of all weights on the CPU.
     """
     original = model.original_model
     kind = model.cfg.architecture or type(original).__name__
@@ -130,15 +125,10 @@ def wrong_slices(
     names: Sequence[str],
     kept: Sequence[Sequence[int]],
 ) -> HeadSet:
-    """Heads whose slice of W_O in a pruned network is not to the bit what it should be: zero for
-    the given heads, the model's own for all others.
+    """Heads whose slice of W_O in a network read from files is not to the bit what it should be:
+    zero for the heads that were removed, the model's own for all others.
 
-    Args:
-        model: it was made from.
-        heads: that were removed.
-        network: read from the files.
-        names: see `Pruned.w_o`.
-        kept: see `Pruned.kept`.
+    `names` and `kept`: see `Pruned.w_o` and `Pruned.kept`.
     """
     per_layer = heads.shape[1]
     wrong = []

@@ -23,14 +23,9 @@ def tokenize_languages(
 ) -> dict[str, Documents]:
     """Tokenise every language's documents once for this model.
 
-    Args:
-        model: gives tokenizer and context length.
-        texts: language -> documents.
-        max_tokens: documents are cut here, and at the model's context length if that is shorter.
-        bos: prepend BOS; None does what the model's tokenizer does by itself.
-
-    Raises:
-        InputError: see `tokenize`; the model has no tokenizer, or one of another vocabulary.
+    Documents are cut at `max_tokens`, and at the model's context length if that is shorter. `bos`
+    None does what the model's tokenizer does by itself. Refuses as `tokenize`, and a model without
+    a tokenizer, or with one of another vocabulary.
     """
     tokenizer, bos = tokenizer_of(model), bos_policy(model, bos)
     limit = min(max_tokens, context_length(model) or max_tokens)
@@ -77,17 +72,8 @@ def context_length(model: TransformerBridge) -> int | None:
 def check_tokens(
     model: TransformerBridge, tokens: Sequence[int], where: str, *, new: int = 0
 ) -> None:
-    """Refuse tokens that the model does not have, or more than it can read.
-
-    Args:
-        model: gives vocabulary and context length.
-        tokens: of one text, special ones included.
-        where: the text, for errors.
-        new: room needed for new tokens.
-
-    Raises:
-        InputError: which token or how many, and what the model has.
-    """
+    """Refuse tokens of a text that the model does not have, or more than it can read with room for
+    `new` ones; `where` they are, for errors."""
     if (highest := max(tokens)) >= model.cfg.d_vocab:
         # TransformerLens gives a tokenizer without BOS one that the model never learned.
         raise InputError(

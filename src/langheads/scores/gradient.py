@@ -50,12 +50,8 @@ def gate_gradients(
     all per-document gradients at once. Both are in nats per token, float64 arrays of values
     computed in float32 or wider.
 
-    Args:
-        model: the model.
-        documents: of one language.
-        at: the gates, a row a document; 1 everywhere by default.
-        baseline: what a gate below 1 mixes in, see `gated`; None is zero.
-        how: see `map_documents`, as for errors.
+    Gates are 1 unless they are said (`at`); `baseline` is what one below 1 mixes in, see `gated`;
+    `how`, and errors, as for `map_documents`.
 
     Memory: activations of one batch; the result is 8 bytes x documents x layers x heads.
     """

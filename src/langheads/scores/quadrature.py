@@ -78,7 +78,6 @@ def quadrature(
     number the standard error.
 
     Args:
-        model: the model.
         documents: of one language, at least 2; every head is drawn in one out of as many as its
             layer has heads, so a few times that many are needed for a usable estimate.
         gradients: `gate_gradients` of the same documents.

@@ -20,12 +20,8 @@ def has_words(text: str) -> bool:
 
 
 def told_aligned(found: Mapping[str, Sequence[str]], name: str) -> bool:
-    """Whether all documents have ids, the same in all languages; and a word where they may be.
-
-    Args:
-        found: language -> documents.
-        name: of their source, for the message.
-    """
+    """Whether all documents of a source have ids, the same in all languages; and a word where they
+    may be."""
     kept = [[text for text in texts if has_words(text)] for texts in found.values()]
     if len(kept) < 2:
         return False
@@ -49,15 +45,11 @@ def told_aligned(found: Mapping[str, Sequence[str]], name: str) -> bool:
 
 
 def in_one_place(found: Mapping[str, Sequence[str]], name: str) -> dict[str, dict[str, str]]:
-    """Language -> id or line -> document, of those that all languages have.
+    """Language -> id or line -> document, of those that all languages have; blank documents are
+    missing translations.
 
-    Args:
-        found: language -> documents, blank ones where a translation is missing.
-        name: of their source.
-
-    Raises:
-        InputError: some documents have an id and others none, an id comes twice in a language,
-            languages differ in their number of lines, or have nothing in common.
+    Refuses documents of which some have an id and others none, an id twice in a language, languages
+    that differ in their number of lines, or have nothing in common.
     """
     kept = [text for texts in found.values() for text in texts if has_words(text)]
     keyed = sum(isinstance(text, Keyed) for text in kept)

@@ -32,9 +32,7 @@ _ALSO = {"eng": "en", "deu": "de", "spa": "es", "vie": "vi"}
 def normalise(text: str, language: str) -> str:
     """A text without what does not count in an answer; unchanged where nothing would be left.
 
-    Args:
-        text: an answer.
-        language: ISO 639 code, anything behind ``-`` or ``_`` ignored (``zh-CN``, ``zho_Hans``).
+    Of a language's code anything behind ``-`` or ``_`` is ignored (``zh-CN``, ``zho_Hans``).
 
     Example:
         >>> normalise("The  «Eiffel» Tower!", "en"), normalise("हाँ।", "hi")

@@ -237,10 +237,7 @@ def judge(text: str, language: str, detect: Detector, rules: Rules) -> Judged:
 
 
 def words(line: str, language: str, segment: str = "pairs") -> list[str]:
-    """The words of a line as they are counted, see `Rules.segment`.
-
-    Raises:
-        InputError: ``reference`` without the package that it needs.
+    """The words of a line as they are counted, see `Rules.segment`, which may need a package.
 
     Example:
         >>> words("我们在桥边见面 today", "zh")

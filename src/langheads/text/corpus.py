@@ -216,13 +216,8 @@ def _digest(text: str) -> str:
 
 
 def seen_before(texts: Iterable[str], marks: str, keys: str = "") -> int:
-    """How many of these documents are among those of `Corpus.marks`.
-
-    Args:
-        texts: documents of one language.
-        marks: of its documents.
-        keys: of the documents of all languages, where the same key means a translation.
-    """
+    """How many of these documents of a language are among those of its `Corpus.marks`; of those of
+    all languages (`keys`), where the same key means a translation."""
     known, elsewhere = _split(marks), _split(keys)
     return sum(
         not (known.isdisjoint(of := _marks(text)) and elsewhere.isdisjoint(of[1:]))

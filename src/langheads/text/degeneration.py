@@ -16,12 +16,8 @@ from typing import Any
 
 
 def degeneration_checks(text: str, tokens: Sequence[int], prompt: Sequence[int]) -> dict[str, Any]:
-    """``repetition``, ``prompt_copy`` and ``empty`` of one reply.
-
-    Args:
-        text: the reply.
-        tokens: of the reply, without end-of-sequence tokens.
-        prompt: tokens of the prompt.
+    """``repetition``, ``prompt_copy`` and ``empty`` of one reply; `tokens` are its own, without
+    end-of-sequence tokens.
 
     Example:
         >>> degeneration_checks("a b", [1, 2], prompt=[1, 2])

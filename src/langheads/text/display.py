@@ -60,18 +60,11 @@ class DisplayTokens:
 
 
 def display_tokens(tokenizer: Any, text: str, *, bos: bool, max_tokens: int) -> DisplayTokens:
-    """Tokenise a text and find its display units.
+    """Tokenise a text and find its display units; BOS is shown as ``<bos>``.
 
-    Args:
-        tokenizer: a Hugging Face tokenizer. A slow one has no offsets; its pieces are decoded, so
-            labels are slices of what they decode to.
-        text: the text.
-        bos: prepend the tokenizer's BOS, which is shown as ``<bos>``.
-        max_tokens: tokens beyond are cut off, BOS included.
-
-    Raises:
-        InputError: BOS asked of a tokenizer that has none, or a text without tokens or with half
-            of a character.
+    A slow tokenizer has no offsets; its pieces are decoded, so labels are slices of what they
+    decode to. Tokens beyond `max_tokens` are cut off, BOS included. Refuses a text without tokens
+    or with half of a character.
 
     Example:
         >>> import langheads

@@ -70,19 +70,8 @@ def tokenize(
     """Tokenise the documents of one language once.
 
     BOS is put in front when `bos` (and never counted as predicted); EOS is never added; documents
-    are cut at `max_tokens` tokens, BOS included; documents of fewer than 2 tokens have nothing to
-    predict and are left out, with a count.
-
-    Args:
-        tokenizer: a Hugging Face tokenizer.
-        language: name of the language.
-        texts: documents.
-        max_tokens: at least 2.
-        bos: prepend the tokenizer's BOS token.
-
-    Raises:
-        InputError: BOS asked of a tokenizer that has none, `max_tokens` < 2, or no document with
-            2 tokens.
+    are cut at `max_tokens` tokens, at least 2, BOS included; documents of fewer than 2 tokens have
+    nothing to predict and are left out, with a count. Refuses to give none.
     """
     if max_tokens < 2:
         raise InputError(f"max_tokens {max_tokens} asked for; a document needs at least 2 tokens")
@@ -126,15 +115,10 @@ def tokenize(
 def beginning(tokenizer: Any, text: str, n_tokens: int) -> str:
     """So much of a text as its first tokens need; all of it unless it has a million characters.
 
-    Tokenising takes about a hundred bytes a character. No token stands for more characters than
-    the longest has, so the first n end within n times as many; the cut is at white space beyond
-    them, where what is before it is split as in the whole text. (A tokenizer that drops
-    characters, or has one token for many unknown ones, may find fewer than n in it.)
-
-    Args:
-        tokenizer: a Hugging Face tokenizer.
-        text: the text.
-        n_tokens: how many tokens are wanted.
+    Tokenising takes about a hundred bytes a character. No token stands for more characters than the
+    longest has, so the first n end within n times as many; the cut is at white space beyond them,
+    where what is before it is split as in the whole text. (A tokenizer that drops characters, or
+    has one token for many unknown ones, may find fewer than n in it.)
 
     Example:
         >>> beginning(None, "short", 2048)
@@ -148,11 +132,7 @@ def beginning(tokenizer: Any, text: str, n_tokens: int) -> str:
 
 
 def bos_prefix(tokenizer: Any, bos: bool) -> list[int]:
-    """What stands before a text: the tokenizer's BOS, or nothing.
-
-    Raises:
-        InputError: BOS asked of a tokenizer that has none.
-    """
+    """What stands before a text: nothing, or the tokenizer's BOS; refuses one that has none."""
     if bos and tokenizer.bos_token_id is None:
         raise InputError("BOS asked for, but the tokenizer has no BOS token; use --no-bos")
     return [tokenizer.bos_token_id] if bos else []
@@ -161,14 +141,8 @@ def bos_prefix(tokenizer: Any, bos: bool) -> list[int]:
 def length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Group documents of like length so that a padded batch has at most `batch_tokens` tokens.
 
-    A document longer than that is a batch of its own.
-
-    Args:
-        lengths: tokens a document.
-        batch_tokens: budget, padding included.
-
-    Returns:
-        Indices into `lengths`, longest batch first, so that what does not fit fails at once.
+    A document longer than that is a batch of its own. Indices into `lengths`, longest batch first,
+    so that what does not fit fails at once.
 
     Example:
         >>> length_batches([3, 9, 4, 10], batch_tokens=20)

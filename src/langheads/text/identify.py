@@ -118,12 +118,10 @@ def installed_version(library: str) -> str:
 
 
 def warn_if_too_few_candidates(detect: Detector, min_confidence: float) -> None:
-    """Tell on the log of a threshold that a detector's candidates are too few for.
+    """Tell on the log of a threshold that a detector's candidates are too few for: it must be surer
+    than that for a text to count.
 
-    Args:
-        detect: one that `detector` made; another's confidences may mean anything, so it is not
-            judged.
-        min_confidence: the detector must be surer than this for a text to count.
+    Only one that `detector` made is judged; another's confidences may mean anything.
     """
     n = len(detect.languages)
     if isinstance(detect, _Detector) and 1 / n >= min_confidence:

@@ -54,9 +54,6 @@ def occupation_pairs(
 ) -> list[tuple[int, int]]:
     """Ordered pairs of different occupations, all of them or a random `limit` of them.
 
-    Raises:
-        InputError: a seed out of range.
-
     Example:
         >>> occupation_pairs(3)
         [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]
@@ -80,18 +77,10 @@ def knowledge_conflicts(
     *,
     seed: int = 0,
 ) -> list[KnowledgeConflict]:
-    """One prompt a pair of occupations.
+    """One prompt a pair of occupations, that in the first fact and that in the second.
 
-    Args:
-        templates: language -> its sentences and words.
-        first: language of the first fact and of the filler.
-        second: language of the second fact.
-        query: language of the query and of the answers.
-        pairs: occupation in the first fact, occupation in the second.
-        seed: draws persons and fillers.
-
-    Raises:
-        InputError: the two answers are the same word in the query's language.
+    The filler is in the language of the first fact, the answers are in that of the query, and
+    refused where they are the same word. `seed` draws persons and fillers.
     """
     made = []
     one, other, asked = templates[first], templates[second], templates[query]
@@ -120,15 +109,10 @@ def knowledge_conflicts(
 
 
 def conflict_tokens(tokenizer: Any, conflict: KnowledgeConflict, *, bos: bool) -> ConflictTokens:
-    """Tokenise a prompt, alone and with each answer.
+    """Tokenise a prompt, alone and with each answer, by a fast tokenizer.
 
-    Prompt and answer are tokenised as one text. Where a tokenizer merges the end of the prompt
-    with the beginning of an answer, both answers begin at that merged token.
-
-    Args:
-        tokenizer: a fast Hugging Face tokenizer.
-        conflict: the prompt.
-        bos: prepend the tokenizer's BOS token.
+    Prompt and answer are tokenised as one text. Where a tokenizer merges the end of the prompt with
+    the beginning of an answer, both answers begin at that merged token.
     """
     prefix = bos_prefix(tokenizer, bos)
     settings = {"add_special_tokens": False, "verbose": False}
@@ -145,14 +129,9 @@ def conflict_tokens(tokenizer: Any, conflict: KnowledgeConflict, *, bos: bool) -
 
 
 def token_span(offsets: Sequence[Span], span: Span) -> Span:
-    """The tokens, from and to, whose characters overlap a span of the text.
+    """The tokens, from and to, whose characters overlap a span of the text; refuses to find none.
 
-    Args:
-        offsets: characters of each token, from and to, as a fast tokenizer gives them.
-        span: characters, from and to.
-
-    Raises:
-        InputError: no token does.
+    `offsets` are the characters of each token, from and to, as a fast tokenizer gives them.
 
     Example:
         >>> token_span([(0, 3), (3, 4), (4, 9)], (1, 4))

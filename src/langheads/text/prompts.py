@@ -88,20 +88,13 @@ def read_prompts(source: str | Path | Sequence[Mapping[str, Any]]) -> tuple[Prom
 
 
 def choice(tokenizer: Any, text: str, prompt: Prompt, *, bos: bool) -> Choice:
-    """The tokens of `text` and the two between which the answers part.
+    """The tokens of `text`, the prompt or its clean or corrupt form, and the two between which the
+    answers part.
 
-    Both answers are appended to the text and tokenised as one. The model reads the tokens that
-    the two share - the text, and what the answers have in common (``"te"`` of ``"teacher"`` and
-    ``"tester"``) - and the first in which they differ are the answer's and the wrong one's.
-
-    Args:
-        tokenizer: a Hugging Face tokenizer.
-        text: the prompt, or its clean or corrupt form.
-        prompt: gives the answers.
-        bos: prepend the tokenizer's BOS token.
-
-    Raises:
-        InputError: one answer begins with the whole of the other, or they share no token.
+    Both answers are appended to the text and tokenised as one. The model reads the tokens that the
+    two share - the text, and what the answers have in common (``"te"`` of ``"teacher"`` and
+    ``"tester"``) - and the first in which they differ are the answer's and the wrong one's. Refuses
+    answers of which one begins with the whole of the other, or that share no token.
     """
     prefix = bos_prefix(tokenizer, bos)
     right, wrong = (

@@ -208,11 +208,7 @@ def _opened(
 
 
 def check_template(template: str) -> str:
-    """The template, if it has both fields and no other.
-
-    Raises:
-        InputError: it has not.
-    """
+    """The template; refuses one that has not both fields, or any other."""
     try:
         parsed = [parts for parts in Formatter().parse(template) if parts[1] is not None]
     except ValueError:
@@ -228,11 +224,7 @@ def check_template(template: str) -> str:
 
 
 def template_in(template: str, language: str) -> str:
-    """The template, or for ``language`` that of `QA_TEMPLATES`.
-
-    Raises:
-        InputError: it cannot be used, or there is none in the language.
-    """
+    """The template, or for ``language`` that of `QA_TEMPLATES`; refuses what cannot be used."""
     if template != "language":
         return check_template(template)
     if language not in QA_TEMPLATES:

@@ -31,12 +31,8 @@ _SCRIPT = "Dataset scripts are no longer supported"
 
 
 def read_folder(folder: Path, wanted: tuple[str, ...] | None) -> dict[str, Sequence[str]]:
-    """Language -> documents of ``<language>.jsonl``, ``.txt`` or ``.parquet`` in a folder.
-
-    Raises:
-        InputError: no folder, no such file, two files for one language, or a file that cannot be
-            read, with the line.
-    """
+    """Language -> documents of ``<language>.jsonl``, ``.txt`` or ``.parquet`` in a folder; refuses
+    two files for one language, none, or one that cannot be read, with the line."""
     if not folder.is_dir():
         raise InputError(
             f"no folder {folder}; texts are a folder of <language>.jsonl, .txt or .parquet, "
@@ -178,11 +174,8 @@ def _keyed(texts: Sequence[str], ids: Sequence[Any]) -> list[str]:
 
 
 def records(source: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
-    """Place and content of prompts: of a file with a line of JSON each, or of a list.
-
-    Raises:
-        InputError: no such file, one that is not UTF-8 or JSON (with the line), or no prompts.
-    """
+    """Place and content of prompts: of a file with a line of JSON each, or of a list; refuses
+    none."""
     if not isinstance(source, str | Path):
         name, found = "the list", [(f"prompt {n}", of) for n, of in enumerate(source, start=1)]
     elif Path(source).is_file():
@@ -195,11 +188,8 @@ def records(source: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
 
 
 def read_hub(name: str, wanted: tuple[str, ...] | None) -> dict[str, Sequence[str]]:
-    """Language -> documents of a Hugging Face data set ``REPO[:CONFIG]``, split ``train``.
-
-    Raises:
-        InputError: the data set cannot be read, or has no such configuration or column.
-    """
+    """Language -> documents of a Hugging Face data set ``REPO[:CONFIG]``, split ``train``; refuses
+    one that cannot be read, or has no such configuration or column."""
     repo, _, config = name.partition(":")
     if why := why_silent():
         raise InputError(f"cannot read data set hf:{name}: {why}")

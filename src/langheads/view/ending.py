@@ -29,11 +29,7 @@ class Ending:
 
 def ending(run: Path) -> Ending:
     """The end of the run in this folder, from ``ablation.nc`` and, where it is there,
-    ``planted.json``.
-
-    Raises:
-        InputError: no such file, or not one of langheads.
-    """
+    ``planted.json``."""
     proof = load_result(run / "ablation.nc", "ablation")
     off = {str(x): _heads(proof, str(x)) for x in proof.heads_of.values}
     headline = [verdict(proof).headline]

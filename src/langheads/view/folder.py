@@ -28,9 +28,7 @@ def read_run(folder: Path) -> RunFolder:
 
     Pruned models have folders of their own: their accounts are read one level below, too. What is
     of another model than most, or made from another file than is here, is left out with a reason.
-
-    Raises:
-        InputError: no such folder, nothing in it, or a file under a name of ours that is broken.
+    Refuses a folder with nothing to show, or with a file under a name of ours that is broken.
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; a run is a folder with scores.nc or ablation.nc")

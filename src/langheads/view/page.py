@@ -118,11 +118,8 @@ def _sections(run: RunFolder) -> list[Section]:
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """Say of which file an error is; of one that is not as langheads writes it, too.
-
-    Raises:
-        InputError: one line, instead of what was raised within.
-    """
+    """Say of which file an error is, on one line; of one that is not as langheads writes it,
+    too."""
     try:
         yield
     except InputError as error:

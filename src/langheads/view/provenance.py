@@ -23,14 +23,8 @@ _ALL = "all files"
 
 
 def provenance_tables(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Table]:
-    """A row a setting and value, with the files that share it; then the hashes in full.
-
-    Args:
-        sources: file name and provenance of every file that has one.
-
-    Returns:
-        What a reader needs first, all other settings, and the hashes behind the short ones.
-    """
+    """A row a setting and value, with the files that share it: what a reader needs first, all other
+    settings, and the hashes behind the short ones. Sources are file name and provenance."""
     found = [
         # Digests of every scored document are for machines.
         (name, {k: plain(v) for k, v in attrs.items() if k != "scored"})

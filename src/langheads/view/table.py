@@ -154,9 +154,6 @@ def plain(value: Any) -> str:
 def fallen(changes: Mapping[str, float]) -> str:
     """The checks that rose beyond their limit, in words; empty where none did.
 
-    Args:
-        changes: check -> change against nothing gated, in its unit.
-
     Example:
         >>> fallen({"repetition": 0.25, "empty": 0.0, "prompt_nll": 1.5})
         'repetition +0.25 of 4-grams, NLL of the prompt +1.50 nats per token'

@@ -267,12 +267,7 @@ def proves(ablation: xr.Dataset, heads: LanguageHeads) -> bool:
 def proofs_of_other_heads(
     ablations: Mapping[str, xr.Dataset], head_sets: Mapping[str, LanguageHeads]
 ) -> Iterator[str]:
-    """Sentences about proofs of other heads than those of the first head set.
-
-    Args:
-        ablations: file name -> proof.
-        head_sets: file name -> head set.
-    """
+    """Sentences about proofs of other heads than those of the first head set; both by file name."""
     first = next(iter(head_sets), None)
     for name, ablation in ablations.items():
         if first is None or proves(ablation, head_sets[first]):

@@ -135,18 +135,11 @@ def beyond_error(exact: xr.Dataset) -> Bool[np.ndarray, "*heads"]:
 def intervals(
     scores: xr.Dataset, exact: xr.Dataset, methods: Sequence[Score], best: int, *, paired: bool
 ) -> dict[str, Float[np.ndarray, "end method *language"]]:
-    """Low and high ends, NaN where there is no interval.
+    """Low and high ends, NaN where there is none, of ``spearman``, ``spearman_large`` and
+    ``behind`` by language, and ``mean_spearman`` and ``mean_behind`` of the means over languages.
 
-    Args:
-        scores: of the languages of `exact`.
-        exact: exact knock-out with the zero baseline.
-        methods: the scores.
-        best: number of the one that others are held to.
-        paired: both are of the same documents.
-
-    Returns:
-        ``spearman``, ``spearman_large`` and ``behind`` by language; ``mean_spearman`` and
-        ``mean_behind`` of the means over languages.
+    `exact` is with the zero baseline; `best` is the number of the method that others are held to;
+    `paired` are both of the same documents.
     """
     languages = exact.language.values
     found_: dict[str, np.ndarray] = {}

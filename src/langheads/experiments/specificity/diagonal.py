@@ -36,15 +36,8 @@ PER_BYTE, RANDOM_HEADS = "nats per byte", "random heads' effect"
 def diagonal(
     matrix: Float[np.ndarray, "heads_of text_of"], own: Sequence[int]
 ) -> tuple[float, float]:
-    """(share, margin) of a specificity matrix.
-
-    Args:
-        matrix: rows heads of A off, columns text of B; nats per byte.
-        own: column of each row's own language.
-
-    Returns:
-        share of rows whose own language has the strictly largest rise, 0 to 1; and the mean
-        margin of own over others, in the matrix's unit.
+    """(share, margin) of a specificity matrix, see the head of this module; `own` is the column of
+    each row's own language.
 
     Example:
         >>> diagonal(np.array([[3.0, 1.0], [5.0, 4.0]]), own=[0, 1])
@@ -103,7 +96,10 @@ def diagonal_test(
     rng: np.random.Generator,
     same: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """The diagonal's share and margin, each with its p-value under random heads.
+    """The diagonal's ``share`` and ``margin``, their p-values under random heads (``_p``), and how
+    many null matrices these are from (``draws``, `NULL_DRAWS` at most), each ``[*unit]``.
+
+    NaN where the text is in one language only, since there is nothing to compare with.
 
     Args:
         matrix: rows heads of A off, columns text of B.
@@ -113,11 +109,6 @@ def diagonal_test(
         rng: source of the draws; a null matrix takes a random choice of each row, so few controls
             a row can make many. All units are tested with the same ones.
         same: equal numbers for rows that are the same heads, which are drawn together.
-
-    Returns:
-        ``share``, ``share_p``, ``margin``, ``margin_p`` and ``draws``, how many null matrices,
-        `NULL_DRAWS` at most, each ``[*unit]``; NaN where the text is in one language only, since
-        there is nothing to compare with.
     """
     *units, n_rows, n_texts = matrix.shape
     if n_texts < 2:

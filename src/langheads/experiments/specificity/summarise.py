@@ -70,13 +70,7 @@ def specificity(
 ) -> xr.Dataset:
     """Arrange losses as the specificity matrix and test its diagonal; see `langheads.ablate`.
 
-    Args:
-        plan: heads, controls and baselines.
-        losses: language of the text -> summed NLL of each document, nats: nothing off, then each of
-            ``plan.conditions``.
-        documents: language of the text -> its documents.
-        rng: source of the null draws.
-        attrs: provenance.
+    `losses` are summed NLL of each document, nats: nothing off, then each of ``plan.conditions``.
     """
     languages, rows = list(documents), list(plan.rows)
     size = {language: d.n_bytes.sum() for language, d in documents.items()}

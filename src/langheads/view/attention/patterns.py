@@ -155,12 +155,8 @@ def pool(
 ) -> Float[np.ndarray, "head unit unit_key"]:
     """Attention between groups of tokens: summed over a group's keys, mean over its queries.
 
-    So a row that sums to 1 still does.
-
-    Args:
-        pattern: over tokens.
-        groups: (start, stop) of each group, one after the other from token 0; tokens after the
-            last group are left out, which no earlier one sees.
+    So a row that sums to 1 still does. Groups are (start, stop), one after the other from token 0;
+    tokens after the last are left out, which no earlier one sees.
     """
     starts = [start for start, _ in groups]
     used = pattern[:, : groups[-1][1], : groups[-1][1]].astype(np.float64)

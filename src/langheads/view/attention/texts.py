@@ -78,11 +78,8 @@ class ReadText:
 def display(
     model: TransformerBridge, text: str, max_tokens: int, bos: bool | None
 ) -> DisplayTokens:
-    """The display units of a text's first tokens.
-
-    Raises:
-        InputError: a text, tokenizer or number of tokens that a view cannot have.
-    """
+    """The display units of a text's first tokens; refuses a text, tokenizer or number of tokens
+    that a view cannot have."""
     # Brings torch along, which a saved view does not need.
     from langheads.model import bos_policy, check_tokens, context_length, tokenizer_of
 

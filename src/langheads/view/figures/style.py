@@ -47,8 +47,7 @@ def _scale(colours: tuple[str, ...]) -> list[tuple[float, str]]:
 def ink_on(values: np.ndarray, low: float, high: float) -> dict[str, list[str]]:
     """Page -> black or white for a text on each cell, whichever stands out more: 4.5 : 1 or better.
 
-    Args:
-        values: of the cells, on a scale from `low` to `high`; diverging if `low` is below 0.
+    Values are on a scale from `low` to `high`; it is diverging if `low` is below 0.
     """
     at = np.clip((np.ravel(values).astype(float) - low) / (high - low), 0.0, 1.0)
     inks = {}

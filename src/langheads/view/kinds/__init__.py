@@ -30,16 +30,10 @@ KINDS: dict[str, Kind] = {}
 
 
 def register(kind: Kind) -> Kind:
-    """Show a kind of result in the report, below those that are known.
-
-    Args:
-        kind: its name is that of a schema in `langheads.io.schemas`.
-
-    Returns:
-        The same.
+    """Show a kind of result in the report, below those that are known; returns the kind.
 
     Raises:
-        InputError: there is no such schema, or the kind is shown already.
+        InputError: there is no schema of its name, or the kind is shown already.
 
     Example:
         >>> from langheads.io import schemas
