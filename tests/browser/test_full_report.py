@@ -401,6 +401,18 @@ def test_wide_tables_fit_a_window_of_1100_pixels(browser, full):
     assert wider == []
 
 
+def test_a_window_without_width_is_drawn_again_when_it_has_some(browser, tmp_path):
+    page = report(write_run(tmp_path / "run", LANGUAGES[:2]))
+    opened(browser, page)
+    widths = "[...document.querySelectorAll('.js-plotly-plot')].map(plot => plot.style.width)"
+    before = browser.run(widths)
+    for width in (1, 1280):
+        browser.resize(width, 800)
+        browser.run("new Promise(done => setTimeout(done, 500))")
+    assert browser.errors == []
+    assert browser.run(widths) == before
+
+
 def test_the_smallest_phone_does_not_scroll_sideways(browser, full):
     opened(browser, full, width=360)
     check_no_sideways_scrolling(browser, 360)

@@ -7,9 +7,10 @@
   const axes = (layout, letter) => Object.keys(layout).filter((key) => RegExp(`^${letter}axis\\d*$`).test(key));
   const near = (a, b) => Math.abs(a - b) < 0.01;
 
-  // In lines of so many letters; names come escaped, and an entity is not torn.
-  const wrapped = (text, most) => {
-    const lines = [""];
+  // In lines of so many letters; names come escaped, and an entity is not torn. A window may have
+  // no width for a moment, while it is hidden or its picture is taken.
+  const wrapped = (text, letters) => {
+    const lines = [""], most = Math.max(1, letters);
     for (const word of text.split(" "))
       for (const part of word.includes("&") ? [word] : (word.match(RegExp(`.{1,${most}}`, "gu")) ?? []))
         if (!lines.at(-1) || lines.at(-1).length + part.length < most) lines[lines.length - 1] += (lines.at(-1) && " ") + part;
