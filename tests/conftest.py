@@ -1,6 +1,11 @@
 """No network, seeded, and tiny models that tests share."""
 
+import gc
 import os
+
+# Modules are most of what is there, and are never freed: the collector looked for garbage in them
+# again and again, and in every fork it copied them.
+gc.disable()
 
 # Before anything imports transformers, datasets or tqdm: they read these once. Progress bars on
 # stderr would stand before the one line that a verb's error is.
@@ -18,6 +23,11 @@ import tests.typecheck  # noqa: F401
 
 # Of models this small threads cost more than they give, many times more on a busy machine.
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
