@@ -3,10 +3,6 @@
 import gc
 import os
 
-# Modules are most of what is there, and are never freed: the collector looked for garbage in them
-# again and again, and in every fork it copied them.
-gc.disable()
-
 # Before anything imports transformers, datasets or tqdm: they read these once. Progress bars on
 # stderr would stand before the one line that a verb's error is.
 os.environ["TQDM_DISABLE"] = "1"
@@ -23,6 +19,12 @@ import tests.typecheck  # noqa: F401
 
 # Of models this small threads cost more than they give, many times more on a busy machine.
 torch.set_num_threads(1)
+
+
+# Modules are most of what is there, and are never freed: the collector looked for garbage in them
+# again and again, and in every fork it copied them.
+def pytest_collection():
+    gc.disable()
 
 
 def pytest_collection_finish():
