@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from langheads.experiments.benchmark.compare import compare
 from langheads.experiments.benchmark.deletion import deletion
 from langheads.experiments.specificity.experiment import ablate
 from langheads.heads import LanguageHeads
-from langheads.io.errors import InputError, LangheadsError
+from langheads.io.errors import InputError, LangheadsError, logger
 from langheads.io.files import check_writable, write_text_atomically
 from langheads.io.results import save
 from langheads.io.sources import made_from
@@ -42,7 +41,6 @@ _DEMO_QUANTILE, _DEMO_SHARE = 0.9, 0.05
 _DEMO_TEXTS = 240
 # A text that can be taken in at a glance, and small enough for matrices.
 _SHOWN_TOKENS = 60
-logger = logging.getLogger("langheads")
 
 
 def run(

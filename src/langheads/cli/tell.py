@@ -76,10 +76,9 @@ def write_csv(result: Any, out: str, run: str | None) -> Iterator[Path]:
 
 
 def _classes(classes: Any) -> Iterator[str]:
-    groups = {f"{name}-specific": heads for name, heads in classes.specific.items()}
-    for name, heads in (groups | {"agnostic": classes.agnostic}).items():
-        chance = f"by chance {classes.expected_by_chance[name]:.2g}"
-        yield f"{name}: {len(heads)} ({chance}) {heads}"
+    for name, chance in classes.expected_by_chance.items():
+        heads = classes.by_class[name]
+        yield f"{name}: {len(heads)} (by chance {chance:.2g}) {heads}"
     for language, heads in classes.distinct.items():
         of = len(classes.specific[language])
         yield f"shown to matter more to {language}: {len(heads)} of its {of} {heads}"

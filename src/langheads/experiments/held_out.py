@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
-from langheads.io.errors import ProvenanceError
+from langheads.io.errors import ProvenanceError, logger
 from langheads.io.files import parse_json
 from langheads.io.parts import together
 from langheads.io.progress import progress_bar
@@ -31,8 +30,6 @@ from langheads.model import (
     tokenize_languages,
 )
 from langheads.text import Corpus, Documents, reaches_into, read_texts, seen_before, source_name
-
-logger = logging.getLogger("langheads")
 
 _CONDITIONS_A_PART = 64
 Condition = tuple[HeadSet, Float[Tensor, "layer head d_head"] | None]

@@ -4,27 +4,15 @@
 bring torch along, so they are imported where they are used.
 """
 
-from langheads.heads.given import as_language_heads, every_head, one_head_set
-from langheads.heads.head_set import Head, HeadSet, as_head_set, require_shape
-from langheads.heads.language_heads import (
-    GENERAL,
-    LanguageHeads,
-    heads_of,
-    planted_of,
-    read_planted,
-)
-
-__all__ = [
-    "GENERAL",
-    "Head",
-    "HeadSet",
-    "LanguageHeads",
-    "as_head_set",
-    "as_language_heads",
-    "every_head",
-    "heads_of",
-    "one_head_set",
-    "planted_of",
-    "read_planted",
-    "require_shape",
-]
+from langheads.heads.given import as_language_heads as as_language_heads
+from langheads.heads.given import every_head as every_head
+from langheads.heads.given import one_head_set as one_head_set
+from langheads.heads.head_set import Head as Head
+from langheads.heads.head_set import HeadSet as HeadSet
+from langheads.heads.head_set import as_head_set as as_head_set
+from langheads.heads.head_set import require_shape as require_shape
+from langheads.heads.language_heads import GENERAL as GENERAL
+from langheads.heads.language_heads import LanguageHeads as LanguageHeads
+from langheads.heads.language_heads import heads_of as heads_of
+from langheads.heads.language_heads import planted_of as planted_of
+from langheads.heads.language_heads import read_planted as read_planted

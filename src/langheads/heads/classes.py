@@ -34,6 +34,7 @@ from langheads.io.records import (
 
 Interval = Float[np.ndarray, "bound layer head"]
 _BOUNDS = ("delta", "low", "high")
+_SHARED = ("agnostic", "undecided", "other")  # classes that are of no language
 _Values = list[list[Number | None]]
 
 
@@ -115,10 +116,15 @@ class HeadClasses(Saved):
         return self.other.shape
 
     @property
+    def by_class(self) -> dict[str, HeadSet]:
+        """Class -> its heads: ``<language>-specific`` of both, then the others."""
+        specific = {f"{language}-specific": of for language, of in self.specific.items()}
+        return specific | {name: getattr(self, name) for name in _SHARED}
+
+    @property
     def counts(self) -> dict[str, int]:
         """Heads in each class, and those not measured."""
-        counts = {f"{language}-specific": len(of) for language, of in self.specific.items()}
-        counts |= {name: len(getattr(self, name)) for name in ("agnostic", "undecided", "other")}
+        counts = {name: len(of) for name, of in self.by_class.items()}
         return counts | {"not measured": self.shape[0] * self.shape[1] - sum(counts.values())}
 
     @property
@@ -146,9 +152,7 @@ class HeadClasses(Saved):
         }
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        sets = {f"{language}-specific": of for language, of in self.specific.items()}
-        sets |= {name: getattr(self, name) for name in ("agnostic", "undecided", "other")}
-        for group, heads in sets.items():
+        for group, heads in self.by_class.items():
             for layer, head in heads:
                 values = {
                     name if bound == "delta" else f"{name}_{bound}": float(of[i, layer, head])
@@ -184,21 +188,8 @@ class HeadClasses(Saved):
         if {values.shape for values in deltas.values()} != {(3, *shape)}:
             raise InputError(f"deltas of another shape than {shape}")
         specific = {name: HeadSet(record.specific[name], shape) for name in record.languages}
-        agnostic, undecided, other = (
-            HeadSet(of, shape) for of in (record.agnostic, record.undecided, record.other)
-        )
-        classed = Counter(itertools.chain(*specific.values(), agnostic, undecided, other))
+        shared = {name: HeadSet(getattr(record, name), shape) for name in _SHARED}
+        classed = Counter(itertools.chain(*specific.values(), *shared.values()))
         if twice := [str(head) for head, times in classed.items() if times > 1]:
             raise InputError(f"{', '.join(twice):.60} in more than one class")
-        return cls(
-            specific,
-            agnostic,
-            undecided,
-            other,
-            deltas,
-            record.harm,
-            record.model,
-            record.units,
-            record.rule,
-            record.provenance,
-        )
+        return cls._like(record, specific=specific, deltas=deltas, **shared)

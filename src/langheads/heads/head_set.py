@@ -7,7 +7,6 @@ model: order is the order of evidence (strongest first), equality ignores it.
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 import operator
 import re
@@ -18,11 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from langheads.io.arguments import check_gate
-from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.errors import InputError, ProvenanceError, logger
 
 # Heads that are named where a set is shown.
 _SHOWN = 16
-logger = logging.getLogger("langheads")
 
 
 class Head(NamedTuple):

@@ -163,13 +163,9 @@ class LanguageHeads(Saved):
 
     @classmethod
     def _of(cls, record: _HeadsFile) -> LanguageHeads:
-        return cls(
-            {name: HeadSet(heads, record.shape) for name, heads in record.specific.items()},
-            HeadSet(record.general, record.shape),
-            record.model,
-            record.rule,
-            record.provenance,
-        )
+        specific = {name: HeadSet(heads, record.shape) for name, heads in record.specific.items()}
+        general = HeadSet(record.general, record.shape)
+        return cls._like(record, specific=specific, general=general)
 
 
 def heads_of(heads: LanguageHeads, name: str) -> HeadSet:

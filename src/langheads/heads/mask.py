@@ -187,16 +187,7 @@ class HeadMask(Saved):
             raise InputError("gates must be one finite number a head")
         for head, value in zip(heads, values, strict=True):
             check_gate(value, f"the gate of {head}")
-        return cls(
-            heads,
-            values,
-            record.language,
-            record.model,
-            record.settings,
-            record.losses,
-            record.split,
-            record.provenance,
-        )
+        return cls._like(record, heads=heads, values=values)
 
 
 def baseline_digest(baseline: Float[Tensor, "layer head d_head"] | None) -> str:

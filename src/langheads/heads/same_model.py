@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
-from langheads.io.errors import ProvenanceError
-
-logger = logging.getLogger("langheads")
+from langheads.io.errors import ProvenanceError, logger
 
 _LATER = ("exact_weight_hash", "config_hash", "model_type")
 _IDENTITY = (

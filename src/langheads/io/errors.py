@@ -32,7 +32,9 @@ class _Plain(logging.Filter):
         return True
 
 
-logging.getLogger("langheads").addFilter(_Plain())
+logger = logging.getLogger("langheads")
+"""Where everything is told that is no error."""
+logger.addFilter(_Plain())
 
 
 class LangheadsError(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 import re
@@ -15,9 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from langheads.io.errors import InputError
-
-logger = logging.getLogger("langheads")
+from langheads.io.errors import InputError, logger
 
 TEXT_SUFFIXES = (".jsonl", ".txt", ".parquet")
 """Files of a folder of texts or questions."""

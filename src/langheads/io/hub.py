@@ -5,15 +5,13 @@ Its client tries every file of a model six times, with a warning each, which tak
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from langheads.io.errors import ModelError
+from langheads.io.errors import ModelError, logger
 
-logger = logging.getLogger("langheads")
 # Seconds for one small request; a model is some tens of them.
 _SLOW = 3.0
 

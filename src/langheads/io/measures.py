@@ -22,14 +22,13 @@ class Measure:
     better: int = 1
     # What a change away from 0 means, as results store it.
     sign: str = "positive: answers are better"
-    is_check: bool = False  # whether it is a degeneration check
     # Of a check, the rise against the untouched model beyond which replies fell apart; None where a
     # rise alone does not say so.
     limit: float | None = None
 
 
 def _check(label: str, units: str, sign: str = "", limit: float | None = None) -> Measure:
-    return Measure(label, units, -1, f"positive: {sign}" if sign else "", True, limit)
+    return Measure(label, units, -1, f"positive: {sign}" if sign else "", limit)
 
 
 _NATS, _GRAMS = "nats per token", "share of 4-grams"
@@ -101,14 +100,3 @@ def labels(names: Iterable[str]) -> dict[str, str]:
         {'prompt_copy': 'copied prompt', 'f1': 'F1'}
     """
     return {name: MEASURES[name].label for name in names}
-
-
-def checks_in(names: Iterable[str]) -> list[str]:
-    """The degeneration checks among the names of a result's variables, in the table's order.
-
-    Example:
-        >>> checks_in(["right", "nll", "repetition"])
-        ['repetition', 'nll']
-    """
-    there = set(names)
-    return [name for name, measure in MEASURES.items() if measure.is_check and name in there]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -110,6 +111,12 @@ class Saved(Tabular):
     @classmethod
     def _of(cls: type[S], record: Any) -> S:
         raise NotImplementedError
+
+    @classmethod
+    def _like(cls: type[S], record: Any, **made: Any) -> S:
+        """Of what was `made`, and for the rest of what the record has under the same names."""
+        names = (of.name for of in fields(cls))  # type: ignore[arg-type]
+        return cls(**made, **{name: getattr(record, name) for name in names if name not in made})
 
     def save(self, path: str | Path) -> Path:
         """Write the JSON file (format 1), atomically; returns its path."""

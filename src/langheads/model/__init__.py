@@ -1,50 +1,30 @@
 """The only floor that knows hook names, flags and TransformerLens."""
 
-from langheads.model.batches import map_documents
-from langheads.model.budget import token_budget
-from langheads.model.decoding import decode, decode_rows, end_tokens, reply_text
-from langheads.model.gates import Gates, gated, gates_of_all, mean_z
-from langheads.model.identity import DEMO, EMBEDDED, describe, model_name
-from langheads.model.loading import load
-from langheads.model.nll import document_nll, token_nll
-from langheads.model.replay import captured_block_inputs, starting_at
-from langheads.model.shape import all_heads_of, head_shape, heads_of
-from langheads.model.steering import steered
-from langheads.model.tokens import (
-    bos_policy,
-    check_tokens,
-    context_length,
-    tokenize_languages,
-    tokenizer_of,
-)
-
-__all__ = [
-    "DEMO",
-    "EMBEDDED",
-    "Gates",
-    "all_heads_of",
-    "bos_policy",
-    "captured_block_inputs",
-    "check_tokens",
-    "context_length",
-    "decode",
-    "decode_rows",
-    "describe",
-    "document_nll",
-    "end_tokens",
-    "gated",
-    "gates_of_all",
-    "head_shape",
-    "heads_of",
-    "load",
-    "map_documents",
-    "mean_z",
-    "model_name",
-    "reply_text",
-    "starting_at",
-    "steered",
-    "token_budget",
-    "token_nll",
-    "tokenize_languages",
-    "tokenizer_of",
-]
+from langheads.model.batches import map_documents as map_documents
+from langheads.model.budget import token_budget as token_budget
+from langheads.model.decoding import decode as decode
+from langheads.model.decoding import decode_rows as decode_rows
+from langheads.model.decoding import end_tokens as end_tokens
+from langheads.model.decoding import reply_text as reply_text
+from langheads.model.gates import Gates as Gates
+from langheads.model.gates import gated as gated
+from langheads.model.gates import gates_of_all as gates_of_all
+from langheads.model.gates import mean_z as mean_z
+from langheads.model.identity import DEMO as DEMO
+from langheads.model.identity import EMBEDDED as EMBEDDED
+from langheads.model.identity import describe as describe
+from langheads.model.identity import model_name as model_name
+from langheads.model.loading import load as load
+from langheads.model.nll import document_nll as document_nll
+from langheads.model.nll import token_nll as token_nll
+from langheads.model.replay import captured_block_inputs as captured_block_inputs
+from langheads.model.replay import starting_at as starting_at
+from langheads.model.shape import all_heads_of as all_heads_of
+from langheads.model.shape import head_shape as head_shape
+from langheads.model.shape import heads_of as heads_of
+from langheads.model.steering import steered as steered
+from langheads.model.tokens import bos_policy as bos_policy
+from langheads.model.tokens import check_tokens as check_tokens
+from langheads.model.tokens import context_length as context_length
+from langheads.model.tokens import tokenize_languages as tokenize_languages
+from langheads.model.tokens import tokenizer_of as tokenizer_of

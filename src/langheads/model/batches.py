@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.io.errors import NonFiniteError, OutOfMemoryError
+from langheads.io.errors import NonFiniteError, OutOfMemoryError, logger
 from langheads.io.parts import Waiting
 from langheads.model.budget import token_budget
 from langheads.model.chunked_losses import chunked_losses
@@ -24,7 +23,6 @@ from langheads.model.kept import Keep, keep_parts
 from langheads.model.state import frozen
 from langheads.text import Documents, length_batches, pad_right
 
-logger = logging.getLogger("langheads")
 Row = TypeVar("Row")
 
 

@@ -13,7 +13,6 @@ hooks that stand then, and keeps whole logits where they differ.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,9 +25,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.io.errors import logger
 from langheads.model.state import HOOKS, forwards, frozen, without_hooks
-
-logger = logging.getLogger("langheads")
 
 # Logits that are had by one product: of many rows, since each goes through all of the weights.
 _CHUNK_BYTES = {"cpu": 2**27, "elsewhere": 2**28}

@@ -14,7 +14,6 @@ without the hooks that stand then, and keeps eager attention where they differ.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -33,12 +32,11 @@ from transformer_lens.model_bridge.generalized_components import (
     NormalizationBridge,
 )
 
+from langheads.io.errors import logger
 from langheads.model.gates import gated
 from langheads.model.nll import document_nll
 from langheads.model.shape import head_shape
 from langheads.model.state import evaluating, forwards, frozen, without_hooks
-
-logger = logging.getLogger("langheads")
 
 _NATIVE_NORM = "_hf_autograd_forward_with_hooks"
 _trusted: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.io.errors import ModelError
-
-logger = logging.getLogger("langheads")
+from langheads.io.errors import ModelError, logger
 
 # Letters of many scripts: what rules for classes of letters are tried on.
 _LETTERS = "aA0 .é猫あ한ภअبאЖΩბა…\n"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 from langheads.text import Documents, tokenize
-
-logger = logging.getLogger("langheads")
 
 
 def tokenize_languages(

@@ -11,7 +11,6 @@ the prompt with the beginning of the answer, the merged token counts to the answ
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +21,11 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 from langheads.model import context_length, decode_rows, reply_text, tokenize_languages
 from langheads.model.fused_attention import fused_attention
 from langheads.scores.scan import knockout_nll
 from langheads.text import Documents, Questions
-
-logger = logging.getLogger("langheads")
 
 
 @dataclass(frozen=True)

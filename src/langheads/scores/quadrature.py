@@ -37,7 +37,6 @@ Hildebrand, Introduction to Numerical Analysis, 8.11.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,7 +45,7 @@ from jaxtyping import Bool, Float
 from scipy.optimize import minimize
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 from langheads.io.parts import together
 from langheads.model import head_shape
 from langheads.scores.gradient import gate_gradients
@@ -54,7 +53,6 @@ from langheads.scores.registry import QUADRATURE, OfLanguage
 from langheads.stats import standard_error
 from langheads.text import Documents
 
-logger = logging.getLogger("langheads")
 NODE, WEIGHT = 1 / 3, 3 / 4
 _FEWEST = 8  # heads, of which two numbers can be fitted
 _NOISY = (

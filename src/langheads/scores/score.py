@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ from langheads.scores import registry
 from langheads.scores.registry import SCORES, OfLanguage, Rows, Score, found
 from langheads.text import Corpus, Documents, read_texts
 
-logger = logging.getLogger("langheads")
 HeadMap = Float[np.ndarray, "layer head"]
 
 

@@ -71,7 +71,6 @@ model, so the demo's precision is no independent evidence for this value.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,7 +82,7 @@ from jaxtyping import Bool, Float, Int
 
 from langheads import stats
 from langheads.io.arguments import check_seed
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 from langheads.scores.formulas import MeanProduct
 
 # Numbers in one array of a chunk of permutations: 8 MiB, which a cache holds.
@@ -92,7 +91,6 @@ _AT_ONCE = 2**20
 _ALPHA = 0.05
 # Of the pooled variance: less is rounding.
 _LEAST_VARIANCE = 1e-12
-logger = logging.getLogger("langheads")
 
 Heads = Float[np.ndarray, "*permutation language heads"]
 Maps = Float[np.ndarray, "language layer head"]

@@ -23,7 +23,6 @@ released code does for soft masks; it calls no head general.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -33,7 +32,7 @@ import numpy as np
 import xarray as xr
 
 from langheads.heads import Head, HeadSet, LanguageHeads
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 from langheads.io.results import plain_attrs
 from langheads.io.sources import made_from
 from langheads.scores.formulas import MeanProduct
@@ -41,7 +40,6 @@ from langheads.scores.registry import SCORES, found, names
 from langheads.selection.contrast import contrast
 
 RULES = ("count", "contrast", "top")
-logger = logging.getLogger("langheads")
 
 
 def select(

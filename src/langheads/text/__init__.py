@@ -1,57 +1,29 @@
 """Texts: reading, a fixed order with a held-out end, tokens once; which language a reply is in."""
 
-from langheads.text.confusion import (
-    Confusion,
-    Rules,
-    language_confusion,
-    mean_confusion,
-    right_language,
-    switch_rate,
-    word_list,
-)
-from langheads.text.corpus import Corpus, reaches_into, read_texts, seen_before, source_name
-from langheads.text.degeneration import (
-    degeneration_checks,
-    prompt_copy_share,
-    repetition_share,
-)
-from langheads.text.documents import (
-    Documents,
-    beginning,
-    bos_prefix,
-    length_batches,
-    pad_right,
-    tokenize,
-)
-from langheads.text.identify import Detector, detector
-from langheads.text.questions import QA_TEMPLATE, Question, Questions, read_questions
-
-__all__ = [
-    "QA_TEMPLATE",
-    "Confusion",
-    "Corpus",
-    "Detector",
-    "Documents",
-    "Question",
-    "Questions",
-    "Rules",
-    "beginning",
-    "bos_prefix",
-    "degeneration_checks",
-    "detector",
-    "language_confusion",
-    "length_batches",
-    "mean_confusion",
-    "pad_right",
-    "prompt_copy_share",
-    "reaches_into",
-    "read_questions",
-    "read_texts",
-    "repetition_share",
-    "right_language",
-    "seen_before",
-    "source_name",
-    "switch_rate",
-    "tokenize",
-    "word_list",
-]
+from langheads.text.confusion import Confusion as Confusion
+from langheads.text.confusion import Rules as Rules
+from langheads.text.confusion import language_confusion as language_confusion
+from langheads.text.confusion import mean_confusion as mean_confusion
+from langheads.text.confusion import right_language as right_language
+from langheads.text.confusion import switch_rate as switch_rate
+from langheads.text.confusion import word_list as word_list
+from langheads.text.corpus import Corpus as Corpus
+from langheads.text.corpus import reaches_into as reaches_into
+from langheads.text.corpus import read_texts as read_texts
+from langheads.text.corpus import seen_before as seen_before
+from langheads.text.corpus import source_name as source_name
+from langheads.text.degeneration import degeneration_checks as degeneration_checks
+from langheads.text.degeneration import prompt_copy_share as prompt_copy_share
+from langheads.text.degeneration import repetition_share as repetition_share
+from langheads.text.documents import Documents as Documents
+from langheads.text.documents import beginning as beginning
+from langheads.text.documents import bos_prefix as bos_prefix
+from langheads.text.documents import length_batches as length_batches
+from langheads.text.documents import pad_right as pad_right
+from langheads.text.documents import tokenize as tokenize
+from langheads.text.identify import Detector as Detector
+from langheads.text.identify import detector as detector
+from langheads.text.questions import QA_TEMPLATE as QA_TEMPLATE
+from langheads.text.questions import Question as Question
+from langheads.text.questions import Questions as Questions
+from langheads.text.questions import read_questions as read_questions

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 from langheads.text.readers import Keyed
 
 IN_PYTHON = "texts given in Python"
 """The name of a source that has none."""
-logger = logging.getLogger("langheads")
 
 
 def has_words(text: str) -> bool:

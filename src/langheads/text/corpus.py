@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import logging
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,6 @@ from langheads.text.readers import DataSet, Keyed, given_texts, read_folder, rea
 # Hexadecimal digits of a document's digest: that two of a thousand documents and a thousand others
 # agree by chance has a probability of 1e-6.
 _MARK = 10
-logger = logging.getLogger("langheads")
 
 
 @dataclass(frozen=True)

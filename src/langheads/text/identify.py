@@ -13,7 +13,6 @@ means something else with another, so a detector's name belongs into every resul
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass
@@ -23,9 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 
-logger = logging.getLogger("langheads")
 UNKNOWN = "unknown"
 """The answer where nothing speaks for one language: no letters, or a tie; its confidence is 0."""
 

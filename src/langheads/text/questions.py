@@ -7,7 +7,6 @@ every language and whatever the order of lines in the files.
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from langheads.io.arguments import asked_languages, check_seed
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 from langheads.io.files import MAX_LINE, json_lines
 from langheads.io.records import Id, Record, Text, expected
 from langheads.text.readers import language_files
@@ -48,8 +47,6 @@ QA_TEMPLATES = {
     for language, (ask, text, question, answer) in _PARTS.items()
 }
 """Language -> a template in it, in words of our own."""
-
-logger = logging.getLogger("langheads")
 
 
 def _not_blank(text: str) -> str:

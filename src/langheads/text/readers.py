@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 from langheads.io.files import MAX_LINE, TEXT_SUFFIXES, json_lines, text_lines
 from langheads.io.hub import why_silent
 from langheads.io.parquet import text_and_id
 from langheads.io.records import Id, Record, Text, parse
-
-logger = logging.getLogger("langheads")
 
 # A corpus on the Hub can be far larger than any sample taken of it; this many documents a
 # language are read, in the order of the data set, before sampling.

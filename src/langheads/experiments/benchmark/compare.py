@@ -25,7 +25,6 @@ knock-out and certified top k stand beside the scores, with intervals over draws
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from langheads.experiments.benchmark.from_a_sample import from_a_sample, most_lo
 from langheads.experiments.benchmark.intervals import add_certainty, beyond_error
 from langheads.heads import HeadSet, planted_of, read_planted
 from langheads.heads.same_model import require_same_model
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 from langheads.io.files import parse_json
 from langheads.io.records import Number, parse
 from langheads.io.results import load_result
@@ -74,7 +73,6 @@ _PER_SCORE |= {
 }
 _SAME = ("text_hash", "docs", "max_tokens", "seed")
 Row = dict[str, float]
-logger = logging.getLogger("langheads")
 
 
 def compare(run: str | Path) -> xr.Dataset:

@@ -28,7 +28,6 @@ texts that are none this adds no correlation.
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,11 +36,11 @@ import xarray as xr
 from jaxtyping import Bool, Float
 from scipy import stats as scipy_stats
 
+from langheads.io.errors import logger
 from langheads.scores.formulas import MeanProduct
 from langheads.scores.registry import Score, found
 
 GROUPS, RESAMPLES = 20, 200
-logger = logging.getLogger("langheads")
 Rows = Float[np.ndarray, "repeat heads"]
 
 

@@ -21,7 +21,6 @@ Example:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from langheads.experiments.pruning import files
 from langheads.experiments.pruning.account import Pruning
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.given import ByLanguage
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 from langheads.io.estimate import estimating
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
@@ -44,8 +43,6 @@ from langheads.model import describe, load
 from langheads.model.surgery import without_heads
 from langheads.stats import paired_ratio, permutation_p
 from langheads.text import Corpus
-
-logger = logging.getLogger("langheads")
 
 
 def prune(

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -37,13 +36,12 @@ from langheads.experiments.published import published
 from langheads.experiments.specificity.summarise import Plan, specificity
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.given import ByLanguage
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 from langheads.io.results import provenance, with_rounding
 from langheads.model import describe, mean_z, tokenize_languages
 from langheads.text import Corpus
 
 BASELINES = ("zero", "mean")
-logger = logging.getLogger("langheads")
 
 
 @published

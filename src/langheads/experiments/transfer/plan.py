@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.experiments.matched_heads import controls_by_row
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.arguments import asked_languages, asked_names, check_gate
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 from langheads.model import EMBEDDED, check_tokens
 from langheads.text.knowledge_conflict import ConflictTokens, conflict_tokens, knowledge_conflicts
 from langheads.text.templates import Template, read_templates
@@ -26,7 +25,6 @@ ORDERS = ("A first", "A last")
 Pair = tuple[str, str]
 Condition = tuple[HeadSet, float]
 """Heads and the gate that they get; no heads is the untouched model."""
-logger = logging.getLogger("langheads")
 
 
 class Setting(NamedTuple):

@@ -1,6 +1,5 @@
 """Which heads a view shows: given by name, by a head set, or the best of a score."""
 
-import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,10 +14,9 @@ from langheads.heads import (
     require_shape,
 )
 from langheads.heads.given import ByLanguage, Named
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 
 Heads = Named | ByLanguage | xr.Dataset
-logger = logging.getLogger("langheads")
 
 _MOST_HEADS = 16
 

@@ -142,12 +142,9 @@ class AttentionData(Saved):
 
     @classmethod
     def _of(cls, record: _ViewFile) -> AttentionData:
-        return cls(
-            tuple(ShownHead(*head) for head in record.heads),
-            tuple(_context(context, len(record.heads)) for context in record.contexts),
-            record.score,
-            record.provenance,
-        )
+        heads = tuple(ShownHead(*head) for head in record.heads)
+        contexts = tuple(_context(context, len(heads)) for context in record.contexts)
+        return cls._like(record, heads=heads, contexts=contexts)
 
 
 def pool(

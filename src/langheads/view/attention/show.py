@@ -8,7 +8,6 @@ that the report takes.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from langheads.heads import HeadSet, LanguageHeads, one_head_set
 from langheads.heads.given import ByLanguage, Named
 from langheads.heads.same_model import require_same_model
 from langheads.io.cost import spent
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 from langheads.io.files import write_text_atomically
 from langheads.io.sources import made_from
 from langheads.io.tables import Tabular
@@ -36,8 +35,6 @@ from langheads.view.embed import Framed
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-logger = logging.getLogger("langheads")
 
 
 @dataclass(frozen=True)

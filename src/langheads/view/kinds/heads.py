@@ -57,12 +57,6 @@ _MARKERS = (
 _NAMED = 5
 
 
-def _groups(classes: HeadClasses) -> dict[str, HeadSet]:
-    groups = {f"{name}-specific": heads for name, heads in classes.specific.items()}
-    rest = {"agnostic": classes.agnostic, "undecided": classes.undecided, "other": classes.other}
-    return groups | rest
-
-
 def head_classes(classes: HeadClasses) -> go.Figure:
     """Change in language A (across) against change in language B (up), one dot a head.
 
@@ -82,7 +76,7 @@ def head_classes(classes: HeadClasses) -> go.Figure:
     scale = warped.middle_size(*(of[0] for of in classes.deltas.values()))
     figure = go.Figure()
     # Other heads first, so that they lie below.
-    shown = zip(_groups(classes).items(), _MARKERS, strict=True)
+    shown = zip(classes.by_class.items(), _MARKERS, strict=True)
     for (name, heads), marker in reversed(list(shown)):
         if name == "undecided" and not heads:
             continue
@@ -166,7 +160,7 @@ def _range(classes: HeadClasses, language: str, edge: float, scale: float) -> li
 def _class_tables(result: HeadClasses, run: RunFolder) -> Iterator[Table]:
     distinct = {f"{name}-specific": heads for name, heads in result.distinct.items()}
     rows = []
-    for name, heads in _groups(result).items():
+    for name, heads in result.by_class.items():
         chance, shown = result.expected_by_chance.get(name), distinct.get(name)
         by_chance = NONE if chance is None else f"{chance:.2g}"
         differ = NONE if shown is None else f"{len(shown)}: {shown}" if shown else "0"
