@@ -24,7 +24,7 @@ from langheads.cli.on_ray import run_on_ray
 from langheads.cli.parts import DRY_RUN, PARTS_OPTIONS, merge, run_in_parts, run_model
 from langheads.cli.signatures import Function, Parameter, plain, read_function
 from langheads.cli.tell import ending_of, lines_about, path_of, table_of, tell, write_csv
-from langheads.cli.values import LIMITS, kind_of, shown_default
+from langheads.cli.values import LIMITS, flag, keyword, kind_of, shown_default
 from langheads.io.apart import ready
 from langheads.io.cost import counted, spent, spent_in_words
 from langheads.io.files import check_suffix, check_writable
@@ -140,7 +140,9 @@ def _parameters(verb: str, function: Function) -> Iterator[inspect.Parameter]:
     if first.name == "out":
         options.insert(0, first)
     else:
-        yield _argument(loading[0] if loading else first)
+        given = loading[0] if loading else first
+        argument = typer.Argument(help=given.help, show_default=False)
+        yield keyword(given.name, Annotated[str, argument])
     if "out" not in (p.name for p in function.parameters):
         default = _DEFAULT_OUT.get(verb)
         told = _WRITTEN[function.returns].format(verb=verb)
@@ -152,18 +154,10 @@ def _parameters(verb: str, function: Function) -> Iterator[inspect.Parameter]:
     yield from map(_option, loading[1:])
 
 
-def _argument(parameter: Parameter) -> inspect.Parameter:
-    kind = Annotated[str, typer.Argument(help=parameter.help, show_default=False)]
-    return inspect.Parameter(
-        parameter.name, inspect.Parameter.KEYWORD_ONLY, default=inspect.Parameter.empty,
-        annotation=kind,
-    )  # fmt: skip
-
-
 def _option(parameter: Parameter) -> inspect.Parameter:
     kind = kind_of(parameter)
     assert kind is not None
-    name = _flag(parameter.name)
+    name = flag(parameter.name)
     if kind.shell is bool and parameter.default is not False:
         name += f"/--no-{name[2:]}"
     low, high = LIMITS.get(parameter.name, (None, None)) if kind.shell is int else (None, None)
@@ -174,18 +168,10 @@ def _option(parameter: Parameter) -> inspect.Parameter:
         min=low,
         max=high,
     )
-    default = inspect.Parameter.empty if parameter.required else shown_default(parameter.default)
-    annotation: Any = kind.shell if parameter.required else kind.shell | None
-    return inspect.Parameter(
-        parameter.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=Annotated[annotation, option],
-    )
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    if parameter.required:
+        return keyword(parameter.name, Annotated[kind.shell, option])
+    default = shown_default(parameter.default)
+    return keyword(parameter.name, Annotated[kind.shell | None, option], default)
 
 
 @counted()
@@ -199,7 +185,7 @@ def carry_out(verb: str, given: Mapping[str, Any], load: Callable[..., Any] | No
         kind, name = kind_of(parameter), parameter.name
         if kind is None or name not in given or _MODEL in parameter.types:
             continue
-        values[name] = given[name] if kind.parse is None else kind.parse(_flag(name), given[name])
+        values[name] = given[name] if kind.parse is None else kind.parse(flag(name), given[name])
         if kind.read is not None and name != "out":
             files[name] = kind.read
     default_out = _DEFAULT_OUT.get(verb)

@@ -22,17 +22,17 @@ import typer
 
 from langheads.cli.settings import run_settings
 from langheads.cli.tell import tell, write_csv
+from langheads.cli.values import flag, keyword
 from langheads.io.errors import InputError, LangheadsError, OutOfMemoryError
 from langheads.io.files import write_text_atomically
 from langheads.io.parts import COMMAND, ESTIMATE, parts_folder
 
 
 def _option(name: str, kind: Any, told: str, metavar: str | None = None) -> inspect.Parameter:
-    option = typer.Option(f"--{name.replace('_', '-')}", help=told, metavar=metavar)
-    default = False if kind is bool else None
-    annotation: Any = Annotated[bool if kind is bool else str | None, option]
-    how = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, how, default=default, annotation=annotation)
+    option = typer.Option(flag(name), help=told, metavar=metavar)
+    if kind is bool:
+        return keyword(name, Annotated[bool, option], False)
+    return keyword(name, Annotated[str | None, option], None)
 
 
 DRY_RUN = _option("dry_run", bool, "Say what time and memory the run will take, and stop.")

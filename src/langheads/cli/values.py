@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -29,6 +30,16 @@ class Kind:
     # read before a model is loaded, and is never written over.
     read: Callable[[Any, Mapping[str, Any]], Any] | None = None
     note: str = ""  # what the help says after the argument's own
+
+
+def keyword(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    """An argument of a command as typer reads it from a signature."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def flag(name: str) -> str:
+    """An option by the name of its argument."""
+    return f"--{name.replace('_', '-')}"
 
 
 def kind_of(parameter: Parameter) -> Kind | None:

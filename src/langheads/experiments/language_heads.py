@@ -9,9 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.heads import GENERAL as GENERAL
-from langheads.heads import Head, LanguageHeads, as_language_heads
-from langheads.heads import heads_of as heads_of
+from langheads.heads import Head, LanguageHeads, as_language_heads, heads_of
 from langheads.heads.given import ByLanguage
 from langheads.heads.same_model import require_same_model
 from langheads.io.arguments import check_gate

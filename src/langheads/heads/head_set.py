@@ -257,7 +257,6 @@ def _head(item: Any) -> Head:
 def as_head_set(
     heads: HeadSet | Iterable[Head | tuple[int, int] | str],
     shape: tuple[int, int],
-    what: str = "the head set",
 ) -> HeadSet:
     """Heads, given as a set or by name, of the model of this shape.
 
@@ -271,7 +270,7 @@ def as_head_set(
     """
     if not isinstance(heads, HeadSet):
         return HeadSet(heads, shape)
-    require_shape(what, heads.shape, shape)
+    require_shape("the head set", heads.shape, shape)
     return heads
 
 

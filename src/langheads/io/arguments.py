@@ -74,10 +74,8 @@ def asked_names(
         >>> asked_names("baseline", "mean", ("zero", "mean"))
         ['mean']
     """
-    names, allowed = (
-        [asked] if isinstance(asked, str) else list(dict.fromkeys(asked)),
-        list(allowed),
-    )
+    names = [asked] if isinstance(asked, str) else list(dict.fromkeys(asked))
+    allowed = list(allowed)
     if (unknown := [name for name in names if name not in allowed]) or not names:
         raise InputError(
             f"{what} {', '.join(unknown) or 'none'} asked for; {have} {', '.join(allowed)}"

@@ -94,7 +94,8 @@ def hooked(model: TransformerBridge) -> set[str]:
     # Those of torch; what both trees have is called what the network calls it.
     named = {of: name for net in (model, model.original_model) for name, of in net.named_modules()}
     for of, name in named.items():
-        if not isinstance(of, HookPoint) and any(map(_of_the_user, _hooks_of_torch(of))):
+        of_torch = (hook for key in HOOKS for hook in of.__dict__[key].values())
+        if not isinstance(of, HookPoint) and any(map(_of_the_user, of_torch)):
             hooks.add(re.sub(r"\._?original_component\b", "", name))
     return hooks
 
@@ -105,11 +106,6 @@ def _as_used(model: TransformerBridge) -> dict[str, str]:
         **({"hooks": ",".join(sorted(hooks))} if hooks else {}),
         **({"other_weights": "taken"} if model in TAKES_OTHERS else {}),
     }
-
-
-def _hooks_of_torch(module: torch.nn.Module) -> Iterator[Any]:
-    for key in HOOKS:
-        yield from module.__dict__[key].values()
 
 
 def _of_the_user(hook: Any) -> bool:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
@@ -26,6 +25,7 @@ from langheads.model import context_length, decode_rows, reply_text, tokenize_la
 from langheads.model.fused_attention import fused_attention
 from langheads.scores.scan import knockout_nll
 from langheads.text import Documents, Questions
+from langheads.text.documents import shared_beginning
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def tokenize_answers(
         logger.warning("%d of %d questions left out, too long", left_out, len(fits))
     answers = {}
     for language, (prompts, texts) in tokens.items():
-        starts = [_shared(prompts.tokens[i], texts.tokens[i]) for i in kept]
         some = kept.tolist()
+        starts = [_start(prompts.tokens[i].tolist(), texts.tokens[i].tolist()) for i in some]
         answers[language] = Answers(prompts.only(some), texts.only(some), np.array(starts))
     return questions.only(map(int, kept)), answers
 
@@ -114,8 +114,6 @@ def greedy_replies(
     return [lines[i : i + len(prompts)] for i in range(0, len(lines), len(prompts))]
 
 
-def _shared(prompt: Int[Tensor, " _"], text: Int[Tensor, " _"]) -> int:
-    """How many tokens at the beginning are the same; at least 1, which nothing predicts."""
-    width = min(len(prompt), len(text) - 1)
-    differ = (prompt[:width] != text[:width]).nonzero()
-    return max(1, int(differ[0]) if len(differ) else width)
+def _start(prompt: list[int], text: list[int]) -> int:
+    """Where an answer of at least one token begins; not at the first, which nothing predicts."""
+    return max(1, shared_beginning(prompt, text[:-1]))

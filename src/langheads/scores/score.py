@@ -84,8 +84,6 @@ def score(
     """
     methods = [SCORES[name] for name in asked_names("method", method, SCORES)]
     model = load(model)
-    if docs is not None and docs < 1:
-        raise InputError(f"{docs} documents asked for; at least 1 is needed")
     layers, heads = head_shape(model)
     corpus = read_texts(text, languages=languages, seed=seed, aligned=aligned)
     texts = corpus.front(docs)

@@ -138,6 +138,12 @@ def bos_prefix(tokenizer: Any, bos: bool) -> list[int]:
     return [tokenizer.bos_token_id] if bos else []
 
 
+def shared_beginning(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """How many tokens at the beginning of both are the same."""
+    pairs = zip(a, b, strict=False)
+    return next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))
+
+
 def length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Group documents of like length so that a padded batch has at most `batch_tokens` tokens.
 

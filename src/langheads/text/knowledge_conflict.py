@@ -18,7 +18,7 @@ from typing import Any
 
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
-from langheads.text.documents import bos_prefix
+from langheads.text.documents import bos_prefix, shared_beginning
 from langheads.text.templates import Template
 
 Span = tuple[int, int]
@@ -124,7 +124,7 @@ def conflict_tokens(tokenizer: Any, conflict: KnowledgeConflict, *, bos: bool) -
     )
     spans = [token_span(encoded["offset_mapping"], span) for span in conflict.spans]
     one, other = ((start + len(prefix), end + len(prefix)) for start, end in spans)
-    start = min(_shared(prompt, first), _shared(prompt, second))
+    start = min(shared_beginning(prompt, text) for text in (first, second))
     return ConflictTokens(tuple(prompt), (first, second), start, (one, other))
 
 
@@ -141,9 +141,3 @@ def token_span(offsets: Sequence[Span], span: Span) -> Span:
     if not inside:
         raise InputError(f"no token at characters {span[0]} to {span[1]} of a prompt")
     return inside[0], inside[-1] + 1
-
-
-def _shared(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens at the beginning are the same."""
-    pairs = zip(a, b, strict=False)
-    return next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))

@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from langheads.io.errors import InputError
 from langheads.io.records import Filled, Record
-from langheads.text.documents import bos_prefix
+from langheads.text.documents import bos_prefix, shared_beginning
 from langheads.text.readers import records
 
 
@@ -101,10 +101,7 @@ def choice(tokenizer: Any, text: str, prompt: Prompt, *, bos: bool) -> Choice:
         prefix + tokenizer(text + end, add_special_tokens=False, verbose=False)["input_ids"]
         for end in (prompt.answer, prompt.wrong)
     )
-    shared = next(
-        (i for i, (a, b) in enumerate(zip(right, wrong, strict=False)) if a != b),
-        min(len(right), len(wrong)),
-    )
+    shared = shared_beginning(right, wrong)
     asked = f"{prompt.where}: answer {prompt.answer!r:.40} and wrong {prompt.wrong!r:.40}"
     if shared == min(len(right), len(wrong)):
         raise InputError(

@@ -37,27 +37,17 @@ _NEEDED = {"fact": 1, "filler": 1, "name": 1, "job": 2}
 
 @dataclass(frozen=True)
 class Template:
-    """One language's sentences and words.
+    """One language's sentences and words."""
 
-    Attributes:
-        language: its name.
-        fact: a sentence with ``{name}`` (or ``{name.FORM}``) and ``{job}``.
-        query: the beginning of such a sentence, up to right before the answer.
-        answer: what follows the query, ``" {job}"`` or ``"{job}"``.
-        space: what stands between two sentences.
-        filler: sentences that have nothing to do with it.
-        names: a person each, form -> text; ``name`` is the plain form, ``gender`` m or f.
-        occupations: ``job`` and where it differs ``f`` each.
-    """
-
-    language: str
-    fact: str
-    query: str
-    answer: str
-    space: str
-    filler: tuple[str, ...]
+    language: str  # its name
+    fact: str  # a sentence with ``{name}`` (or ``{name.FORM}``) and ``{job}``
+    query: str  # the beginning of such a sentence, up to right before the answer
+    answer: str  # what follows the query, ``" {job}"`` or ``"{job}"``
+    space: str  # what stands between two sentences
+    filler: tuple[str, ...]  # sentences that have nothing to do with it
+    # A person each, form -> text; ``name`` is the plain form, ``gender`` m or f.
     names: tuple[dict[str, str], ...]
-    occupations: tuple[dict[str, str], ...]
+    occupations: tuple[dict[str, str], ...]  # ``job`` and where it differs ``f`` each
 
     def tell(self, sentence: str, person: int, occupation: int) -> str:
         """A sentence (`fact`, `query` or `answer`) about a person and an occupation.

@@ -31,7 +31,11 @@ def ending(run: Path) -> Ending:
     """The end of the run in this folder, from ``ablation.nc`` and, where it is there,
     ``planted.json``."""
     proof = load_result(run / "ablation.nc", "ablation")
-    off = {str(x): _heads(proof, str(x)) for x in proof.heads_of.values}
+    shape = (proof.attrs["layers"], proof.attrs["heads"])
+    off = {
+        str(row): HeadSet(str(heads).split(), shape)
+        for row, heads in zip(proof.heads_of.values, proof.heads.values, strict=True)
+    }
     headline = [verdict(proof).headline]
     if general := off.get(GENERAL):
         headline.append(f"general heads: {general}")
@@ -45,11 +49,6 @@ def ending(run: Path) -> Ending:
         *("--out", str(run / "look.html")),
     ]
     return Ending(headline, _table(run, proof, off, answers), shlex.join(look))
-
-
-def _heads(proof: xr.Dataset, language: str) -> HeadSet:
-    shape = (proof.attrs["layers"], proof.attrs["heads"])
-    return HeadSet(str(proof.heads.sel(heads_of=language).item()).split(), shape)
 
 
 def _table(run: Path, proof: xr.Dataset, off: dict[str, HeadSet], answers: dict[str, str]) -> str:

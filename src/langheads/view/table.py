@@ -86,6 +86,12 @@ def p_words(p: float, n: float, level: float) -> str:
     return f"cannot tell (≥ {decimal(1 / (1 + n))})" if few else decimal(p)
 
 
+def p_of(dataset: xr.Dataset, name: str, **at: str) -> str:
+    """A p-value in a sentence, also where the file does not have it."""
+    p = number(dataset, name, **at)
+    return f"p = {p:.2g}" if np.isfinite(p) else "no p-value"
+
+
 def between(value: float, low: float, high: float, decimals: int = 3) -> str:
     """A value with the ends of its interval, where it has one."""
     text = decimal(value, decimals)

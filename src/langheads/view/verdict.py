@@ -27,7 +27,7 @@ from langheads.view.language_verdict import (
     reachable,
     same_heads,
 )
-from langheads.view.table import isolated, number, shown
+from langheads.view.table import isolated, number, p_of, shown
 
 # Fewer random head sets than this describe chance badly (the method asks for 100).
 _FEW_CONTROLS = 100
@@ -97,9 +97,8 @@ def verdict(ablation: xr.Dataset) -> Verdict:
     if found == {"none"} and not yes:
         return Verdict("no", _NOT_PROVEN, [*reasons, _MEANS])
     if len(found) == 1 and found <= set(_TOGETHER):
-        together = _TOGETHER[found.pop()]
         differ = "Not the same for all" if len(set(answers.values())) > 1 else "No verdict"
-        return Verdict("open", f"{differ}: {counted}. {together}", reasons)
+        return Verdict("open", f"{differ}: {counted}. {together(ablation)}", reasons)
     said = _shown_words(ablation, baselines)
     return Verdict("open", f"No verdict: {said}. By language: {counted}.", reasons)
 
@@ -138,11 +137,9 @@ def _reasons(ablation: xr.Dataset, baselines: list[str]) -> list[str]:
             "heads of the same layers on the same text, as a share of its row, so that heads which "
             "are merely strong gain nothing)."
         )
-    reasons += [
-        *_share_words(ablation),
-        *same_heads(ablation, "heads_of"),
-        _language_words(ablation),
-    ]
+    reasons += [*_share_words(ablation), *same_heads(ablation, "heads_of")]
+    said = _counted(language_answers(ablation))
+    reasons.append(f"Language by language, do these heads carry it? {said}.")
     beside = _controls(ablation)
     if min(beside, default=0) < _FEW_CONTROLS:
         reasons.append(
@@ -217,20 +214,15 @@ def _statistic_words(ablation: xr.Dataset, baseline: str) -> str:
     margin = number(ablation, "own_minus_others", baseline=baseline)
     if not np.isfinite(margin):
         return f"{baseline.capitalize()} ablation: no diagonal statistic."
-
-    def p(name: str) -> str:
-        value = number(ablation, name, baseline=baseline)
-        return f"p = {value:.2g}" if np.isfinite(value) else "no p-value"
-
     words = (
         f"{baseline.capitalize()} ablation: own minus others is {shown(margin)} nats per byte "
-        f"({p('own_minus_others_p')})"
+        f"({p_of(ablation, 'own_minus_others_p', baseline=baseline)})"
     )
     share = number(ablation, "diagonal_share", baseline=baseline)
     if np.isfinite(share):
         words += (
             f"; the own language is hurt most in {100 * share:.0f}% of the head sets "
-            f"({p('diagonal_p')})"
+            f"({p_of(ablation, 'diagonal_p', baseline=baseline)})"
         )
     return f"{words}."
 
@@ -246,11 +238,6 @@ def _share_words(ablation: xr.Dataset) -> list[str]:
     if not weak:
         return []
     return [f"Under {' and '.join(weak)} ablation the share alone does not show it."]
-
-
-def _language_words(ablation: xr.Dataset) -> str:
-    said = _counted(language_answers(ablation))
-    return f"Language by language, do these heads carry it? {said}."
 
 
 def proves(ablation: xr.Dataset, heads: LanguageHeads) -> bool:

@@ -30,10 +30,10 @@ from jaxtyping import Float, Int
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.held_out import HeldOut, held_out, losses_with_heads_off
-from langheads.experiments.language_heads import GENERAL, heads_of, require_heads_of
+from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.pruning import files
 from langheads.experiments.pruning.account import Pruning
-from langheads.heads import HeadSet, LanguageHeads
+from langheads.heads import GENERAL, HeadSet, LanguageHeads, heads_of
 from langheads.heads.given import ByLanguage
 from langheads.io.errors import InputError, logger
 from langheads.io.estimate import estimating

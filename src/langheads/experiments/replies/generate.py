@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.language_heads import heads_of, require_heads_of
+from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.matched_heads import matched_controls
 from langheads.experiments.published import published
 from langheads.experiments.replies.files import Replies
 from langheads.experiments.replies.judge import Answered, answer, over_controls, reply_summary
 from langheads.experiments.replies.plan import Asked
-from langheads.heads import LanguageHeads, as_language_heads
+from langheads.heads import LanguageHeads, as_language_heads, heads_of
 from langheads.heads.given import ByLanguage
 from langheads.heads.mask import HeadMask
 from langheads.io.errors import InputError

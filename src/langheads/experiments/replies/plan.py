@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.language_heads import heads_of, named_gates
+from langheads.experiments.language_heads import named_gates
 from langheads.experiments.matched_heads import Matched, matched_gates, matched_set
-from langheads.heads import HeadSet, LanguageHeads
+from langheads.heads import HeadSet, LanguageHeads, heads_of
 from langheads.heads.mask import HeadMask
 from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError

@@ -24,11 +24,11 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments import language_heads
 from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.published import published
 from langheads.experiments.softmask import training
 from langheads.heads import LanguageHeads
+from langheads.heads import heads_of as of_language
 from langheads.heads.given import ByLanguage, Named
 from langheads.heads.mask import HeadMask, baseline_digest
 from langheads.io.errors import InputError
@@ -116,9 +116,7 @@ def adapt(
     if as_published:
         require_raw_top(heads)
     if isinstance(heads, LanguageHeads | Mapping):
-        heads = language_heads.heads_of(
-            require_heads_of(model, described, heads), heads_of or language
-        )
+        heads = of_language(require_heads_of(model, described, heads), heads_of or language)
     chosen = check_heads(model, heads)
     everything = read_questions(questions, languages=[language], seed=seed)
     asked, tokens = tokenize_answers(

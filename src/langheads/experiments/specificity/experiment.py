@@ -30,11 +30,11 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.held_out import HeldOut, held_out, losses_by_language
-from langheads.experiments.language_heads import GENERAL, require_heads_of
+from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.matched_heads import controls_by_row
 from langheads.experiments.published import published
 from langheads.experiments.specificity.summarise import Plan, specificity
-from langheads.heads import HeadSet, LanguageHeads
+from langheads.heads import GENERAL, HeadSet, LanguageHeads
 from langheads.heads.given import ByLanguage
 from langheads.io.errors import InputError, logger
 from langheads.io.results import provenance, with_rounding

@@ -17,7 +17,6 @@ import xarray as xr
 from jaxtyping import Float
 
 from langheads import stats
-from langheads.experiments.language_heads import GENERAL
 from langheads.experiments.specificity.diagonal import (
     PER_BYTE,
     RANDOM_HEADS,
@@ -25,7 +24,7 @@ from langheads.experiments.specificity.diagonal import (
     in_units,
     own_over_others,
 )
-from langheads.heads import HeadSet
+from langheads.heads import GENERAL, HeadSet
 from langheads.io.results import document_counts
 from langheads.text import Documents
 

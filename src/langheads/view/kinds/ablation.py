@@ -13,7 +13,7 @@ from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style, traces
 from langheads.view.figures.style import LEVEL, literal, names, tick_labels
 from langheads.view.language_verdict import language_verdicts, reachable
-from langheads.view.table import NONE, Table, decimal, isolated, number, shown
+from langheads.view.table import NONE, Table, decimal, isolated, number, p_of, shown
 
 _UNIT = "nats per byte"
 _READ = (
@@ -163,16 +163,12 @@ def _control_words(here: xr.Dataset) -> str:
 
 
 def _statistics(at: xr.Dataset) -> str:
-    def p(name: str) -> str:
-        value = number(at, name)
-        return f"p = {value:.2g}" if np.isfinite(value) else "no p-value"
-
     parts = []
     if np.isfinite(more := number(at, "own_minus_others")):
-        parts.append(f"own minus others {shown(more)} {_UNIT} ({p('own_minus_others_p')})")
+        parts.append(f"own minus others {shown(more)} {_UNIT} ({p_of(at, 'own_minus_others_p')})")
     if np.isfinite(share := number(at, "diagonal_share")):
         most = f"own language hurt most in {100 * share:.0f}&#37; of rows"
-        parts.append(f"{most} ({p('diagonal_p')})")
+        parts.append(f"{most} ({p_of(at, 'diagonal_p')})")
     return "; ".join(parts) or "no diagonal statistic in this file"
 
 

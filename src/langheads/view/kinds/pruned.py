@@ -11,16 +11,7 @@ from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style
 from langheads.view.figures.style import COLOURWAY, LEVEL, literal, with_ends
 from langheads.view.figures.traces import Look, points
-from langheads.view.table import (
-    NONE,
-    Table,
-    between,
-    count,
-    decimal,
-    isolated,
-    p_words,
-    readable,
-)
+from langheads.view.table import NONE, Table, between, count, decimal, isolated, p_words, readable
 
 
 def pruned_losses(pruning: Pruning) -> go.Figure:

@@ -118,11 +118,11 @@ def _add_heads(figure: go.Figure, place: canvas.Place, at: xr.Dataset, heads: li
             )
 
 
-def _moved_most(at: xr.Dataset, chosen: set[str], count: int = 6) -> list[str]:
+def _moved_most(at: xr.Dataset, chosen: set[str]) -> list[str]:
     """Heads that were not chosen, those first whose attention to a fact changes most."""
     change = np.abs((at["attention_after"] - at["attention_before"]).values).max(axis=-1)
     ranked = HeadSet.ranked(np.nan_to_num(change, nan=-1.0))
-    return [str(head) for head in ranked if change[head] > 0 and str(head) not in chosen][:count]
+    return [str(head) for head in ranked if change[head] > 0 and str(head) not in chosen][:6]
 
 
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
