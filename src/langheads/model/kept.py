@@ -73,15 +73,8 @@ def keep_parts(
         by_all: whoever needs a batch first makes it.
     """
     parts = active_parts()
-    if parts is None or work is None:
+    if parts is None or work is None or (of_all := _shared(model, work, budget)) is None:
         return None
-    model_now = described_before(model)
-    if "hooks" in model_now and not _under.get():
-        return None
-    device = model_now.pop("device").partition(":")[0]
-    autocast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None
-    how = [device, budget, torch.get_float32_matmul_precision(), autocast]
-    of_all = digest(work, _under.get(), model_now, versions(), how)
     # Which shard begins, so that short measurements are not all the first one's.
     first = int(digest(of_all, [len(row) for row in rows])[:8], 16)
 
@@ -114,6 +107,17 @@ def keep_parts(
         return found
 
     return keep
+
+
+def _shared(model: TransformerBridge, work: Sequence[Any], budget: int) -> str | None:
+    """Digest of what all batches of a measurement share; None under hooks that cannot be told."""
+    model_now = described_before(model)
+    if "hooks" in model_now and not _under.get():
+        return None
+    device = model_now.pop("device").partition(":")[0]
+    autocast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None
+    how = [device, budget, torch.get_float32_matmul_precision(), autocast]
+    return digest(work, _under.get(), model_now, versions(), how)
 
 
 def kept(

@@ -72,9 +72,7 @@ def specificity(
     `losses` are summed NLL of each document, nats: nothing off, then each of ``plan.conditions``.
     """
     languages, rows = list(documents), list(plan.rows)
-    size = {language: d.n_bytes.sum() for language, d in documents.items()}
-    tokens = {language: d.n_predicted.sum() for language, d in documents.items()}
-    on = {language: of[:, 0].sum() for language, of in losses.items()}
+    on = [losses[b][:, 0].sum() / d.n_bytes.sum() for b, d in documents.items()]
     every, error = _rises(plan, losses, documents)
     perplexity = np.stack([_perplexities(losses[b], documents[b]) for b in languages], axis=1)
     at = {condition: k for k, condition in enumerate(plan.conditions, start=1)}
@@ -89,13 +87,7 @@ def specificity(
         warnings.simplefilter("ignore", RuntimeWarning)  # rows without heads
         control_mean, control_se = np.nanmean(control, axis=2), np.nanstd(control, axis=2, ddof=1)
     n_controls = np.array([len(plan.controls[row]) for row in rows])
-    per_unit = {
-        PER_BYTE: np.ones(len(languages)),
-        "nats per token": np.array([size[b] / tokens[b] for b in languages]),
-        "share of the loss": np.array([size[b] / on[b] for b in languages]),
-    }
-    if attrs.get("aligned") and not any(d.cut for d in documents.values()):
-        per_unit["nats per document"] = np.array([size[b] / len(documents[b]) for b in languages])
+    per_unit = _per_unit(losses, documents, aligned=bool(attrs.get("aligned")))
     return xr.Dataset(
         {
             "delta_nats_per_byte": (_MATRIX, delta, _PER_BYTE),
@@ -109,7 +101,7 @@ def specificity(
             "perplexity": ("text_of", perplexity[0, :, 0], _PERPLEXITY),
             "perplexity_by_document_off": (_MATRIX, perplexity_off[1], _BY_DOCUMENT),
             "perplexity_by_document": ("text_of", perplexity[1, :, 0], _BY_DOCUMENT),
-            "nats_per_byte": ("text_of", [on[b] / size[b] for b in languages], _PER_BYTE),
+            "nats_per_byte": ("text_of", on, _PER_BYTE),
             **_tested(plan, languages, every, error, per_unit, rng),
             **(_paired(plan, losses, documents) if attrs.get("aligned") else {}),
             **(_of_anywhere(plan, losses, documents) if plan.anywhere else {}),
@@ -123,6 +115,24 @@ def specificity(
         },
         attrs=attrs,
     )  # fmt: skip
+
+
+def _per_unit(
+    losses: Mapping[str, Float[np.ndarray, "doc condition"]],
+    documents: Mapping[str, Documents],
+    *,
+    aligned: bool,
+) -> dict[str, Float[np.ndarray, " text_of"]]:
+    """Unit -> for each text, how many of it one nat per byte is."""
+    size = np.array([d.n_bytes.sum() for d in documents.values()])
+    per_unit = {
+        PER_BYTE: np.ones(len(size)),
+        "nats per token": size / [d.n_predicted.sum() for d in documents.values()],
+        "share of the loss": size / [losses[b][:, 0].sum() for b in documents],
+    }
+    if aligned and not any(d.cut for d in documents.values()):
+        per_unit["nats per document"] = size / [len(d) for d in documents.values()]
+    return per_unit
 
 
 def _perplexities(
