@@ -48,6 +48,14 @@ def standard_error(
     return np.asarray(rows.std(axis=axis, ddof=1) / np.sqrt(count))
 
 
+def ratio(
+    part: Num[np.ndarray, "*values"], whole: Num[np.ndarray, "*wholes"], otherwise: float = np.nan
+) -> Float[np.ndarray, "*values"]:
+    """part / whole; something else where there is nothing to divide by."""
+    out = np.full(np.broadcast_shapes(part.shape, whole.shape), otherwise)
+    return np.divide(part, whole, out=out, where=whole != 0)
+
+
 def paired_ratio(
     on: Float[np.ndarray, " doc"],
     off: Float[np.ndarray, " doc *conditions"],

@@ -21,7 +21,6 @@ from langheads.model.replay import captured_block_inputs as captured_block_input
 from langheads.model.replay import starting_at as starting_at
 from langheads.model.shape import all_heads_of as all_heads_of
 from langheads.model.shape import head_shape as head_shape
-from langheads.model.shape import heads_of as heads_of
 from langheads.model.steering import steered as steered
 from langheads.model.tokens import bos_policy as bos_policy
 from langheads.model.tokens import check_tokens as check_tokens

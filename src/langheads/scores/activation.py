@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads import stats
 from langheads.model import document_nll, head_shape, map_documents
 from langheads.model.hook_z import on_every_hook_z
 from langheads.model.quantization import w_o
@@ -112,7 +113,7 @@ def activation_entropy(
     """
     stacked = np.stack(list(norms.values()))
     total = stacked.sum(axis=0)
-    share = np.divide(stacked, total, out=np.full_like(stacked, 1 / len(stacked)), where=total > 0)
+    share = stats.ratio(stacked, total, otherwise=1 / len(stacked))
     logs = np.log(share, out=np.zeros_like(share), where=share > 0)
     missing = np.log(len(stacked)) + (share * logs).sum(axis=0)
     return dict(zip(norms, share * missing, strict=True))

@@ -31,7 +31,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from langheads.io.measures import TEXT_CHECKS, units
-from langheads.stats import bootstrap_interval, bootstrap_weights
+from langheads.stats import bootstrap_interval, bootstrap_weights, ratio
 from langheads.text import Rules
 from langheads.text.confusion import Judged, counts, pass_rates, passes
 
@@ -139,9 +139,9 @@ def rates_with_intervals(
     counted = np.array([[counts(reply, rules) for reply in run] for run in runs]).T
     passed = np.array([[passes(reply) for reply in run] for run in runs]).T
     english = np.array([[reply.english for reply in run] for run in runs]).T
-    lpr = _share(weights @ passed, weights @ counted)
-    wpr = 1 - _share(weights @ (passed & english), weights @ passed)
-    lcpr = np.where(lpr == 0, 0.0, _share(2 * lpr * wpr, lpr + wpr))
+    lpr = ratio(weights @ passed, weights @ counted)
+    wpr = 1 - ratio(weights @ (passed & english), weights @ passed)
+    lcpr = np.where(lpr == 0, 0.0, ratio(2 * lpr * wpr, lpr + wpr))
     if language not in rules.wpr_languages:
         wpr[:], lcpr[:] = np.nan, np.nan
     tails = [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]
@@ -150,10 +150,3 @@ def rates_with_intervals(
         if len(valued):
             found[i, 1:] = np.quantile(np.nanmean(valued, axis=1), tails)
     return found
-
-
-def _share(
-    part: Float[np.ndarray, "resample draw"], whole: Float[np.ndarray, "resample draw"]
-) -> Float[np.ndarray, "resample draw"]:
-    """part / whole, NaN where there is nothing to divide by."""
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)

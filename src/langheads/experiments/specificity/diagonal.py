@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Float
 
 from langheads.experiments.matched_heads import NULL_DRAWS, random_choices
-from langheads.stats import permutation_p
+from langheads.stats import permutation_p, ratio
 
 PER_BYTE, RANDOM_HEADS = "nats per byte", "random heads' effect"
 
@@ -72,10 +72,10 @@ def in_units(
     """
     cost = np.nansum(np.abs(every), axis=1, keepdims=True)
     count = np.isfinite(every).sum(axis=1, keepdims=True)
-    relative = every * np.divide(count, cost, out=np.zeros(cost.shape), where=cost > 0)
-    noise = np.nan_to_num(error) * np.divide(count, cost, out=np.zeros(cost.shape), where=cost > 0)
+    per_cost = ratio(count, cost, otherwise=0.0)
+    relative, noise = every * per_cost, np.nan_to_num(error) * per_cost
     row = (np.abs(relative) + noise).mean(axis=2, keepdims=True)
-    share = np.divide(relative, row, out=np.zeros(relative.shape), where=row != 0)
+    share = ratio(relative, row, otherwise=0.0)
     return {unit: every * scale for unit, scale in per_unit.items()} | {RANDOM_HEADS: share}
 
 

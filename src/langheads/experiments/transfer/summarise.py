@@ -47,7 +47,7 @@ from langheads.experiments.transfer.plan import ORDERS, Pair, Plan
 from langheads.experiments.transfer.run import CHECKS as CHECKS
 from langheads.experiments.transfer.run import MEASURES, Run
 from langheads.io import measures
-from langheads.stats import bootstrap_weights, percentile_interval, permutation_p
+from langheads.stats import bootstrap_weights, percentile_interval, permutation_p, ratio
 
 _UNITS = measures.units([*MEASURES, *CHECKS], of="prompts")
 _RESAMPLES = 1000
@@ -207,9 +207,7 @@ def _mean(values: Float[np.ndarray, "..."], axes: int = 1) -> Float[np.ndarray, 
     """Mean over the last axes of what is finite; NaN where nothing is."""
     last = tuple(range(-axes, 0))
     finite = np.isfinite(values)
-    count = finite.sum(axis=last)
-    total = np.where(finite, values, 0.0).sum(axis=last)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return ratio(np.where(finite, values, 0.0).sum(axis=last), finite.sum(axis=last))
 
 
 def _over_pairs(values: Float[np.ndarray, "..."], first: int) -> Float[np.ndarray, "..."]:
@@ -231,7 +229,7 @@ def _resampled(
     finite = np.isfinite(changes)
     total = np.tensordot(times, np.where(finite, changes, 0.0), axes=(1, -1))
     count = np.tensordot(times, finite.astype(float), axes=(1, -1))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return ratio(total, count)
 
 
 def _deviation(draws: Float[np.ndarray, "draw ..."]) -> Float[np.ndarray, "..."]:

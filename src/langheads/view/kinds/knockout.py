@@ -80,13 +80,7 @@ def score_against_knockout(
         figure.add_trace(_dots(language, both, errors, scales, unit), **at)
     said = "exact ΔNLL, nats per token (asinh scale)", f"score, {literal(unit)} (asinh scale)"
     canvas.title_outer(figure, places, *said)
-    for update, of, scale, apart, name in (
-        (figure.update_xaxes, ends[0], scales[0], 0.16, "x"),
-        (figure.update_yaxes, ends[1], scales[1], 0.08, "y"),
-    ):
-        room = 0.05 * (of[1] - of[0])
-        axis = warped.axis([of[0] - room, of[1] + room], scale, 7, apart)
-        update(axis, tickangle=0, matches=name)
+    _set_axes(figure, ends, scales)
     return canvas.finish(
         figure,
         f"{LABELS.get(method, method)} against exact knock-out",
@@ -120,6 +114,19 @@ def _dots(
         f"%{{customdata[3]:.4g}}%{{customdata[2]}} {literal(unit)}<extra></extra>",
         showlegend=False,
     )
+
+
+def _set_axes(
+    figure: go.Figure, ends: Sequence[tuple[float, float]], scales: Sequence[float]
+) -> None:
+    """One asinh axis across and one up for all panels, with room beyond the last dots."""
+    for update, of, scale, apart, name in (
+        (figure.update_xaxes, ends[0], scales[0], 0.16, "x"),
+        (figure.update_yaxes, ends[1], scales[1], 0.08, "y"),
+    ):
+        room = 0.05 * (of[1] - of[0])
+        axis = warped.axis([of[0] - room, of[1] + room], scale, 7, apart)
+        update(axis, tickangle=0, matches=name)
 
 
 def _ends(places: np.ndarray) -> tuple[float, float]:

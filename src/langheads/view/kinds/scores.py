@@ -10,6 +10,7 @@ from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, ProvenanceError
 from langheads.io.results import rounding_words
 from langheads.scores.registry import LABELS
+from langheads.stats import ratio
 from langheads.view.contents import Kind, Picture, Planted, RunFolder
 from langheads.view.figures import canvas, style, traces
 from langheads.view.figures.head_panels import HeadMaps, head_panels
@@ -114,7 +115,7 @@ def layer_profile(
     panels = []
     for title, of in weights.items():
         totals = of.sum(axis=1, keepdims=True)
-        shares = np.divide(of, totals, out=np.full(of.shape, np.nan), where=totals > 0)
+        shares = ratio(of, totals)
         # Two quantities, two scales: one head of five is 0.2, one layer of 32 is 0.03.
         scale = (0.0, style.reach(shares))
         panels.append(traces.HeatPanel(title, shares, hover, scale, "share (0 to 1)", template))
