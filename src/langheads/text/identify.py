@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from langheads.io.arguments import asked_names
 from langheads.io.errors import InputError, logger
 
 UNKNOWN = "unknown"
@@ -89,8 +90,7 @@ def detector(
         'de'
     """
     makers = {"py3langid": _py3langid, "lingua": _lingua, "fasttext": _fasttext}
-    if library not in makers:
-        raise InputError(f"detector {library} asked for; allowed are {', '.join(makers)}")
+    asked_names("detector", library, makers)
     if (model_path is not None) != (library == "fasttext"):
         raise InputError(
             "fasttext needs a model file (model_path, e.g. lid.176.bin), and only fasttext does"

@@ -159,10 +159,7 @@ def language_pairs(
                 f"no template for language {language}; there are {', '.join(known)} ({source})"
             )
     for language in named:
-        if language not in heads.specific:
-            raise InputError(
-                f"language {language} asked for; the head set has {', '.join(heads.specific)}"
-            )
+        asked_names("language", language, heads.specific, "the head set has")
     left_out = [language for language in heads.specific if language not in known]
     if not named and left_out:
         logger.warning("no template for language %s: left out", ", ".join(left_out))

@@ -14,6 +14,7 @@ from langheads.heads import (
     require_shape,
 )
 from langheads.heads.given import ByLanguage, Named
+from langheads.io.arguments import asked_names
 from langheads.io.errors import InputError, logger
 
 Heads = Named | ByLanguage | xr.Dataset
@@ -35,10 +36,8 @@ def choose(
         roles = {head: [of] for head in chosen}
     elif isinstance(heads, LanguageHeads | Mapping):
         specific = as_language_heads(heads, shape).specific  # type: ignore[arg-type]
-        if language is not None and language not in specific:
-            raise InputError(
-                f"language {language} asked for; the head set has {', '.join(specific)}"
-            )
+        if language is not None:
+            asked_names("language", language, specific, "the head set has")
         for name in specific if language is None else [language]:
             for head in specific[name]:
                 roles.setdefault(head, []).append(name)
