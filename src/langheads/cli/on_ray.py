@@ -25,8 +25,7 @@ _TRIES = 10
 
 
 def run_on_ray(verb: str, given: Mapping[str, Any]) -> None:
-    """Have the workers do the verb, and say what the last one of them says; refuses to without
-    Ray."""
+    """Have the workers do the verb, and say what the last of them says; refuses to without Ray."""
     found = re.fullmatch(r"ray(?::([1-9]\d{0,4}))?", given["on"].strip())
     if not found or "shard" in given or given.get("fresh"):
         raise InputError(

@@ -100,8 +100,8 @@ def run_in_parts(
     model: Any,
     out: str,
 ) -> None:
-    """Do the work (the verb's function with its arguments), or what is missing of it, and finish
-    with its result."""
+    """Do the work (a function with its arguments), or what is missing of it; finish with its
+    result."""
     from langheads.io.cost import keep_estimate, recall_estimate
     from langheads.io.digest import command_hash
     from langheads.io.parts import Waiting, kept_in_parts

@@ -17,8 +17,8 @@ from langheads.io.files import TEXT_SUFFIXES
 def run_settings(
     verb: str, given: Mapping[str, Any], work: partial[Any], model: Any
 ) -> dict[str, Any]:
-    """The verb, what it was given, the model as it is in memory (None where the verb loads its
-    own), and versions."""
+    """The verb, what it was given, the model as it is in memory (None: the verb's own), and
+    versions."""
     return {"verb": verb, **asked(given, work), **_about(model)}
 
 

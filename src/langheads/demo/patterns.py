@@ -48,8 +48,7 @@ def fill(
     slots: Slots,
     sentence: bool = True,
 ) -> str:
-    """Fill the slots of a pattern; words of `slots` are chosen already, others are drawn and added
-    to it.
+    """Fill the slots of a pattern: words of `slots` are chosen already, others are drawn and added.
 
     A `sentence` begins with a capital letter.
     """

@@ -88,8 +88,8 @@ def published(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def published_settings(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a function of `PUBLISHED` as published; refuses one that is given and is neither
-    that nor the function's default."""
+    """Arguments of a function of `PUBLISHED` as published; refuses others than these or its
+    defaults."""
     settings, asked = PUBLISHED[function.__name__], inspect.signature(function).parameters
     for name, value in settings.items():
         by_hand = given.get(name, value)

@@ -275,8 +275,8 @@ def as_head_set(
 
 
 def require_shape(what: str, found: tuple[int, int], shape: tuple[int, int]) -> None:
-    """Refuse (`ProvenanceError`) what belongs to the heads of a model of another shape; `what` it
-    is called in the message."""
+    """Refuse (`ProvenanceError`) what is of heads of a model of another shape; `what`, for the
+    message."""
     if tuple(found) != tuple(shape):
         raise ProvenanceError(
             f"{what} is for a model of {found[0]} layers x {found[1]} heads, but this one has "

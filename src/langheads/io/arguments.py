@@ -22,8 +22,7 @@ _MAX_FLOAT32 = (2 - 2.0**-23) * 2.0**127
 
 
 def check_seed(seed: Any) -> int:
-    """The seed, a whole number from 0 to `MAX_SEED`: every generator of random numbers takes
-    these."""
+    """The seed; every generator of random numbers takes a whole number from 0 to `MAX_SEED`."""
     try:
         found = operator.index(seed)
     except TypeError:

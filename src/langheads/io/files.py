@@ -29,8 +29,7 @@ def atomic_path(path: str | Path, *, sweep: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` when the block ends well.
 
     A reader sees the old file or the whole new one, also after kill -9 or on a full disk. When the
-    block raises, the temporary file is removed. Refuses a folder or device, and what cannot be
-    written.
+    block raises, the temporary file is removed. Refuses what cannot be written.
     """
     path = Path(path)
     temporary = None
@@ -145,7 +144,7 @@ def _read(path: str | Path) -> bytes:
 
 
 def parse_json(text: str, where: object, *, lines: bool = False) -> Any:
-    """What a piece of JSON says; refuses what is none, naming `where` it is from, with `lines` the
+    """What a piece of JSON says; refuses what is none by `where` it is from, and with `lines` its
     line."""
     try:
         return json.loads(text)

@@ -42,8 +42,7 @@ def why_silent() -> str:
 def hub_or_cache(name: str, revision: str | None) -> Iterator[None]:
     """A block that reads a model of the Hub, from the cache alone where the Hub does not answer.
 
-    Of a folder nothing is asked. Raises `ModelError` where the cache does not have the model,
-    either.
+    Of a folder nothing is asked. Raises `ModelError` where neither has the model.
     """
     why = "" if Path(name).is_dir() else why_silent()
     if not why:

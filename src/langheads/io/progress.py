@@ -37,8 +37,7 @@ def count_part(
 ) -> None:
     """Count a part of so many units in what a bar of `progress_bar` says; any other is left alone.
 
-    It is this shard's `own` to make, of so many; it is there (`done`), and this process `made` it
-    now.
+    It is this shard's `own` to make, of so many; it is there (`done`), or `made` by this process.
     """
     if (tally := getattr(bar, "tally", None)) is None:
         return

@@ -42,8 +42,7 @@ def provenance(
     """What a result was made from, flat, in types that netCDF and JSON both hold.
 
     `model` as `langheads.model.describe` has it, `sources` are results that it was made from,
-    `settings` everything else that fixes the numbers. Refuses a kind without a schema, which nobody
-    could read.
+    `settings` everything else that fixes the numbers. Refuses a kind without a schema.
     """
     if kind not in SCHEMAS:
         raise InputError(f"no schema of kind {kind!r}: see langheads.io.schemas.register")

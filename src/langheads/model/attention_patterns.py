@@ -38,8 +38,7 @@ def head_patterns(
         InterventionError: a layer's ``hook_pattern`` did not fire once, or saw another shape.
         NonFiniteError: a pattern is NaN.
 
-    Memory: that of the result; every layer makes ``[1, head, query, key]`` of all its heads while
-    it runs.
+    Memory: that of the result; every layer makes ``[1, head, query, key]`` of all its heads.
     """
     shape = head_shape(model)
     if not heads or heads.shape != shape:

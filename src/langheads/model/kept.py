@@ -34,8 +34,10 @@ _under: ContextVar[tuple[Any, ...]] = ContextVar("under", default=())
 
 @contextmanager
 def told(model: TransformerBridge, *interventions: Any) -> Iterator[None]:
-    """Hooks that are set inside the block are told by these values, so that parts can be kept;
-    those that stand on the model already cannot be told."""
+    """Hooks that are set inside the block are told by these values, so that parts can be kept.
+
+    Those that stand on the model already cannot be told.
+    """
     unknown = not _under.get() and "hooks" in described_before(model)
     token = _under.set(() if unknown else (*_under.get(), *interventions))
     try:

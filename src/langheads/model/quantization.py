@@ -37,8 +37,8 @@ was before; name of what was made with it -> None."""
 
 
 def quantization_config(width: str, dtype: torch.dtype) -> BitsAndBytesConfig:
-    """How transformers packs weights; refuses an unknown width, a dtype that weights are not
-    unpacked into, and to go without bitsandbytes."""
+    """How transformers packs weights; refuses unknown widths, float64, and to go without
+    bitsandbytes."""
     if width not in WIDTHS:
         raise InputError(f"quantize {width!r} asked for; allowed are {', '.join(WIDTHS)}")
     if dtype == torch.float64:
@@ -100,8 +100,7 @@ def remember_checkpoint(model: TransformerBridge, name: str, revision: str | Non
 
 
 def w_o(model: TransformerBridge, layer: int) -> Float[Tensor, "head d_head d_model"]:
-    """W_O of a layer, unpacked where it is packed; `ModelError` where it is so in another way, or
-    offloaded."""
+    """W_O of a layer, unpacked; `ModelError` where it is packed in another way, or offloaded."""
     attention = model.blocks[layer].attn
     module = attention.o.original_component
     if _is_packed(module):

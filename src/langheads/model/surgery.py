@@ -50,8 +50,7 @@ class Pruned:
 
 @torch.no_grad()
 def without_heads(model: TransformerBridge, heads: HeadSet) -> Pruned:
-    """Copy a model's weights into a plain network and take heads out of it; the model stays as it
-    is.
+    """Copy a model's weights into a plain network and take heads out; the model stays as it is.
 
     Refuses (`ModelError`) quantised or offloaded weights, or a W_O that cannot be located. Memory:
     a copy of all weights on the CPU.
@@ -79,7 +78,7 @@ def without_heads(model: TransformerBridge, heads: HeadSet) -> Pruned:
     size = sum(tensor.numel() for tensor in _stored(network, state))
     if cut:
         for layer, name in enumerate(names):
-            _cut_layer(state, name.rpartition(".")[0], cut[layer], groups, shape[1])
+            _cut_layer(state, name.rpartition(".")[0], cut[layer], groups)
         with torch.device("meta"):
             network = type(original)(config)
     network.load_state_dict(state, assign=True)
@@ -249,7 +248,7 @@ def _kept(gone: HeadSet) -> list[list[int]]:
 
 
 def _cut_layer(
-    state: dict[str, Tensor], attention: str, groups_off: list[int], groups: int, per_layer: int
+    state: dict[str, Tensor], attention: str, groups_off: list[int], groups: int
 ) -> None:
     """Take key-value groups out of a layer's q, k, v and o; o's bias stays."""
     kept = [g for g in range(groups) if g not in groups_off]

@@ -18,11 +18,10 @@ def tokenize_languages(
     max_tokens: int = 2048,
     bos: bool | None = None,
 ) -> dict[str, Documents]:
-    """Tokenise every language's documents once for this model.
+    """Tokenise every language's documents once for this model; refuses as `tokenize`.
 
     Documents are cut at `max_tokens`, and at the model's context length if that is shorter. `bos`
-    None does what the model's tokenizer does by itself. Refuses as `tokenize`, and a model without
-    a tokenizer, or with one of another vocabulary.
+    None does what the model's tokenizer does by itself.
     """
     tokenizer, bos = tokenizer_of(model), bos_policy(model, bos)
     limit = min(max_tokens, context_length(model) or max_tokens)

@@ -18,8 +18,7 @@ def has_words(text: str) -> bool:
 
 
 def told_aligned(found: Mapping[str, Sequence[str]], name: str) -> bool:
-    """Whether all documents of a source have ids, the same in all languages; and a word where they
-    may be."""
+    """Whether all documents have ids, the same in all languages; and a word where they may be."""
     kept = [[text for text in texts if has_words(text)] for texts in found.values()]
     if len(kept) < 2:
         return False
@@ -43,11 +42,11 @@ def told_aligned(found: Mapping[str, Sequence[str]], name: str) -> bool:
 
 
 def in_one_place(found: Mapping[str, Sequence[str]], name: str) -> dict[str, dict[str, str]]:
-    """Language -> id or line -> document, of those that all languages have; blank documents are
-    missing translations.
+    """Language -> id or line -> document, of those that all languages have.
 
-    Refuses documents of which some have an id and others none, an id twice in a language, languages
-    that differ in their number of lines, or have nothing in common.
+    Blank documents are missing translations. Refuses documents of which some have an id and others
+    none, an id twice in a language, languages that differ in their number of lines, or have nothing
+    in common.
     """
     kept = [text for texts in found.values() for text in texts if has_words(text)]
     keyed = sum(isinstance(text, Keyed) for text in kept)

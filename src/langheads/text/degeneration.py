@@ -16,8 +16,7 @@ from typing import Any
 
 
 def degeneration_checks(text: str, tokens: Sequence[int], prompt: Sequence[int]) -> dict[str, Any]:
-    """``repetition``, ``prompt_copy`` and ``empty`` of one reply; `tokens` are its own, without
-    end-of-sequence tokens.
+    """``repetition``, ``prompt_copy`` and ``empty`` of one reply; `tokens` do not have its end.
 
     Example:
         >>> degeneration_checks("a b", [1, 2], prompt=[1, 2])

@@ -116,8 +116,7 @@ def installed_version(library: str) -> str:
 
 
 def warn_if_too_few_candidates(detect: Detector, min_confidence: float) -> None:
-    """Tell on the log of a threshold that a detector's candidates are too few for: it must be surer
-    than that for a text to count.
+    """Tell on the log of a threshold that a detector's candidates are too few for.
 
     Only one that `detector` made is judged; another's confidences may mean anything.
     """

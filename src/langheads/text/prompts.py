@@ -88,8 +88,7 @@ def read_prompts(source: str | Path | Sequence[Mapping[str, Any]]) -> tuple[Prom
 
 
 def choice(tokenizer: Any, text: str, prompt: Prompt, *, bos: bool) -> Choice:
-    """The tokens of `text`, the prompt or its clean or corrupt form, and the two between which the
-    answers part.
+    """The tokens of `text`, a form of the prompt, and the two between which the answers part.
 
     Both answers are appended to the text and tokenised as one. The model reads the tokens that the
     two share - the text, and what the answers have in common (``"te"`` of ``"teacher"`` and

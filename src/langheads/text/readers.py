@@ -171,7 +171,7 @@ def _keyed(texts: Sequence[str], ids: Sequence[Any]) -> list[str]:
 
 
 def records(source: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
-    """Place and content of prompts: of a file with a line of JSON each, or of a list; refuses
+    """Place and content of prompts, of a file with a line of JSON each or of a list; refuses
     none."""
     if not isinstance(source, str | Path):
         name, found = "the list", [(f"prompt {n}", of) for n, of in enumerate(source, start=1)]

@@ -118,8 +118,7 @@ def _sections(run: RunFolder) -> list[Section]:
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """Say of which file an error is, on one line; of one that is not as langheads writes it,
-    too."""
+    """Say on one line of which file an error is; of one that langheads did not write so, too."""
     try:
         yield
     except InputError as error:

@@ -39,8 +39,7 @@ def most_lost(lost: np.ndarray) -> np.ndarray:
 def from_a_sample(scores: xr.Dataset, exact: xr.Dataset) -> dict[str, dict[str, dict[str, float]]]:
     """Name -> language -> measures; ``forwards`` are of every document.
 
-    `exact` is the zero baseline of some of the languages of `scores`, all heads, the same
-    documents.
+    `exact` is the zero baseline of the same documents, all heads, some of the languages.
     """
     fewest = int((exact.doc_tokens > 0).sum("doc").min())
     sizes = [size for size in SIZES if size < fewest]

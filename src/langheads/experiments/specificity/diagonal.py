@@ -36,8 +36,7 @@ PER_BYTE, RANDOM_HEADS = "nats per byte", "random heads' effect"
 def diagonal(
     matrix: Float[np.ndarray, "heads_of text_of"], own: Sequence[int]
 ) -> tuple[float, float]:
-    """(share, margin) of a specificity matrix, see the head of this module; `own` is the column of
-    each row's own language.
+    """(share, margin) of a specificity matrix; `own` is the column of each row's own language.
 
     Example:
         >>> diagonal(np.array([[3.0, 1.0], [5.0, 4.0]]), own=[0, 1])

@@ -25,8 +25,8 @@ _JOINERS = "\u200c\u200d"
 
 
 def circuitsvis_page(data: AttentionData) -> str:
-    """A whole page with circuitsvis' AttentionPatterns of every text, side by side; refuses more
-    tokens and heads than it can draw."""
+    """A whole page with circuitsvis' AttentionPatterns of every text, side by side, if it can draw
+    so many tokens and heads."""
     for context in data.contexts:
         if (cells := len(data.heads) * len(context.tokens) ** 2) > _MOST_CELLS:
             raise InputError(
