@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from langheads.experiments.replies import TWINS
 from langheads.experiments.replies.off_target import CONDITIONS
 from langheads.heads import Head
 from langheads.io.errors import InputError
@@ -20,7 +21,6 @@ from langheads.view import (
 from langheads.view.contents import RunFolder
 from langheads.view.figures.overlap import clustered
 from langheads.view.kinds import KINDS
-from langheads.view.kinds.offtarget import TWINS
 from langheads.view.kinds.switch_rate import highest, share_interval
 from tests.unit.view.made_up_results import (
     make_attribution,

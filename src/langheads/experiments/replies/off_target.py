@@ -47,6 +47,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.published import published
+from langheads.experiments.replies import TWINS
 from langheads.experiments.replies.experiment import as_prompts
 from langheads.experiments.replies.judge import answer
 from langheads.experiments.replies.off_target_summary import Run, summary
@@ -77,14 +78,6 @@ CONDITIONS = (
     "random shift",
 )
 _STEERED = ("shift", "random shift")
-_RANDOM = {
-    "random own off": "own off",
-    "random off": "rivals off",
-    "random general off": "rivals, general off",
-    "random suspect off": "suspect off",
-    "random shift": "shift",
-}
-"""Condition on random heads -> the one that they stand beside."""
 
 
 @published
@@ -267,7 +260,7 @@ def _sets(
         "rivals, general off": rivals | heads.general if rivals and heads.general else none,
         "suspect off": straying,
         "shift": straying | own if straying else none,
-    }[_RANDOM.get(condition, condition)]
-    if found and condition in _RANDOM:
+    }[TWINS.get(condition, condition)]
+    if found and condition in TWINS:
         return found.other_sets(n_controls, rng, avoid=[own])
     return [found] if found else []

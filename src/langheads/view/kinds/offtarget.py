@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from langheads.experiments.replies import TWINS
 from langheads.io.errors import InputError
 from langheads.io.measures import labels, units
 from langheads.view import table
@@ -15,14 +16,6 @@ from langheads.view.figures.style import COLOURWAY, PALE, literal, model_of, nam
 from langheads.view.figures.traces import Look, ShareBars, points, share_bars
 from langheads.view.table import LONG, NONE, PASS_RATES, Table, fallen, isolated, with_interval
 
-TWINS = {
-    "random own off": "own off",
-    "random off": "rivals off",
-    "random general off": "rivals, general off",
-    "random suspect off": "suspect off",
-    "random shift": "shift",
-}
-"""Conditions with random heads -> the one whose numbers of heads they have."""
 _SHOWN = {"shift": "steering", "random shift": "random steering"}
 # What a condition is: nothing, heads drawn at random, and heads that should matter.
 _FRAME = {"none": COLOURWAY[6], "random": COLOURWAY[4]}
