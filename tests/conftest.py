@@ -2,6 +2,7 @@
 
 import gc
 import os
+from functools import cache
 
 # Before anything imports transformers, datasets or tqdm: they read these once. Progress bars on
 # stderr would stand before the one line that a verb's error is.
@@ -11,6 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import plotly.basedatatypes
 import pytest
 import torch
 
@@ -19,6 +21,8 @@ import tests.typecheck  # noqa: F401
 
 # Of models this small threads cost more than they give, many times more on a busy machine.
 torch.set_num_threads(1)
+# plotly takes the same names of properties apart again and again, a tenth of a page's time.
+plotly.basedatatypes._str_to_dict_path_full = cache(plotly.basedatatypes._str_to_dict_path_full)
 
 
 # Modules are most of what is there, and are never freed: the collector looked for garbage in them
