@@ -280,3 +280,12 @@ def test_a_single_small_panel_is_drawn():
     assert layer_profile(tiny).data[0].z.item() == 1.0
     alone = make_offtarget(["en"]).isel(condition=[0])
     assert off_target_bars(alone).data[0].x.item() == alone.right.item()
+
+
+def test_an_infinite_score_leaves_no_share_of_its_language():
+    scores = make_scores(["en", "zh"])
+    before = layer_profile(scores).data[0].z.copy()
+    scores.lahis[0, 1, 2] = np.inf
+    after = layer_profile(scores).data[0].z
+    assert np.isnan(after[0]).all()
+    np.testing.assert_array_equal(after[1], before[1])

@@ -96,7 +96,8 @@ def layer_profile(
 
     Returns:
         A plotly figure of fixed size in pixels; rows are languages, columns layers, and each row
-        sums to 1. A row without score or without specific heads stays empty.
+        sums to 1. A row without score, with one that is infinite, or without specific heads stays
+        empty.
 
     Raises:
         InputError: another kind of dataset or a method it does not have.
@@ -105,7 +106,8 @@ def layer_profile(
     values, method, signed = _scores(scores, method, heads)
     n_layers, languages = values.shape[1], names(scores, "language")
     what = "share of the summed magnitudes" if signed else "share of the summed score"
-    weights = {what: np.abs(values).sum(axis=2)}
+    # A share of an infinite sum is none.
+    weights = {what: np.abs(np.where(np.isfinite(values), values, np.nan)).sum(axis=2)}
     if heads:
         empty = HeadSet([], heads.shape)
         counts = [heads.specific.get(language, empty).per_layer() for language in languages]
