@@ -18,6 +18,7 @@ import torch
 
 # jaxtyping asks for it by name, as an attribute of `tests` (pyproject.toml).
 import tests.typecheck  # noqa: F401
+from tests.made_once import made_once  # noqa: F401
 
 # Of models this small threads cost more than they give, many times more on a busy machine.
 torch.set_num_threads(1)

@@ -16,7 +16,7 @@ from tests.unit.view.made_up_replies import (
     make_transfer,
     write_replies,
 )
-from tests.unit.view.made_up_results import LANGUAGES, write_full_run
+from tests.unit.view.made_up_results import LANGUAGES, make_full_page, write_full_run
 from tests.unit.view.made_up_run import write_run
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
@@ -37,14 +37,8 @@ DRAWN = "document.querySelectorAll('.js-plotly-plot .hoverlayer').length"
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory):
-    run = write_full_run(tmp_path_factory.mktemp("full") / "run")
-    records, document = make_replies(LANGUAGES)
-    for record in records:
-        if record["wanted"] == "ar":
-            record |= {"prompt": "مرحبا، كيف أنت؟", "reply": "مرحبا! بخير (جدا).\nمرحبا"}
-    write_replies(run, records, document)
-    return report(run)
+def full(made_once):
+    return made_once("full", make_full_page) / "report.html"
 
 
 def opened(browser, page, *, width=1280, height=800, dark=False):

@@ -1,20 +1,21 @@
 """The pages of figures/ in a real browser: drawn without a network, and no row of a table cut."""
 
+import json
 import time
 
 import pytest
 
 from tests.browser.chromium import BROWSER
-from tests.unit.figure_scripts import figures_in, run_scripts
-from tests.unit.test_paper_figures import write_made_up_run
+from tests.unit.figure_scripts import figures_in
+from tests.unit.test_paper_figures import make_figures
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("paper-pages")
-    assert run_scripts(write_made_up_run(folder / "run"), folder / "out")[0] == {}
+def pages(made_once):
+    folder = made_once("figures", make_figures)
+    assert json.loads((folder / "said.json").read_text("utf-8"))[0] == {}
     return sorted((folder / "out").glob("*.html"))
 
 

@@ -1,6 +1,7 @@
 """Every figure script on a made-up run: it reads, loads no model, and says units on every axis."""
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -35,12 +36,16 @@ def write_made_up_run(folder, *languages, **attrs):
     return run
 
 
+def make_figures(folder):
+    """For `made_once`: a run, what all scripts draw of it, and what they said."""
+    said = run_scripts(write_made_up_run(folder / "run"), folder / "out")
+    (folder / "said.json").write_text(json.dumps(said), "utf-8")
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("figures")
-    run = write_made_up_run(folder / "run")
-    said, modules = run_scripts(run, folder / "out")
-    return folder / "out", said, modules
+def made(made_once):
+    folder = made_once("figures", make_figures)
+    return folder / "out", *json.loads((folder / "said.json").read_text("utf-8"))
 
 
 def test_every_script_draws_and_none_loads_a_model(made):

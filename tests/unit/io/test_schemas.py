@@ -10,13 +10,13 @@ from langheads.io.errors import InputError
 from langheads.io.results import load_result, provenance
 from langheads.io.schemas import SCHEMAS, Schema, check_layout, files, kind_of_file
 from tests.unit.io.test_results import CORPUS, MODEL
-from tests.unit.view.made_up_results import write_full_run
+from tests.unit.view.made_up_results import make_full_page
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(made_once):
     """Kind -> its file and what it holds."""
-    folder = write_full_run(tmp_path_factory.mktemp("run"))
+    folder = made_once("full", make_full_page)
     return {of.attrs["kind"]: (path.name, of) for path, of in _loaded(folder)}
 
 

@@ -15,7 +15,7 @@ from langheads import cli
 from langheads.cli.tell import write_csv
 from langheads.io.errors import InputError
 from langheads.io.schemas import SCHEMAS
-from tests.unit.view.made_up_results import write_full_run
+from tests.unit.view.made_up_results import make_full_page
 
 
 def rows_of(path):
@@ -24,10 +24,9 @@ def rows_of(path):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(made_once, tmp_path_factory):
     """A folder with a result of every kind, and the tables that `report --csv` puts there."""
-    made = tmp_path_factory.mktemp("run")
-    write_full_run(made)
+    made = made_once.copy("full", make_full_page, tmp_path_factory.mktemp("run"))
     list(write_csv(made / "report.html", "", None))
     return made
 

@@ -8,6 +8,7 @@ from langheads.heads import HeadSet
 from langheads.heads.mask import HeadMask
 from langheads.io.results import save
 from langheads.selection.classify import classify
+from langheads.view import report
 from langheads.view.attention.patterns import AttentionData, AttentionPatterns, ShownHead
 from langheads.view.attention.show import AttentionView
 from tests.unit.view.made_up_replies import (
@@ -223,3 +224,14 @@ def write_full_run(folder, languages=LANGUAGES, **attrs):
     account = json.dumps(make_pruned(languages, **attrs))
     (folder / "pruned" / "pruned.json").write_text(account, "utf-8")
     return folder
+
+
+def make_full_page(folder):
+    """For `made_once`: every kind of result and their page; Arabic replies run from the right."""
+    run = write_full_run(folder)
+    records, document = make_replies(LANGUAGES)
+    for record in records:
+        if record["wanted"] == "ar":
+            record |= {"prompt": "مرحبا، كيف أنت؟", "reply": "مرحبا! بخير (جدا).\nمرحبا"}
+    write_replies(run, records, document)
+    report(run)

@@ -10,7 +10,7 @@ from langheads.io.errors import InputError
 from langheads.io.schemas import SCHEMAS
 from langheads.scores.registry import SCORES, Score
 from langheads.view import cite as module
-from tests.unit.view.made_up_results import write_full_run
+from tests.unit.view.made_up_results import make_full_page
 from tests.unit.view.made_up_run import make_heads, make_scores
 
 ROOT = Path(__file__).parents[3]
@@ -65,8 +65,8 @@ def test_a_source_that_only_a_score_from_outside_knows_is_named(tmp_path, monkey
     assert text.endswith("% scores.nc\n% me2026: no entry of langheads\n")
 
 
-def test_a_folder_with_everything(tmp_path):
-    write_full_run(tmp_path)
+def test_a_folder_with_everything(made_once, tmp_path):
+    made_once.copy("full", make_full_page, tmp_path)
     keys = keys_in(langheads.cite(tmp_path, tmp_path / "b" / "paper.bib"))
     assert len(keys) == len(set(keys))
     assert set(keys) >= ALWAYS | {

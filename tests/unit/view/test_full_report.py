@@ -16,6 +16,7 @@ from tests.unit.view import made_up_results
 from tests.unit.view.made_up_results import (
     LANGUAGES,
     make_deletion,
+    make_full_page,
     make_knockout,
     make_lens,
     make_offtarget,
@@ -29,13 +30,13 @@ from tests.unit.view.test_report import Page
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return write_full_run(tmp_path_factory.mktemp("full") / "run")
+def run(made_once):
+    return made_once("full", make_full_page)
 
 
 @pytest.fixture(scope="module")
 def page(run):
-    return Page(report(run).read_text("utf-8"))
+    return Page((run / "report.html").read_text("utf-8"))
 
 
 def test_every_kind_has_a_section_that_says_what_it_does_not_show(page):

@@ -9,7 +9,7 @@ import pytest
 from langheads.view import report
 from langheads.view.folder import read_run
 from langheads.view.provenance import provenance_tables
-from tests.unit.view.made_up_results import write_full_run
+from tests.unit.view.made_up_results import make_full_page
 from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores
 from tests.unit.view.test_report import Page
 
@@ -46,10 +46,14 @@ def make_run(folder):
     return folder
 
 
-@pytest.mark.parametrize("make", [make_run, write_full_run])
-def test_every_value_of_every_file_is_in_the_page(tmp_path, make):
-    run = make(tmp_path)
-    page = Page(report(run).read_text("utf-8"))
+def make_page(folder):
+    report(make_run(folder))
+
+
+@pytest.mark.parametrize("make", [make_page, make_full_page])
+def test_every_value_of_every_file_is_in_the_page(made_once, make):
+    run = made_once("full" if make is make_full_page else "two-files", make)
+    page = Page((run / "report.html").read_text("utf-8"))
     sources = dict(read_run(run).sources())
     tables = [t for t in page.tables if t[0] == ["setting", "value", "files"]]
     assert len(tables) == 2
