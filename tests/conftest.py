@@ -2,7 +2,6 @@
 
 import gc
 import os
-from functools import cache
 
 # Before anything imports transformers, datasets or tqdm: they read these once. Progress bars on
 # stderr would stand before the one line that a verb's error is.
@@ -12,9 +11,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-import plotly.basedatatypes
 import pytest
 import torch
+
+import tests.faster
 
 # jaxtyping asks for it by name, as an attribute of `tests` (pyproject.toml).
 import tests.typecheck  # noqa: F401
@@ -22,8 +22,6 @@ from tests.made_once import made_once  # noqa: F401
 
 # Of models this small threads cost more than they give, many times more on a busy machine.
 torch.set_num_threads(1)
-# plotly takes the same names of properties apart again and again, a tenth of a page's time.
-plotly.basedatatypes._str_to_dict_path_full = cache(plotly.basedatatypes._str_to_dict_path_full)
 
 
 # Modules are most of what is there, and are never freed: the collector looked for garbage in them
@@ -35,6 +33,12 @@ def pytest_collection():
 def pytest_collection_finish():
     gc.freeze()
     gc.enable()
+
+
+def pytest_runtest_setup():
+    # A verb that ran in this process has thawed everything.
+    if not gc.get_freeze_count():
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -151,6 +151,8 @@ def read_all(reader, path, how, contents):
     def read(content):
         nonlocal count
         count += 1
+        # To cut a file that is there to nothing waits for the disk, milliseconds each.
+        path.unlink(missing_ok=True)
         path.write_bytes(content)
         started = time.process_time()
         end_after(60)

@@ -60,7 +60,9 @@ def main() -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         # Some versions of typer turn Ctrl-C into a returned exit code.
-        if make_app()(arguments or ["--help"], prog_name="langheads", standalone_mode=False) == 130:
+        arguments = arguments or ["--help"]
+        app = make_app(arguments[0])
+        if app(arguments, prog_name="langheads", standalone_mode=False) == 130:
             raise KeyboardInterrupt
     except Waiting as waiting:
         typer.echo(printable(str(waiting)), err=True)

@@ -78,8 +78,9 @@ _DEFAULT_OUT = {"compare": "comparison.nc", "report": "report.html", "cite": "re
 """Where a verb writes to by itself, in the folder that it reads."""
 
 
-def make_app() -> typer.Typer:
-    """All verbs; read anew each time, as scores can be registered in the meantime."""
+def make_app(asked: str | None = None) -> typer.Typer:
+    """The verb that is asked for, or all if it is none; read anew each time, as scores can be
+    registered in the meantime."""
     app = typer.Typer(
         name="langheads",
         help="Find the attention heads that carry a language, and prove whether they do.",
@@ -88,7 +89,7 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_options)
-    for verb, name in VERBS.items():
+    for verb, name in VERBS.items() if asked not in VERBS else [(asked, VERBS[asked])]:
         function = read_function(name)
         first_line, text = function.text.partition("\n")[0], plain(function.text)
         more = files_in_words() if verb == "report" else None

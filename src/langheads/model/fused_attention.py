@@ -36,7 +36,7 @@ from langheads.io.errors import logger
 from langheads.model.gates import gated
 from langheads.model.nll import document_nll
 from langheads.model.shape import head_shape
-from langheads.model.state import evaluating, forwards, frozen, without_hooks
+from langheads.model.state import evaluating, forwards, frozen, modules_of, without_hooks
 
 _NATIVE_NORM = "_hf_autograd_forward_with_hooks"
 _trusted: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
@@ -68,21 +68,21 @@ def _has_hooks_inside(model: TransformerBridge) -> bool:
     """
     for component in _components(model):
         ends = [end for of in (component, component.o) for end in (of.hook_in, of.hook_out)]
-        for point in component.modules():
+        for point in modules_of(component):
             if isinstance(point, HookPoint) and point.has_hooks() and point not in ends:
                 return True
     return False
 
 
 def _components(model: TransformerBridge) -> list[AttentionBridge]:
-    return [module for module in model.modules() if isinstance(module, AttentionBridge)]
+    return [module for module in modules_of(model) if isinstance(module, AttentionBridge)]
 
 
 @contextmanager
 def _fused(model: TransformerBridge) -> Iterator[None]:
     network: Any = model.original_model
     before = network.config._attn_implementation
-    norms = [module for module in model.modules() if isinstance(module, NormalizationBridge)]
+    norms = [module for module in modules_of(model) if isinstance(module, NormalizationBridge)]
     try:
         network.set_attn_implementation("sdpa")
         for norm in norms:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -11,6 +13,9 @@ from langheads.heads.same_model import require_same_model
 from langheads.io.errors import InputError, ModelError
 from langheads.model.identity import described_before
 
+_SHAPES: WeakKeyDictionary[TransformerBridge, tuple[int, int]] = WeakKeyDictionary()
+"""Of models whose every block was found to have heads."""
+
 
 def head_shape(model: TransformerBridge) -> tuple[int, int]:
     """(layers, heads a layer); `ModelError` where a layer has no attention heads at ``hook_z``
@@ -18,6 +23,9 @@ def head_shape(model: TransformerBridge) -> tuple[int, int]:
     if not isinstance(model, TransformerBridge):
         raise InputError(f"{type(model).__name__} given as a model; langheads.load it first")
     layers, heads = int(model.cfg.n_layers), int(model.cfg.n_heads or 0)
+    if _SHAPES.get(model) == (layers, heads):
+        return layers, heads
+    # Put together anew each time that it is asked for.
     hooks = model.hook_dict
     without = [layer for layer in range(layers) if f"blocks.{layer}.attn.hook_z" not in hooks]
     if without or not layers or heads < 1:
@@ -27,6 +35,7 @@ def head_shape(model: TransformerBridge) -> tuple[int, int]:
             f"{kind} has {which} with attention heads at hook_z; langheads gates heads of "
             "decoder-only transformers whose every block has self-attention"
         )
+    _SHAPES[model] = layers, heads
     return layers, heads
 
 

@@ -32,11 +32,23 @@ def forwards(of: Iterable[tuple[torch.nn.Module, Callable[..., Any]]]) -> Iterat
                 module.__dict__["forward"] = forward
 
 
+def modules_of(*networks: torch.nn.Module) -> list[torch.nn.Module]:
+    """Every module of them once, in no order; torch's own walk, which makes names, is slow."""
+    found: dict[int, torch.nn.Module] = {}
+    left: list[torch.nn.Module | None] = list(networks)
+    while left:
+        module = left.pop()
+        if module is not None and id(module) not in found:
+            found[id(module)] = module
+            left += module.__dict__["_modules"].values()
+    return list(found.values())
+
+
 @contextmanager
 def evaluating(model: TransformerBridge) -> Iterator[None]:
     """Evaluation mode inside the block, so that dropout is off; every module's mode is put back."""
     # The bridge keeps the Hugging Face model outside its own tree of modules.
-    both = [*model.modules(), *model.original_model.modules()]
+    both = modules_of(model, model.original_model)
     # Through __dict__: a bridge component passes attributes on to the module it wraps.
     training = [module for module in both if module.__dict__["training"]]
     try:
@@ -70,7 +82,7 @@ def without_hooks(model: TransformerBridge) -> Iterator[None]:
     """Only TransformerLens' own hooks, the permanent ones, are heard inside the block."""
     saved = []
     try:
-        for point in model.modules():
+        for point in modules_of(model):
             if isinstance(point, HookPoint):
                 users = {h.hook.id for h in point.fwd_hooks + point.bwd_hooks if not h.is_permanent}
                 for key in ("_forward_hooks", "_backward_hooks") if users else ():

@@ -59,6 +59,17 @@ def test_the_options_of_a_verb_are_keywords(commands, verb):
     assert all(kind_of(p) or not p.required or p.name == "model" for p in read.parameters)
 
 
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_a_verb_that_is_asked_for_is_made_alone_as_among_all(commands, verb):
+    alone = typer.main.get_command(cli.make_app(verb)).commands
+    assert alone.keys() == {verb, "merge"}
+    told, expected = (
+        of[verb].get_help(typer.Context(of[verb], info_name=verb)) for of in (alone, commands)
+    )
+    assert told == expected
+    assert typer.main.get_command(cli.make_app("scroe")).commands.keys() == commands.keys()
+
+
 def test_help_tells_what_the_docstring_says(commands):
     doc = inspect.getdoc(langheads.ablate)
     assert commands["ablate"].help.startswith(plain(doc).split(" Args:")[0][:60])
