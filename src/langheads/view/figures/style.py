@@ -129,6 +129,11 @@ def model_of(result: xr.Dataset) -> str:
     return literal(readable(result.attrs.get("model")))
 
 
+def unit_of(result: xr.Dataset, variable: str) -> str:
+    """The unit of a variable, for people."""
+    return str(result[variable].attrs.get("units", "unit unknown"))
+
+
 def names(dataset: xr.Dataset, dimension: Hashable) -> list[str]:
     """The labels along a dimension, as plain strings."""
     return [str(name) for name in dataset[dimension].values]

@@ -17,7 +17,7 @@ from langheads.io.results import rounding_words
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures.canvas import grid
 from langheads.view.figures.head_panels import HeadMaps, add_head_marks, head_panels
-from langheads.view.figures.style import check_label, literal, model_of, names
+from langheads.view.figures.style import check_label, literal, model_of, names, unit_of
 from langheads.view.table import NONE, Table, isolated, shown
 
 TITLES = {
@@ -98,7 +98,7 @@ def effect_map(
     maps = HeadMaps(
         of_heads(variable),
         names(result, "language"),
-        _unit(result, variable),
+        unit_of(result, variable),
         of_heads(error) if error in result else None,
         bool((effect.values < 0).any()),
         # Maps of one quantity under two baselines can be compared by colour.
@@ -159,7 +159,7 @@ def effect_tables(
             under = f", {baseline} ablation" if baseline else ""
             yield Table(
                 f"{_title(result, variable)}{under}: the heads with the largest effect, in "
-                f"{_unit(result, variable)} ± standard error."
+                f"{unit_of(result, variable)} ± standard error."
                 + (_NO_ERROR if any(f"± {NONE}" in cell for row in rows for cell in row) else "")
                 + (f" {lost}" if (lost := rounding_words(result)) else ""),
                 ["language", *(f"rank {i}" for i in range(1, width))],
@@ -177,7 +177,7 @@ def strongest_words(what: str, result: xr.Dataset, run: RunFolder) -> Iterator[s
             for head in _strongest(result, variable, baseline, language)[:1]
         ]
         if found:
-            yield f"{what}, in {_unit(result, variable)}: {'; '.join(found)}."
+            yield f"{what}, in {unit_of(result, variable)}: {'; '.join(found)}."
 
 
 def effects_of(
@@ -202,10 +202,6 @@ def _strongest(result: xr.Dataset, variable: str, baseline: str | None, language
         return f"{head} {shown(values[head])}{beside}"
 
     return [said(head) for head in ranked if np.isfinite(values[head])]
-
-
-def _unit(result: xr.Dataset, variable: str) -> str:
-    return str(result[variable].attrs.get("units", "unit unknown"))
 
 
 def _baselines(result: xr.Dataset, variable: str) -> list[str | None]:

@@ -13,7 +13,7 @@ from langheads.io.errors import InputError
 from langheads.scores.registry import LABELS
 from langheads.scores.top_heads import top_heads
 from langheads.view.contents import Kind, Picture, RunFolder
-from langheads.view.figures import canvas, warped
+from langheads.view.figures import canvas, style, warped
 from langheads.view.figures.overlap import OVERLAP, language_overlap
 from langheads.view.figures.style import COLOURWAY, DOTTED, check_kind, literal, model_of, names
 from langheads.view.kinds import effects
@@ -56,7 +56,7 @@ def score_against_knockout(
     languages = _common(scores, knockout)
     if not languages:
         raise InputError("scores and knock-outs have no language in common")
-    unit, at_zero = str(scores[method].attrs.get("units", "unit unknown")), {"baseline": "zero"}
+    unit, at_zero = style.unit_of(scores, method), {"baseline": "zero"}
     knockout = knockout.sel(at_zero)
     both = [knockout.delta_nats_per_token, scores[method]]
     errors = [knockout.get("delta_nats_per_token_se"), scores.get(f"{method}_se")]

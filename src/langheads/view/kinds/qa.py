@@ -108,7 +108,7 @@ def _add_measure(figure: go.Figure, at: canvas.Place, result: xr.Dataset, name: 
     figure.add_vline(x=0, line=style.DOTTED, **at)
     # Where nothing changes at all, plotly would show 1 either way.
     reach = None if np.any(result[f"delta_{name}"].values) else [-0.1, 0.1]
-    unit = literal(result[name].attrs.get("units", "unit unknown"))
+    unit = literal(style.unit_of(result, name))
     figure.update_xaxes(title_text=f"change, {unit}", nticks=5, range=reach, **at)
 
 
@@ -135,7 +135,7 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
     rows = []
     for name in measures:
         label = MEASURES[name].label if name in MEASURES else name
-        unit = result[name].attrs.get("units", "unit unknown")
+        unit = style.unit_of(result, name)
         for condition in names(result, "condition"):
             at = result.sel(condition=condition)
             change = NONE if condition == UNTOUCHED else table.with_interval(at, f"delta_{name}")

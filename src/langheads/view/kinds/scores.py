@@ -68,7 +68,7 @@ def head_map(
     maps = HeadMaps(
         values,
         names(scores, "language"),
-        str(scores[method].attrs.get("units", "unit unknown")),
+        style.unit_of(scores, method),
         None if errors is None else errors.transpose("language", "layer", "head").values,
         signed,
         heads=heads,
