@@ -4,6 +4,15 @@ Words and sentence patterns live in `words/<language>.json`, `patterns.py` fills
 cities, animals, foods, colours and drinks stand in the same order in every file, so the same facts
 can be told in every language; everything else is each language's own. Texts depend on the arguments
 alone: they are the same in every process and Python version.
+
+Every function takes
+
+- languages, each one of `LANGUAGES`,
+- `n`, how many of its things to make,
+- `seed`: another seed makes others,
+- `split`, ``train`` or ``held-out``: the two share nothing, a hash decides the side,
+
+and raises `ValueError` where a language or the split is unknown, or `n` is beyond the grammar.
 """
 
 from __future__ import annotations
@@ -36,17 +45,7 @@ _STORY = ("name", "name2", "job", "city")  # drawn once a document, the other sl
 def documents(language: str, n: int, *, seed: int = 0, split: str = "held-out") -> list[str]:
     """Tell `n` short stories of 3 to 8 sentences in one language.
 
-    Args:
-        language: one of `LANGUAGES`.
-        n: how many documents, all different; the first k of n are the same for every n.
-        seed: another seed, other documents.
-        split: `train` or `held-out`, which share no document: a text's hash decides its side.
-
-    Returns:
-        The documents.
-
-    Raises:
-        ValueError: the language or the split is unknown, or `n` is beyond the grammar.
+    The first k of n are the same for every n.
 
     Example:
         >>> print(documents("es", 1)[0][:67])
@@ -64,21 +63,13 @@ def question_answering(
 
     Half of the contexts tell three facts of one person; the other half add the first kind of fact
     about a second person, so the name has to be looked up. The same `n`, `seed` and `split` give
-    the same facts, order and question under the same id in every language.
-
-    Args:
-        language: one of `LANGUAGES`.
-        n: how many questions.
-        fact: which of the three facts is asked for, 0, 1 or 2; the contexts are the same.
-        seed: another seed, other facts.
-        split: `train` or `held-out`, which share no set of facts.
+    the same facts, order and question under the same id in every language. No set of facts is in
+    both splits. `fact` says which of the three facts is asked for, 0, 1 or 2; the contexts are the
+    same.
 
     Returns:
         Dicts `{"id", "context", "question", "answers", "people"}`: `answers` is a list of one
         string that the context contains, `people` is 1 or 2. `QA_TEMPLATE` joins them.
-
-    Raises:
-        ValueError: the language or the split is unknown.
     """
     _check(split, language)
     items = []
@@ -113,23 +104,14 @@ def contradicting_facts(
     """Tell a person's occupation in one language and, after a filler, another in a second language.
 
     The prompt ends with the beginning of a third sentence that states it, in the query's language.
-
-    Args:
-        first: language of the first fact and of the filler.
-        second: language of the second fact; may be the same.
-        n: how many prompts. The i-th has the same person and jobs for every pair of languages.
-        query: language of the third sentence and of the answers.
-        agree: state the same occupation twice instead, so that there is one answer.
-        seed: another seed, other facts.
-        split: `train` or `held-out`, which share no person with the same two occupations.
+    The i-th has the same person and jobs for every pair of languages, and no person has the same
+    two occupations in both splits. The filler is in the first language. Where they `agree`, the
+    same occupation is stated twice, so that there is one answer.
 
     Returns:
         Dicts `{"id", "prompt", "facts", "answers"}`: `facts` are the two sentences of the prompt
         that state an occupation, `answers` the first and the second occupation in the query's
         language; a space joins prompt and answer, also in Chinese.
-
-    Raises:
-        ValueError: a language or the split is unknown.
     """
     _check(split, first, second, query)
     lexicon = lexicon_of(first)
@@ -161,17 +143,8 @@ def replies(
 ) -> list[dict[str, str]]:
     """Say something to the model and what it should reply, both in one language.
 
-    Args:
-        language: one of `LANGUAGES`.
-        n: how many turns, all different.
-        seed: another seed, other turns.
-        split: `train` or `held-out`, which share no pair of turn and reply.
-
     Returns:
         Dicts `{"id", "prompt", "reply"}`; `REPLY_TEMPLATE` joins them.
-
-    Raises:
-        ValueError: the language or the split is unknown, or `n` is beyond the grammar.
     """
     _check(split, language)
     name = f"replies/{language}/{seed}/{split}"
