@@ -100,18 +100,14 @@ Maps = Float[np.ndarray, "language layer head"]
 class Contrast:
     """Contrasts of every language and head, all arrays ``[language, layer, head]``."""
 
-    # Share of the language's summed score, 0 to 1 (signed for signed scores).
-    share: Maps
-    # Share minus the other languages' mean share.
-    contrast: Maps
-    # Standard error of the contrast over documents, by linearisation.
-    se: Maps
+    share: Maps  # share of the language's summed score, 0 to 1 (signed for signed scores)
+    contrast: Maps  # share minus the other languages' mean share
+    se: Maps  # standard error of the contrast over documents, by linearisation
     # Lower end of share - min_ratio * max(others, 0), at 95% confidence for all heads and languages
     # together.
     low: Maps
     p: Maps  # one-sided permutation p-value
-    # The same after Benjamini-Hochberg over all heads and languages.
-    q: Maps
+    q: Maps  # the same after Benjamini-Hochberg over all heads and languages
 
     def specific(self, alpha: float) -> Bool[np.ndarray, "language layer head"]:
         """Where a head is specific to a language."""

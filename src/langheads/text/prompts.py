@@ -24,8 +24,7 @@ class _Line(Record, extra="forbid"):
     wrong: Filled
     clean: Filled | None = None
     corrupt: Filled | None = None
-    # The code of ISO 639-2 for a language that nobody named.
-    language: Filled = "und"
+    language: Filled = "und"  # the code of ISO 639-2 for a language that nobody named
 
     @model_validator(mode="after")
     def _can_be_patched(self) -> _Line:

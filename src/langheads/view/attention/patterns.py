@@ -67,8 +67,7 @@ class AttentionPatterns:
     # What the text is, e.g. its language.
     label: str
     tokens: tuple[str, ...]  # its display units
-    # Over units; rows sum to 1.
-    patterns: Float[np.ndarray, "head query key"] = field(repr=False)
+    patterns: Float[np.ndarray, "head query key"] = field(repr=False)  # over units; rows sum to 1
     spans: tuple[Span, ...] = ()  # stretches to point out
     note: str = ""  # what was left out or joined, for the reader
 
