@@ -4,6 +4,7 @@ from langheads.model.batches import map_documents as map_documents
 from langheads.model.budget import token_budget as token_budget
 from langheads.model.decoding import decode as decode
 from langheads.model.decoding import decode_rows as decode_rows
+from langheads.model.decoding import decode_under_each as decode_under_each
 from langheads.model.decoding import end_tokens as end_tokens
 from langheads.model.decoding import reply_text as reply_text
 from langheads.model.gates import Gates as Gates

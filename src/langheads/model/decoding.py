@@ -22,6 +22,7 @@ from transformers import GenerationConfig, LogitsProcessor
 from langheads.io.errors import NonFiniteError
 from langheads.model.batches import Batches
 from langheads.model.budget import token_budget
+from langheads.model.fused_attention import fused_attention
 from langheads.model.gates import gated
 from langheads.model.kept import keep_parts
 from langheads.model.state import evaluating
@@ -95,6 +96,19 @@ def decode_rows(
         progress=progress,
     )  # fmt: skip
     return Batches(budget).map(lengths, work, alone=alone, progress=progress, keep=keep)
+
+
+def decode_under_each(
+    model: TransformerBridge,
+    rows: Sequence[Int[Tensor, " _"]],
+    gates: Float[Tensor, "gates layer head"],
+    **how: Any,
+) -> list[list[Int[Tensor, " _"]]]:
+    """New tokens ``[gates][row]`` of every row under each of some gates, side by side."""
+    gates_of = [number for number in range(len(gates)) for _ in rows]
+    with fused_attention(model):
+        found = decode_rows(model, [*rows] * len(gates), gates=gates, gates_of=gates_of, **how)
+    return [found[i : i + len(rows)] for i in range(0, len(found), len(rows))]
 
 
 @torch.no_grad()

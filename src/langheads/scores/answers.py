@@ -21,8 +21,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError, logger
-from langheads.model import context_length, decode_rows, reply_text, tokenize_languages
-from langheads.model.fused_attention import fused_attention
+from langheads.model import context_length, decode_under_each, reply_text, tokenize_languages
 from langheads.scores.scan import knockout_nll
 from langheads.text import Documents, Questions
 from langheads.text.documents import shared_beginning
@@ -105,13 +104,11 @@ def greedy_replies(
     gates of its own; a batch holds prompts of like length. `how` as for `decode_rows`.
     """
     off = [HeadSet([], heads.shape), *(HeadSet([head], heads.shape) for head in heads)]
-    prompts = answers.prompts.tokens
     gates = torch.from_numpy(np.stack([each.gates(0.0) for each in off]))
-    gates_of = [number for number in range(len(off)) for _ in prompts]
-    with fused_attention(model):
-        written = decode_rows(model, prompts * len(off), gates=gates, gates_of=gates_of, **how)
-    lines = [reply_text(model, tokens).split("\n", 1)[0].strip() for tokens in written]
-    return [lines[i : i + len(prompts)] for i in range(0, len(lines), len(prompts))]
+    return [
+        [reply_text(model, tokens).split("\n", 1)[0].strip() for tokens in written]
+        for written in decode_under_each(model, answers.prompts.tokens, gates, **how)
+    ]
 
 
 def _start(prompt: list[int], text: list[int]) -> int:

@@ -26,7 +26,6 @@ from langheads.experiments.transfer.plan import Asked, Condition
 from langheads.io import measures
 from langheads.io.parts import together
 from langheads.model.attention_patterns import attention_to_spans
-from langheads.model.fused_attention import fused_attention
 from langheads.text import Documents, degeneration_checks
 
 MEASURES = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
@@ -152,24 +151,18 @@ class Reading:
         Conditions run side by side, every row of a batch under gates of its own; a character that
         the limit cut in two is left out of the text.
         """
-        model, prompts = self.model, self.asked.tokens
-        rows = [torch.tensor(prompt.prompt) for prompt in prompts] * len(conditions)
+        model, ends = self.model, set(engine.end_tokens(self.model))
         gates = torch.from_numpy(np.stack([heads.gates(value) for heads, value in conditions]))
-        gates_of = [number for number in range(len(conditions)) for _ in prompts]
-        with fused_attention(model):
-            found = engine.decode_rows(
-                model, rows, gates=gates, gates_of=gates_of, max_new_tokens=max_new_tokens,
-                batch_tokens=self.batch_tokens, progress=self.progress,
-            )  # fmt: skip
-        ends = set(engine.end_tokens(model))
-        written = [
-            Written(
-                engine.reply_text(model, tokens).rstrip("\ufffd"),
-                tuple(token for token in tokens.tolist() if token not in ends),
-            )
-            for tokens in found
-        ]
-        return [written[i : i + len(prompts)] for i in range(0, len(written), len(prompts))]
+        found = engine.decode_under_each(
+            model, [torch.tensor(of.prompt) for of in self.asked.tokens], gates,
+            max_new_tokens=max_new_tokens, batch_tokens=self.batch_tokens, progress=self.progress,
+        )  # fmt: skip
+
+        def written(tokens: Tensor) -> Written:
+            kept = tuple(token for token in tokens.tolist() if token not in ends)
+            return Written(engine.reply_text(model, tokens).rstrip("\ufffd"), kept)
+
+        return [[written(tokens) for tokens in of] for of in found]
 
     def attention(
         self, conditions: Sequence[Condition], layers: Sequence[int]
