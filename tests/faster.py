@@ -14,13 +14,10 @@ plotly.basedatatypes._str_to_dict_path_full = cache(plotly.basedatatypes._str_to
 
 
 def _looked_up_once(of):
-    """h5netcdf looks a variable up in its file for each of its properties; in one that is only
-    read it stays where it is."""
+    """h5netcdf looks a variable up in its file for each of its properties."""
     look_up = of._h5ds.fget
 
     def _h5ds(self):
-        if self._root._writable:
-            return look_up(self)
         if "_found" not in self.__dict__:
             self.__dict__["_found"] = look_up(self)
         return self.__dict__["_found"]
@@ -30,3 +27,13 @@ def _looked_up_once(of):
 
 _looked_up_once(h5netcdf.core.BaseObject)
 _looked_up_once(h5netcdf.dimensions.Dimension)
+_detach_scale = h5netcdf.dimensions.Dimension._detach_scale
+
+
+def _detach(self):
+    """After this a variable takes the place of what stood for the dimension."""
+    _detach_scale(self)
+    self.__dict__.pop("_found", None)
+
+
+h5netcdf.dimensions.Dimension._detach_scale = _detach
