@@ -112,13 +112,14 @@ def _language_verdict(
     if not reachable(controls):
         return f"{CANNOT_TELL}: too few random heads"
     said = set()
+    own_text = np.array(names(ablation, "text_of")) == language
     for name in names(ablation, "baseline"):
-        row = ablation["delta_nats_per_byte"].sel(baseline=name, heads_of=language)
-        own, p = float(row.sel(text_of=language)), _own_p(ablation, name, language)
-        others = row.drop_sel(text_of=language).values
-        if not np.isfinite([own, p]).all() or not np.isfinite(others).any():
+        row = ablation["delta_nats_per_byte"].sel(baseline=name, heads_of=language).values
+        own, others = row[own_text], row[~own_text]
+        p = _own_p(ablation, name, language)
+        if not np.isfinite([*own, p]).all() or not np.isfinite(others).any():
             return f"{CANNOT_TELL}: nothing to compare with"
-        most = _hurt_most(ablation, name, language)
+        most = _hurt_most(ablation, name, language, own_text)
         if not any(most.values()):
             said.add("no")
         elif not all(most.values()):
@@ -154,13 +155,15 @@ def by_outcome(shown: Mapping[str, bool]) -> str:
     return ", ".join(yes) + (f" (not in {', '.join(no)})" if no else "")
 
 
-def _hurt_most(ablation: xr.Dataset, baseline: str, language: str) -> dict[str, bool]:
+def _hurt_most(
+    ablation: xr.Dataset, baseline: str, language: str, own_text: np.ndarray
+) -> dict[str, bool]:
     """Unit -> whether no other language is hurt as much by this one's heads."""
     name = "delta" if "delta_by_unit" in ablation else "delta_nats_per_byte"
     rises = in_units(ablation, name).sel(baseline=baseline, heads_of=language)
-    others = rises.drop_sel(text_of=language).max("text_of")
-    most = rises.sel(text_of=language) > others
-    return each_unit(most)
+    of_texts = rises.transpose("text_of", "unit").values
+    most = of_texts[own_text][0] > np.fmax.reduce(of_texts[~own_text])
+    return dict(zip(map(str, rises["unit"].values), most.tolist(), strict=True))
 
 
 def same_heads(result: xr.Dataset, over: str) -> Iterator[str]:
