@@ -2,6 +2,7 @@
 
 import gc
 import os
+from unittest import mock
 
 # Before anything imports transformers, datasets or tqdm: they read these once. Progress bars on
 # stderr would stand before the one line that a verb's error is.
@@ -35,10 +36,14 @@ def pytest_collection_finish():
     gc.enable()
 
 
-def pytest_runtest_setup():
-    # A verb that ran in this process has thawed everything.
-    if not gc.get_freeze_count():
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol():
+    # A verb that runs in this process thaws everything. To ask how much is frozen counts it all.
+    with mock.patch("gc.unfreeze", wraps=gc.unfreeze) as thawed:
+        result = yield
+    if thawed.called:
         gc.freeze()
+    return result
 
 
 @pytest.fixture(autouse=True)

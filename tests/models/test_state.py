@@ -23,6 +23,7 @@ from langheads.model import (
 from langheads.model.attention_patterns import head_patterns
 from langheads.model.hook_z import again, computing_again, on_every_hook_z
 from langheads.model.logit_attribution import readout
+from langheads.model.state import modules_of
 from langheads.scores.gradient import gate_gradients, lahis_sequential
 from tests.models.test_losses import documents_of
 from tests.models.zoo import NAMES, hugging_face, pad, tokens_of
@@ -235,6 +236,14 @@ def test_a_baseline_of_another_width_is_an_error(zoo, d_head):
         gated(model, ["L0H1"], baseline=torch.zeros(3, 4, d_head)),
     ):
         model(tokens)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama-gqa"])
+def test_the_modules_of_a_model_are_those_that_torch_walks(zoo, name):
+    model = zoo.bridge(name)
+    found = modules_of(model, model.original_model)
+    assert set(found) == {*model.modules(), *model.original_model.modules()}
+    assert len(found) == len(set(found))
 
 
 def test_dropout_is_off_in_every_measurement_and_the_mode_is_put_back(zoo):
