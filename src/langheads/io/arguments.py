@@ -64,6 +64,12 @@ def asked_languages(languages: str | Iterable[str] | None) -> tuple[str, ...] | 
     return asked
 
 
+def asked_name(what: str, asked: Any, allowed: Iterable[str], have: str = "allowed are") -> None:
+    """Refuse (`InputError`) what is not one of the names allowed, or no name."""
+    if asked not in (allowed := list(allowed)):
+        raise InputError(f"{what} {asked} asked for; {have} {', '.join(allowed)}")
+
+
 def asked_names(
     what: str, asked: str | Iterable[str], allowed: Iterable[str], have: str = "allowed are"
 ) -> list[str]:

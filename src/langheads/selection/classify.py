@@ -46,7 +46,7 @@ from scipy import stats as scipy_stats
 from langheads import stats
 from langheads.heads import HeadSet
 from langheads.heads.classes import HeadClasses, Interval
-from langheads.io.arguments import MAX_RESAMPLES, asked_languages, asked_names, check_seed
+from langheads.io.arguments import MAX_RESAMPLES, asked_languages, asked_name, check_seed
 from langheads.io.errors import InputError
 from langheads.io.results import plain_attrs
 from langheads.io.sources import made_from
@@ -108,7 +108,7 @@ def classify(
     a, b = pair = _pair(knockout, languages)
     baselines = [str(name) for name in knockout.baseline.values]
     baseline = baselines[0] if baseline is None else baseline
-    asked_names("baseline", baseline, baselines, "the file has")
+    asked_name("baseline", baseline, baselines, "the file has")
     task = knockout.attrs["kind"] == "knockout-task"
     measure, variable = _measured(knockout, measure, task)
     chosen = knockout.sel(baseline=baseline)

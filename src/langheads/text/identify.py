@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from langheads.io.arguments import asked_names
+from langheads.io.arguments import asked_name
 from langheads.io.errors import InputError, logger
 
 UNKNOWN = "unknown"
@@ -90,7 +90,7 @@ def detector(
         'de'
     """
     makers = {"py3langid": _py3langid, "lingua": _lingua, "fasttext": _fasttext}
-    asked_names("detector", library, makers)
+    asked_name("detector", library, makers)
     if (model_path is not None) != (library == "fasttext"):
         raise InputError(
             "fasttext needs a model file (model_path, e.g. lid.176.bin), and only fasttext does"

@@ -15,7 +15,7 @@ from langheads.experiments.language_heads import named_gates
 from langheads.experiments.matched_heads import Matched, matched_gates, matched_set
 from langheads.heads import HeadSet, LanguageHeads, heads_of
 from langheads.heads.mask import HeadMask
-from langheads.io.arguments import asked_names, check_gate
+from langheads.io.arguments import asked_name, check_gate
 from langheads.io.errors import InputError
 from langheads.model import mean_z, tokenize_languages
 from langheads.text import Corpus
@@ -68,7 +68,7 @@ class Asked:
 
     def check(self) -> None:
         """Refuse gates and steering that cannot be had, without a model; see `named_gates`."""
-        asked_names("baseline", self.baseline, ("zero", "mean"))
+        asked_name("baseline", self.baseline, ("zero", "mean"))
         if self.baseline == "mean" and not self.gate:
             raise InputError(
                 "baseline mean asked for without gates by language; a mask keeps the baseline that "

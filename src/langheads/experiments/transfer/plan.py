@@ -14,7 +14,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.matched_heads import controls_by_row
 from langheads.heads import HeadSet, LanguageHeads
-from langheads.io.arguments import asked_languages, asked_names, check_gate
+from langheads.io.arguments import asked_languages, asked_name, asked_names, check_gate
 from langheads.io.errors import InputError, logger
 from langheads.model import EMBEDDED, check_tokens
 from langheads.text.knowledge_conflict import ConflictTokens, conflict_tokens, knowledge_conflicts
@@ -159,7 +159,7 @@ def language_pairs(
                 f"no template for language {language}; there are {', '.join(known)} ({source})"
             )
     for language in named:
-        asked_names("language", language, heads.specific, "the head set has")
+        asked_name("language", language, heads.specific, "the head set has")
     left_out = [language for language in heads.specific if language not in known]
     if not named and left_out:
         logger.warning("no template for language %s: left out", ", ".join(left_out))

@@ -14,7 +14,7 @@ from langheads.heads import (
     require_shape,
 )
 from langheads.heads.given import ByLanguage, Named
-from langheads.io.arguments import asked_names
+from langheads.io.arguments import asked_name
 from langheads.io.errors import InputError, logger
 
 Heads = Named | ByLanguage | xr.Dataset
@@ -37,7 +37,7 @@ def choose(
     elif isinstance(heads, LanguageHeads | Mapping):
         specific = as_language_heads(heads, shape).specific  # type: ignore[arg-type]
         if language is not None:
-            asked_names("language", language, specific, "the head set has")
+            asked_name("language", language, specific, "the head set has")
         for name in specific if language is None else [language]:
             for head in specific[name]:
                 roles.setdefault(head, []).append(name)
