@@ -91,7 +91,7 @@ def knockout(
         token, below which effects are lost.
         With `sample`: ``rise`` is NaN for documents that were not run; ``<name>_low`` and
         ``<name>_high``, 95% for what all documents would give, NaN like ``<name>_se`` where the
-        documents that were run have no gradient of a head and others do; ``sampled``
+        documents that were run have hardly any gradient of a head and others do; ``sampled``
         ``[language, doc]``, 1 where a document was run, else 0; ``attrs["forwards"]``, the cost
         in forwards of every document. With `top`: the same intervals; ``top``
         ``[baseline, language, layer, head]``, 1 in the top, 0 not, -1 not separated;

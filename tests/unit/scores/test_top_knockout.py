@@ -80,10 +80,12 @@ def test_gradients_of_nothing_are_no_hindrance():
     assert set(np.flatnonzero(top.chosen)) == set(np.argsort(-rise.sum(axis=0))[:5])
 
 
-def test_a_head_that_acts_in_documents_not_yet_run_alone_is_neither_in_nor_out():
+@pytest.mark.parametrize("noise", [0, 1e-9, 1e-3])
+def test_a_head_that_acts_in_documents_not_yet_run_alone_is_neither_in_nor_out(noise):
     rise, x = population(np.random.default_rng(0))
     first = np.random.default_rng(0).permutation(len(rise))[:24]
-    rise[:, 20] = x[:, 20] = 0
+    x[:, 20] = noise * np.random.default_rng(1).normal(size=len(rise))
+    rise[:, 20] = x[:, 20] / 10
     late = np.setdiff1d(range(len(rise)), first)[:30]
     rise[late, 20] = x[late, 20] = 3 * rise.sum(axis=0).max() / 30
     top = found(rise, x, 1, 0)

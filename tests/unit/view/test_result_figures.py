@@ -21,6 +21,7 @@ from langheads.view import (
 from langheads.view.contents import RunFolder
 from langheads.view.figures.overlap import clustered
 from langheads.view.kinds import KINDS
+from langheads.view.kinds.effects import effect_tables
 from langheads.view.kinds.switch_rate import highest, share_interval
 from tests.unit.view.made_up_results import (
     make_attribution,
@@ -63,6 +64,21 @@ def test_what_has_no_standard_error_has_a_dash_with_the_reason():
         "What each head says for the answer (direct logit attribution): the heads with the largest "
         "effect, in logit ± standard error. A dash: one document or prompt alone has no standard "
         "error."
+    )
+
+
+def test_a_sample_that_says_nothing_of_a_head_gives_another_reason():
+    result = make_knockout(LANGUAGES)
+    result.delta_nats_per_byte_se[:] = np.nan
+    captions = []
+    for sample in ({}, {"sample": 12}):
+        result.attrs |= sample
+        captions.append(
+            next(iter(effect_tables(result, RunFolder(), ["delta_nats_per_byte"]))).caption
+        )
+    assert captions[0].endswith(" A dash: one document or prompt alone has no standard error.")
+    assert captions[1].endswith(
+        " A dash: in the documents that were run, a head does next to nothing, unlike in others."
     )
 
 

@@ -48,6 +48,9 @@ _EFFECTS = (
     "what a colour is, and what was not measured is grey. Marks show the chosen heads."
 )
 _NO_ERROR = " A dash: one document or prompt alone has no standard error."
+_HARDLY_RUN = (
+    " A dash: in the documents that were run, a head does next to nothing, unlike in others."
+)
 _DIMS = ("language", "layer", "head")
 _TOP = 5
 
@@ -148,6 +151,7 @@ def effect_tables(
     result: xr.Dataset, run: RunFolder, variables: Sequence[str] = ()
 ) -> Iterator[Table]:
     """The heads with the largest effect in each language, a table a measure and baseline."""
+    dash = _HARDLY_RUN if "sample" in result.attrs else _NO_ERROR
     for variable in variables or _mapped(result):
         for baseline in _baselines(result, variable):
             rows = [
@@ -160,7 +164,7 @@ def effect_tables(
             yield Table(
                 f"{_title(result, variable)}{under}: the heads with the largest effect, in "
                 f"{unit_of(result, variable)} ± standard error."
-                + (_NO_ERROR if any(f"± {NONE}" in cell for row in rows for cell in row) else "")
+                + (dash if any(f"± {NONE}" in cell for row in rows for cell in row) else "")
                 + (f" {lost}" if (lost := rounding_words(result)) else ""),
                 ["language", *(f"rank {i}" for i in range(1, width))],
                 [[*row, *[NONE] * (width - len(row))] for row in rows],
