@@ -133,6 +133,8 @@ class _Collected:
 
     def pytest_runtestloop(self, session):
         here = {}
+        # What tests/conftest.py has frozen is not told of.
+        gc.unfreeze()
         for function in gc.get_objects():
             if type(function) is FunctionType and function.__code__.co_filename == self.path:
                 here.setdefault(_place(function.__code__), []).append(function)

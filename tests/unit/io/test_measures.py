@@ -21,7 +21,8 @@ def test_shares_are_told_of_what():
 
 def test_more_of_a_check_is_never_better():
     assert all(of.better < 0 for of in MEASURES.values() if of.limit is not None)
-    assert all(MEASURES[name].better < 0 for name in TEXT_CHECKS)
+    nll = ["reply_nll", "nll_per_token", "nll", "delta_nll", "delta_nll_per_token", "prompt_nll"]
+    assert all(MEASURES[name].better < 0 for name in [*TEXT_CHECKS, *nll, "cost"])
 
 
 def test_the_checks_of_a_text_are_in_the_table():
