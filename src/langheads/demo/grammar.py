@@ -105,8 +105,8 @@ def contradicting_facts(
 
     The prompt ends with the beginning of a third sentence that states it, in the query's language.
     The i-th has the same person and jobs for every pair of languages, and no person has the same
-    two occupations in both splits. The filler is in the first language. Where they `agree`, the
-    same occupation is stated twice, so that there is one answer.
+    two occupations in both splits. The filler is in the first language, which the second may be,
+    too. Where they `agree`, the same occupation is stated twice, so that there is one answer.
 
     Returns:
         Dicts `{"id", "prompt", "facts", "answers"}`: `facts` are the two sentences of the prompt

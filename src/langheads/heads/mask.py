@@ -155,9 +155,16 @@ class HeadMask(Saved):
         shape: tuple[int, int],
         baseline: Float[Tensor, "layer head d_head"] | None,
     ) -> None:
-        """Refuse a mask of another model (`ProvenanceError`), or one learned with another baseline.
+        """Refuse a mask of another model, or one learned with another baseline.
 
-        `name` is that of the mask, for the message; `model` as `langheads.model.describe` has it.
+        Args:
+            name: of the mask, for the message.
+            model: see `langheads.model.describe`.
+            shape: (layers, heads a layer) of the model.
+            baseline: what is to stand in for a head at gate 0.
+
+        Raises:
+            ProvenanceError, InputError: which of the two.
         """
         require_shape(name, self.shape, shape)
         if self.provenance:

@@ -19,21 +19,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Schema:
-    """What a result of one kind is on disk."""
+    """What a result of one kind is on disk.
 
-    kind: str  # as the file itself says it
-    what: str  # the same in words
-    # Its name in a run folder; a file of this name is of this kind, or it is refused. Empty where a
-    # folder may hold any number of them, each under a name of its own.
+    Attributes:
+        kind: as the file itself says it.
+        what: the same in words.
+        file: its name in a run folder; a file of this name is of this kind, or it is refused.
+            Empty where a folder may hold any number of them, each under a name of its own.
+        dims: dimensions of a netCDF file, none of them empty, parted by blanks.
+        variables: those that readers need -> unit; there may be more.
+        over: dimensions of a variable that is not over all of `dims`.
+        texts: variables over all of `dims`, and perhaps more, that hold text and not numbers.
+        sources: whose method it is, keys of `view/references.bib`.
+    """
+
+    kind: str
+    what: str
     file: str = ""
-    dims: str = ""  # dimensions of a netCDF file, none of them empty, parted by blanks
-    # Those that readers need -> unit; there may be more.
+    dims: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
-    # Dimensions of a variable that is not over all of `dims`.
     over: Mapping[str, str] = field(default_factory=dict)
-    # Variables over all of `dims`, and perhaps more, that hold text and not numbers.
     texts: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()  # whose method it is, keys of `view/references.bib`
+    sources: tuple[str, ...] = ()
 
     def dims_of(self, variable: str) -> list[str]:
         """Dimensions of a variable that readers need."""

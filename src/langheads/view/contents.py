@@ -76,17 +76,27 @@ def _nothing(result: Any, run: RunFolder) -> Iterable[Any]:
 
 @dataclass(frozen=True)
 class Kind:
-    """How a kind of result is shown."""
+    """How a kind of result is shown.
 
-    name: str  # the kind, as its schema in `langheads.io.schemas` names it
-    title: str  # heading of its section
-    shows: Sequence[str] = ()  # what the figures show, and what they do not
-    pictures: Callable[[Any, RunFolder], Iterable[Picture]] = _nothing  # figures with captions
-    tables: Callable[[Any, RunFolder], Iterable[Table]] = _nothing  # the same as numbers
-    # Sentences for the head of the page.
+    Attributes:
+        name: the kind, as its schema in `langheads.io.schemas` names it.
+        title: heading of its section.
+        shows: what the figures show, and what they do not.
+        pictures: figures with captions.
+        tables: the same as numbers.
+        summary: sentences for the head of the page.
+        load: reads a file; netCDF by default.
+        anchor: start of the section's anchor; by default the kind.
+    """
+
+    name: str
+    title: str
+    shows: Sequence[str] = ()
+    pictures: Callable[[Any, RunFolder], Iterable[Picture]] = _nothing
+    tables: Callable[[Any, RunFolder], Iterable[Table]] = _nothing
     summary: Callable[[Any, RunFolder], Iterable[str]] = _nothing
-    load: Callable[[Path], Any] = load_result  # reads a file; netCDF by default
-    anchor: str = ""  # start of the section's anchor; by default the kind
+    load: Callable[[Path], Any] = load_result
+    anchor: str = ""
 
 
 def captioned(
