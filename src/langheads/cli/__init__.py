@@ -14,7 +14,8 @@ import sys
 
 import typer
 
-from langheads.cli.app import VERBS, make_app
+from langheads.cli.app import make_app
+from langheads.cli.verbs import VERBS
 from langheads.io.errors import LangheadsError, printable
 from langheads.io.files import written_files
 from langheads.io.parts import Waiting, kept_folders

@@ -8,74 +8,30 @@ a function takes a model, files where it takes what is in them, ``--out`` where 
 
 from __future__ import annotations
 
-import gc
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from importlib import import_module
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from langheads.cli.checks import check
+from langheads.cli.carry_out import carry_out
 from langheads.cli.on_ray import run_on_ray
-from langheads.cli.parts import DRY_RUN, PARTS_OPTIONS, merge, run_in_parts, run_model
+from langheads.cli.parts import DRY_RUN, PARTS_OPTIONS
 from langheads.cli.signatures import Function, Parameter, plain, read_function
-from langheads.cli.tell import ending_of, lines_about, path_of, table_of, tell, write_csv
+from langheads.cli.tell import tell
 from langheads.cli.values import LIMITS, flag, keyword, kind_of, shown_default
+from langheads.cli.verbs import DEFAULT_OUT, IN_PARTS, MODEL, VERBS, WRITTEN, runs_a_model
 from langheads.io.apart import ready
-from langheads.io.cost import counted, spent, spent_in_words
-from langheads.io.files import check_suffix, check_writable
+from langheads.io.errors import InputError
+from langheads.io.parts import COMMAND, parts_folder
 from langheads.io.schemas import files_in_words
 
-VERBS = {
-    "score": "score",
-    "knockout": "knockout",
-    "knockout-task": "knockout_task",
-    "select": "select",
-    "classify": "classify",
-    "ablate": "ablate",
-    "attribute": "attribute",
-    "attention": "show_attention",
-    "generate": "generate_replies",
-    "transfer": "transfer",
-    "adapt": "adapt",
-    "evaluate-qa": "evaluate_qa",
-    "prune": "prune",
-    "compare": "compare",
-    "report": "report",
-    "cite": "cite",
-    "run": "run",
-    "demo": "pipeline.demo",
-}
-"""Verb -> the public function that it is."""
-IN_PARTS = (
-    *("score", "knockout", "knockout-task", "ablate", "generate", "transfer", "evaluate-qa", "run"),
-)
-"""Verbs whose work is kept in parts."""
-_MODEL = "TransformerBridge"
-_RESULTS = (".nc", ".json", ".jsonl")
-_WRITTEN = {
-    "xr.Dataset": "Result, e.g. {verb}.nc.",
-    "LanguageHeads": "Head set, e.g. heads.json.",
-    "HeadClasses": "Classes, e.g. classes.json.",
-    "HeadMask": "Learned gates, e.g. mask.json.",
-    "Replies": "Replies, e.g. replies.jsonl; OUT.summary.json stands beside it.",
-    "AttentionView": "For the report attention.json, or a page .html.",
-}
-"""Type of a result -> what --out is."""
-_SUFFIX = {
-    "xr.Dataset": ".nc",
-    **dict.fromkeys(("LanguageHeads", "HeadClasses", "HeadMask"), ".json"),
-    "Replies": ".jsonl",
-}
 _CSV = Parameter(
     "csv", ("bool",), False, False, "Write results as tables, too, each beside its file as .csv."
 )
-_DEFAULT_OUT = {"compare": "comparison.nc", "report": "report.html", "cite": "references.bib"}
-"""Where a verb writes to by itself, in the folder that it reads."""
+_NOT_MERGED = ("trust_remote_code", "on")
 
 
 def make_app(asked: str | None = None) -> typer.Typer:
@@ -123,9 +79,11 @@ def _command(verb: str, function: Function) -> Callable[..., None]:
         if any(name != "out" and str(of).endswith(".nc") for name, of in given.items()):
             # Starts while others import, which is most of what a small verb takes.
             ready("langheads.io.netcdf:told")
-        carry_out(verb, {k: v for k, v in given.items() if v not in (None, [])})
+        asked = {k: v for k, v in given.items() if v not in (None, [])}
+        on_ray = "on" in asked and not asked.get("dry_run")
+        (run_on_ray if on_ray else carry_out)(verb, asked)
 
-    more = PARTS_OPTIONS if verb in IN_PARTS else (DRY_RUN,) if _runs_a_model(function) else ()
+    more = PARTS_OPTIONS if verb in IN_PARTS else (DRY_RUN,) if runs_a_model(function) else ()
     parameters = [*_parameters(verb, function), *more]
     # typer reads the signature and the annotations of what it is given.
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -136,7 +94,7 @@ def _command(verb: str, function: Function) -> Callable[..., None]:
 def _parameters(verb: str, function: Function) -> Iterator[inspect.Parameter]:
     """What typer asks for: the function's first argument, what must be given, what may be."""
     first, *others = function.parameters
-    loading = read_function("load").parameters if _MODEL in first.types else ()
+    loading = read_function("load").parameters if MODEL in first.types else ()
     options = [p for p in others if kind_of(p) is not None]
     if first.name == "out":
         options.insert(0, first)
@@ -145,8 +103,8 @@ def _parameters(verb: str, function: Function) -> Iterator[inspect.Parameter]:
         argument = typer.Argument(help=given.help, show_default=False)
         yield keyword(given.name, Annotated[str, argument])
     if "out" not in (p.name for p in function.parameters):
-        default = _DEFAULT_OUT.get(verb)
-        told = _WRITTEN[function.returns].format(verb=verb)
+        default = DEFAULT_OUT.get(verb)
+        told = WRITTEN[function.returns].format(verb=verb)
         if default:
             told = f"By default {first.name.upper()}/{default}."
         options.append(Parameter("out", ("str", "Path"), not default, None, told))
@@ -175,105 +133,30 @@ def _option(parameter: Parameter) -> inspect.Parameter:
     return keyword(parameter.name, Annotated[kind.shell | None, option], default)
 
 
-@counted()
-def carry_out(verb: str, given: Mapping[str, Any], load: Callable[..., Any] | None = None) -> None:
-    """Read what was given, refuse what cannot work, load the model (`load`, or `langheads.load`),
-    call, save and tell."""
-    function = read_function(VERBS[verb])
-    first = function.parameters[0]
-    values, files = {}, {}
-    for parameter in function.parameters:
-        kind, name = kind_of(parameter), parameter.name
-        if kind is None or name not in given or _MODEL in parameter.types:
-            continue
-        values[name] = given[name] if kind.parse is None else kind.parse(flag(name), given[name])
-        if kind.read is not None and name != "out":
-            files[name] = kind.read
-    default_out = _DEFAULT_OUT.get(verb)
-    out = given.get("out")
-    if out is None and default_out is not None:
-        out = str(Path(given[first.name]) / default_out)
-    _check_out(function, str(out), [given[name] for name in files], default_out)
-    absent = dict.fromkeys(p.name for p in function.parameters)
-    for name, read in files.items():
-        values[name] = read(values[name], absent | values)
-    if given.get("csv") and function.returns in _WRITTEN:
-        check_writable(Path(str(out)).with_suffix(".csv"))
-    check(verb, values | {"out": out})
-    if values.get("as_published"):
-        import langheads
-        from langheads.experiments.published import published_settings
+def merge(
+    out: Annotated[str, typer.Argument(help="The result, as the shards were given it.")],
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="As the shards were given it.")
+    ] = False,
+) -> None:
+    """Write the result of shards that are done.
 
-        published_settings(getattr(langheads, function.name), values)
-    if "on" in given and not given.get("dry_run"):
-        run_on_ray(verb, given)
+    The last of them does so by itself. To be given in the folder that they were given in, on a
+    machine of the same kind; makes no part, and says of which shards some are missing.
+    """
+    from langheads.io.files import read_json
+    from langheads.io.records import parse
+
+    path = parts_folder(out) / COMMAND
+    if Path(out).exists() and not path.parent.exists():
+        tell(f"{out} is there, and no shard waits")
         return
-    module, _, name = f"langheads.{function.name}".rpartition(".")
-    called = getattr(import_module(module), name)
-    if _MODEL in first.types:
-        import langheads
-
-        asked = {p.name: given[p.name] for p in read_function("load").parameters if p.name in given}
-        load = load or langheads.load
-        _look_for_garbage()
-        values[first.name] = load(**asked)
-    _look_for_garbage()
-    work = partial(called, **values)
-    finish = partial(_save_and_tell, function, str(out), given)
-    if _runs_a_model(function):
-        run = run_in_parts if verb in IN_PARTS else run_model
-        run(work, given, finish, verb=verb, model=values.get("model"), out=str(out))
-    else:
-        finish(work())
-
-
-def _runs_a_model(function: Function) -> bool:
-    return _MODEL in function.parameters[0].types or function.name == "pipeline.demo"
-
-
-def _look_for_garbage() -> None:
-    """See `main`; what was imported stays, and need never be looked through."""
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
-
-
-def _check_out(function: Function, out: str, inputs: list[str], default_out: str | None) -> None:
-    """Refuse a file that cannot be written, or that is read."""
-    if function.parameters[0].name == "run" and Path(inputs[0]).is_dir():
-        inputs = [
-            str(path)
-            for path in Path(inputs[0]).iterdir()
-            if path.suffix in _RESULTS and path.name != default_out
-        ]
-    if function.returns in _WRITTEN or default_out is not None:
-        check_writable(out, *inputs)
-        named = Path(default_out).suffix if default_out else _SUFFIX.get(function.returns)
-        if named:
-            check_suffix(out, named)
-    if function.returns == "Replies":
-        check_writable(Path(out).with_suffix(".summary.json"), *inputs)
-
-
-def _save_and_tell(function: Function, out: str, given: Mapping[str, Any], result: Any) -> None:
-    """Save a result that its function has not saved; say what it is and where."""
-    if function.returns == "xr.Dataset":
-        from langheads import save
-
-        save(result, out)
-    elif function.returns in _WRITTEN:
-        result.save(out)
-    if given.get("csv"):
-        for path in write_csv(result, out, given.get("run")):
-            tell(str(path), beside=True)
-    end = ending_of(function.name, result)
-    for line in end.headline if end else lines_about(result):
-        tell(line.rstrip(), beside=True)
-    if (table := end.table if end else table_of(result)) is not None:
-        for line in table.split("\n"):
-            tell(line)
-    tell(str(path_of(result) or out))
-    if _runs_a_model(function):
-        tell(spent_in_words(spent()), beside=True)
-    if end:
-        tell(f"next: {end.next}", beside=True)
+    if not path.is_file():
+        raise InputError(f"no {path}: no shard waits; give the command itself again")
+    given = parse(dict[str, Any], read_json(path), path)
+    if (verb := given.pop("verb", None)) not in IN_PARTS:
+        raise InputError(f"{path}: verb is {verb!r:.60}, expected one of {', '.join(IN_PARTS)}")
+    # Code of others is run, and a cluster is used, only where that was asked for here.
+    given = {name: value for name, value in given.items() if name not in _NOT_MERGED}
+    given |= {"trust_remote_code": True} if trust_remote_code else {}
+    carry_out(verb, given | {"out": out, "merge": True})

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from langheads.cli.carry_out import carry_out, prepare
 from langheads.cli.tell import tell, told_lines
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.parts import kept_folders, parts_folder
@@ -26,6 +27,7 @@ _TRIES = 10
 
 def run_on_ray(verb: str, given: Mapping[str, Any]) -> None:
     """Have the workers do the verb, and say what the last of them says; refuses to without Ray."""
+    prepare(verb, given)
     found = re.fullmatch(r"ray(?::([1-9]\d{0,4}))?", given["on"].strip())
     if not found or "shard" in given or given.get("fresh"):
         raise InputError(
@@ -89,7 +91,6 @@ class Worker:
 
     def work(self, shard: str) -> list[tuple[str, bool]]:
         """What the verb tells where this shard was the last one; nothing where it waits."""
-        from langheads.cli.app import carry_out
         from langheads.io.parts import Waiting
 
         told_lines.clear()

@@ -148,39 +148,6 @@ def run_in_parts(
         raise
 
 
-_NOT_MERGED = ("trust_remote_code", "on")
-
-
-def merge(
-    out: Annotated[str, typer.Argument(help="The result, as the shards were given it.")],
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="As the shards were given it.")
-    ] = False,
-) -> None:
-    """Write the result of shards that are done.
-
-    The last of them does so by itself. To be given in the folder that they were given in, on a
-    machine of the same kind; makes no part, and says of which shards some are missing.
-    """
-    from langheads.cli.app import IN_PARTS, carry_out
-    from langheads.io.files import read_json
-    from langheads.io.records import parse
-
-    path = parts_folder(out) / COMMAND
-    if Path(out).exists() and not path.parent.exists():
-        tell(f"{out} is there, and no shard waits")
-        return
-    if not path.is_file():
-        raise InputError(f"no {path}: no shard waits; give the command itself again")
-    given = parse(dict[str, Any], read_json(path), path)
-    if (verb := given.pop("verb", None)) not in IN_PARTS:
-        raise InputError(f"{path}: verb is {verb!r:.60}, expected one of {', '.join(IN_PARTS)}")
-    # Code of others is run, and a cluster is used, only where that was asked for here.
-    given = {name: value for name, value in given.items() if name not in _NOT_MERGED}
-    given |= {"trust_remote_code": True} if trust_remote_code else {}
-    carry_out(verb, given | {"out": out, "merge": True})
-
-
 def _tell_estimate(work: partial[Any], shard: tuple[int, int] | None) -> tuple[float, float]:
     """Say what the work will take, and what of it a shard does; seconds and GiB of the whole."""
     from langheads.io.cost import in_words, spent

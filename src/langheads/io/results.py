@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5netcdf
 import numpy as np
@@ -24,25 +24,22 @@ from langheads.io.parts import active_parts
 from langheads.io.schemas import SCHEMAS, check_layout
 from langheads.io.sources import made_from
 
-if TYPE_CHECKING:
-    # Reading results, as figures do, does not need torch.
-    from langheads.text import Corpus, Documents
-
 _PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
 
 
 def provenance(
     kind: str,
     model: Mapping[str, str],
-    corpus: Corpus,
+    corpus: Any,
     *,
     sources: Iterable[Any] = (),
     **settings: Any,
 ) -> dict[str, Any]:
     """What a result was made from, flat, in types that netCDF and JSON both hold.
 
-    `model` as `langheads.model.describe` has it, `sources` are results that it was made from,
-    `settings` everything else that fixes the numbers. Refuses a kind without a schema.
+    `model` as `langheads.model.describe` has it, `corpus` a `langheads.text.Corpus`, `sources` are
+    results that it was made from, `settings` everything else that fixes the numbers. Refuses a kind
+    without a schema.
     """
     if kind not in SCHEMAS:
         raise InputError(f"no schema of kind {kind!r}: see langheads.io.schemas.register")
@@ -61,22 +58,6 @@ def provenance(
         **{name.replace("-", "_"): version(name) for name in _PACKAGES},
         **spent(),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
-def document_counts(documents: Mapping[str, Documents], dim: str) -> dict[str, Any]:
-    """Variables ``docs``, ``skipped`` (too short), ``cut`` (too long), ``tokens`` (predicted) and
-    ``bytes`` over the dimension of the languages."""
-    counts = {
-        "docs": [len(d) for d in documents.values()],
-        "skipped": [d.skipped for d in documents.values()],
-        "cut": [d.cut for d in documents.values()],
-        "tokens": [int(d.n_predicted.sum()) for d in documents.values()],
-        "bytes": [int(d.n_bytes.sum()) for d in documents.values()],
-    }
-    return {
-        name: (dim, np.array(values, dtype=np.int64), {"units": "count"})
-        for name, values in counts.items()
     }
 
 

@@ -34,12 +34,13 @@ from langheads.heads.given import ByLanguage, Named
 from langheads.io.arguments import asked_names
 from langheads.io.parts import clock, together
 from langheads.io.progress import progress_bar
-from langheads.io.results import document_counts, provenance, with_rounding
+from langheads.io.results import provenance, with_rounding
 from langheads.model import describe, head_shape, mean_z, tokenize_languages
 from langheads.scores import sampled_knockout as sampled
 from langheads.scores.scan import BASELINES, Baseline, check_heads, knockout_nll
 from langheads.scores.top_knockout import Top, check_top, eliminate, forwards, per_size
 from langheads.text import Corpus, Documents, read_texts
+from langheads.text.documents import document_counts
 
 
 def knockout(

@@ -19,11 +19,12 @@ from langheads.io.arguments import asked_names
 from langheads.io.errors import InputError
 from langheads.io.parts import clock, together
 from langheads.io.progress import progress_bar
-from langheads.io.results import document_counts, provenance, with_rounding
+from langheads.io.results import provenance, with_rounding
 from langheads.model import describe, head_shape, load, tokenize_languages
 from langheads.scores import registry
 from langheads.scores.registry import SCORES, OfLanguage, Rows, Score, found
 from langheads.text import Corpus, Documents, read_texts
+from langheads.text.documents import document_counts
 
 HeadMap = Float[np.ndarray, "layer head"]
 

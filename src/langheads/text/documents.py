@@ -9,7 +9,7 @@ counts whole.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -171,3 +171,19 @@ def pad_right(tokens: Sequence[Int[Tensor, " _"]]) -> Int[Tensor, "batch pos"]:
     padding nor an attention mask matters; the padding is left out of every loss.
     """
     return torch.nn.utils.rnn.pad_sequence(list(tokens), batch_first=True)
+
+
+def document_counts(documents: Mapping[str, Documents], dim: str) -> dict[str, Any]:
+    """Variables ``docs``, ``skipped`` (too short), ``cut`` (too long), ``tokens`` (predicted) and
+    ``bytes`` over the dimension of the languages."""
+    counts = {
+        "docs": [len(d) for d in documents.values()],
+        "skipped": [d.skipped for d in documents.values()],
+        "cut": [d.cut for d in documents.values()],
+        "tokens": [int(d.n_predicted.sum()) for d in documents.values()],
+        "bytes": [int(d.n_bytes.sum()) for d in documents.values()],
+    }
+    return {
+        name: (dim, np.array(values, dtype=np.int64), {"units": "count"})
+        for name, values in counts.items()
+    }

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import langheads
-from langheads.cli.app import carry_out
+from langheads.cli.carry_out import carry_out
 from langheads.io.estimate import estimated
 from langheads.io.shards import in_parts
 from langheads.model import describe

@@ -16,7 +16,7 @@ import torch
 
 import langheads
 from langheads import pipeline
-from langheads.cli import app, parts, settings, tell
+from langheads.cli import app, carry_out, parts, settings, tell
 from langheads.experiments.replies.files import Replies
 from langheads.io import part_file
 from langheads.io.errors import InputError, LangheadsError
@@ -242,7 +242,7 @@ def test_what_the_last_worker_of_ray_tells_is_told(score, tmp_path, monkeypatch)
 
 def test_garbage_is_looked_for_when_libraries_are_imported(score, monkeypatch):
     """Among a million objects of libraries, that is a quarter of the start-up."""
-    seen, check, load = [], app.check, langheads.load
+    seen, check, load = [], carry_out.check, langheads.load
     # These tests froze what they imported (tests/conftest.py); a user's process has not.
     gc.unfreeze()
 
@@ -253,7 +253,7 @@ def test_garbage_is_looked_for_when_libraries_are_imported(score, monkeypatch):
 
         return call
 
-    monkeypatch.setattr(app, "check", told(check))
+    monkeypatch.setattr(carry_out, "check", told(check))
     monkeypatch.setattr(langheads, "load", told(load), raising=False)
     assert score("s.nc")[0] == 0
     assert seen == [(False, False), (True, True)]

@@ -9,10 +9,10 @@ import typer
 
 import langheads
 from langheads import cli
-from langheads.cli.app import IN_PARTS
 from langheads.cli.parts import PARTS_OPTIONS
 from langheads.cli.signatures import plain, read_function
 from langheads.cli.values import _texts, kind_of
+from langheads.cli.verbs import IN_PARTS
 from langheads.scores import registry
 
 

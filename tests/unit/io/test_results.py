@@ -8,15 +8,8 @@ import pytest
 import xarray as xr
 
 from langheads.io.errors import InputError
-from langheads.io.results import (
-    document_counts,
-    load_result,
-    provenance,
-    rounding_words,
-    save,
-    with_rounding,
-)
-from langheads.text import Documents, read_texts
+from langheads.io.results import load_result, provenance, rounding_words, save, with_rounding
+from langheads.text import read_texts
 
 MODEL = {
     "model": "tiny/llama",
@@ -138,24 +131,6 @@ def test_netcdf_of_somebody_else_is_refused(tmp_path, attrs):
 def test_a_missing_result_is_told(tmp_path):
     with pytest.raises(InputError, match=r"no file .*none\.nc"):
         load_result(tmp_path / "none.nc")
-
-
-def test_counts_a_language():
-    import torch
-
-    documents = {
-        "en": Documents(
-            "en", (torch.arange(3), torch.arange(5)), np.array([7, 9]), 4, bos=True, max_tokens=9
-        ),
-        "zh": Documents("zh", (torch.arange(2),), np.array([3]), 0, bos=True, max_tokens=9),
-    }
-    counts = document_counts(documents, "text_of")
-    found = {name: values.tolist() for name, (_, values, _) in counts.items()}
-    assert found == {
-        "docs": [2, 1], "skipped": [4, 0], "tokens": [6, 1], "bytes": [16, 3],
-        "cut": [0, 0],
-    }  # fmt: skip
-    assert {dim for dim, _, _ in counts.values()} == {"text_of"}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from langheads.io.errors import InputError
 from langheads.text import Documents, length_batches, pad_right, tokenize
+from langheads.text.documents import document_counts
 
 TEXTS = [
     "the cat sat on the mat",
@@ -260,3 +261,19 @@ def test_a_text_of_millions_of_characters_is_not_tokenised_whole(tiny, space):
     assert (found.cut, found.n_bytes.tolist()) == (1, [99, 4])
     assert read[0] <= 2_000_000
     assert read[1] == 5
+
+
+def test_counts_a_language():
+    documents = {
+        "en": Documents(
+            "en", (torch.arange(3), torch.arange(5)), np.array([7, 9]), 4, bos=True, max_tokens=9
+        ),
+        "zh": Documents("zh", (torch.arange(2),), np.array([3]), 0, bos=True, max_tokens=9),
+    }
+    counts = document_counts(documents, "text_of")
+    found = {name: values.tolist() for name, (_, values, _) in counts.items()}
+    assert found == {
+        "docs": [2, 1], "skipped": [4, 0], "tokens": [6, 1], "bytes": [16, 3],
+        "cut": [0, 0],
+    }  # fmt: skip
+    assert {dim for dim, _, _ in counts.values()} == {"text_of"}

@@ -25,8 +25,8 @@ from langheads.experiments.specificity.diagonal import (
     own_over_others,
 )
 from langheads.heads import GENERAL, HeadSet
-from langheads.io.results import document_counts
 from langheads.text import Documents
+from langheads.text.documents import document_counts
 
 _MATRIX = ("baseline", "heads_of", "text_of")
 _PER_BYTE, _PERPLEXITY = {"units": "nats per byte"}, {"units": "exp(nats per token)"}
