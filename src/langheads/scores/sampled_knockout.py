@@ -24,8 +24,7 @@ interval for the language. The variance of the plane at that point is from squar
 since what first order leaves is of second order, and goes with the gate's Fisher information x^2
 (log standard deviation of residuals on log x^2, over heads: slope .7 to 1, correlation .91 to .98):
 a draw that missed the large documents has residuals that are too small. Where it missed nearly all
-of them (``unseen``) there is no error and no interval. The quantile is that of t with n - 3
-degrees of freedom.
+of them there is no error and no interval. The quantile is that of t with n - 3 degrees of freedom.
 
 Standard error (``_se``): as in exact knock-out, of documents as a sample of the language, with the
 residuals that stand for documents that were not run, and the variance above.
@@ -41,7 +40,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy import stats as scipy_stats
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
@@ -50,6 +49,7 @@ from langheads.heads import HeadSet
 from langheads.io.errors import InputError
 from langheads.io.parts import together
 from langheads.scores.gradient import gate_gradients
+from langheads.stats import ratio
 from langheads.text import Documents
 
 CONFIDENCE = 0.95
@@ -152,11 +152,7 @@ def estimate(rise: Rises, of_all: Auxiliaries, drawn: Int[np.ndarray, " _"]) -> 
     filled, parts = plane(rise[drawn], of_all, drawn)
     total, residual = filled.sum(axis=0), rise[drawn] - filled[drawn]
     filled[drawn] = rise[drawn]
-    fourth = of_all[0] ** 4
-    seen = fourth[drawn].mean(axis=0)
-    missed = np.maximum(1, fourth.mean(axis=0) / np.where(seen > 0, seen, np.inf))
-    missed[unseen(of_all, drawn)] = np.nan
-    error = among * np.sqrt((1 - count / among) * missed * (parts**2).sum(axis=0))
+    error = among * np.sqrt((1 - count / among) * (parts**2).sum(axis=0))
     return Estimate(
         total=total,
         error=error,
@@ -170,7 +166,8 @@ def plane(
     y: Float[np.ndarray, "drawn heads"], of_all: Auxiliaries, drawn: Int[np.ndarray, " drawn"]
 ) -> tuple[Rises, Float[np.ndarray, "drawn heads"]]:
     """Every document's height on the least-squares plane of rises `y` on the auxiliaries, head by
-    head, and what the mean height owes to each drawn one's residual; its square is HC2's."""
+    head, and what the mean height owes to each drawn one's residual; its square is HC2's, times
+    what the draw missed of x^4, NaN where that is nearly all."""
     height = np.tile(y.mean(axis=0), (of_all.shape[1], 1))
     leverage, weight = np.full((2, *y.shape), 1 / len(drawn))
     before: list[tuple[Rises, Heads]] = []
@@ -186,13 +183,11 @@ def plane(
         height += across * ((across[drawn] * y).sum(axis=0) / squares)
         leverage += across[drawn] ** 2 / squares
         weight += across[drawn] * (across.mean(axis=0) / squares)
-    return height, weight * (y - height[drawn]) / np.sqrt(np.maximum(1 - leverage, 1e-9))
-
-
-def unseen(of_all: Auxiliaries, drawn: Int[np.ndarray, " drawn"]) -> Bool[np.ndarray, " heads"]:
-    """Heads of whose x^4 the documents drawn have next to nothing, and others have some."""
     fourth = of_all[0] ** 4
-    return fourth[drawn].mean(axis=0) < _SEEN * fourth.mean(axis=0)
+    every, seen = fourth.mean(axis=0), fourth[drawn].mean(axis=0)
+    missed = np.where(seen < _SEEN * every, np.nan, np.maximum(1, ratio(every, seen, 1.0)))
+    shrunk = np.sqrt(np.maximum(1 - leverage, 1e-9))
+    return height, np.sqrt(missed) * weight * (y - height[drawn]) / shrunk
 
 
 def forwards(

@@ -4,9 +4,10 @@ Successive elimination (Even-Dar, Mannor and Mansour 2006) on paired differences
 a random order. After n of all N documents the rise T_h of head h, were all N run, is estimated by
 its regression on first-order rise and length of all documents (`scores.sampled_knockout`), and two
 heads are apart where T_h - T_k is beyond t times its standard error, that of the paired difference
-of residuals, with the finite population factor 1 - n/N. A head that is apart from
-all but k - 1 others is in the top k, one below k others is out; neither is run again, and the
-others go on with half as many documents more. When all N are run the order is exact.
+of residuals (each head's larger by what the draw missed of its x^4), with the finite population
+factor 1 - n/N. A head that is apart from all but k - 1 others is in the top k, one below k others
+is out; neither is run again, and the others go on with half as many documents more. When all N are
+run the order is exact.
 
 t is the quantile at (1 - confidence) / (stages x pairs), two-sided: the answer is that of the scan
 of all N documents with at least the stated confidence, as far as residuals are near normal; held
@@ -25,7 +26,7 @@ from jaxtyping import Bool, Int
 from scipy import stats as scipy_stats
 
 from langheads.io.errors import InputError
-from langheads.scores.sampled_knockout import BACKWARD, Auxiliaries, Rises, estimate, plane, unseen
+from langheads.scores.sampled_knockout import BACKWARD, Auxiliaries, Rises, estimate, plane
 from langheads.text import Documents
 
 logger = logging.getLogger("langheads")
@@ -143,6 +144,5 @@ def _apart(
     variance = (own[:, None] + own - 2 * products) * (1 - n / count)
     pairs = max(1, heads * (heads - 1) // 2)
     t = scipy_stats.t.isf(error / pairs / 2, df)
-    above = (total[:, None] - total) > t * np.sqrt(np.maximum(variance, 0)) + 1e-12
-    unknown = unseen(of_all, done)
-    return above & ~unknown & ~unknown[:, None]
+    # Nothing is beyond an error that is not known.
+    return (total[:, None] - total) > t * np.sqrt(np.maximum(variance, 0)) + 1e-12

@@ -11,7 +11,12 @@ from langheads.experiments.published import PUBLISHED
 from langheads.experiments.replies.experiment import generate
 from langheads.experiments.replies.judge import reply_nll
 from langheads.experiments.replies.off_target import CONDITIONS, _sets, off_target
-from langheads.experiments.replies.off_target_summary import RATES, rates_with_intervals
+from langheads.experiments.replies.off_target_summary import (
+    RATES,
+    Run,
+    rates_with_intervals,
+    summary,
+)
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError, ProvenanceError
 from langheads.io.results import load_result, save
@@ -299,6 +304,29 @@ def test_intervals(found):
     reach = 12.71 * np.sqrt(2 / 8) * np.ptp(each)
     ends = each.mean() - reach, each.mean() + reach
     assert (here.nll_low.item(), here.nll_high.item()) == pytest.approx(ends, abs=0.1 * reach)
+
+
+def test_no_interval_ends_beyond_what_it_is_of():
+    """Of two prompts t reaches mean -+ 12.71 sqrt(2) sd, sd over resamples."""
+    how = {"repetition": [0.4, 0.6], "prompt_copy": [0, 0], "empty": [0, 1], "nll": [1, 9]}
+    runs = {
+        ("zh", name): [Run(1, {x: np.array(of, float) for x, of in values.items()}, [RIGHT] * 2)]
+        for name, values in (
+            ("none", {"right": [0, 1], "suspect": [1, 0]} | how),
+            ("own off", {"right": [1, 0], "suspect": [0, 0]} | how),
+        )
+    }
+    found = summary(runs, {"zh": "ab"}, ["none", "own off"], Rules(), 200, {"seed": 0})
+    of = found.sel(language="zh", condition="own off")
+
+    def ends(name):
+        return of[f"{name}_low"].item(), of[f"{name}_high"].item()
+
+    for name in ("right", "repetition", "empty"):
+        assert ends(name) == (0, 1)
+    assert ends("suspect") == ends("prompt_copy") == (0, 0)
+    assert ends("delta_right") == (-1, 1)
+    assert ends("nll") == (0, pytest.approx(5 + 12.71 * np.sqrt(2 * 8), rel=0.1))
 
 
 def test_saved_and_read(found, tmp_path):

@@ -378,12 +378,20 @@ def test_evaluation_judges_replies_and_pairs_questions(tiny, monkeypatch):
     rng = np.random.default_rng(5)
     means = rng.choice([0, 1, 0, 1, -1], size=(20000, 5)).mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
-    # Of so few, the t interval is wider: t(4) = 2.776.
+    # Of so few, the t interval is wider: t(4) = 2.776; to more than 1 no share can rise.
     reach = 2.776 * np.sqrt(5 / 4) * means.std()
-    low, high = min(low, 0.2 - reach), max(high, 0.2 + reach)
+    low, high = min(low, 0.2 - reach), min(1, max(high, 0.2 + reach))
     some = found.sel(condition="some")
     assert some.delta_accuracy_low.item() == pytest.approx(low, abs=0.21)
     assert some.delta_accuracy_high.item() == pytest.approx(high, abs=0.21)
+
+
+def test_a_difference_of_shares_is_not_said_to_be_more_than_1():
+    """Of five, t reaches to 0.8 + 2.776 * 0.447 / 2."""
+    row, contexts = np.array([1.0, 1, 1, 1, 0]), list("abcde")
+    for name, end in (("accuracy", 1), ("answer_nll", pytest.approx(1.355, abs=0.05))):
+        found = summarise._differences(name, "delta", [row], contexts, 2000, seed=0)
+        assert found[f"delta_{name}_high"][1][0] == end
 
 
 def test_questions_on_one_context_are_drawn_together():

@@ -10,9 +10,10 @@ the suspect:
                          ``wpr``, ``lcpr``; ``delta_right`` and ``delta_nll`` against ``none``
     n_heads              how many heads were touched
 
-Intervals are percentiles of a bootstrap over prompts; those of a change are paired by prompt. A
-random condition is the mean over its draws before any interval is made, so its interval holds the
-few sets that were drawn fixed. With w_p, how often prompt p was drawn, a rate of one draw is
+Intervals are of a bootstrap over prompts, see `langheads.stats.bootstrap_interval` (of rates its
+percentiles), and end where a share or an NLL does; those of a change are paired by prompt. A random
+condition is the mean over its draws before any interval is made, so its interval holds the few sets
+that were drawn fixed. With w_p, how often prompt p was drawn, a rate of one draw is
 
     LPR = sum_p w_p passed_p / sum_p w_p counted_p
     WPR = 1 - sum_p w_p passed_p english_p / sum_p w_p passed_p
@@ -87,6 +88,8 @@ def summary(
         if name in each:
             variables[f"{name}_each"] = ((*table, "prompt"), values, with_unit)
         parts = _means_with_intervals(values, list(map(len, prompts.values())), **settings)
+        most = 1.0 if unit.startswith("share") else np.inf
+        parts = parts.clip(0.0 if name in each else -most, most)
         for end, part in zip(_ENDS, parts, strict=True):
             variables[f"{name}{end}"] = (table, part, with_unit)
     for name, parts in zip(RATES, rates, strict=True):

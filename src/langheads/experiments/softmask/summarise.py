@@ -12,9 +12,9 @@ and ``reply``, ``answer_tokens``, ``gates``; where masks were learned beside eac
 ``trained`` (1 for heads that were), ``train_set_loss`` ``[condition, when]``, before and after,
 ``train_loss`` ``[condition, step]`` and ``validation_loss`` ``[condition, check]``.
 
-The 95% intervals of differences are percentiles of a bootstrap over contexts: questions on one
-paragraph are not independent of each other, so they are drawn together. Fewer than 5 contexts have
-none.
+The 95% intervals of differences are of a bootstrap over contexts (`stats.bootstrap_interval`), and
+end where a difference of shares does: questions on one paragraph are not independent of each other,
+so they are drawn together. Fewer than 5 contexts have none.
 """
 
 from __future__ import annotations
@@ -109,6 +109,8 @@ def _differences(
             sums, sizes = cluster_sums(row, contexts)
             if len(sums) >= _FEWEST:
                 found[1:, i] = bootstrap_interval(sums, sizes, n_resamples=n_resamples, seed=seed)
+    if _UNITS[name].startswith("share"):
+        found = found.clip(-1.0, 1.0)
     attrs = {"units": _UNITS[name], "sign": measures.MEASURES[name].sign}
     parts = zip(("", "_low", "_high"), found, strict=True)
     return {f"{prefix}_{name}{end}": ("condition", values, attrs) for end, values in parts}
