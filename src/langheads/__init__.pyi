@@ -4,9 +4,9 @@ from . import view as view
 from .experiments.benchmark.compare import compare as compare
 from .experiments.benchmark.deletion import deletion as deletion
 from .experiments.pruning.experiment import prune as prune
-from .experiments.replies.experiment import Reply as Reply
-from .experiments.replies.experiment import generate as generate
-from .experiments.replies.generate import generate_replies as generate_replies
+from .experiments.replies.experiment import generate_replies as generate_replies
+from .experiments.replies.generate import Reply as Reply
+from .experiments.replies.generate import generate as generate
 from .experiments.replies.off_target import off_target as off_target
 from .experiments.replies.switching import switch_rates as switch_rates
 from .experiments.softmask.adapt import adapt as adapt

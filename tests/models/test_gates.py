@@ -8,7 +8,7 @@ from einops import repeat
 
 from hooks.gate import logits_under_gate
 from hooks.mean_baseline import mean_z as mean_z_of_one_head
-from langheads.experiments.replies.experiment import generate
+from langheads.experiments.replies.generate import generate
 from langheads.heads import HeadSet
 from langheads.heads.mask import HeadMask
 from langheads.io.errors import InputError, InterventionError

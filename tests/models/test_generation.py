@@ -5,7 +5,7 @@ import torch
 
 import langheads
 from hooks.scale import write
-from langheads.experiments.replies.experiment import generate, prompt_tokens
+from langheads.experiments.replies.generate import generate, prompt_tokens
 from langheads.io.errors import NonFiniteError
 from langheads.model import gated, head_shape, mean_z, steered
 from tests.models.zoo import EOS, HEADS, NAMES, TEXTS, hugging_face, w_o

@@ -63,7 +63,7 @@ def _evaluate_qa(n_controls: int | None = None, gates: Any = None) -> None:
 
 
 def _generate(**given: Any) -> None:
-    from langheads.experiments.replies.generate import check_replies
+    from langheads.experiments.replies.experiment import check_replies
 
     _call(check_replies, given)
 

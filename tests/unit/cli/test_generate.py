@@ -11,7 +11,7 @@ import torch
 
 import langheads
 from langheads import cli
-from langheads.experiments.replies.generate import generate_replies
+from langheads.experiments.replies.experiment import generate_replies
 from langheads.experiments.replies.judge import reply_nll
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.model import describe, gated, mean_z, steered

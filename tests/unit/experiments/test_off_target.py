@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from langheads.experiments.published import PUBLISHED
-from langheads.experiments.replies.experiment import generate
+from langheads.experiments.replies.generate import generate
 from langheads.experiments.replies.judge import reply_nll
 from langheads.experiments.replies.off_target import CONDITIONS, _sets, off_target
 from langheads.experiments.replies.off_target_summary import (

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from langheads.experiments.replies.experiment import generate, prompt_tokens
+from langheads.experiments.replies.generate import generate, prompt_tokens
 from langheads.experiments.replies.judge import answer
 from langheads.heads import HeadSet
 from langheads.io.chat import as_chats

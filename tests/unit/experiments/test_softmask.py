@@ -10,7 +10,7 @@ import torch
 
 import langheads
 from langheads.demo import grammar
-from langheads.experiments.replies.experiment import Reply
+from langheads.experiments.replies.generate import Reply
 from langheads.experiments.softmask import summarise, training
 from langheads.experiments.softmask.training import split_by_context
 from langheads.io.errors import InputError, NonFiniteError, ProvenanceError

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from langheads.experiments.replies import switching
-from langheads.experiments.replies.experiment import generate
+from langheads.experiments.replies.generate import generate
 from langheads.experiments.replies.judge import reply_nll
 from langheads.experiments.replies.switching import switch_rates
 from langheads.heads import HeadSet

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from langheads.experiments.replies.experiment import generate_replies
 from langheads.experiments.replies.files import Replies
-from langheads.experiments.replies.generate import generate_replies
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.io.errors import InputError
 from langheads.model import describe

@@ -1,195 +1,259 @@
-"""Replies of a model under gates.
-
-Each prompt is continued token by token, greedily unless a temperature is asked for, with its
-gates on every position of every forward: those of the prompt and those of the reply. Batches hold
-prompts of like length, padded on the left; a reply does not depend on the batch that its prompt
-is in, nor on the cache, but for what rounding in 16 bits does to tokens that are all but equally
-likely. Attention is eager, as TransformerLens runs it.
-"""
+"""Replies under gates and steering that are named by language: prompts in, judged replies out."""
 
 from __future__ import annotations
 
-import reprlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads import model as engine
-from langheads.io.arguments import check_seed
-from langheads.io.chat import as_chats
+from langheads.experiments.language_heads import require_heads_of
+from langheads.experiments.matched_heads import matched_controls
+from langheads.experiments.published import published
+from langheads.experiments.replies.files import Replies
+from langheads.experiments.replies.judge import Answered, answer, over_controls, reply_summary
+from langheads.experiments.replies.plan import Asked
+from langheads.heads import LanguageHeads, as_language_heads, heads_of
+from langheads.heads.given import ByLanguage
+from langheads.heads.mask import HeadMask
 from langheads.io.errors import InputError
-from langheads.io.progress import progress_bar
-from langheads.io.records import Text, parse
-from langheads.text import beginning, bos_prefix
-
-# Nearer to 0, logits divided by the temperature leave float32; a user there means greedy.
-_COLDEST, _HOTTEST = 1e-4, 1e4
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the model said to one prompt.
-
-    Attributes:
-        prompt: as it was given.
-        text: the reply without special tokens; the bytes of a last character that the length
-            limit cut in two are left out.
-        tokens: the tokens of the reply, the end-of-sequence token included.
-        prompt_tokens: what was continued: BOS, prompt, and the chat template's marks.
-        finished: ``eos`` where the model ended the reply itself, ``length`` where the limit did.
-    """
-
-    prompt: str
-    text: str
-    tokens: tuple[int, ...]
-    prompt_tokens: tuple[int, ...]
-    finished: str
-
-    def __repr__(self) -> str:
-        said = f"{reprlib.repr(self.prompt)} -> {self.text!r}"
-        return f"Reply({said}, {len(self.tokens)} tokens, {self.finished})"
+from langheads.io.parts import together
+from langheads.io.results import provenance
+from langheads.model import describe, head_shape, model_name
+from langheads.text import Corpus, Detector, Rules
+from langheads.text import detector as text_detector
+from langheads.text.confusion import require_known
+from langheads.text.identify import warn_if_too_few_candidates
+from langheads.text.requests import Request, read_requests
 
 
-def generate(
+@published
+def generate_replies(
     model: TransformerBridge,
-    prompts: str | Sequence[str],
+    prompts: str | Path | Sequence[Mapping[str, Any]],
     *,
-    gates: engine.Gates | None = None,
-    value: float = 0.0,
-    language: str | None = None,
-    baseline: Float[Tensor, "layer head d_head"] | None = None,
+    heads: ByLanguage | None = None,
+    gate: Mapping[str, float] | None = None,
+    steer: Mapping[str, float] | None = None,
+    mask: HeadMask | None = None,
+    baseline: str = "zero",
+    text: Corpus | None = None,
+    docs: int = 100,
+    max_tokens: int = 2048,
     max_new_tokens: int = 40,
     temperature: float = 0.0,
     seed: int = 0,
-    batch_tokens: int | str = "auto",
-    use_cache: bool = True,
+    detector: str = "py3langid",
+    detector_model: str | Path | None = None,
+    candidates: Iterable[str] | None = None,
+    min_words: int = 5,
+    min_confidence: float = 0.3,
+    compare: bool = True,
+    n_controls: int = 3,
     chat: bool = False,
+    use_cache: bool = True,
     bos: bool | None = None,
-) -> list[Reply]:
-    """Continue prompts, under gates if some are given.
-
-    Other interventions go around the call and come first: ``with steered(...): generate(...)``.
+    batch_tokens: int | str = "auto",
+    as_published: bool = False,
+) -> Replies:
+    """Replies under gates, with language measures; OUT.summary.json has their means and origin.
 
     Args:
         model: the model.
-        prompts: texts; one string is one prompt.
-        gates, value, language, baseline: see `langheads.gated`; ``[prompt, layer, head]`` gives
-            every prompt gates of its own, None leaves the model alone.
+        prompts: file of lines ``{"prompt": ..., "language": ..., "id": ...}``.
+        heads: which head serves which language; what `select` gave.
+        gate: language, or ``general``, -> the gate of its heads.
+        steer: ``zh-en`` -> how many times the mean of z over zh less that over en is added, on the
+            heads of both; needs `text`.
+        mask: gates that `adapt` learned, instead of `gate`.
+        baseline: ``zero`` or ``mean`` (needs `text`), where a gate is not 1.
+        text: texts for means of z.
+        docs: documents a language for means of z.
+        max_tokens: those documents are cut here.
         max_new_tokens: length limit of a reply.
-        temperature: 0 is greedy; from 1e-4 to 1e4, a sample of softmax(logits / temperature).
-        seed: of the samples; prompt n draws from a stream of its own, whatever its batch.
-        batch_tokens: tokens a batch, padding and replies included; halved when memory runs out.
-        use_cache: keep keys and values; without, replies are the same, only slower.
-        chat: put each prompt into the tokenizer's chat template, as a user's turn.
-        bos: prepend BOS; by default as the tokenizer does. A chat template has its own.
+        temperature: 0 is greedy; else from 1e-4 to 1e4.
+        seed: order of documents, and of whatever is drawn.
+        detector: py3langid, lingua or fasttext.
+        detector_model: fastText's model file.
+        candidates: languages a reply can be in; by default all that the detector knows.
+        min_words: shorter lines are not judged.
+        min_confidence: the detector must be surer than this.
+        compare: let the untouched model reply, too.
+        n_controls: draws of random heads of the same layers under the same gates.
+        chat: use the chat template.
+        use_cache: keep keys and values.
+        bos: prepend BOS; by default as the tokenizer does.
+        batch_tokens: tokens a batch, or ``auto``; halved if memory runs out.
+        as_published: as the paper and its released code have it; see
+            `langheads.experiments.published`. Refuses what is given otherwise.
 
     Returns:
-        Replies in the order of the prompts. A checkpoint's own sampling settings (repetition
-        penalty, top-p) are not used.
+        A record a prompt, their summary, and what they were made from.
 
     Raises:
-        InputError: no prompts, an empty or too long one, no chat template, unusable gates.
-        OutOfMemoryError: one prompt alone does not fit.
-
-    Example:
-        >>> from langheads import load, generate
-        >>> reply, = generate(load("demo"), ["- Good morning!"], gates=["L1H8"], max_new_tokens=5)
-        >>> len(reply.tokens) <= 5
-        True
+        LangheadsError: see `langheads.generate`; gates, steering or a mask that cannot be set or
+            are of another model.
     """
-    _check_sampling(max_new_tokens, temperature)
-    seed = check_seed(seed)
-    prompts = as_prompts(prompts)
-    rows = prompt_tokens(model, prompts, max_new_tokens=max_new_tokens, chat=chat, bos=bos)
-    under = None
-    if gates is not None:
-        under = engine.gates_of_all(model, gates, value, language, baseline)
-    if under is not None and under.ndim == 3 and len(under) != len(prompts):
-        raise InputError(f"gates for {len(under)} prompts, but {len(prompts)} prompts were given")
-    with progress_bar(total=len(rows), unit="prompt", desc="generate") as bar:
-        grown = engine.decode_rows(
-            model, rows, max_new_tokens=max_new_tokens, gates=under, baseline=baseline,
-            # Streams of consecutive seeds must not meet: prompts are spread apart.
-            seeds=[seed * 1_000_003 + i for i in range(len(rows))],
-            batch_tokens=batch_tokens, progress=bar, temperature=temperature, use_cache=use_cache,
+    described = describe(model)
+    heads = None if heads is None else require_heads_of(model, described, heads)
+    if mask is not None:
+        mask.require_model("the mask", described, head_shape(model), None)
+    requests = read_requests(prompts)
+    detect = text_detector(detector, candidates=candidates, model_path=detector_model)
+    steering = _pairs(steer, heads)
+    asked = Asked(heads, gate or {}, steering, baseline, text, mask, docs, max_tokens)
+    rules = Rules(min_words=min_words, min_confidence=min_confidence)
+    run = _Run(
+        model, described, requests, detect, asked, rules, compare, n_controls, seed,
+        {"max_new_tokens": max_new_tokens, "temperature": temperature, "use_cache": use_cache,
+         "chat": chat, "bos": bos},
+    )  # fmt: skip
+    records, summary = run.replies(batch_tokens)
+    source = str(prompts) if isinstance(prompts, str | Path) else "prompts given in Python"
+    return Replies(records, summary, run.provenance(source))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What fixes the replies."""
+
+    model: TransformerBridge
+    described: Mapping[str, str]
+    requests: Sequence[Request]
+    detect: Detector
+    asked: Asked
+    rules: Rules
+    compare: bool
+    n_controls: int
+    seed: int
+    how: Mapping[str, Any]
+
+    def replies(self, batch_tokens: int | str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """A record a request, and their summary; ``random_heads`` has it over the controls."""
+        detect, asked, model = self.detect, self.asked, self.model
+        wanted = [request.language for request in self.requests]
+        asked.check()
+        require_known(wanted, detect)
+        warn_if_too_few_candidates(detect, self.rules.min_confidence)
+        under = asked.on(model, self.how["bos"])
+        run: Callable[..., Answered] = partial(
+            answer, model, [of.prompt for of in self.requests], wanted, detect, seed=self.seed,
+            min_confidence=self.rules.min_confidence, batch_tokens=batch_tokens, **self.how,
         )  # fmt: skip
-    return [_reply(model, *each) for each in zip(prompts, rows, grown, strict=True)]
-
-
-def _check_sampling(max_new_tokens: int, temperature: float) -> None:
-    if max_new_tokens < 1 or not (temperature == 0 or _COLDEST <= temperature <= _HOTTEST):
-        raise InputError(
-            f"{max_new_tokens} new tokens at temperature {temperature} asked for; at least 1 "
-            f"token, and a temperature of 0 (greedy) or from {_COLDEST:g} to {_HOTTEST:g}"
+        touched = bool(asked.gate or asked.steer or asked.mask)
+        controls = []
+        if self.n_controls and touched:
+            heads, rng = under.touched(head_shape(model)), np.random.default_rng(self.seed)
+            controls = matched_controls(heads, self.n_controls, rng)
+        asked_for = [under, *map(under.on, controls)]
+        runs = []
+        with together() as each:
+            for one in (None, *asked_for) if self.compare and touched else asked_for:
+                with each:
+                    runs.append(run(one))
+        before = runs.pop(0) if self.compare and touched else None
+        answered, *on_controls = runs
+        summed = partial(
+            reply_summary, wanted=wanted, detect=detect, rules=self.rules, before=before
         )
+        summary = summed(answered)
+        if controls:
+            draws = [" ".join(map(str, control.values())) for control in controls]
+            ranges = over_controls([summed(made) for made in on_controls])
+            summary["random_heads"] = {"draws": draws, **ranges}
+        made = {"model": model_name(model), **asked.told()}
+        made |= {"baseline": asked.baseline, "detector": detect.name}
+        return _records(self.requests, answered, before, made), summary
+
+    def provenance(self, source: str) -> dict[str, Any]:
+        """What the replies were made from, as JSON: model, prompts, heads, versions."""
+        asked, heads, corpus = self.asked, self.asked.heads, self.asked.corpus
+        told = asked.told()
+        prompts: dict[str, tuple[str, ...]] = {}
+        for request in self.requests:
+            key = request.language or "none wanted"
+            prompts[key] = (*prompts.get(key, ()), request.prompt)
+        named = dict.fromkeys([*asked.gate, *(name for pair in asked.steer for name in pair)])
+        return provenance(
+            "replies", self.described, Corpus(prompts, source, self.seed),
+            sources=[heads, asked.mask], gates=told["gates"], shift=told["shift"],
+            heads={} if heads is None else {name: str(heads_of(heads, name)) for name in named},
+            head_set=None if heads is None else {"model": heads.model, "rule": heads.rule},
+            mask=told["mask"],
+            means=None if corpus is None else {"text": corpus.source, "text_hash": corpus.hashes},
+            detector=self.detect.name, min_words=self.rules.min_words,
+            sure=self.rules.min_confidence, baseline=asked.baseline, docs=asked.docs,
+            max_tokens=asked.max_tokens, compare=self.compare, controls=self.n_controls, **self.how,
+        )  # fmt: skip
 
 
-def as_prompts(prompts: str | Sequence[str]) -> list[str]:
-    """Prompts; one string is one, and what is no string is refused."""
-    if isinstance(prompts, str):
-        return [prompts]
-    many = isinstance(prompts, Iterable) and not isinstance(prompts, Mapping)
-    found: list[Any] = list(prompts) if many else [prompts]
-    for number, each in enumerate(found, start=1):
-        if not isinstance(each, str):
-            raise InputError(f"prompt {number} is {each!r:.60}, which is no string")
+def check_replies(
+    prompts: str | Path,
+    *,
+    detector: str,
+    baseline: str,
+    docs: int,
+    heads: ByLanguage | None = None,
+    gate: Mapping[str, float] | None = None,
+    steer: Mapping[str, float] | None = None,
+    text: Corpus | None = None,
+    candidates: Iterable[str] | None = None,
+    detector_model: str | Path | None = None,
+) -> None:
+    """Refuse what `generate_replies` could not do, without a model; arguments as there."""
+    if docs < 1:
+        raise InputError(f"{docs} documents asked for; at least 1 a language is needed (--docs)")
+    if heads is not None:
+        heads = as_language_heads(heads)
+    requests = read_requests(prompts)
+    detect = text_detector(detector, candidates=candidates, model_path=detector_model)
+    Asked(heads, gate or {}, _pairs(steer, heads), baseline, text).check()
+    require_known([request.language for request in requests], detect)
+
+
+def _pairs(
+    given: Mapping[str, float] | None, heads: LanguageHeads | None
+) -> dict[tuple[str, str], float]:
+    """The two languages of each ``zh-en``; a language's own name may have a hyphen."""
+    known = () if heads is None else tuple(heads.specific)
+    found = {}
+    for name, amount in (given or {}).items():
+        cuts = [i for i, character in enumerate(name) if character == "-"]
+        pairs = [(name[:i], name[i + 1 :]) for i in cuts]
+        fitting = [pair for pair in pairs if pair[0] in known and pair[1] in known]
+        if len(fitting) != 1:
+            raise InputError(
+                f"--steer {name}: write two languages of the head set like zh-en; it has "
+                f"{', '.join(known) or 'none, since --heads was not given'}"
+            )
+        found[fitting[0]] = amount
     return found
 
 
-def prompt_tokens(
-    model: TransformerBridge,
-    prompts: Sequence[str],
-    *,
-    max_new_tokens: int,
-    chat: bool = False,
-    bos: bool | None = None,
-) -> list[Int[Tensor, " _"]]:
-    """Tokens ``[pos]`` of each prompt; arguments and errors as for `generate`."""
-    tokenizer = engine.tokenizer_of(model)
-    if not prompts:
-        raise InputError("no prompts; give at least one")
-    texts = list(prompts)
-    if chat:
-        if not getattr(tokenizer, "chat_template", None):
-            raise InputError(
-                "chat asked for, but the model's tokenizer has no chat template; leave chat off, "
-                "or use an instruction-tuned model"
-            )
-        texts = as_chats(tokenizer, texts)
-    # Tokenizers take no half of a character, which Python and a template can hold.
-    parse(list[Text], texts, "prompts")
-    # A chat template has its own BOS.
-    prefix = bos_prefix(tokenizer, bool(bos) if chat else engine.bos_policy(model, bos))
-    room = engine.context_length(model)
-    for number, text in enumerate(texts, start=1):
-        if room is not None and beginning(tokenizer, text, room + 1) != text:
-            raise InputError(
-                f"prompt {number} has {len(text)} characters, far more than the model's context "
-                f"of {room} tokens holds; shorten it"
-            )
-    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    rows = [prefix + ids for ids in encoded]
-    for number, row in enumerate(rows, start=1):
-        if not row:
-            raise InputError(f"prompt {number} is empty and no BOS stands before it; give a text")
-        engine.check_tokens(model, row, f"prompt {number}", new=max_new_tokens)
-    return [torch.tensor(row, dtype=torch.long) for row in rows]
-
-
-def _reply(
-    model: TransformerBridge, prompt: str, row: Int[Tensor, " pos"], tokens: Int[Tensor, " new"]
-) -> Reply:
-    text, ids = engine.reply_text(model, tokens), tokens.tolist()
-    finished = "eos" if ids[-1] in engine.end_tokens(model) else "length"
-    return Reply(
-        prompt=prompt,
-        text=text.rstrip("\ufffd") if finished == "length" else text,
-        tokens=tuple(ids),
-        prompt_tokens=tuple(row.tolist()),
-        finished=finished,
-    )
+def _records(
+    requests: Sequence[Request],
+    answered: Answered,
+    before: Answered | None,
+    made: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    records = [
+        {
+            "id": request.id,
+            "prompt": request.prompt,
+            "reply": reply.text,
+            "finished": reply.finished,
+            "wanted": request.language,
+            **asdict(judgement),
+            "nll_per_token": float(nats),
+            **made,
+        }
+        for request, reply, judgement, nats in zip(requests, *answered, strict=True)
+    ]
+    if before is not None:
+        for record, reply, judgement in zip(records, before.replies, before.judged, strict=True):
+            record["untouched"] = {"reply": reply.text, **asdict(judgement)}
+    return records

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads import text
-from langheads.experiments.replies.experiment import Reply, generate
+from langheads.experiments.replies.generate import Reply, generate
 from langheads.experiments.replies.plan import Intervention
 from langheads.io.measures import TEXT_CHECKS
 from langheads.model import document_nll, end_tokens, map_documents, steered

@@ -48,7 +48,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.published import published
 from langheads.experiments.replies import TWINS
-from langheads.experiments.replies.experiment import as_prompts
+from langheads.experiments.replies.generate import as_prompts
 from langheads.experiments.replies.judge import answer
 from langheads.experiments.replies.off_target_summary import Run, summary
 from langheads.experiments.replies.plan import Intervention, mean_z_by_language

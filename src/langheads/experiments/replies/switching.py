@@ -26,7 +26,7 @@ import xarray as xr
 from jaxtyping import Float
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.replies.experiment import as_prompts
+from langheads.experiments.replies.generate import as_prompts
 from langheads.experiments.replies.judge import Answered, answer, reply_nll
 from langheads.experiments.replies.plan import Intervention
 from langheads.heads import Head, HeadSet

@@ -30,7 +30,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads import text
-from langheads.experiments.replies.experiment import Reply, generate
+from langheads.experiments.replies.generate import Reply, generate
 from langheads.experiments.replies.judge import reply_nll
 from langheads.experiments.softmask.training import answer_losses
 from langheads.heads.given import Named

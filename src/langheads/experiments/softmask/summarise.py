@@ -27,7 +27,7 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 
-from langheads.experiments.replies.experiment import Reply
+from langheads.experiments.replies.generate import Reply
 from langheads.experiments.softmask.evaluation import Asked
 from langheads.experiments.softmask.training import answer_sizes
 from langheads.heads.mask import HeadMask

@@ -1,4 +1,4 @@
-"""The shift against its bare hook, against a bias worked out by hand, and its refusals."""
+"""Steering against its bare hook, against a bias worked out by hand, and its refusals."""
 
 from contextlib import ExitStack
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hooks.mean_baseline import mean_z as mean_z_of_one_head
-from hooks.shift import logits_under_shift
+from hooks.steering import logits_under_steering
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError, InterventionError, ProvenanceError
 from langheads.model import gated, head_shape, mean_z, steered
@@ -31,9 +31,9 @@ def test_equals_the_bare_hook_and_a_bias_after_w_o(zoo, name):
             library = model(tokens)[real]
     own = mean_z_of_one_head(model, documents[:2], layer, head)
     own = own - mean_z_of_one_head(model, documents[2:], layer, head)
-    bare = logits_under_shift(model, tokens, layer, head, own, a=2.5)[real]
+    bare = logits_under_steering(model, tokens, layer, head, own, a=2.5)[real]
     torch.testing.assert_close(library, bare, rtol=0, atol=2e-5)
-    # Without a hook: the head's slice of W_O turns the shift into a bias.
+    # Without a hook: the head's slice of W_O turns steering into a bias.
     module = projection(network, name, layer)
     bias = module.bias
     pushed = 2.5 * own @ w_o(network, name, layer, head)
@@ -59,17 +59,17 @@ def test_with_a_gate_on_the_same_head_the_order_counts(zoo, exact_softmax):
     def both(amount, gate):
         return steered(model, head, direction, amount), gated(model, head, gate)
 
-    shift, gate = both(2.0, 3.0)
-    gate_in_shift = logits(shift, gate)
-    shift, gate = both(2.0, 3.0)
-    shift_in_gate = logits(gate, shift)
+    steering, gate = both(2.0, 3.0)
+    gate_inside = logits(steering, gate)
+    steering, gate = both(2.0, 3.0)
+    gate_outside = logits(gate, steering)
     # m (z + a d) = m z + (m a) d
-    shift, gate = both(6.0, 3.0)
-    torch.testing.assert_close(gate_in_shift, logits(gate, shift), rtol=0, atol=1e-11)
-    assert (gate_in_shift - shift_in_gate).abs().max() > 1e-4
-    # A gate of 0 silences the shift.
-    shift, gate = both(2.0, 0.0)
-    torch.testing.assert_close(logits(shift, gate), logits(both(2.0, 0.0)[1]), rtol=0, atol=0)
+    steering, gate = both(6.0, 3.0)
+    torch.testing.assert_close(gate_inside, logits(gate, steering), rtol=0, atol=1e-11)
+    assert (gate_inside - gate_outside).abs().max() > 1e-4
+    # A gate of 0 silences steering.
+    steering, gate = both(2.0, 0.0)
+    torch.testing.assert_close(logits(steering, gate), logits(both(2.0, 0.0)[1]), rtol=0, atol=0)
 
 
 def test_in_float64_several_heads_and_back_again(zoo, exact_softmax):
@@ -94,7 +94,7 @@ def test_in_float64_several_heads_and_back_again(zoo, exact_softmax):
     assert (both - untouched).abs().max() > 1e-3
 
 
-def test_a_shift_by_what_is_missing_is_the_mean_baseline(zoo):
+def test_steering_by_what_is_missing_is_the_mean_baseline(zoo):
     """z of a head off, plus its mean: gate 0 with baseline mean."""
     model = zoo.bridge("cohere")
     tokens, _ = pad(tokens_of(model))
@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_refused(zoo, heads, shape, message):
         pass
 
 
-def test_a_shift_that_does_not_fire_is_told(zoo):
+def test_steering_that_does_not_fire_is_told(zoo):
     model = zoo.bridge("llama-gqa")
     direction = torch.ones(3, 4, 8)
     with (
@@ -150,7 +150,7 @@ def test_a_shift_that_does_not_fire_is_told(zoo):
 
 
 @pytest.mark.parametrize(("value", "amount"), [(1.0, float("nan")), (float("inf"), 1.0)])
-def test_a_shift_that_is_no_number_is_refused(zoo, value, amount):
+def test_steering_that_is_no_number_is_refused(zoo, value, amount):
     model = zoo.bridge("llama-gqa")
     direction = torch.zeros(3, 4, 8)
     direction[1, 2] = value

@@ -7,13 +7,13 @@ Hook point: blocks.{layer}.attn.hook_z, [batch, pos, head, d_head], the heads' o
 The means are over documents and positions, BOS too (mean_baseline.py computes them).
 
     direction = mean_z(model, documents_a, 1, 3) - mean_z(model, documents_b, 1, 3)
-    logits = logits_under_shift(model, tokens, layer=1, head=3, direction=direction, a=1.0)
+    logits = logits_under_steering(model, tokens, layer=1, head=3, direction=direction, a=1.0)
 """
 
 import torch
 
 
-def shift(layer, head, direction, a=1.0):
+def steer(layer, head, direction, a=1.0):
     """(name, hook) for `run_with_hooks(..., fwd_hooks=[...])`; direction is [d_head]."""
 
     def hook_fn(z, hook):
@@ -25,6 +25,6 @@ def shift(layer, head, direction, a=1.0):
 
 
 @torch.no_grad()
-def logits_under_shift(model, tokens, layer, head, direction, a=1.0):
-    """Logits [batch, pos, vocab] of one forward with one head shifted."""
-    return model.run_with_hooks(tokens, fwd_hooks=[shift(layer, head, direction, a)])
+def logits_under_steering(model, tokens, layer, head, direction, a=1.0):
+    """Logits [batch, pos, vocab] of one forward with one head steered."""
+    return model.run_with_hooks(tokens, fwd_hooks=[steer(layer, head, direction, a)])
