@@ -80,8 +80,10 @@ def with_rounding(dataset: xr.Dataset) -> xr.Dataset:
 
 def rounding_words(dataset: xr.Dataset) -> str:
     """That some effects of a result are lost in rounding; nothing where none is."""
-    known = ("delta_nats_per_token", "delta_nats_per_byte", "lahis")
-    name = next((name for name in known if name in dataset), None)
+    scores = json.loads(dataset.attrs.get("forward_equivalents", "{}"))
+    known = ("delta_nats_per_token", "delta_nats_per_byte", *(x.replace("-", "_") for x in scores))
+    nats = dataset.filter_by_attrs(units=lambda units: str(units).startswith("nats per "))
+    name = next((name for name in known if name in nats), None)
     if name is None or not {"rounding", "tokens", "bytes"} <= set(dataset):
         return ""
     effects, lost = dataset[name], dataset["rounding"]

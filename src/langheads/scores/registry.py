@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
     from langheads.text import Documents
 
-# Variables of a scores file that are no scores, and what `compare` calls exact knock-out.
-_TAKEN = ("gradient", "docs", "skipped", "tokens", "bytes", "grad-abs", "helpful", "knockout")
+# What else a scores file has a name for, and the rows of `compare` that are no scores.
+_TAKEN = re.compile(
+    "language|layer|head|doc|gradient|docs|skipped|cut|tokens|bytes|nats-per-byte|rounding|grad-abs"
+    r"|helpful|knockout|sample-\d+|top-\d+"
+)
 
 
 class Rows(dict[str, "np.ndarray"]):
@@ -127,7 +130,7 @@ def register(score: Score) -> Score:
             f"score {name!r} to be registered; a name is lower-case words with hyphens, and does "
             "not end in -se"
         )
-    if name in SCORES or name in _TAKEN:
+    if name in SCORES or _TAKEN.fullmatch(name):
         raise InputError(f"score {name!r} to be registered; that name is taken")
     SCORES[name], LABELS[score.variable] = score, score.label
     return score

@@ -140,7 +140,7 @@ def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
         few, many = min(counts, default=0), max(counts, default=0)
         number = f"{few}" if few == many else f"{few} to {many}"
         # The raw top takes what is high for all languages, too.
-        why = "" if run.heads.rule.get("rule") == "top" else " (high for it and for few others)"
+        why = "" if run.heads.rule.get("name") == "top" else " (high for it and for few others)"
         yield (
             "Heads",
             f"{number} specific to each language{why}, "

@@ -11,7 +11,7 @@ import langheads
 from langheads import cli
 from langheads.cli.parts import PARTS_OPTIONS
 from langheads.cli.signatures import plain, read_function
-from langheads.cli.values import _texts, kind_of
+from langheads.cli.values import _KINDS, _texts, kind_of
 from langheads.cli.verbs import IN_PARTS
 from langheads.scores import registry
 
@@ -55,6 +55,10 @@ def test_the_options_of_a_verb_are_keywords(commands, verb):
     parts |= {option.name for option in PARTS_OPTIONS} if verb in IN_PARTS else set()
     assert not parts & own
     assert options == own | loading | parts | {"out", "csv"}
+    # A type is known by the name that the table of types has for it, whatever module is before it.
+    assert {of.rpartition(".")[2] for p in read.parameters for of in p.types} & {*_KINDS} <= {
+        of for p in read.parameters for of in p.types
+    }
     # What a command line cannot give must be optional.
     assert all(kind_of(p) or not p.required or p.name == "model" for p in read.parameters)
 

@@ -196,6 +196,21 @@ def test_effects_that_bfloat16_cannot_see_are_told():
     assert rounding_words(effects("float32")) == ""
 
 
+@pytest.mark.parametrize(
+    ("asked", "lost"),
+    [(["taylor"], "1 of 2"), (["output-norm", "our-own"], "2 of 2"), (["output-norm"], None)],
+)
+def test_scores_in_nats_are_effects_and_others_are_none(asked, lost):
+    values = {"taylor": [0.001, 1.0], "our_own": [0.001, -0.001], "output_norm": [0.0, 0.0]}
+    found = effects("bfloat16", **{
+        name: ("text_of", of, {"units": "norm" if name == "output_norm" else "nats per token"})
+        for name, of in values.items()
+    }).drop_vars("delta_nats_per_byte")  # fmt: skip
+    found = found.assign_attrs(forward_equivalents=json.dumps(dict.fromkeys(asked, 2)))
+    said = f"{lost} effects are lost in the rounding of bfloat16, below "
+    assert rounding_words(found).startswith(said) if lost else rounding_words(found) == ""
+
+
 def test_only_documents_that_were_run_make_effects_sharper():
     run = {
         "doc_tokens": (("text_of", "doc"), [[75, 25], [200, 200]]),

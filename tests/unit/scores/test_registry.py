@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import langheads
 from langheads.cli import main
@@ -97,6 +98,9 @@ def test_the_report_shows_it_by_its_label(scores, tmp_path):
     [
         ("lahis", "'lahis' to be registered; that name is taken"),
         ("docs", "taken"),
+        ("top-10", "taken"),
+        ("sample-32", "taken"),
+        ("knockout", "taken"),
         ("Ours", "lower-case words with hyphens"),
         ("our_score", "lower-case words with hyphens"),
         ("ours-se", "does not end in -se"),
@@ -106,3 +110,12 @@ def test_names_that_would_clash(name, message):
     with pytest.raises(InputError, match=message):
         register(Score(name, "Ours", "none"))
     assert "Ours" not in LABELS.values()
+
+
+def test_nothing_else_in_a_scores_file_can_be_the_name_of_a_score(zoo, texts):
+    """A score of that name would take its place, or be lost to it."""
+    some = {language: texts[language][:4] for language in ("en", "zh")}
+    found = langheads.score(zoo.bridge("llama-gqa", torch.bfloat16), some, docs=2)
+    for name in {*found.variables, *found.dims} - {*LABELS, *(f"{of}_se" for of in LABELS)}:
+        with pytest.raises(InputError, match="taken"):
+            register(Score(name.replace("_", "-"), "Ours", "none"))

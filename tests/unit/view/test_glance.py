@@ -1,6 +1,7 @@
 """The first screen of hand-made runs, in whole sentences."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -59,6 +60,13 @@ def none():
 
 def cannot_tell():
     return make_ablation(LANGUAGES, controls=10)
+
+
+def test_heads_high_for_all_languages_are_not_called_high_for_few():
+    run = run_of(all_proven())
+    raw = replace(run.heads, rule={"name": "top", "score": "lahis"})
+    told = at_a_glance(RunFolder({**run.results, "heads": {"heads.json": raw}})).facts["Heads"]
+    assert told == "2 specific to each language, 1 general (high for many languages)"
 
 
 @pytest.mark.parametrize(

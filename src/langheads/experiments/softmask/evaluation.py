@@ -42,11 +42,12 @@ from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import describe, end_tokens, gates_of_all, head_shape
 from langheads.scores.answers import Answers, tokenize_answers
+from langheads.text import Questions
 from langheads.text.answers import best
 from langheads.text.questions import template_in
 
 UNTOUCHED = "untouched"
-Source = str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | text.Questions
+Source = str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions
 Gates = (
     HeadMask
     | Named
