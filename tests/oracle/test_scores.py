@@ -1,9 +1,13 @@
 """Scores against their bare twins in `hooks/`, in float64, one head and one document at a time."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import langheads
 from hooks.lahis import gate_gradient, lahis, lahis_paper
 from hooks.lahis_sequential import lahis_sequential as bare_sequential
 from hooks.taylor import taylor
@@ -22,6 +26,19 @@ pytestmark = pytest.mark.usefixtures("exact_softmax")
 @pytest.fixture(scope="module")
 def model(zoo, exact_softmax):
     return zoo.bridge(NAME, torch.float64)
+
+
+def test_the_hook_in_the_readme_gives_the_score_beside_it(model):
+    page = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    by_hook, by_library = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[:2]
+    names = {"torch": torch, "cross_entropy": torch.nn.functional.cross_entropy, "model": model}
+    names["documents"] = tokens_of(model, TEXTS["zh"])
+    exec(by_hook, names)
+    found = names["lahis"].item()
+    assert 'langheads.score(model, "texts/")' in by_library
+    scores = langheads.score(model, TEXTS)
+    assert 'scores.lahis.sel(language="zh", layer=1, head=3)' in by_library
+    assert found == pytest.approx(scores.lahis.sel(language="zh", layer=1, head=3).item(), rel=1e-6)
 
 
 def each_head(model, measure):

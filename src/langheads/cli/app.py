@@ -100,7 +100,8 @@ def _parameters(verb: str, function: Function) -> Iterator[inspect.Parameter]:
         options.insert(0, first)
     else:
         given = loading[0] if loading else first
-        argument = typer.Argument(help=given.help, show_default=False)
+        name = given.name.upper()
+        argument = typer.Argument(help=given.help, metavar=name, show_default=False)
         yield keyword(given.name, Annotated[str, argument])
     if "out" not in (p.name for p in function.parameters):
         default = DEFAULT_OUT.get(verb)
@@ -134,7 +135,9 @@ def _option(parameter: Parameter) -> inspect.Parameter:
 
 
 def merge(
-    out: Annotated[str, typer.Argument(help="The result, as the shards were given it.")],
+    out: Annotated[
+        str, typer.Argument(help="The result, as the shards were given it.", metavar="OUT")
+    ],
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="As the shards were given it.")
     ] = False,

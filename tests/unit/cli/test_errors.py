@@ -104,12 +104,12 @@ def changed(path, **changes):
     ("arguments", "message"),
     [
         (["scroe"], "No such command 'scroe'"),
-        (["score"], "Missing argument 'model'"),
+        (["score"], "Missing argument 'MODEL'"),
         (["score", "demo"], "Missing option '--text'"),
         (["score", "demo", "--text", "t", "--out", "o", "--docs", "many"], "'--docs'.*integer"),
         (["score", "demo", "--text", "t", "--out", "o", "--doc", "1"], "No such option.*--doc"),
-        (["select"], "Missing argument 'scores'"),
-        (["report"], "Missing argument 'run'"),
+        (["select"], "Missing argument 'SCORES'"),
+        (["report"], "Missing argument 'RUN'"),
     ],
 )
 def test_what_typer_refuses_is_one_line_too(refused, arguments, message):

@@ -77,8 +77,8 @@ def generate_replies(
         max_new_tokens: length limit of a reply.
         temperature: 0 is greedy; else from 1e-4 to 1e4.
         seed: order of documents, and of whatever is drawn.
-        detector: py3langid, lingua or fasttext.
-        detector_model: fastText's model file.
+        detector: ``py3langid``, ``lingua`` or ``fasttext``.
+        detector_model: file of the model of fastText.
         candidates: languages a reply can be in; by default all that the detector knows.
         min_words: shorter lines are not judged.
         min_confidence: the detector must be surer than this.
