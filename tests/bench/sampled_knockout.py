@@ -21,10 +21,9 @@ import numpy as np
 
 from langheads import load_result, stats
 from langheads.demo import grammar
-from langheads.model import load, tokenize_languages
+from langheads.model import all_heads_of, load, tokenize_languages
 from langheads.scores.exact_knockout import knockout
 from langheads.scores.sampled_knockout import auxiliaries, draw, estimate, first_order
-from langheads.scores.scan import check_heads
 from langheads.text import read_texts
 
 DRAWS = 200
@@ -49,7 +48,7 @@ def scanned(
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """The same from a model, timed."""
     model = load(name, device="cpu")
-    everyone = check_heads(model, None)
+    everyone = all_heads_of(model, None)
     own = {language: grammar.documents(language, docs) for language in grammar.LANGUAGES}
     corpus = read_texts(own if text == "-" else text, languages=languages)
     for language, of in tokenize_languages(model, corpus.front(docs), max_tokens=256).items():

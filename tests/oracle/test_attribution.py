@@ -271,7 +271,7 @@ def test_prompts_that_agree_have_no_share(zoo):
         ({}, {"measures": "dla"}, "measure dla asked for; allowed are direct, gradient, patching"),
         ({}, {"measures": []}, "measure none asked for"),
         ({}, {"measures": "patching"}, "no prompt has a corrupt"),
-        ({}, {"heads": []}, "no heads to patch"),
+        ({}, {"heads": []}, "no heads asked for; give at least one, or leave heads out for all"),
         ({}, {"heads": ["L9H0"]}, "head L9H0 asked for, but the model has 3 layers of 4"),
         ({"wrong": " xy"}, {}, "prompt 1: .* no token in which they differ"),
         (

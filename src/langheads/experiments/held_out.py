@@ -21,15 +21,9 @@ from langheads.io.files import parse_json
 from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.records import parse
-from langheads.model import (
-    captured_block_inputs,
-    document_nll,
-    gated,
-    map_documents,
-    starting_at,
-    tokenize_languages,
-)
+from langheads.model import document_nll, map_documents, tokenize_languages, under_each
 from langheads.text import Corpus, Documents, reaches_into, read_texts, seen_before, source_name
+from langheads.text.documents import read_as
 
 _CONDITIONS_A_PART = 64
 Condition = tuple[HeadSet, Float[Tensor, "layer head d_head"] | None]
@@ -44,8 +38,11 @@ class HeldOut:
     texts: Mapping[str, Sequence[str]]  # language -> those at the back of its order
     documents: dict[str, Documents]  # language -> their tokens
     overlap: int  # how many of them were scored; -1 where the scores cannot say
-    # ``docs``, ``max_tokens`` and ``bos``, for the provenance of a result.
-    settings: dict[str, int | bool]
+
+    @property
+    def settings(self) -> dict[str, int | bool]:
+        """How they were read, for the provenance of a result."""
+        return read_as(self.documents)
 
 
 def held_out(
@@ -93,13 +90,7 @@ def held_out(
                 *("with" if of else "without" for of in (as_scored, bos)),
             )
     documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
-    some = next(iter(documents.values()))
-    settings = {
-        "docs": max(map(len, texts.values())),
-        "max_tokens": some.max_tokens,
-        "bos": some.bos,
-    }
-    return HeldOut(corpus, texts, documents, overlap, settings)
+    return HeldOut(corpus, texts, documents, overlap)
 
 
 def check_held_out(
@@ -205,14 +196,10 @@ def _losses(
     lengths: Int[Tensor, " batch"],
 ) -> Float[Tensor, "batch conditions"]:
     """Nothing off, then each condition."""
-    with captured_block_inputs(model) as inputs:
-        losses = [document_nll(model, tokens, lengths)]
-    for heads_off, baseline in conditions:
-        first = min(head.layer for head in heads_off)
-        with (
-            starting_at(model, inputs, first),
-            gated(model, heads_off, 0.0, baseline=baseline, first_layer=first),
-        ):
-            losses.append(document_nll(model, tokens, lengths))
+    off = [(heads, 0.0, baseline) for heads, baseline in conditions]
+    losses = under_each(model, off, lambda: document_nll(model, tokens, lengths))
+    found = [next(losses)]
+    for loss in losses:
+        found.append(loss)
         bar.update(len(tokens))
-    return torch.stack(losses, dim=1)
+    return torch.stack(found, dim=1)

@@ -7,24 +7,10 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.heads import Head, LanguageHeads, as_language_heads, heads_of
-from langheads.heads.given import ByLanguage
-from langheads.heads.same_model import require_same_model
+from langheads.heads import Head, LanguageHeads, heads_of
 from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError
-from langheads.model import head_shape
-
-
-def require_heads_of(
-    model: TransformerBridge, described: Mapping[str, str], heads: ByLanguage
-) -> LanguageHeads:
-    """The head set of this model, or heads by name as one; refuses that of another model."""
-    of = as_language_heads(heads, head_shape(model), str(model.cfg.model_name))
-    if of.provenance:
-        require_same_model("the head set", described, of.provenance)
-    return of
 
 
 def named_gates(heads: LanguageHeads, values: Mapping[str, float]) -> Float[Tensor, "layer head"]:

@@ -18,6 +18,8 @@ MAX_NAME = 200
 """Characters of the name of a language, which stands at every mark of a page."""
 MAX_MODEL = 10_000
 """Characters of the name of a model, which can be a path, and stands on a page a few times."""
+BASELINES = ("zero", "mean")
+"""What can stand in for a head that is off."""
 _MAX_FLOAT32 = (2 - 2.0**-23) * 2.0**127
 
 

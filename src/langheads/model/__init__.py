@@ -10,6 +10,7 @@ from langheads.model.decoding import reply_text as reply_text
 from langheads.model.gates import Gates as Gates
 from langheads.model.gates import gated as gated
 from langheads.model.gates import gates_of_all as gates_of_all
+from langheads.model.gates import mean_over_languages as mean_over_languages
 from langheads.model.gates import mean_z as mean_z
 from langheads.model.identity import DEMO as DEMO
 from langheads.model.identity import EMBEDDED as EMBEDDED
@@ -20,11 +21,14 @@ from langheads.model.nll import document_nll as document_nll
 from langheads.model.nll import token_nll as token_nll
 from langheads.model.replay import captured_block_inputs as captured_block_inputs
 from langheads.model.replay import starting_at as starting_at
+from langheads.model.replay import under_each as under_each
 from langheads.model.shape import all_heads_of as all_heads_of
 from langheads.model.shape import head_shape as head_shape
+from langheads.model.shape import require_heads_of as require_heads_of
 from langheads.model.steering import steered as steered
 from langheads.model.tokens import bos_policy as bos_policy
 from langheads.model.tokens import check_tokens as check_tokens
 from langheads.model.tokens import context_length as context_length
+from langheads.model.tokens import how_to_read as how_to_read
 from langheads.model.tokens import tokenize_languages as tokenize_languages
 from langheads.model.tokens import tokenizer_of as tokenizer_of

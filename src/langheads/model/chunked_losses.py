@@ -27,6 +27,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import logger
 from langheads.model.state import HOOKS, forwards, frozen, without_hooks
+from langheads.model.tokens import probe_tokens
 
 # Logits that are had by one product: of many rows, since each goes through all of the weights.
 _CHUNK_BYTES = {"cpu": 2**27, "elsewhere": 2**28}
@@ -182,9 +183,7 @@ def _hidden_states(model: TransformerBridge, change: Callable[[Tensor], Tensor])
 
 def _equal_to_whole(model: TransformerBridge) -> bool:
     """Whether losses of random tokens, and their gradients, are those of whole logits."""
-    generator = torch.Generator().manual_seed(0)
-    vocab = min(int(model.cfg.d_vocab), 1000)
-    tokens = torch.randint(vocab, (2, 6), generator=generator).to(model.cfg.device)
+    tokens = probe_tokens(model, 6)
     targets, leaves = tokens[:, 1:].flatten(), []
 
     def leaf(hidden: Tensor) -> Tensor:

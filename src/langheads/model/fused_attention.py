@@ -37,6 +37,7 @@ from langheads.model.gates import gated
 from langheads.model.nll import document_nll
 from langheads.model.shape import head_shape
 from langheads.model.state import evaluating, forwards, frozen, modules_of, without_hooks
+from langheads.model.tokens import probe_tokens
 
 _NATIVE_NORM = "_hf_autograd_forward_with_hooks"
 _trusted: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
@@ -147,9 +148,7 @@ def _close(ours: Probe, theirs: Probe, eps: float) -> bool:
 
 def _probe(model: TransformerBridge) -> Probe:
     """Losses and gate gradients of a padded batch of two random documents."""
-    generator = torch.Generator().manual_seed(0)
-    vocab = min(int(model.cfg.d_vocab), 1000)
-    tokens = torch.randint(vocab, (2, 24), generator=generator).to(model.cfg.device)
+    tokens = probe_tokens(model, 24)
     gates = torch.ones(2, *head_shape(model), device=model.cfg.device, requires_grad=True)
     with frozen(model), torch.enable_grad(), gated(model, gates):
         nll = document_nll(model, tokens, torch.tensor([24, 7]))

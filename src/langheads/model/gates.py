@@ -9,7 +9,7 @@ steering inside a gate m z + a d (see `langheads.model.hook_z`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Real
 from typing import Any
@@ -172,6 +172,13 @@ def gated(
     batch = len(gates) if gates.ndim == 3 else None
     with on_every_hook_z(model, change, what="gates", batch=batch, first_layer=first_layer):
         yield model
+
+
+def mean_over_languages(
+    means: Iterable[Float[Tensor, "layer head d_head"]],
+) -> Float[Tensor, "layer head d_head"]:
+    """One baseline of the `mean_z` of several languages, each with equal weight."""
+    return torch.stack(list(means)).mean(dim=0)
 
 
 @torch.no_grad()

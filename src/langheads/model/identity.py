@@ -57,7 +57,8 @@ def describe(model: TransformerBridge) -> dict[str, str]:
     Reads all weights once.
     """
     told = {"self_test": self_test_of(model), **_as_used(model), **told_budget(model)}
-    return {**_read(model), **told}
+    read, _ = _HASHED[model] = _read(model), weights_in_memory(model)
+    return {**read, **told}
 
 
 def described_before(model: TransformerBridge) -> dict[str, str]:

@@ -12,7 +12,7 @@ TransformerLens' ``start_at_layer`` gives the same values but still runs the ear
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from langheads.heads import HeadSet
 from langheads.io.errors import InterventionError
+from langheads.model.gates import gated
 from langheads.model.shape import head_shape
 from langheads.model.state import evaluating, forwards
 
@@ -105,3 +107,24 @@ def starting_at(
     finally:
         for block, of_block in zip(skipped, hooks, strict=True):
             block.__dict__["_forward_hooks"] = of_block
+
+
+Condition = tuple[HeadSet, float, Float[Tensor, "layer head d_head"] | None]
+"""Heads, the gate that they get, and what stands in for them; None is 0."""
+
+
+def under_each(
+    model: TransformerBridge, conditions: Iterable[Condition], run: Callable[[], Tensor]
+) -> Iterator[Tensor]:
+    """What comes of one forward with nothing gated, then of the same under each condition."""
+    with captured_block_inputs(model) as inputs:
+        untouched = run()
+    yield untouched
+    for heads, gate, baseline in conditions:
+        first = min(head.layer for head in heads)
+        with (
+            starting_at(model, inputs, first),
+            gated(model, heads, gate, baseline=baseline, first_layer=first),
+        ):
+            changed = run()
+        yield changed

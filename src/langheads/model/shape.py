@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.heads import HeadSet, LanguageHeads, every_head, one_head_set
+from langheads.heads import HeadSet, LanguageHeads, as_language_heads, every_head, one_head_set
 from langheads.heads.given import ByLanguage, Named
 from langheads.heads.same_model import require_same_model
 from langheads.io.errors import InputError, ModelError
@@ -49,14 +49,24 @@ def heads_of(
 
 
 def all_heads_of(model: TransformerBridge, heads: Named | ByLanguage | None) -> HeadSet:
-    """As `heads_of`, the heads of all languages together; None for every head of the model."""
+    """As `heads_of`, the heads of all languages together; None for every head of the model. Refuses
+    to give none."""
     shape = head_shape(model)
     if heads is None:
         return HeadSet(np.ndindex(shape), shape)
     _require_of(model, heads)
-    return every_head(heads, shape)
+    if not (chosen := every_head(heads, shape)):
+        raise InputError("no heads asked for; give at least one, or leave heads out for all")
+    return chosen
 
 
-def _require_of(model: TransformerBridge, heads: Named | ByLanguage) -> None:
+def require_heads_of(model: TransformerBridge, heads: ByLanguage) -> LanguageHeads:
+    """The head set of this model, or heads by name as one; refuses that of another model."""
+    found = as_language_heads(heads, head_shape(model), str(model.cfg.model_name))
+    _require_of(model, found)
+    return found
+
+
+def _require_of(model: TransformerBridge, heads: object) -> None:
     if isinstance(heads, LanguageHeads) and heads.provenance:
         require_same_model("the head set", described_before(model), heads.provenance)

@@ -26,6 +26,7 @@ from langheads.io.errors import ModelError
 from langheads.model.gates import gated
 from langheads.model.shape import head_shape
 from langheads.model.state import evaluating
+from langheads.model.tokens import probe_tokens
 
 # Attention of separate q, k, v and o, each with a bias or not, and no parameter of its own that
 # is as long as the number of heads.
@@ -108,10 +109,9 @@ def without_heads(model: TransformerBridge, heads: HeadSet) -> Pruned:
 def differs_from_gates(model: TransformerBridge, heads: HeadSet, network: Any) -> Float[Tensor, ""]:
     """Largest difference of logits between a plain network and the model with these heads at gate
     0, as a share of the largest logit, on two random documents."""
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(min(int(model.cfg.d_vocab), 1000), (2, 24), generator=generator)
+    tokens = probe_tokens(model, 24)
     with evaluating(model), gated(model, heads, 0.0):
-        expected = model(tokens.to(model.cfg.device), return_type="logits").double().cpu()
+        expected = model(tokens, return_type="logits").double().cpu()
     found = network(tokens.to(network.device)).logits.double().cpu()
     return (found - expected).abs().max() / expected.abs().max()
 

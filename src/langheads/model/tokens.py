@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from jaxtyping import Int
+from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import InputError, logger
@@ -23,8 +26,7 @@ def tokenize_languages(
     Documents are cut at `max_tokens`, and at the model's context length if that is shorter. `bos`
     None does what the model's tokenizer does by itself.
     """
-    tokenizer, bos = tokenizer_of(model), bos_policy(model, bos)
-    limit = min(max_tokens, context_length(model) or max_tokens)
+    tokenizer, bos, limit = how_to_read(model, max_tokens, bos)
     cut = {}
     documents = {}
     for language, of in texts.items():
@@ -52,6 +54,15 @@ def tokenizer_of(model: TransformerBridge) -> Any:
     if model.tokenizer is None:
         raise InputError("the model has no tokenizer; load it from a folder that has one")
     return model.tokenizer
+
+
+def how_to_read(
+    model: TransformerBridge, max_tokens: int, bos: bool | None
+) -> tuple[Any, bool, int]:
+    """Tokenizer, whether BOS stands before a text, and where it is cut: at `max_tokens`, or the
+    model's context length if that is shorter."""
+    limit = min(max_tokens, context_length(model) or max_tokens)
+    return tokenizer_of(model), bos_policy(model, bos), limit
 
 
 def bos_policy(model: TransformerBridge, bos: bool | None) -> bool:
@@ -88,3 +99,10 @@ def check_tokens(
             f"{where} has {len(tokens)} tokens, {much} than the model's context of {context}; "
             f"{less}"
         )
+
+
+def probe_tokens(model: TransformerBridge, length: int) -> Int[Tensor, "2 pos"]:
+    """Two documents of random tokens, always the same, on which a model is looked at."""
+    generator = torch.Generator().manual_seed(0)
+    vocab = min(int(model.cfg.d_vocab), 1000)
+    return torch.randint(vocab, (2, length), generator=generator).to(model.cfg.device)

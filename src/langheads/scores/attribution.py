@@ -87,8 +87,6 @@ def attribute(
         ('layer', 'head')
     """
     chosen = engine.all_heads_of(model, heads)
-    if not chosen:
-        raise InputError("no heads to patch were given; leave heads out to patch all")
     read = read_prompts(prompts)
     wanted = _measures(measures, any(prompt.corrupt is not None for prompt in read))
     if "direct" in wanted:

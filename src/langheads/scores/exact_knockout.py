@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from jaxtyping import Float, Int
 from tqdm.auto import tqdm
@@ -31,16 +30,23 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads import stats
 from langheads.heads import HeadSet
 from langheads.heads.given import ByLanguage, Named
-from langheads.io.arguments import asked_names
+from langheads.io.arguments import BASELINES, asked_names
 from langheads.io.parts import clock, together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance, with_rounding
-from langheads.model import describe, head_shape, mean_z, tokenize_languages
+from langheads.model import (
+    all_heads_of,
+    describe,
+    head_shape,
+    mean_over_languages,
+    mean_z,
+    tokenize_languages,
+)
 from langheads.scores import sampled_knockout as sampled
-from langheads.scores.scan import BASELINES, Baseline, check_heads, knockout_nll
+from langheads.scores.scan import Baseline, knockout_nll
 from langheads.scores.top_knockout import Top, check_top, eliminate, forwards, per_size
 from langheads.text import Corpus, Documents, read_texts
-from langheads.text.documents import document_counts
+from langheads.text.documents import document_counts, read_as
 
 
 def knockout(
@@ -109,21 +115,16 @@ def knockout(
     """
     baselines = asked_names("baseline", baseline, BASELINES)
     shape = head_shape(model)
-    chosen = check_heads(model, heads)
+    chosen = all_heads_of(model, heads)
     if top is not None:
         check_top(top, confidence, len(chosen))
     corpus = read_texts(text, languages=languages, seed=seed, aligned=aligned)
-    texts = corpus.front(docs)
-    documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
+    documents = tokenize_languages(model, corpus.front(docs), max_tokens=max_tokens, bos=bos)
     sizes = None if sample is None else sampled.sample_sizes(sample, documents)
     reference: dict[str, Baseline] = dict.fromkeys(baselines)
     if "mean" in reference:
-        means = [mean_z(model, of_language.tokens) for of_language in documents.values()]
-        reference["mean"] = torch.stack(means).mean(dim=0)
-    some = next(iter(documents.values()))
-    told: dict[str, Any] = {
-        "docs": max(map(len, texts.values())), "max_tokens": some.max_tokens, "bos": some.bos,
-    }  # fmt: skip
+        reference["mean"] = mean_over_languages(mean_z(model, d.tokens) for d in documents.values())
+    told: dict[str, Any] = read_as(documents)
     plan = _Plan(
         model, chosen, list(reference.values()), batch_tokens, sizes, seed, top, confidence
     )

@@ -20,11 +20,8 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import Head, HeadSet
-from langheads.heads.given import ByLanguage, Named
-from langheads.io.errors import InputError
 from langheads.io.parts import together
 from langheads.model import (
-    all_heads_of,
     captured_block_inputs,
     document_nll,
     gated,
@@ -39,7 +36,6 @@ from langheads.text import Documents
 _HEADS_A_PART = 64
 # Logits of a forward from which on what it leaves free is given back.
 _MANY_LOGITS = 2**20
-BASELINES = ("zero", "mean")
 Baseline = Float[Tensor, "layer head d_head"] | None
 """What stands in for a head that is off; None is zero."""
 
@@ -133,11 +129,3 @@ def _nll_with_heads_off(
 
         columns |= zip(of_layer, batches.map([size] * len(of_layer), off), strict=True)
     return torch.stack([columns[None], *(columns[head] for head in heads)], dim=1)
-
-
-def check_heads(model: TransformerBridge, heads: Named | ByLanguage | None) -> HeadSet:
-    """The heads asked for, None for all; refuses none, and those of another model."""
-    chosen = all_heads_of(model, heads)
-    if not chosen:
-        raise InputError("no heads asked for; give at least one, or leave heads out for all")
-    return chosen

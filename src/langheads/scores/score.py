@@ -24,7 +24,7 @@ from langheads.model import describe, head_shape, load, tokenize_languages
 from langheads.scores import registry
 from langheads.scores.registry import SCORES, OfLanguage, Rows, Score, found
 from langheads.text import Corpus, Documents, read_texts
-from langheads.text.documents import document_counts
+from langheads.text.documents import document_counts, read_as
 
 HeadMap = Float[np.ndarray, "layer head"]
 
@@ -87,22 +87,16 @@ def score(
     model = load(model)
     layers, heads = head_shape(model)
     corpus = read_texts(text, languages=languages, seed=seed, aligned=aligned)
-    texts = corpus.front(docs)
-    documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
+    documents = tokenize_languages(model, corpus.front(docs), max_tokens=max_tokens, bos=bos)
     measured = measure_scores(model, documents, methods, seed=seed, batch_tokens=batch_tokens)
     g = [of.rows["gradient"] for of in measured.languages.values()]
-    some = next(iter(documents.values()))
-    told: dict[str, Any] = {
-        "docs": max(map(len, texts.values())),
-        "max_tokens": some.max_tokens,
-        "bos": some.bos,
-    }
     in_json = {
         "scored_up_to": corpus.cutoffs(docs),
         "scored": corpus.marks(docs),
         "seconds": {k: round(v, 3) for k, v in measured.seconds.items()},
         "forward_equivalents": {of.name: of.cost for of in methods},
     }
+    told: dict[str, Any] = read_as(documents)
     told |= {key: json.dumps(of) for key, of in in_json.items()}
     found = xr.Dataset(
         _variables(measured, methods)

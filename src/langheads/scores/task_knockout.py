@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from jaxtyping import Float
 from tqdm.auto import tqdm
@@ -32,14 +31,14 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads import stats
 from langheads.heads import HeadSet
 from langheads.heads.given import ByLanguage, Named
-from langheads.io.arguments import asked_names
+from langheads.io.arguments import BASELINES, asked_names
 from langheads.io.errors import InputError
 from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
-from langheads.model import describe, mean_z
+from langheads.model import all_heads_of, describe, mean_over_languages, mean_z
 from langheads.scores.answers import Answers, answer_logprob, greedy_replies, tokenize_answers
-from langheads.scores.scan import BASELINES, Baseline, check_heads
+from langheads.scores.scan import Baseline
 from langheads.text import QA_TEMPLATE, Corpus, Questions, read_questions
 from langheads.text.answers import REPLY_MEASURES, best
 from langheads.text.questions import check_template
@@ -105,7 +104,7 @@ def knockout_task(
     baselines = asked_names("baseline", baseline, BASELINES)
     how: dict[str, Any] = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
     how["template"] = check_template(template)
-    chosen = check_heads(model, heads)
+    chosen = all_heads_of(model, heads)
     everything = read_questions(questions, languages=languages, seed=seed)
     asked, answers = tokenize_answers(model, everything.front(docs), bos=bos, **how)
     plan = _Plan(model, asked, answers, chosen, measures, baselines, max_new_tokens, batch_tokens)
@@ -135,8 +134,7 @@ def _all_scans(plan: _Plan) -> tuple[Means, Changes]:
     answers, heads = plan.answers, plan.heads
     mean = None
     if "mean" in plan.baselines:
-        means = [mean_z(plan.model, of.texts.tokens) for of in answers.values()]
-        mean = torch.stack(means).mean(dim=0)
+        mean = mean_over_languages(mean_z(plan.model, a.texts.tokens) for a in answers.values())
     full = (len(plan.baselines), len(answers), len(plan.asked.ids), *heads.shape)
     on = {name: np.zeros(len(answers)) for name in plan.measures}
     differences = {name: np.full(full, np.nan) for name in plan.measures}

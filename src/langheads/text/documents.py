@@ -173,6 +173,14 @@ def pad_right(tokens: Sequence[Int[Tensor, " _"]]) -> Int[Tensor, "batch pos"]:
     return torch.nn.utils.rnn.pad_sequence(list(tokens), batch_first=True)
 
 
+def read_as(documents: Mapping[str, Documents]) -> dict[str, int | bool]:
+    """``docs`` (of the language with most), ``max_tokens`` and ``bos``, for the provenance of a
+    result."""
+    some = next(iter(documents.values()))
+    most = max(len(of) + of.skipped for of in documents.values())
+    return {"docs": most, "max_tokens": some.max_tokens, "bos": some.bos}
+
+
 def document_counts(documents: Mapping[str, Documents], dim: str) -> dict[str, Any]:
     """Variables ``docs``, ``skipped`` (too short), ``cut`` (too long), ``tokens`` (predicted) and
     ``bytes`` over the dimension of the languages."""

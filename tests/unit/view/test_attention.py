@@ -283,6 +283,14 @@ def test_heads_and_scores_that_do_not_fit_are_refused(demo, tiny, scores):
         show_attention(demo, "a", one)
 
 
+def test_gates_of_heads_of_another_model_are_refused(tiny):
+    """As by `gated`: what is shown under them would say nothing of these heads."""
+    made = langheads.model.describe(tiny) | {"weight_hash": "0" * 64, "model": "other"}
+    heads = LanguageHeads({"en": HeadSet(["L1H1"], (3, 4))}, HeadSet([], (3, 4)), "o", {}, made)
+    with pytest.raises(ProvenanceError, match="the head set was made with weights 000000000000"):
+        show_attention(tiny, "a", ["L0H0"], gates=heads)
+
+
 # The report
 
 

@@ -30,7 +30,6 @@ from jaxtyping import Float, Int
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.held_out import HeldOut, held_out, losses_with_heads_off
-from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.pruning import files
 from langheads.experiments.pruning.account import Pruning
 from langheads.heads import GENERAL, HeadSet, LanguageHeads, heads_of
@@ -39,7 +38,7 @@ from langheads.io.errors import InputError, logger
 from langheads.io.estimate import estimating
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
-from langheads.model import describe, load
+from langheads.model import describe, load, require_heads_of
 from langheads.model.surgery import without_heads
 from langheads.stats import paired_ratio, permutation_p
 from langheads.text import Corpus
@@ -98,7 +97,7 @@ def prune(
     out = Path(out)
     names = [drop] if isinstance(drop, str) else list(dict.fromkeys(drop))
     described = describe(model)
-    heads = require_heads_of(model, described, heads)
+    heads = require_heads_of(model, heads)
     removed = _removed(heads, names, out, n_controls)
     proof = None
     if text is not None:

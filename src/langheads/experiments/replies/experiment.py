@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.matched_heads import matched_controls
 from langheads.experiments.published import published
 from langheads.experiments.replies.files import Replies
@@ -23,7 +22,7 @@ from langheads.heads.mask import HeadMask
 from langheads.io.errors import InputError
 from langheads.io.parts import together
 from langheads.io.results import provenance
-from langheads.model import describe, head_shape, model_name
+from langheads.model import describe, head_shape, model_name, require_heads_of
 from langheads.text import Corpus, Detector, Rules
 from langheads.text import detector as text_detector
 from langheads.text.confusion import require_known
@@ -99,7 +98,7 @@ def generate_replies(
             are of another model.
     """
     described = describe(model)
-    heads = None if heads is None else require_heads_of(model, described, heads)
+    heads = None if heads is None else require_heads_of(model, heads)
     if mask is not None:
         mask.require_model("the mask", described, head_shape(model), None)
     requests = read_requests(prompts)

@@ -45,7 +45,6 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.published import published
 from langheads.experiments.replies import TWINS
 from langheads.experiments.replies.generate import as_prompts
@@ -59,7 +58,7 @@ from langheads.io.errors import InputError
 from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
-from langheads.model import describe
+from langheads.model import describe, require_heads_of
 from langheads.text import Corpus, Detector, Rules
 from langheads.text.confusion import judge, require_known
 from langheads.text.identify import warn_if_too_few_candidates
@@ -131,7 +130,7 @@ def off_target(
     chosen = _checked(conditions, prompts, n_controls, n_resamples)
     needed = list(dict.fromkeys([*prompts, suspect]))
     described = describe(model)
-    heads = require_heads_of(model, described, heads)
+    heads = require_heads_of(model, heads)
     require_known(needed, detect)
     warn_if_too_few_candidates(detect, rules.min_confidence)
     if missing := sorted(set(needed) - set(heads.specific)):

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
@@ -15,9 +14,9 @@ from langheads.experiments.language_heads import named_gates
 from langheads.experiments.matched_heads import Matched, matched_gates, matched_set
 from langheads.heads import HeadSet, LanguageHeads, heads_of
 from langheads.heads.mask import HeadMask
-from langheads.io.arguments import asked_name, check_gate
+from langheads.io.arguments import BASELINES, asked_name, check_gate
 from langheads.io.errors import InputError
-from langheads.model import mean_z, tokenize_languages
+from langheads.model import mean_over_languages, mean_z, tokenize_languages
 from langheads.text import Corpus
 
 Steering = tuple[HeadSet, Float[Tensor, "layer head d_head"], float]
@@ -68,7 +67,7 @@ class Asked:
 
     def check(self) -> None:
         """Refuse gates and steering that cannot be had, without a model; see `named_gates`."""
-        asked_name("baseline", self.baseline, ("zero", "mean"))
+        asked_name("baseline", self.baseline, BASELINES)
         if self.baseline == "mean" and not self.gate:
             raise InputError(
                 "baseline mean asked for without gates by language; a mask keeps the baseline that "
@@ -106,7 +105,7 @@ class Asked:
                     both = heads_of(heads, to) | heads_of(heads, away)
                     steering.append((both, means[to] - means[away], amount))
                 if self.baseline == "mean":
-                    mean = torch.stack(list(means.values())).mean(dim=0)
+                    mean = mean_over_languages(means.values())
         if self.mask is not None:
             gates = self.mask.gates()
         return Intervention(gates, tuple(steering), mean)

@@ -37,9 +37,8 @@ from langheads.io.measures import TEXT_CHECKS, units
 from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
-from langheads.model import describe, gated
+from langheads.model import all_heads_of, describe, gated
 from langheads.model.kept import told
-from langheads.scores.scan import check_heads
 from langheads.text import Corpus, Detector, switch_rate
 from langheads.text.confusion import require_known
 from langheads.text.identify import warn_if_too_few_candidates
@@ -211,7 +210,7 @@ def _chosen_and_tried(
     model: TransformerBridge, heads: Named | ByLanguage | None, controls: bool, seed: int
 ) -> tuple[HeadSet, HeadSet]:
     """The heads asked for, and these with the ones drawn beside."""
-    tried = chosen = check_heads(model, heads)
+    tried = chosen = all_heads_of(model, heads)
     if controls and len(chosen) < math.prod(chosen.shape):
         for others in chosen.other_sets(1, np.random.default_rng(seed)):
             tried = chosen | others

@@ -24,7 +24,6 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.published import published
 from langheads.experiments.softmask import training
 from langheads.heads import LanguageHeads
@@ -33,9 +32,8 @@ from langheads.heads.given import ByLanguage, Named
 from langheads.heads.mask import HeadMask, baseline_digest
 from langheads.io.errors import InputError
 from langheads.io.results import provenance
-from langheads.model import describe, token_budget
+from langheads.model import all_heads_of, describe, require_heads_of, token_budget
 from langheads.scores.answers import tokenize_answers
-from langheads.scores.scan import check_heads
 from langheads.text import QA_TEMPLATE, Corpus, Question, Questions, read_questions
 from langheads.text.questions import template_in
 
@@ -116,8 +114,8 @@ def adapt(
     if as_published:
         require_raw_top(heads)
     if isinstance(heads, LanguageHeads | Mapping):
-        heads = of_language(require_heads_of(model, described, heads), heads_of or language)
-    chosen = check_heads(model, heads)
+        heads = of_language(require_heads_of(model, heads), heads_of or language)
+    chosen = all_heads_of(model, heads)
     everything = read_questions(questions, languages=[language], seed=seed)
     asked, tokens = tokenize_answers(
         model, everything, template=template, max_tokens=max_tokens, max_new_tokens=0, bos=bos

@@ -31,8 +31,7 @@ from langheads.io.arguments import check_seed
 from langheads.io.cost import spent
 from langheads.io.errors import InputError
 from langheads.io.sources import made_from
-from langheads.model import describe, head_shape
-from langheads.scores.scan import check_heads
+from langheads.model import all_heads_of, describe, head_shape
 from langheads.text import read_questions
 
 LANGUAGE, ALL = "language heads", "all heads"
@@ -164,10 +163,10 @@ def compare_masks(
         heads.require_model(LANGUAGE, describe(model), shape, training.get("baseline"))
         training = _as_learned(heads, language, training)
         order, masks = int(heads.settings["seed"]), {LANGUAGE: heads}
-    chosen = check_heads(model, heads.heads if isinstance(heads, HeadMask) else heads)
+    chosen = all_heads_of(model, heads.heads if isinstance(heads, HeadMask) else heads)
     asked = read_questions(questions, languages=[language], seed=order)
     others = chosen.other_sets(n_controls, np.random.default_rng(seed))
-    every = {LANGUAGE: chosen, **_named(others, chosen, n_controls), ALL: check_heads(model, None)}
+    every = {LANGUAGE: chosen, **_named(others, chosen, n_controls), ALL: all_heads_of(model, None)}
     how: dict[str, Any] = {"language": language, "batch_tokens": batch_tokens}
     for name, of in every.items():
         if name not in masks:

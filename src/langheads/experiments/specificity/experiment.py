@@ -23,25 +23,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.held_out import HeldOut, held_out, losses_by_language
-from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.matched_heads import controls_by_row
 from langheads.experiments.published import published
 from langheads.experiments.specificity.summarise import Plan, specificity
 from langheads.heads import GENERAL, HeadSet, LanguageHeads
 from langheads.heads.given import ByLanguage
+from langheads.io.arguments import BASELINES, asked_names
 from langheads.io.errors import InputError, logger
 from langheads.io.results import provenance, with_rounding
-from langheads.model import describe, mean_z, tokenize_languages
+from langheads.model import (
+    describe,
+    mean_over_languages,
+    mean_z,
+    require_heads_of,
+    tokenize_languages,
+)
 from langheads.text import Corpus
-
-BASELINES = ("zero", "mean")
 
 
 @published
@@ -105,9 +108,13 @@ def ablate(
     Cost: (rows + distinct controls) x baselines forwards of every document, each from the first
     block that a head is off in.
     """
-    baselines = _checked(baseline, n_controls, docs)
+    baselines = asked_names("baseline", baseline, BASELINES)
+    if n_controls < 2 or (docs is not None and docs < 1):
+        raise InputError(
+            f"{n_controls} controls and {docs} documents asked for; at least 2 and 1 are needed"
+        )
     described = describe(model)
-    heads = require_heads_of(model, described, heads)
+    heads = require_heads_of(model, heads)
     proof = held_out(
         model, heads.provenance, text, languages=languages, docs=docs, max_tokens=max_tokens,
         seed=seed, bos=bos, allow_overlap=allow_overlap, aligned=aligned,
@@ -138,21 +145,6 @@ def ablate(
         rule=json.dumps(heads.rule, ensure_ascii=False),
     )
     return with_rounding(specificity(plan, losses, proof.documents, rng, made_from))
-
-
-def _checked(baseline: str | Iterable[str], n_controls: int, docs: int | None) -> list[str]:
-    """The baselines by name, each once."""
-    baselines = [baseline] if isinstance(baseline, str) else list(dict.fromkeys(baseline))
-    if not baselines or not set(baselines) <= set(BASELINES):
-        raise InputError(
-            f"baseline {', '.join(baselines) or 'none'} asked for; allowed are "
-            f"{', '.join(BASELINES)}"
-        )
-    if n_controls < 2 or (docs is not None and docs < 1):
-        raise InputError(
-            f"{n_controls} controls and {docs} documents asked for; at least 2 and 1 are needed"
-        )
-    return baselines
 
 
 def _plan(
@@ -212,4 +204,4 @@ def _reference(
     """Mean z over all languages, each with equal weight."""
     some = next(iter(proof.documents.values()))
     tokens = tokenize_languages(model, texts, max_tokens=some.max_tokens, bos=some.bos)
-    return torch.stack([mean_z(model, d.tokens) for d in tokens.values()]).mean(dim=0)
+    return mean_over_languages(mean_z(model, of.tokens) for of in tokens.values())

@@ -33,7 +33,6 @@ import numpy as np
 import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.language_heads import require_heads_of
 from langheads.experiments.published import published
 from langheads.experiments.transfer import plan as planning
 from langheads.experiments.transfer.plan import ORDERS, Asked, Pair, Plan
@@ -45,7 +44,7 @@ from langheads.io.errors import InputError
 from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
-from langheads.model import bos_policy, describe
+from langheads.model import bos_policy, describe, require_heads_of
 from langheads.text import Corpus
 from langheads.text.knowledge_conflict import occupation_pairs
 
@@ -119,7 +118,7 @@ def transfer(
     orders = list(dict.fromkeys(orders))
     planning.check_sizes(n_controls, n_occupations, limit, max_new_tokens, orders)
     described = describe(model)
-    heads = require_heads_of(model, described, heads)
+    heads = require_heads_of(model, heads)
     known, source = planning.known_templates(model, templates)
     chosen = planning.language_pairs(heads, known, languages, pairs, query, source)
     own = planning.own_heads(heads, chosen)

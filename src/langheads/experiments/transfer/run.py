@@ -119,17 +119,12 @@ class Reading:
 
         @torch.no_grad()
         def measure(tokens: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
-            with engine.captured_block_inputs(model) as inputs:
-                untouched = _parts(engine.token_nll(model, tokens, lengths), starts)
-            found = []
-            for heads, gate in conditions:
-                if not heads:
-                    found.append(untouched)
-                    continue
-                first = min(head.layer for head in heads)
-                replayed = engine.starting_at(model, inputs, first)
-                with replayed, engine.gated(model, heads, gate, first_layer=first):
-                    found.append(_parts(engine.token_nll(model, tokens, lengths), starts))
+            def run() -> Tensor:
+                return _parts(engine.token_nll(model, tokens, lengths), starts)
+
+            # The first has no heads.
+            gated = [(heads, gate, None) for heads, gate in conditions[1:]]
+            found = [*engine.under_each(model, gated, run)]
             self.progress.update(len(conditions) * len(tokens) / 2)
             return torch.stack(found, dim=1)
 

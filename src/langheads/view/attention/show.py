@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from langheads.heads import HeadSet, LanguageHeads, one_head_set
+from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.given import ByLanguage, Named
 from langheads.heads.same_model import require_same_model
 from langheads.io.cost import spent
@@ -157,6 +157,7 @@ def show_attention(
         2
     """
     from langheads.model import describe, head_shape
+    from langheads.model.shape import heads_of
 
     if beside is not None and gates is not None:
         raise InputError("beside and gates were both given; give one")
@@ -169,7 +170,7 @@ def show_attention(
     chosen, roles = choose(heads, shape, language, top, score)
     if scores is None and isinstance(heads, xr.Dataset):
         scores = heads
-    under = None if gates is None else one_head_set(gates, shape)
+    under = None if gates is None else heads_of(model, gates)
     texts = [
         text,
         *([beside] if beside is not None else []),

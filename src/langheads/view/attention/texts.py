@@ -81,12 +81,11 @@ def display(
     """The display units of a text's first tokens; refuses a text, tokenizer or number of tokens
     that a view cannot have."""
     # Brings torch along, which a saved view does not need.
-    from langheads.model import bos_policy, check_tokens, context_length, tokenizer_of
+    from langheads.model import check_tokens, how_to_read
 
-    tokenizer, bos = tokenizer_of(model), bos_policy(model, bos)
+    tokenizer, bos, limit = how_to_read(model, max_tokens, bos)
     if max_tokens < 2:
         raise InputError(f"max_tokens {max_tokens} asked for; at least 2 are needed")
-    limit = min(max_tokens, context_length(model) or max_tokens)
     found = display_tokens(tokenizer, text, bos=bos, max_tokens=limit)
     check_tokens(model, found.ids, "the text")
     return found
