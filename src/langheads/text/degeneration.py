@@ -5,23 +5,27 @@
     empty       = nothing but white space
 
 n = 4 tokens; a reply shorter than that repeats nothing, and is a copy if it stands in the prompt
-as a whole. End-of-sequence tokens must be left out by the caller. Repetition as in Welleck et
-al., arXiv 1908.04319, section 6. Labels and units are in `langheads.io.measures`.
+as a whole. Repetition as in Welleck et al., arXiv 1908.04319, section 6. Labels and units are in
+`langheads.io.measures`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 
-def degeneration_checks(text: str, tokens: Sequence[int], prompt: Sequence[int]) -> dict[str, Any]:
-    """``repetition``, ``prompt_copy`` and ``empty`` of one reply; `tokens` do not have its end.
+def degeneration_checks(
+    text: str, tokens: Iterable[int], prompt: Sequence[int], ends: Collection[int] = ()
+) -> dict[str, Any]:
+    """``repetition``, ``prompt_copy`` and ``empty`` of one reply; `ends`, tokens that end a
+    sequence, do not count.
 
     Example:
-        >>> degeneration_checks("a b", [1, 2], prompt=[1, 2])
+        >>> degeneration_checks("a b", [1, 2, 0], prompt=[1, 2], ends=[0])
         {'repetition': 0.0, 'prompt_copy': 1.0, 'empty': False}
     """
+    tokens = [token for token in tokens if token not in ends]
     return {
         "repetition": repetition_share(tokens),
         "prompt_copy": prompt_copy_share(tokens, prompt),

@@ -74,14 +74,12 @@ def answer(
             stack.enter_context(steered(model, heads, direction, amount))
         how |= {"gates": under.gates, "baseline": under.baseline, "batch_tokens": batch_tokens}
         replies = generate(model, prompts, **how)
-    ends, judged = set(end_tokens(model)), []
+    ends, judged = end_tokens(model), []
     for reply, language in zip(replies, wanted, strict=True):
-        # End-of-sequence tokens do not count.
-        tokens = [token for token in reply.tokens if token not in ends]
         right = None
         if language is not None:
             right = text.right_language(reply.text, language, detect, min_confidence)
-        checks = text.degeneration_checks(reply.text, tokens, reply.prompt_tokens)
+        checks = text.degeneration_checks(reply.text, reply.tokens, reply.prompt_tokens, ends)
         judged.append(Judgement(*detect(reply.text), right, **checks))
     return Answered(replies, judged, reply_nll(model, replies, batch_tokens=batch_tokens))
 

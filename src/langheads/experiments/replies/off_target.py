@@ -40,6 +40,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
@@ -192,7 +193,7 @@ class _Plan:
 
     def run(self, some: HeadSet, language: str, condition: str) -> Run:
         """Values of `PER_PROMPT` of the replies under one head set, and their lines."""
-        under = Intervention(gates=some or None)
+        under = Intervention(torch.from_numpy(some.gates()) if some else None)
         if condition in _STEERED:
             step = self.means[language] - self.means[self.suspect]
             under = Intervention(steering=((some, step, self.amount),))

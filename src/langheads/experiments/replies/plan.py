@@ -27,8 +27,7 @@ Steering = tuple[HeadSet, Float[Tensor, "layer head d_head"], float]
 class Intervention:
     """Gates and steering of one run; by default the model is left alone."""
 
-    # Of all heads, for every prompt or for each its own, or a set of heads that are off.
-    gates: HeadSet | Float[Tensor, "*prompt layer head"] | None = None
+    gates: Float[Tensor, "*prompt layer head"] | None = None  # of every prompt, or each its own
     steering: tuple[Steering, ...] = ()  # what is added, on which heads
     # What stands in for a head at gate 0; None is 0.
     baseline: Float[Tensor, "layer head d_head"] | None = None
@@ -36,7 +35,7 @@ class Intervention:
     def touched(self, shape: tuple[int, int]) -> HeadSet:
         """The heads that are not left alone."""
         touched = HeadSet([], shape)
-        if isinstance(self.gates, Tensor):
+        if self.gates is not None:
             touched |= HeadSet(map(tuple, (self.gates != 1).nonzero().tolist()), shape)
         for heads, _, _ in self.steering:
             touched |= heads
@@ -44,9 +43,8 @@ class Intervention:
 
     def on(self, control: Matched) -> Intervention:
         """The same on other heads."""
-        gates = self.gates
         return Intervention(
-            matched_gates(gates, control) if isinstance(gates, Tensor) else gates,
+            None if self.gates is None else matched_gates(self.gates, control),
             tuple((matched_set(heads, control), step, a) for heads, step, a in self.steering),
             self.baseline,
         )

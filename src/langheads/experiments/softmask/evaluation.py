@@ -33,14 +33,13 @@ from langheads import text
 from langheads.experiments.replies.generate import Reply, generate
 from langheads.experiments.replies.judge import reply_nll
 from langheads.experiments.softmask.training import answer_losses
-from langheads.heads.given import Named
 from langheads.heads.mask import HeadMask, baseline_digest
 from langheads.io.arguments import MAX_RESAMPLES
 from langheads.io.errors import InputError
 from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
-from langheads.model import describe, end_tokens, gates_of_all, head_shape
+from langheads.model import Gates, describe, end_tokens, gates_of_all, head_shape
 from langheads.scores.answers import Answers, tokenize_answers
 from langheads.text import Questions
 from langheads.text.answers import best
@@ -48,13 +47,6 @@ from langheads.text.questions import template_in
 
 UNTOUCHED = "untouched"
 Source = str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions
-Gates = (
-    HeadMask
-    | Named
-    | Mapping[str | tuple[int, int], float]
-    | np.ndarray
-    | Float[Tensor, "layer head"]
-)
 
 
 @dataclass(frozen=True)
@@ -149,7 +141,7 @@ def ask(
     found: list[dict[str, Any]] = []
     nll: list[Float[np.ndarray, " example"]] = []
     replies: list[list[Reply]] = []
-    ends, how = set(end_tokens(model)), asked.how
+    ends, how = end_tokens(model), asked.how
     size: dict[str, Any] = {"batch_tokens": how.batch_tokens}
     prompts = [question.prompt(asked.template) for question in asked.examples]
     total = len(asked.gates) * len(prompts)
@@ -177,15 +169,14 @@ def ask(
 
 
 def _judged(
-    reply: Reply, question: text.Question, language: str, ends: set[int]
+    reply: Reply, question: text.Question, language: str, ends: list[int]
 ) -> dict[str, float]:
     line = reply.text.strip().split("\n", 1)[0]
-    tokens = [token for token in reply.tokens if token not in ends]
     return {
         "accuracy": best("substring", reply.text, question.answers, language),
         "exact_match": best("exact-match", line, question.answers, language),
         "f1": best("f1", line, question.answers, language),
-        **text.degeneration_checks(reply.text, tokens, reply.prompt_tokens),
+        **text.degeneration_checks(reply.text, reply.tokens, reply.prompt_tokens, ends),
     }
 
 

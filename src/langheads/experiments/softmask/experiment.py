@@ -22,7 +22,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.matched_heads import matched_controls, matched_gates
 from langheads.experiments.softmask.adapt import adapt
-from langheads.experiments.softmask.evaluation import Gates, How, Source, ask, plan_questions
+from langheads.experiments.softmask.evaluation import How, Source, ask, plan_questions
 from langheads.experiments.softmask.summarise import summary, training_losses, versus_random
 from langheads.heads import HeadSet
 from langheads.heads.given import Named
@@ -31,7 +31,7 @@ from langheads.io.arguments import check_seed
 from langheads.io.cost import spent
 from langheads.io.errors import InputError
 from langheads.io.sources import made_from
-from langheads.model import all_heads_of, describe, head_shape
+from langheads.model import Gates, all_heads_of, describe, head_shape
 from langheads.text import read_questions
 
 LANGUAGE, ALL = "language heads", "all heads"

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,13 +35,6 @@ CHECKS = (*measures.TEXT_CHECKS, "prompt_nll")
 _UNSPACED = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
 )
-
-
-class Written(NamedTuple):
-    """What the model writes after a prompt; its tokens without an end of sequence."""
-
-    text: str
-    tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -84,15 +77,16 @@ class Reading:
                 logprob = self._logprobs(conditions)
             with each:
                 written = self._continuations(conditions, max_new_tokens)
+        ends = engine.end_tokens(self.model)
         checks = [
             [
-                list(degeneration_checks(reply.text, reply.tokens, prompt.prompt).values())
+                list(degeneration_checks(*reply, prompt.prompt, ends).values())
                 for reply, prompt in zip(of, tokens, strict=True)
             ]
             for of in written
         ]
         answers = [
-            [said(reply.text, pair) for reply, pair in zip(of, self.asked.answers, strict=True)]
+            [said(text, pair) for (text, _), pair in zip(of, self.asked.answers, strict=True)]
             for of in written
         ]
         return Run(
@@ -140,22 +134,22 @@ class Reading:
 
     def _continuations(
         self, conditions: Sequence[Condition], max_new_tokens: int
-    ) -> list[list[Written]]:
-        """What the model writes after every prompt, greedily, ``[condition][prompt]``.
+    ) -> list[list[tuple[str, list[int]]]]:
+        """Text and tokens that the model writes after every prompt, greedily,
+        ``[condition][prompt]``.
 
         Conditions run side by side, every row of a batch under gates of its own; a character that
         the limit cut in two is left out of the text.
         """
-        model, ends = self.model, set(engine.end_tokens(self.model))
+        model = self.model
         gates = torch.from_numpy(np.stack([heads.gates(value) for heads, value in conditions]))
         found = engine.decode_under_each(
             model, [torch.tensor(of.prompt) for of in self.asked.tokens], gates,
             max_new_tokens=max_new_tokens, batch_tokens=self.batch_tokens, progress=self.progress,
         )  # fmt: skip
 
-        def written(tokens: Tensor) -> Written:
-            kept = tuple(token for token in tokens.tolist() if token not in ends)
-            return Written(engine.reply_text(model, tokens).rstrip("\ufffd"), kept)
+        def written(tokens: Tensor) -> tuple[str, list[int]]:
+            return engine.reply_text(model, tokens).rstrip("\ufffd"), tokens.tolist()
 
         return [[written(tokens) for tokens in of] for of in found]
 
