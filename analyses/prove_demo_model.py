@@ -278,10 +278,10 @@ def _ranks(scores: Tensor) -> dict[Place, int]:
 def _language_table(planted: dict[str, list[Place]], proof: dict[str, Any]) -> str:
     text = """
 The planted heads of a language off together. LAHIS ranks: where they stand among all heads by the
-language's LAHIS score on the same stories. Ratio: own rise over the largest change of another
+language's LAHIS score on the same stories. Ratio: own ΔNLL over the largest change of another
 language, the smaller one of relative and in nats.
 
-| language | planted | nats per byte | own rise | largest other change | ratio | LAHIS ranks |
+| language | planted | nats per byte | own ΔNLL | largest other change | ratio | LAHIS ranks |
 |---|---|---|---|---|---|---|
 """
     for language, got in proof.items():
@@ -302,7 +302,7 @@ Weakened: share of its own texts on which it was gated off in training. A decoy 
 ranks below {DECOY_RANK} is left idle by the model and counts as neither. Nothing off, nats per
 byte: {nats}.
 
-| head | of | weakened | decoy | own rise | largest other change | gradient rank |
+| head | of | weakened | decoy | own ΔNLL | largest other change | gradient rank |
 |---|---|---|---|---|---|---|
 """
     for row in alone:
@@ -351,7 +351,7 @@ bounds.
 ## Proof
 
 Exact knock-out (slices of W_O set to zero), {documents} held-out stories a language, NLL per UTF-8
-byte, rises relative to nothing off.
+byte, ΔNLL relative to nothing off.
 {table}
 ## Limits
 

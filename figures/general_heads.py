@@ -2,7 +2,7 @@
 
 Of arXiv 2511.07498, the ablation of general heads. Published, Aya-23-8B on XL-Sum, BERTScore F1,
 mean of 7 languages: 78.5 with nothing off, 66.2 with general heads off, 77.7 with random heads off.
-Ours is the rise in loss on held-out text; the two are not on one scale. The error bar of the
+Ours is the ΔNLL on held-out text; the two are not on one scale. The error bar of the
 general heads is a 95% interval over documents; that of random heads holds the middle 95% of the
 random sets, which is what a single set of heads is to be compared with. Reads ablation.nc.
 
@@ -26,7 +26,7 @@ languages = names(proof, "text_of")
 if not np.isfinite(at.delta_nats_per_byte).any():
     _common.stop(f"the head set of {_common.RUN} has no general heads; lower --general-at")
 figure = make_subplots(1, 2, subplot_titles=["ours", "published"], column_widths=[0.7, 0.3])
-rise, random = at.delta_nats_per_byte.values, at.control_mean.values
+delta, random = at.delta_nats_per_byte.values, at.control_mean.values
 half = 1.96 * at.delta_se.values
 # Not of their mean's error: that shrinks with more sets, the spread of single sets does not.
 sets = at.control_delta.dropna("control").transpose("control", "text_of").values
@@ -34,7 +34,7 @@ if not len(sets):
     _common.stop(f"the proof of {_common.RUN} has no random heads beside the general ones")
 lowest, highest = np.percentile(sets, [2.5, 97.5], axis=0)
 for name, ends, values, low, high, colour in (
-    ("general heads off", "95% interval over documents", rise, rise - half, rise + half, 0),
+    ("general heads off", "95% interval over documents", delta, delta - half, delta + half, 0),
     ("random heads off", f"middle 95% of {len(sets)} random sets", random, lowest, highest, 5),
 ):
     figure.add_trace(
@@ -84,9 +84,9 @@ figure.update_yaxes(title_text="BERTScore F1 (0 to 100)", range=[0, 100], col=2)
 below = 36 + label_width(languages)
 figure.update_layout(width=1120, height=350 + below, margin={"b": below})
 numbers = {
-    "rise (nats per byte)": rise,
-    "rise, low": rise - half,
-    "rise, high": rise + half,
+    "ΔNLL (nats per byte)": delta,
+    "ΔNLL, low": delta - half,
+    "ΔNLL, high": delta + half,
     "random heads": random,
     "random heads, low": lowest,
     "random heads, high": highest,

@@ -1,8 +1,8 @@
-"""Rise in perplexity with each language's heads off, on every language's text.
+"""Increase in perplexity with each language's heads off, on every language's text.
 
 Of arXiv 2511.07498, the perplexity matrix; its numbers are not at hand. Perplexity cannot be
 compared across columns: tokens of different languages are not the same amount of text. So cells
-and their colours show the rise in percent of the untouched perplexity of the column, and hovering
+and their colours show the increase in percent of the untouched perplexity of the column; hovering
 gives the perplexities. The comparable matrix is `langheads.view.specificity_matrix`. Reads
 ablation.nc.
 
@@ -52,14 +52,14 @@ figure.add_trace(
 )
 cell_texts(figure, {"row": 1, "col": 1}, percent, cells, (-end, end))
 note = f"{names(proof, 'baseline')[0]} ablation; cells: % of the column's untouched perplexity"
-_common.titled(figure, "Rise in perplexity with heads off", proof, note)
+_common.titled(figure, "Increase in perplexity with heads off", proof, note)
 left, below = 36 + label_width(rows), 36 + label_width(columns)
 figure.update_layout(
     coloraxis={
         "cmin": -end,
         "cmax": end,
         "colorbar": {
-            "title": {"text": "rise (% of the column's untouched perplexity)", "side": "right"}
+            "title": {"text": "increase (% of the column's untouched perplexity)", "side": "right"}
         },
     },
     width=left + 130 + 66 * len(columns),
@@ -77,5 +77,5 @@ figure.update_yaxes(
     ticktext=tick_labels(rows),
     autorange="reversed",
 )
-numbers = pd.DataFrame(percent, pd.Index(rows, name="rise (%), heads off of"), columns)
+numbers = pd.DataFrame(percent, pd.Index(rows, name="increase (%), heads off of"), columns)
 _common.write(figure, "perplexity-matrix", numbers)

@@ -1,4 +1,4 @@
-"""Rise in NLL of one text, per byte, when a set of heads is off: a cell of the specificity matrix.
+"""ΔNLL of one text, per byte, when a set of heads is off: a cell of the specificity matrix.
 
 Hook point: blocks.{layer}.attn.hook_z of every layer that has one of the heads; z' = 0 there, or
 the head's mean z (mean_baseline.py).
@@ -7,7 +7,7 @@ the head's mean z (mean_baseline.py).
 
 NLL is summed over the text's tokens; BOS stands in front and is not predicted, so all of the text
 is. Per byte, since token counts cannot be compared across languages. Over several texts: the sum
-of the rises over the sum of the bytes.
+of the ΔNLL over the sum of the bytes.
 
     ablate(model, "Die Katze schläft.", [(0, 1), (1, 3)])
 """
@@ -17,7 +17,7 @@ import torch
 
 @torch.no_grad()
 def ablate(model, text, heads, baseline=None):
-    """Rise in nats per byte; heads [(layer, head), ...], baseline {(layer, head): [d_head]}."""
+    """ΔNLL in nats per byte; heads [(layer, head), ...], baseline {(layer, head): [d_head]}."""
     tokens = model.to_tokens(text, prepend_bos=True)
 
     def off(z, hook):

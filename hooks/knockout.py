@@ -1,4 +1,4 @@
-"""Exact knock-out: the rise in a text's loss when one head is removed, one full forward a head.
+"""Exact knock-out: the ΔNLL of a text when one head is removed, one full forward a head.
 
 Hook point: blocks.{layer}.attn.hook_z, [batch, pos, head, d_head]; z of the head becomes the
 baseline (0, or its mean z, see mean_baseline.py).
@@ -30,7 +30,7 @@ def total_nll(model, tokens):
 
 @torch.no_grad()
 def knockout(model, tokens, n_layers, n_heads):
-    """Rise in nats per predicted token, [layer, head]."""
+    """ΔNLL in nats per predicted token, [layer, head]."""
     deltas, untouched = torch.zeros(n_layers, n_heads), total_nll(model, tokens)
     for layer in range(n_layers):
         for head in range(n_heads):

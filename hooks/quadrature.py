@@ -1,9 +1,9 @@
 """Exact knock-out of one head, estimated in nats from its gate's gradient at two gate values.
 
-Hook point: blocks.{layer}.attn.hook_z, z' = m z. With g(m) = d NLL / d m, the rise when the head
+Hook point: blocks.{layer}.attn.hook_z, z' = m z. With g(m) = d NLL / d m, ΔNLL when the head
 is removed is -int_0^1 g(m) dm, by Gauss-Radau quadrature
 
-    rise = -(1/4 g(1) + 3/4 g(1/3))
+    ΔNLL = -(1/4 g(1) + 3/4 g(1/3))
 
     estimated_rise(model, model.to_tokens(text)[0], layer=1, head=3)
 """

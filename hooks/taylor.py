@@ -14,7 +14,7 @@ import torch
 
 
 def taylor(model, tokens, layer, head):
-    """Estimated rise in the mean NLL of the document [pos], nats per token."""
+    """Estimated change in the mean NLL of the document [pos], nats per token."""
     kept = []
 
     def keep(z, hook):

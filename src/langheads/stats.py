@@ -29,6 +29,8 @@ import numpy as np
 import scipy
 from jaxtyping import Bool, Float, Int, Num
 
+ALPHA = 0.05
+"""A p-value below this counts as shown; intervals cover the rest of 1."""
 # Sums of the same numbers in another order differ by so much.
 _ROUNDING = 1e-12
 
@@ -61,7 +63,7 @@ def paired_ratio(
     off: Float[np.ndarray, " doc *conditions"],
     size: Num[np.ndarray, " doc"],
 ) -> tuple[Float[np.ndarray, "*conditions"], Float[np.ndarray, "*conditions"]]:
-    """Rise per unit of size and its standard error over paired documents.
+    """ΔNLL per unit of size and its standard error over paired documents.
 
     Args:
         on: summed NLL of each document, nats, nothing off.
@@ -69,17 +71,17 @@ def paired_ratio(
         size: bytes (or tokens) of each document.
 
     Returns:
-        rise and standard error, ``[*conditions]``, in nats per byte (or token); the error is NaN
+        ΔNLL and standard error, ``[*conditions]``, in nats per byte (or token); the error is NaN
         for one document.
     """
     count, total = len(size), size.sum()
-    rises = off - np.expand_dims(on, tuple(range(1, off.ndim)))
+    deltas = off - np.expand_dims(on, tuple(range(1, off.ndim)))
     sizes = np.expand_dims(size, tuple(range(1, off.ndim)))
-    rise = np.asarray(rises.sum(axis=0) / total)
+    delta = np.asarray(deltas.sum(axis=0) / total)
     if count < 2:
-        return rise, np.full_like(rise, np.nan)
-    squares = ((rises - rise * sizes) ** 2).sum(axis=0)
-    return rise, np.asarray(np.sqrt(count / (count - 1) * squares) / abs(total))
+        return delta, np.full_like(delta, np.nan)
+    squares = ((deltas - delta * sizes) ** 2).sum(axis=0)
+    return delta, np.asarray(np.sqrt(count / (count - 1) * squares) / abs(total))
 
 
 def cluster_sums(
@@ -176,7 +178,7 @@ def bootstrap_interval(
     sizes: Float[np.ndarray, " doc"] | None = None,
     *,
     n_resamples: int = 1000,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
     seed: int = 0,
 ) -> tuple[Float[np.ndarray, "*conditions"], Float[np.ndarray, "*conditions"]]:
     """Bootstrap interval of a mean over documents: the wider of the percentile and the t interval.
@@ -226,7 +228,7 @@ def bootstrap_weights(
 
 
 def percentile_interval(
-    draws: Float[np.ndarray, " draw *conditions"], alpha: float = 0.05
+    draws: Float[np.ndarray, " draw *conditions"], alpha: float = ALPHA
 ) -> tuple[Float[np.ndarray, "*conditions"], Float[np.ndarray, "*conditions"]]:
     """The ends that alpha of the draws lie outside of, half of them on each side.
 

@@ -13,7 +13,7 @@ from langheads.io.arguments import MAX_CONTROLS, MAX_SEED
 from langheads.io.errors import InputError
 from langheads.scores import registry
 
-LIMITS = {"seed": (0, MAX_SEED), "controls": (0, MAX_CONTROLS), "n_controls": (0, MAX_CONTROLS)}
+LIMITS = {"seed": (0, MAX_SEED), "n_controls": (0, MAX_CONTROLS)}
 """Lowest and highest number, by the name of the argument."""
 
 

@@ -22,8 +22,8 @@ class Measure:
     better: int = 1
     # What a change away from 0 means, as results store it.
     sign: str = "positive: answers are better"
-    # Of a check, the rise against the untouched model beyond which replies fell apart; None where a
-    # rise alone does not say so.
+    # Of a check, the increase over the untouched model beyond which replies fell apart; None where
+    # an increase alone does not say so.
     limit: float | None = None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langheads.io.arguments import MAX_NAME
 from langheads.io.errors import InputError
@@ -136,6 +136,18 @@ _TABLE = (
 )
 SCHEMAS: dict[str, Schema] = {}
 """Kind -> its schema."""
+SHOWN = {
+    "level": "alpha", "times": "min_ratio", "sure": "min_confidence", "shift": "steering",
+    "bootstraps": "n_resamples", "resamples": "n_resamples",
+    "controls": "n_controls", "draws": "n_controls",
+}  # fmt: skip
+"""Settings that format 1 stores under other names than those of the arguments -> the arguments."""
+
+
+def as_shown(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as readers meet them: named as the arguments, without what only machines read."""
+    machines = ("scored", "claims")
+    return {SHOWN.get(key, key): of for key, of in settings.items() if key not in machines}
 
 
 def register(schema: Schema) -> Schema:

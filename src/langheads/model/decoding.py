@@ -206,8 +206,8 @@ class _Finite(LogitsProcessor):
         # A model may rule tokens out by -inf, but not all of them.
         if not bool(torch.isfinite(scores.max(dim=-1).values).all()):
             raise NonFiniteError(
-                "logits of a reply are NaN or infinite; check the weights, or take gates and "
-                "shifts nearer to 1 and 0, or a wider --dtype"
+                "logits of a reply are NaN or infinite; check the weights, or take gates "
+                "nearer to 1, steering nearer to 0, or a wider --dtype"
             )
         return scores
 

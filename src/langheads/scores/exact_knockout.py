@@ -152,7 +152,7 @@ def knockout(
 
 @dataclass(frozen=True)
 class _Measured:
-    """One language: rises and NLL, nats, and effects a unit of size.
+    """One language: ΔNLL and NLL, nats, and effects a unit of size.
 
     Documents that were not run have rise NaN and `sampled` 0.
     """

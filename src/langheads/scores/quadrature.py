@@ -1,7 +1,7 @@
 """Quadrature: exact knock-out estimated in nats, from four backward passes over the documents.
 
-With L(u) the NLL per token when gate h is u and all others are 1, and g_h = dL/du, the rise in
-NLL when head h is removed is an integral over its gate, by Gauss-Radau quadrature with two nodes
+With L(u) the NLL per token when gate h is u and all others are 1, and g_h = dL/du, the change
+in NLL when head h is removed is an integral over its gate, by Gauss-Radau quadrature with two nodes
 
     delta_h = L(0) - L(1) = - int_0^1 g_h(u) du  ~  - (1/4 g_h(1) + 3/4 g_h(1/3))
 
@@ -70,7 +70,7 @@ def quadrature(
     shrink: bool = True,
     **how: Any,
 ) -> Float[np.ndarray, "doc layer head"]:
-    """Every document's contribution to the estimated rise in NLL, head by head, nats per token.
+    """Every document's contribution to the estimated ΔNLL, head by head, nats per token.
 
     The mean over documents is the score, its standard deviation over the square root of their
     number the standard error.

@@ -1,13 +1,13 @@
 """Sampled knock-out: every head's effect in nats, from exact knock-out on some of the documents.
 
 Double sampling for regression (Cochran, Sampling Techniques, 5A.11 and ch. 12). All N documents
-get two auxiliary variables: the first-order estimate of the rise of head h, from one backward pass
+get two auxiliary variables: the first-order estimate of head h's ΔNLL, from one backward pass
 (summed NLL, nats), and their length, predicted tokens:
 
     x_ih = - d NLL_i / d m_h                           at m = 1
 
 Only n of them, drawn at random, are run with every head off. Head by head, the least-squares plane
-of their exact rises y on both, at the means over all N documents, gives T_h, N times its height
+of their exact ΔNLL y on both, at the means over all N documents, gives T_h, N times its height
 there, and delta_h = T_h / sum_i size_i, the sizes of all N documents being known. The bias is
 O(1/n). Beside the line on x alone, length takes a tenth to two thirds off the squared error
 (n = 32; geometric mean over heads, by language). Tried and dropped: to run the documents of the
@@ -60,14 +60,14 @@ _SEEN = 1e-6
 # Forwards that a forward with its backward costs, where no gradient of weights is made.
 BACKWARD = 2
 Heads = Float[np.ndarray, " heads"]
-Rises = Float[np.ndarray, "doc heads"]
+Deltas = Float[np.ndarray, "doc heads"]
 Auxiliaries = Float[np.ndarray, "auxiliary all heads"]
 logger = logging.getLogger("langheads")
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Total rise of each head over all documents of a language, in nats."""
+    """Total ΔNLL of each head over all documents of a language, in nats."""
 
     total: Heads  # the estimate
     error: Heads  # its standard error about the total of all documents
@@ -113,8 +113,8 @@ def sample_sizes(sample: int | float, documents: Mapping[str, Documents]) -> dic
     return None
 
 
-def auxiliaries(gradient: Rises, tokens: Int[np.ndarray, " doc"]) -> Auxiliaries:
-    """First-order rise and length of every document; gradients are of the mean NLL."""
+def auxiliaries(gradient: Deltas, tokens: Int[np.ndarray, " doc"]) -> Auxiliaries:
+    """First-order ΔNLL and length of every document; gradients are of the mean NLL."""
     length = np.broadcast_to(tokens[:, None], gradient.shape)
     return np.stack([-gradient * length, length])
 
@@ -143,8 +143,8 @@ def draw(documents: int, count: int, rng: np.random.Generator) -> Int[np.ndarray
     return np.sort(rng.permutation(documents)[:count])
 
 
-def estimate(rise: Rises, of_all: Auxiliaries, drawn: Int[np.ndarray, " _"]) -> Estimate:
-    """Total rise over all documents, nats, from those `drawn`, and what is known of all."""
+def estimate(rise: Deltas, of_all: Auxiliaries, drawn: Int[np.ndarray, " _"]) -> Estimate:
+    """Total ΔNLL over all documents, nats, from those `drawn`, and what is known of all."""
     among, count, df = len(rise), len(drawn), len(drawn) - 1 - len(of_all)
     if count == among:
         none = np.zeros(rise.shape[1])
@@ -164,13 +164,13 @@ def estimate(rise: Rises, of_all: Auxiliaries, drawn: Int[np.ndarray, " _"]) -> 
 
 def plane(
     y: Float[np.ndarray, "drawn heads"], of_all: Auxiliaries, drawn: Int[np.ndarray, " drawn"]
-) -> tuple[Rises, Float[np.ndarray, "drawn heads"]]:
-    """Every document's height on the least-squares plane of rises `y` on the auxiliaries, head by
+) -> tuple[Deltas, Float[np.ndarray, "drawn heads"]]:
+    """Every document's height on the least-squares plane of ΔNLL `y` on the auxiliaries, head by
     head, and what the mean height owes to each drawn one's residual; its square is HC2's, times
     what the draw missed of x^4, NaN where that is nearly all."""
     height = np.tile(y.mean(axis=0), (of_all.shape[1], 1))
     leverage, weight = np.full((2, *y.shape), 1 / len(drawn))
-    before: list[tuple[Rises, Heads]] = []
+    before: list[tuple[Deltas, Heads]] = []
     for x in of_all:
         across = x - x[drawn].mean(axis=0)
         # Gram and Schmidt: what it says beyond those before it.

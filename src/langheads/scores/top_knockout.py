@@ -1,8 +1,8 @@
 """Certified top k: the heads whose removal costs most, from as few knock-outs as it takes.
 
 Successive elimination (Even-Dar, Mannor and Mansour 2006) on paired differences. Documents come in
-a random order. After n of all N documents the rise T_h of head h, were all N run, is estimated by
-its regression on first-order rise and length of all documents (`scores.sampled_knockout`), and two
+a random order. After n of all N documents the ΔNLL T_h of head h, were all N run, is estimated by
+its regression on first-order ΔNLL and length of all documents (`scores.sampled_knockout`), and two
 heads are apart where T_h - T_k is beyond t times its standard error, that of the paired difference
 of residuals (each head's larger by what the draw missed of its x^4), with the finite population
 factor 1 - n/N. A head that is apart from all but k - 1 others is in the top k, one below k others
@@ -26,12 +26,12 @@ from jaxtyping import Bool, Int
 from scipy import stats as scipy_stats
 
 from langheads.io.errors import InputError
-from langheads.scores.sampled_knockout import BACKWARD, Auxiliaries, Rises, estimate, plane
+from langheads.scores.sampled_knockout import BACKWARD, Auxiliaries, Deltas, estimate, plane
 from langheads.text import Documents
 
 logger = logging.getLogger("langheads")
 _FIRST, _GROWTH = 24, 1.5
-Measure = Callable[[Int[np.ndarray, " doc"], Int[np.ndarray, " heads"]], Rises]
+Measure = Callable[[Int[np.ndarray, " doc"], Int[np.ndarray, " heads"]], Deltas]
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Top:
     Attributes:
         chosen: ``[heads]`` in the top k.
         open: ``[heads]`` not separated from the k-th when the documents allowed were run.
-        rise: ``[doc, heads]`` exact rises, NaN where not run.
+        rise: ``[doc, heads]`` exact ΔNLL, NaN where not run.
         order: the order in which documents were run, all of them.
         run: ``[heads]`` how many documents of that order a head was run on.
     """
 
     chosen: Bool[np.ndarray, " heads"]
     open: Bool[np.ndarray, " heads"]
-    rise: Rises
+    rise: Deltas
     order: Int[np.ndarray, " doc"]
     run: Int[np.ndarray, " heads"]
 
@@ -62,10 +62,10 @@ def eliminate(
     most: int,
     rng: np.random.Generator,
 ) -> Top:
-    """The k heads with the largest total rise.
+    """The k heads with the largest total ΔNLL.
 
     Args:
-        measure: exact rises of some documents under some heads, by their indices.
+        measure: exact ΔNLL of some documents under some heads, by their indices.
         of_all: what is known of all documents.
         k: how many heads, at least 1 and fewer than there are.
         confidence: that the answer is that of the full scan.
@@ -108,7 +108,7 @@ def check_top(top: int, confidence: float, heads: int) -> None:
 def per_size(
     top: Top, of_all: Auxiliaries, size: Int[np.ndarray, " doc"]
 ) -> tuple[np.ndarray, ...]:
-    """Rise of each head a unit of size, its standard error, and the ends of its interval."""
+    """ΔNLL of each head a unit of size, its standard error, and the ends of its interval."""
     found = np.full((4, len(top.run)), np.nan)
     for n in np.unique(top.run):
         heads = top.run == n
@@ -127,7 +127,7 @@ def forwards(
 
 
 def _apart(
-    y: Rises, of_all: Auxiliaries, done: Int[np.ndarray, " doc"], error: float
+    y: Deltas, of_all: Auxiliaries, done: Int[np.ndarray, " doc"], error: float
 ) -> Bool[np.ndarray, "heads heads"]:
     """Whether the head of the row loses surely more than that of the column."""
     (n, heads), count = y.shape, of_all.shape[1]

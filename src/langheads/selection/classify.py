@@ -7,7 +7,7 @@
     other        neither is shown to get worse
 
 The paper's thresholds are not public, so they are arguments here. With d the change that a result
-holds (a task's score falls, a loss rises where a head matters), a language "drops" where the
+holds (a task's score falls, ΔNLL is positive where a head matters), a language "drops" where the
 percentile bootstrap interval of d at 1 - `alpha` lies wholly on the harmful side of `min_drop`:
 
     task   d = mean_i delta_i                    low, high = quantiles at alpha/2, 1 - alpha/2
@@ -162,8 +162,8 @@ def _pair(knockout: xr.Dataset, languages: Iterable[str]) -> tuple[str, str]:
         raise InputError(f"expected a result of knockout, found {kind}")
     if "sample" in knockout.attrs:
         raise InputError(
-            "this knockout ran only a sample of the documents, and classes need the rise of every "
-            "one; make it again without sample"
+            "this knockout ran only a sample of the documents, and classes need the delta NLL of "
+            "every one; make it again without sample"
         )
     pair = asked_languages(languages) or ()
     present = [str(name) for name in knockout.language.values]
@@ -179,7 +179,7 @@ def _measured(knockout: xr.Dataset, measure: str | None, task: bool) -> tuple[st
     available: dict[str, str]
     if not task:
         if not {"rise", *_LOSS.values()} <= set(knockout.data_vars):
-            raise InputError("this knockout has no rise of each document; make it again")
+            raise InputError("this knockout has no delta NLL of each document; make it again")
         available = dict.fromkeys(_LOSS, "rise")
     else:
         available = {

@@ -84,11 +84,10 @@ from langheads import stats
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError, logger
 from langheads.scores.formulas import MeanProduct
+from langheads.stats import ALPHA
 
 # Numbers in one array of a chunk of permutations: 8 MiB, which a cache holds.
 _AT_ONCE = 2**20
-# Of the lower ends together, and what the warning of too few permutations is about.
-_ALPHA = 0.05
 # Of the pooled variance: less is rounding.
 _LEAST_VARIANCE = 1e-12
 
@@ -137,11 +136,11 @@ def contrast(
         )
     shape = next(iter(gradients.values())).shape[1:]
     tests = len(counts) * math.prod(shape)
-    if tests > _ALPHA * (1 + permutations):
+    if tests > ALPHA * (1 + permutations):
         logger.warning(
             "%d tests, %d permutations: the smallest p is %.1g, so that a single specific head "
             "cannot reach q < %g; %d permutations would do",
-            *(tests, permutations, 1 / (1 + permutations), _ALPHA, math.ceil(tests / _ALPHA)),
+            *(tests, permutations, 1 / (1 + permutations), ALPHA, math.ceil(tests / ALPHA)),
         )
     values = [_pseudo_values(formula, g) for g in gradients.values()]
     share = np.stack([x.mean(axis=0) for x in values])
@@ -232,4 +231,4 @@ def _lower_end(
     # Degrees of freedom by Welch and Satterthwaite.
     fourth = _plus_others(squared_error**2 / (counts[:, None] - 1), weight**2)
     df = np.divide(squared**2, fourth, out=np.ones_like(squared), where=fourth > 0)
-    return _minus_others(share, ratio) - scipy.stats.t.isf(_ALPHA / tests, df) * np.sqrt(squared)
+    return _minus_others(share, ratio) - scipy.stats.t.isf(ALPHA / tests, df) * np.sqrt(squared)

@@ -59,7 +59,7 @@ def _table(run: Path, proof: xr.Dataset, off: dict[str, HeadSet], answers: dict[
     percent = 100 * proof.delta_nats_per_byte.sel(baseline="zero") / proof.nats_per_byte
     wide = max(8, *map(len, answers))
     lines = [
-        "rise in NLL per byte with the selected heads off, in % of the NLL with nothing off",
+        "delta NLL per byte with the selected heads off, in % of the NLL with nothing off",
         f"{'language':{wide}}  "
         + (f"{'selected (* planted)':26}  planted found" if planted else f"{'selected':26}")
         + "  own text  other languages    carries its language",
@@ -71,12 +71,12 @@ def _table(run: Path, proof: xr.Dataset, off: dict[str, HeadSet], answers: dict[
         names = " ".join(f"{head}{'*' if head in there else ''}" for head in chosen)
         found = f"  {len(chosen & there)} of {len(there):<8}" if planted else ""
         own = row.sel(text_of=language).item()
-        # A language that has no heads has no rises, and a single one no others.
+        # A language without heads has no delta, and a single one no others.
         between = (
             f"{others.min().item():+8.2f}% to {others.max().item():+.2f}%"
             if others.count()
             else NONE
         )
-        rises = f"{f'{own:+.1f}%' if np.isfinite(own) else NONE:>10}  {between:21}"
-        lines.append(f"{language:{wide}}  {names:26}{found}{rises}  {answer}")
+        deltas = f"{f'{own:+.1f}%' if np.isfinite(own) else NONE:>10}  {between:21}"
+        lines.append(f"{language:{wide}}  {names:26}{found}{deltas}  {answer}")
     return "\n".join(lines)

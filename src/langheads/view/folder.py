@@ -91,7 +91,7 @@ def _kind_of(path: Path) -> str:
 
 
 def planted_table(run: RunFolder) -> Table:
-    """Planted heads, those found again, and the rises when a language's specific heads are off."""
+    """Planted heads, those found again, and ΔNLL when a language's specific heads are off."""
     heads = run.heads
     proofs = [a for a in run.of("ablation").values() if heads is None or proves(a, heads)]
     ablation: xr.Dataset | None = next(iter(proofs), None)
@@ -102,8 +102,8 @@ def planted_table(run: RunFolder) -> Table:
         caption = f"{caption[:-1]}, and whether they were found."
     if ablation is not None:
         caption += (
-            " ΔNLL is the rise in loss with its specific heads off together, in nats per byte; in "
-            "brackets in percent of that text's loss with nothing off."
+            " ΔNLL is the increase in loss with its specific heads off together, in nats per byte; "
+            "in brackets in percent of that text's loss with nothing off."
         )
         for name in names(ablation, "baseline"):
             header += [f"own ΔNLL, {name}", f"largest other ΔNLL, {name}"]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from langheads.stats import ALPHA
 from langheads.view.belonging import other_weights_words
 from langheads.view.contents import RunFolder
-from langheads.view.figures.style import LEVEL, names
+from langheads.view.figures.style import names
 from langheads.view.folder import planted_words
 from langheads.view.language_verdict import CANNOT_TELL, NO_HEADS, NOT_SHOWN, language_answers
 from langheads.view.table import isolated, number, readable
@@ -107,7 +108,7 @@ def _more(proof: xr.Dataset, answers: Mapping[str, str]) -> Iterator[str]:
         )
     elif few:
         # One language alone may be shown, and its p is multiplied by how many there are.
-        enough = max(100, round(len(said) / LEVEL))
+        enough = max(100, round(len(said) / ALPHA))
         yield f"More random head sets can tell: prove again with n_controls of {enough} or more."
     elif said and "yes" not in said and not any(of.startswith(CANNOT_TELL) for of in said):
         yield (

@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 from scipy.stats import false_discovery_control
 
-from langheads.view.figures.style import LEVEL, names
+from langheads.stats import ALPHA
+from langheads.view.figures.style import names
 from langheads.view.table import NONE, Table, count, decimal, isolated, number, shown
 
 NEEDED = ("zero", "mean")
@@ -25,12 +26,12 @@ def overlap(ablation: xr.Dataset) -> int:
 
 
 def reachable(controls: float) -> bool:
-    """Whether a p-value from so many random head sets can be below the level."""
-    return 1 / (1 + controls) < LEVEL
+    """Whether a p-value from so many random head sets can be below `ALPHA`."""
+    return 1 / (1 + controls) < ALPHA
 
 
 def language_verdicts(ablation: xr.Dataset) -> Table:
-    """Per language: rise of its own text, largest rise of another, and what both baselines say."""
+    """Per language: ΔNLL of its own text, largest ΔNLL of another, and what both baselines say."""
     baselines = names(ablation, "baseline")
     header = ["heads of", "heads"]
     for name in baselines:
@@ -52,12 +53,12 @@ def language_verdicts(ablation: xr.Dataset) -> Table:
                 row.append("{} ± {} (p = {})".format(*map(shown, paired, (".3g", ".2g", ".2g"))))
         rows.append([*row, answer])
     return Table(
-        "ΔNLL (rise in loss) when a language's heads are off, in nats per byte; in brackets in "
+        "ΔNLL (increase in loss) when a language's heads are off, in nats per byte; in brackets in "
         "percent of that text's loss with nothing off. Yes: under zero and mean ablation alike, "
         "the own language is hurt most in every unit (nats per byte, per token, share of the loss, "
-        "and against what random heads cost it), and both its rise and how much of the row falls "
+        "and against what random heads cost it), and both its ΔNLL and how much of the row falls "
         "on it alone are beyond random heads (p < "
-        f"{LEVEL}, one-sided, corrected over the languages after Benjamini and Hochberg). No: "
+        f"{ALPHA}, one-sided, corrected over the languages after Benjamini and Hochberg). No: "
         "another language is hurt as much, under both. Not shown: random heads may do as well.",
         [*header, "carries its language"],
         rows,
@@ -124,7 +125,7 @@ def _language_verdict(
             said.add("no")
         elif not all(most.values()):
             said.add(f"{CANNOT_TELL}: hurt most in {by_outcome(most)}")
-        elif corrected[name][language] < LEVEL:
+        elif corrected[name][language] < ALPHA:
             said.add("yes")
         else:
             # No random set does as well, so no heads could have had a smaller p.
@@ -160,10 +161,10 @@ def _hurt_most(
 ) -> dict[str, bool]:
     """Unit -> whether no other language is hurt as much by this one's heads."""
     name = "delta" if "delta_by_unit" in ablation else "delta_nats_per_byte"
-    rises = in_units(ablation, name).sel(baseline=baseline, heads_of=language)
-    of_texts = rises.transpose("text_of", "unit").values
+    delta = in_units(ablation, name).sel(baseline=baseline, heads_of=language)
+    of_texts = delta.transpose("text_of", "unit").values
     most = of_texts[own_text][0] > np.fmax.reduce(of_texts[~own_text])
-    return dict(zip(map(str, rises["unit"].values), most.tolist(), strict=True))
+    return dict(zip(map(str, delta["unit"].values), most.tolist(), strict=True))
 
 
 def same_heads(result: xr.Dataset, over: str) -> Iterator[str]:
@@ -178,21 +179,21 @@ def same_heads(result: xr.Dataset, over: str) -> Iterator[str]:
 
 
 def own_and_other(ablation: xr.Dataset, baseline: str, language: str) -> list[str]:
-    """Rise of the own text, and the largest rise of another with its language, as cells."""
+    """ΔNLL of the own text, and the largest ΔNLL of another with its language, as cells."""
     if language not in names(ablation, "heads_of") or language not in names(ablation, "text_of"):
         return [NONE, NONE]
     row = ablation["delta_nats_per_byte"].sel(baseline=baseline, heads_of=language)
     others = row.drop_sel(text_of=language)
 
     def cell(text: str, name: str = "") -> str:
-        rise = float(row.sel(text_of=text))
-        if not np.isfinite(rise):
+        delta = float(row.sel(text_of=text))
+        if not np.isfinite(delta):
             return NONE
         before = number(ablation, "nats_per_byte", text_of=text)
         # What rounds to 0 has no minus.
-        percent = shown(round(100 * rise / before, 2) + 0.0, "+.2f") + "%" if before > 0 else ""
+        percent = shown(round(100 * delta / before, 2) + 0.0, "+.2f") + "%" if before > 0 else ""
         beside = ", ".join(filter(None, (percent, name)))
-        return decimal(rise, 4) + (f" ({beside})" if beside else "")
+        return decimal(delta, 4) + (f" ({beside})" if beside else "")
 
     if not np.isfinite(others.values).any():
         return [cell(language), NONE]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from langheads.io.schemas import as_shown
 from langheads.view.table import Table, plain
 
 _FIRST = (
@@ -26,8 +27,7 @@ def provenance_tables(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[
     """A row a setting and value, with the files that share it: what a reader needs first, all other
     settings, and the hashes behind the short ones. Sources are file name and provenance."""
     found = [
-        # Digests of every scored document are for machines.
-        (name, {k: plain(v) for k, v in attrs.items() if k != "scored"})
+        (name, {key: plain(of) for key, of in as_shown(attrs).items()})
         for name, attrs in sources
         if attrs
     ]

@@ -11,6 +11,8 @@ import numpy as np
 import xarray as xr
 
 from langheads.io.measures import MEASURES
+from langheads.io.schemas import as_shown
+from langheads.stats import ALPHA
 
 NONE = "–"
 LONG = 12
@@ -75,14 +77,14 @@ def decimal(value: float, decimals: int = 3) -> str:
     return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
-def p_words(p: float, n: float, level: float) -> str:
-    """A p-value; where n random draws cannot bring it below the level, that it cannot tell.
+def p_words(p: float, n: float) -> str:
+    """A p-value; where n random draws cannot bring it below `ALPHA`, that it cannot tell.
 
     Example:
-        >>> p_words(0.125, 7, 0.05), p_words(0.01, 99, 0.05)
+        >>> p_words(0.125, 7), p_words(0.01, 99)
         ('cannot tell (≥ 0.125)', '0.010')
     """
-    few = np.isfinite([p, n]).all() and 1 / (1 + n) >= level
+    few = np.isfinite([p, n]).all() and 1 / (1 + n) >= ALPHA
     return f"cannot tell (≥ {decimal(1 / (1 + n))})" if few else decimal(p)
 
 
@@ -150,6 +152,8 @@ def plain(value: Any) -> str:
         except json.JSONDecodeError:
             return value
     if isinstance(value, Mapping):
+        # The rule of a head set is settings, too; other tables go by language.
+        value = as_shown(value) if "name" in value else value
         value = "; ".join(
             f"{key}: ({plain(of)})" if isinstance(of, Mapping) and of else f"{key}: {plain(of)}"
             for key, of in value.items()

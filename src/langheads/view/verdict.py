@@ -14,7 +14,8 @@ import numpy as np
 import xarray as xr
 
 from langheads.heads import LanguageHeads
-from langheads.view.figures.style import LEVEL, names
+from langheads.stats import ALPHA
+from langheads.view.figures.style import names
 from langheads.view.language_verdict import (
     CANNOT_TELL,
     NEEDED,
@@ -128,12 +129,12 @@ def _reasons(ablation: xr.Dataset, baselines: list[str]) -> list[str]:
     reasons.append(
         "Own minus others is how much more a text loses without its own language's heads than the "
         "other texts do on average; p is the share of random choices of heads, matched layer by "
-        f"layer and in number, that do at least as well, and below {LEVEL} counts as shown."
+        f"layer and in number, that do at least as well, and below {ALPHA} counts as shown."
     )
     if "unit" in ablation.dims:
         reasons.append(
             "Which language is hurt most depends on the unit, so an answer counts only where it is "
-            f"the same in each: {', '.join(names(ablation, 'unit'))} (rise over that of random "
+            f"the same in each: {', '.join(names(ablation, 'unit'))} (ΔNLL over that of random "
             "heads of the same layers on the same text, as a share of its row, so that heads which "
             "are merely strong gain nothing)."
         )
@@ -180,7 +181,7 @@ def _units_shown(ablation: xr.Dataset, baseline: str) -> dict[str, bool]:
         in_units(ablation, name).sel(baseline=baseline)
         for name in ("own_minus_others", "own_minus_others_p")
     )
-    return each_unit((margin > 0) & (p < LEVEL))
+    return each_unit((margin > 0) & (p < ALPHA))
 
 
 def _draws(ablation: xr.Dataset, baseline: str) -> float:
@@ -233,7 +234,7 @@ def _share_words(ablation: xr.Dataset) -> list[str]:
         name
         for name in names(ablation, "baseline")
         if _shown(ablation, name) == "diagonal"
-        and number(ablation, "diagonal_p", baseline=name) >= LEVEL
+        and number(ablation, "diagonal_p", baseline=name) >= ALPHA
     ]
     if not weak:
         return []

@@ -117,7 +117,7 @@ def test_documents_in_common_are_drawn_together(caplog):
     assert together < apart
     assert intervals(scores, exact.drop_vars("rise"), taylor, 0, paired=True) == {}
     assert caplog.messages == [
-        "no intervals: knockout.nc does not hold the rises of several documents"
+        "no intervals: knockout.nc does not hold delta NLL of several documents"
     ]
 
 
@@ -184,5 +184,5 @@ def test_files_of_an_earlier_version_have_no_interval(run, tmp_path, caplog):
     found = compare(tmp_path)
     assert np.isnan(found.spearman_low).all()
     assert np.isfinite(found.spearman).all()
-    assert "no intervals: knockout.nc does not hold the rises" in caplog.text
+    assert "no intervals: knockout.nc does not hold delta NLL" in caplog.text
     assert "[" not in as_text(found)

@@ -320,7 +320,7 @@ def test_classes_that_were_changed_by_hand_are_refused(tmp_path, at, change, why
         (task(1), {}, "language en has 1 examples; an interval needs at least 2"),
         (task(kind="scores"), {}, "expected a result of knockout, found scores"),
         (loss(), {"measure": "f1"}, "the file has nats-per-byte, nats-per-token"),
-        (loss().drop_vars("rise"), {}, "no rise of each document; make it again"),
+        (loss().drop_vars("rise"), {}, "no delta NLL of each document; make it again"),
     ],
 )
 def test_what_cannot_be_classified(data, arguments, message):
@@ -359,5 +359,5 @@ def test_numbers_that_would_class_heads_wrongly(change, arguments, message):
 
 
 def test_a_knockout_without_the_sizes_of_its_documents():
-    with pytest.raises(InputError, match="has no rise of each document; make it again"):
+    with pytest.raises(InputError, match="has no delta NLL of each document; make it again"):
         classify(loss().drop_vars("doc_bytes"), ["en", "hi"])

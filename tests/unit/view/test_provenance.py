@@ -13,6 +13,11 @@ from tests.unit.view.made_up_results import make_full_page
 from tests.unit.view.made_up_run import make_ablation, make_heads, make_scores
 from tests.unit.view.test_report import Page
 
+# Settings of format 1 -> the arguments that they are.
+NEW = {"level": "alpha", "sure": "min_confidence", "times": "min_ratio", "shift": "steering"}
+NEW |= {"bootstraps": "n_resamples", "resamples": "n_resamples"}
+NEW |= {"controls": "n_controls", "draws": "n_controls"}
+
 
 def sha(text):
     return hashlib.sha256(text.encode()).hexdigest()
@@ -71,10 +76,32 @@ def test_every_value_of_every_file_is_in_the_page(made_once, make):
         for name in files:
             assert (name, setting) not in found
             found[name, setting] = value
-    assert set(found) == {(name, key) for name, attrs in sources.items() for key in attrs}
-    for (name, key), said in found.items():
+    stored = {(name, key) for name, attrs in sources.items() for key in attrs}
+    assert set(found) == {(name, NEW.get(key, key)) for name, key in stored}
+    for name, key in stored:
         for leaf in leaves(sources[name][key]):
-            assert leaf in said, (name, key)
+            assert leaf in found[name, NEW.get(key, key)], (name, key)
+
+
+def test_settings_are_shown_by_the_names_of_the_arguments(tmp_path):
+    """As they stand in files of format 1, in a head set's sentence and among the provenance."""
+    rule = {"name": "contrast", "score": "lahis", "times": 3.0, "level": 0.05}
+    claims = {"en": {"L0H1": {"share": 0.25}}, "zh": {}}
+    scored = {"en": [sha("a document")]}
+    heads = make_heads(["en", "zh"], rule=rule | {"permutations": 99, "claims": claims})
+    heads.save(tmp_path / "heads.json")
+    ablation = make_ablation(["en", "zh"], rule=json.dumps(heads.rule), scored=json.dumps(scored))
+    more = {"controls": 100, "bootstraps": 50, "sure": 0.3, "level": "not a rule's"}
+    ablation.assign_attrs(more).to_netcdf(tmp_path / "ablation.nc")
+    page = Page(report(tmp_path).read_text("utf-8"))
+    assert "Rule: contrast (score lahis, min_ratio 3.0, alpha 0.05, permutations 99)." in page.text
+    tables = [table for table in page.tables if table[0] == ["setting", "value", "files"]]
+    rows = {row[0]: row[1] for table in tables for row in table[1:]}
+    said = "name: contrast; score: lahis; min_ratio: 3.0; alpha: 0.05; permutations: 99"
+    assert rows["rule"] == said
+    shown = {"n_controls": "100", "n_resamples": "50", "min_confidence": "0.3"}
+    assert rows.items() >= (shown | {"alpha": "not a rule's"}).items()
+    assert not rows.keys() & {*more, "scored"}
 
 
 def test_a_value_is_said_once_with_the_files_that_share_it(tmp_path):

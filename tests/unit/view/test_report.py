@@ -193,7 +193,7 @@ def test_the_limits_of_bytes_and_of_translations_are_told(page):
 
 
 def test_captions_say_what_a_triangle_means(tmp_path, page):
-    assert "A triangle: the rise in NLL is above that of random heads, p < 0.05" in page.text
+    assert "A triangle: ΔNLL is above that of random heads, p < 0.05" in page.text
     write_run(tmp_path, LANGUAGES)
     older = make_ablation(LANGUAGES).drop_vars(["control_p", "n_controls"])
     older.to_netcdf(tmp_path / "ablation.nc", engine="h5netcdf")

@@ -55,7 +55,7 @@ def test_units_are_told():
     said = verdict(ablation.assign(own_minus_others_by_unit=margin)).reasons
     assert (
         "Which language is hurt most depends on the unit, so an answer counts only where it is the "
-        "same in each: nats per byte, random heads' effect (rise over that of random heads of the "
+        "same in each: nats per byte, random heads' effect (ΔNLL over that of random heads of the "
         "same layers on the same text, as a share of its row, so that heads which are merely "
         "strong gain nothing)."
     ) in said

@@ -7,8 +7,8 @@ Per score and language:
     behind             spearman of the score whose mean over languages is highest, less this one's
     top                share of the ten heads that lose most (of few heads a quarter) among the
                        highest ten
-    slope              sum(s delta) / sum(delta^2): 1 where a score that estimates the rise delta is
-                       right; `taylor` weights documents equally, the others weight tokens
+    slope              sum(s delta) / sum(delta^2): 1 where a score that estimates the exact delta
+                       is right; `taylor` weights documents equally, the others weight tokens
     precision          share of planted heads among as many highest heads as are planted
     average_precision  of planted heads in the whole ranking
     decoys             share of planted decoys (large gradient, nothing lost without them) among the

@@ -144,7 +144,7 @@ def intervals(
     found_: dict[str, np.ndarray] = {}
     fewest = int((exact.doc_tokens > 0).sum("doc").min()) if "rise" in exact else 0
     if fewest < 2:
-        logger.warning("no intervals: knockout.nc does not hold the rises of several documents")
+        logger.warning("no intervals: knockout.nc does not hold delta NLL of several documents")
         return found_
     groups = min(GROUPS, fewest)
     theta = np.full((2, len(methods), len(languages), 1 + groups + 2 * RESAMPLES), np.nan)

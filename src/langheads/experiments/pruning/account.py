@@ -59,7 +59,7 @@ class Pruning(Tabular):
     """The account of `langheads.prune`."""
 
     dropped: tuple[str, ...]  # languages, or ``general``, whose heads were removed
-    # Language -> ``before``, ``after``, ``rise`` in nats per byte, the ends of the rise's interval
+    # Language -> ``before``, ``after``, ``rise`` in nats per byte, the ends of its interval
     # and what random heads do; NaN where the file has no such number. Empty where nothing was
     # measured.
     losses: Mapping[str, Mapping[str, float]]

@@ -4,7 +4,7 @@ For every language, over paired documents (see `langheads.stats.paired_ratio`):
 
     rise         = (NLL by the pruned model - NLL by the model) / UTF-8 bytes
     control_mean = mean of the same over random head sets, as many heads in each layer, at gate 0
-    control_p    = (1 + random sets whose rise is at least as large) / (1 + random sets)
+    control_p    = (1 + random sets whose ΔNLL is as large) / (1 + random sets)
 
 and the ends of their 95% intervals: ``rise_low`` and ``rise_high``, 1.96 standard errors (None for
 one document), ``control_low`` and ``control_high``, 2.5% and 97.5% of the sets. Gate 0 stands for a
@@ -190,10 +190,10 @@ def _loss(
     }
     if not off:
         return found
-    rises = np.array([(losses - on).sum() / size for losses in off])
-    low, high = np.quantile(rises, [0.025, 0.975]).tolist()
-    p = float(permutation_p(np.array([rise]), rises[:, None])[0])
-    found |= {"control_mean": float(rises.mean()), "control_low": low, "control_high": high}
+    control = np.array([(losses - on).sum() / size for losses in off])
+    low, high = np.quantile(control, [0.025, 0.975]).tolist()
+    p = float(permutation_p(np.array([rise]), control[:, None])[0])
+    found |= {"control_mean": float(control.mean()), "control_low": low, "control_high": high}
     return found | {"control_p": p}
 
 

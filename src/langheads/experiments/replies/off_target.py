@@ -209,7 +209,10 @@ class _Plan:
 
 
 def _checked(
-    conditions: Sequence[str], prompts: Mapping[str, Sequence[str]], controls: int, resamples: int
+    conditions: Sequence[str],
+    prompts: Mapping[str, Sequence[str]],
+    n_controls: int,
+    n_resamples: int,
 ) -> tuple[str, ...]:
     """The conditions; refuses unknown ones, no prompts, and numbers that are too small."""
     chosen = tuple(dict.fromkeys(("none", *conditions)))
@@ -217,10 +220,10 @@ def _checked(
         raise InputError(
             f"condition {', '.join(unknown)} asked for; allowed are {'; '.join(CONDITIONS)}"
         )
-    if not prompts or not all(prompts.values()) or controls < 1:
+    if not prompts or not all(prompts.values()) or n_controls < 1:
         raise InputError("no prompts, or none for one of the languages, or fewer than 1 control")
-    if resamples < 1:
-        raise InputError(f"{resamples} resamples of the bootstrap asked for; at least 1 needed")
+    if n_resamples < 1:
+        raise InputError(f"{n_resamples} resamples of the bootstrap asked for; at least 1 needed")
     return chosen
 
 

@@ -32,7 +32,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from langheads.io.measures import TEXT_CHECKS, units
-from langheads.stats import bootstrap_interval, bootstrap_weights, ratio
+from langheads.stats import ALPHA, bootstrap_interval, bootstrap_weights, ratio
 from langheads.text import Rules
 from langheads.text.confusion import Judged, counts, pass_rates, passes
 
@@ -40,7 +40,6 @@ PER_PROMPT = units(["right", "suspect", *TEXT_CHECKS, "nll"], of="prompts")
 RATES = ("lpr", "wpr", "lcpr")
 _PAIRED = {"delta_right": "right", "delta_nll": "nll"}
 _ENDS = ("", "_low", "_high")
-_LEVEL = 0.95
 
 
 class Run(NamedTuple):
@@ -147,9 +146,8 @@ def rates_with_intervals(
     lcpr = np.where(lpr == 0, 0.0, ratio(2 * lpr * wpr, lpr + wpr))
     if language not in rules.wpr_languages:
         wpr[:], lcpr[:] = np.nan, np.nan
-    tails = [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]
     for i, draws in enumerate((lpr, wpr, lcpr)):
         valued = draws[~np.isnan(draws).all(axis=1)]
         if len(valued):
-            found[i, 1:] = np.quantile(np.nanmean(valued, axis=1), tails)
+            found[i, 1:] = np.quantile(np.nanmean(valued, axis=1), [ALPHA / 2, 1 - ALPHA / 2])
     return found

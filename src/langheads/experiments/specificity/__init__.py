@@ -1,1 +1,1 @@
-"""Proof by ablation: whose loss rises when whose heads are off, beside random heads."""
+"""Proof by ablation: each language's heads off, each language's text, and random heads beside."""

@@ -1,6 +1,6 @@
 """The diagonal of a specificity matrix D[heads of A off, text of B], and its test.
 
-    share  = share of rows A in which B = A has the largest rise
+    share  = share of rows A in which B = A has the largest ΔNLL
     margin = mean_A (D[A, A] - mean_{B != A} D[A, B])
 
 Null: each row's heads are a random head set of the same number of heads in each layer, any of the
@@ -16,7 +16,7 @@ byte times the bytes a token of that language. Every statistic is therefore take
 with r[A, B] = D[A, B] / mean_s |D[s, B]|, s over A's heads and its random head sets: what any heads
 of these layers cost that text, so that neither the unit nor the language nor the layer is left in
 it; and taken as a share of its row, so that heads that hurt all languages are no more specific
-than weak ones. The standard error keeps rises that are noise from being large shares.
+than weak ones. The standard error keeps a ΔNLL that is noise from being a large share.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def diagonal_test(
     Args:
         matrix: rows heads of A off, columns text of B.
         own: column of each row's own language.
-        controls: for each row, the rises under different random layer-matched head sets, none of
+        controls: for each row, the ΔNLL under different random layer-matched head sets, none of
             them its own; NaN after the last of a row that has fewer.
         rng: source of the draws; a null matrix takes a random choice of each row, so few controls
             a row can make many. All units are tested with the same ones.

@@ -66,7 +66,7 @@ def ablate(
     aligned: bool | None = None,
     as_published: bool = False,
 ) -> xr.Dataset:
-    """Rise in NLL of every language's text when each language's heads are off.
+    """Delta NLL of every language's text when each language's heads are off.
 
     Args:
         model: the model the heads were chosen in.

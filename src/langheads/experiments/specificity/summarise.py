@@ -73,7 +73,7 @@ def specificity(
     """
     languages, rows = list(documents), list(plan.rows)
     on = [losses[b][:, 0].sum() / d.n_bytes.sum() for b, d in documents.items()]
-    every, error = _rises(plan, losses, documents)
+    every, error = _deltas(plan, losses, documents)
     perplexity = np.stack([_perplexities(losses[b], documents[b]) for b in languages], axis=1)
     at = {condition: k for k, condition in enumerate(plan.conditions, start=1)}
     perplexity_off = np.full((2, len(plan.baselines), len(rows), len(languages)), np.nan)
@@ -151,19 +151,21 @@ def _of_anywhere(
 ) -> dict[str, tuple[Any, ...]]:
     """Variables of the random heads that match no row."""
     at = [k for k, (_, off) in enumerate(plan.conditions, start=1) if off == plan.anywhere]
-    rise = [(of[:, at] - of[:, :1]).sum(0) / documents[b].n_bytes.sum() for b, of in losses.items()]
+    deltas = [
+        (of[:, at] - of[:, :1]).sum(0) / documents[b].n_bytes.sum() for b, of in losses.items()
+    ]
     perplexity = [_perplexities(of[:, at], documents[b]) for b, of in losses.items()]
     of_all, by_document = np.moveaxis(np.stack(perplexity), 0, -1)
     where = ("baseline", "text_of")
     return {
         "random_heads": ((), str(plan.anywhere)),
-        "random_heads_delta": (where, np.array(rise).T, _PER_BYTE),
+        "random_heads_delta": (where, np.array(deltas).T, _PER_BYTE),
         "random_heads_perplexity_off": (where, of_all, _PERPLEXITY),
         "random_heads_perplexity_by_document_off": (where, by_document, _BY_DOCUMENT),
     }
 
 
-def _rises(
+def _deltas(
     plan: Plan,
     losses: Mapping[str, Float[np.ndarray, "doc condition"]],
     documents: Mapping[str, Documents],
@@ -265,7 +267,7 @@ def _paired(
         for of in documents.values()
     ]
     same = sorted(set.intersection(*whole))
-    rises = np.stack(
+    delta = np.stack(
         [
             (of[:, 1:] - of[:, :1])[np.searchsorted(documents[language].index, same)]
             for language, of in losses.items()
@@ -278,7 +280,7 @@ def _paired(
         if row not in documents or len(documents) < 2 or len(same) < 2:
             continue
         own = list(documents).index(row)
-        difference = rises[own] - np.delete(rises, own, axis=0).mean(axis=0)
+        difference = delta[own] - np.delete(delta, own, axis=0).mean(axis=0)
         for i, name in enumerate(plan.baselines):
             for k, choice in enumerate([heads, *plan.controls[row]] if heads else []):
                 of = difference[:, at[name, choice]]

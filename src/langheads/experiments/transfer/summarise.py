@@ -51,7 +51,6 @@ from langheads.stats import bootstrap_weights, percentile_interval, permutation_
 
 _UNITS = measures.units([*MEASURES, *CHECKS], of="prompts")
 _RESAMPLES = 1000
-_ALPHA = 1 - 0.95
 
 
 def summary(plan: Plan, runs: Mapping[Pair, Run], *, attrs: dict[str, Any]) -> xr.Dataset:
@@ -136,10 +135,10 @@ def _measured(
     """All variables of the measures and checks."""
     changes = values[..., 1:, :] - values[..., :1, :]
     change, draws = _mean(changes), _resampled(changes, plan.occupations, plan.seed)
-    error, (low, high) = _deviation(draws), percentile_interval(draws, _ALPHA)
+    error, (low, high) = _deviation(draws), percentile_interval(draws)
     overall = _over_pairs(change, 1)
     overall_control, null = _over_languages(change, control, plan)
-    overall_low, overall_high = percentile_interval(_over_pairs(draws, 2), _ALPHA)
+    overall_low, overall_high = percentile_interval(_over_pairs(draws, 2))
     cell = ("a", "b", "order", "setting")
     overall_cell, each_set = cell[2:], ("control",)
     draws_behind = np.isfinite(null).any(axis=(0, 1)).sum(axis=-1)

@@ -26,8 +26,6 @@ DOTTED = {"width": 1, "dash": "dot", "color": GREY}
 # Bars: pale within their frame, so that an interval that crosses one stays visible.
 PALE = {colour: f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))},0.3)"
         for colour in COLOURWAY}  # fmt: skip
-# A p-value below this counts as shown.
-LEVEL = 0.05
 
 LIGHT, DARK = "langheads", "langheads_dark"
 PAGES = {"light": LIGHT, "dark": DARK}

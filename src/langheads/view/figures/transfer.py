@@ -9,9 +9,9 @@ import xarray as xr
 
 from langheads.io.errors import InputError
 from langheads.io.measures import labels
-from langheads.stats import percentile_interval
+from langheads.stats import ALPHA, percentile_interval
 from langheads.view.figures import canvas, style, traces
-from langheads.view.figures.style import COLOURWAY, LEVEL, literal, names
+from langheads.view.figures.style import COLOURWAY, literal, names
 from langheads.view.table import mean, shown
 
 MEASURES = labels(("answer_a", "answer_b", "first_token_a", "logprob_difference"))
@@ -89,10 +89,10 @@ def transfer_matrix(
 def _mark_corners(figure: go.Figure, at: canvas.Place, here: xr.Dataset, measure: str) -> None:
     """A dot and a triangle in the upper corners of the cells of a setting."""
     low, high = (here[f"{measure}_change_{end}"].values for end in ("low", "high"))
-    further = here[f"{measure}_control_p"].values < LEVEL
+    further = here[f"{measure}_control_p"].values < ALPHA
     for name, symbol, where, dx in (
         ("interval excludes 0", "circle", (low > 0) | (high < 0), -0.36),
-        (f"further towards A than random heads, p &lt; {LEVEL}", "triangle-up", further, 0.36),
+        (f"further towards A than random heads, p &lt; {ALPHA}", "triangle-up", further, 0.36),
     ):
         entry: dict[str, Any] = {"legendgroup": name, "showlegend": at["col"] == 1}
         traces.corner_marks(figure, at, where, name, symbol, dx, **entry)

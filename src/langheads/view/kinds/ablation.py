@@ -1,4 +1,4 @@
-"""Proof by ablation: whose loss rises when whose heads are off, beside random head sets."""
+"""Proof by ablation: ΔNLL of every text with each language's heads off, beside random heads."""
 
 import textwrap
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from langheads.io.results import rounding_words
-from langheads.stats import percentile_interval
+from langheads.stats import ALPHA, percentile_interval
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style, traces
-from langheads.view.figures.style import LEVEL, literal, names, tick_labels
+from langheads.view.figures.style import literal, names, tick_labels
 from langheads.view.language_verdict import language_verdicts, reachable
 from langheads.view.table import NONE, Table, decimal, isolated, number, p_of, shown
 
@@ -24,10 +24,10 @@ _READ = (
 
 
 def specificity_matrix(ablation: xr.Dataset, baseline: str = "zero") -> go.Figure:
-    """Heads of A off (rows) against text of B (columns): the rise in NLL, beside the controls.
+    """Heads of A off (rows) against text of B (columns): ΔNLL, beside the controls.
 
     Left the chosen heads, right the mean of random head sets matched layer by layer and in number,
-    on one diverging scale centred at 0. A language's own cell is outlined. A triangle marks a rise
+    on one diverging scale centred at 0. A language's own cell is outlined. A triangle marks a ΔNLL
     above that of random sets with p < 0.05 (``control_p``, one-sided); a file without it has none.
 
     Args:
@@ -119,8 +119,8 @@ def _frame_own(figure: go.Figure, at: xr.Dataset, places: list[canvas.Place]) ->
             for place in places:
                 # The colour is the template's: ink on a light page, white on a dark one.
                 figure.add_shape(type="rect", line_width=2.5, **box, **place)
-    if "control_p" in at and (beyond := at["control_p"].values < LEVEL).any():
-        mark = (f"more than random heads, p &lt; {LEVEL}", "triangle-up", 0.36, 7)
+    if "control_p" in at and (beyond := at["control_p"].values < ALPHA).any():
+        mark = (f"more than random heads, p &lt; {ALPHA}", "triangle-up", 0.36, 7)
         traces.corner_marks(figure, places[0], beyond, *mark, showlegend=True)
 
 
@@ -174,7 +174,7 @@ def _statistics(at: xr.Dataset) -> str:
 
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
     caption = (
-        f"{_READ} A triangle: the rise in NLL is above that of random heads, p < {LEVEL} "
+        f"{_READ} A triangle: ΔNLL is above that of random heads, p < {ALPHA} "
         "(one-sided); by chance about 1 cell in 20 has one."
         if "control_p" in result
         else f"{_READ} This file has no p-value for single cells, so none is marked."
@@ -200,10 +200,10 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
 
         def cell(row: str, column: str, baseline: str = baseline) -> str:
             at = {"baseline": baseline, "heads_of": row, "text_of": column}
-            rise, error = (number(result, x, **at) for x in ("delta_nats_per_byte", "delta_se"))
-            if not np.isfinite(rise):
+            delta, error = (number(result, x, **at) for x in ("delta_nats_per_byte", "delta_se"))
+            if not np.isfinite(delta):
                 return NONE
-            return f"{rise:.4f}" + (f" ± {error:.4f}" if np.isfinite(error) else "")
+            return f"{delta:.4f}" + (f" ± {error:.4f}" if np.isfinite(error) else "")
 
         yield Table(
             f"{baseline.capitalize()} ablation: ΔNLL in nats per byte ± standard error; rows: "
@@ -219,8 +219,8 @@ def _anywhere(result: xr.Dataset, baseline: str) -> list[list[str]]:
     """The row of random heads that match no other row's, where the file has some."""
     if "random_heads_delta" not in result:
         return []
-    n, rises = len(str(result.random_heads.item()).split()), result.random_heads_delta
-    cells = [decimal(x, 4) for x in rises.sel(baseline=baseline).values.tolist()]
+    n, delta = len(str(result.random_heads.item()).split()), result.random_heads_delta
+    cells = [decimal(x, 4) for x in delta.sel(baseline=baseline).values.tolist()]
     return [[f"{n} random heads anywhere", *cells]]
 
 

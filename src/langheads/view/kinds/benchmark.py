@@ -185,8 +185,8 @@ def deletion_curves(deletion: xr.Dataset) -> go.Figure:
     for language, at in zip(languages, places, strict=True):
         for k, method in enumerate(names(deletion, "score")):
             colour, symbol = distinct(k)
-            rise = 100 * deletion.rise.sel(score=method, heads_of=language)
-            own, others = rise.sel(text_of=language), rise.drop_sel(text_of=language)
+            delta = 100 * deletion.rise.sel(score=method, heads_of=language)
+            own, others = delta.sel(text_of=language), delta.drop_sel(text_of=language)
             label = literal(method.replace("_", "-"))
             for of, dash, whose in (
                 (own, "solid", language),
@@ -206,7 +206,7 @@ def deletion_curves(deletion: xr.Dataset) -> go.Figure:
                     **at,
                 )
         figure.update_xaxes(type="log", tickvals=list(steps), **at)
-    canvas.title_outer(figure, places, "heads off", "rise in NLL, %")
+    canvas.title_outer(figure, places, "heads off", "ΔNLL, %")
     figure.update_xaxes(matches="x")
     figure.update_yaxes(matches="y", rangemode="tozero")
     return canvas.finish(

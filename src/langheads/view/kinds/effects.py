@@ -22,8 +22,8 @@ from langheads.view.table import NONE, Table, isolated, shown
 
 TITLES = {
     "knockout": {
-        "delta_nats_per_byte": "Exact rise in NLL without each head",
-        "delta_nats_per_token": "Exact rise in NLL without each head",
+        "delta_nats_per_byte": "Exact ΔNLL without each head",
+        "delta_nats_per_token": "Exact ΔNLL without each head",
     },
     "knockout-task": {
         "delta_answer_logprob": "Change in the log-probability of the right answer",

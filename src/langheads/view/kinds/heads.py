@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from langheads.heads import GENERAL, HeadSet, LanguageHeads
 from langheads.heads.classes import HeadClasses
+from langheads.io.schemas import as_shown
 from langheads.view.contents import Kind, RunFolder, captioned
 from langheads.view.figures import warped
 from langheads.view.figures.canvas import finish
@@ -27,10 +28,9 @@ def _tables(heads: LanguageHeads, run: RunFolder) -> Iterator[Table]:
 
 def _summary(heads: LanguageHeads, run: RunFolder) -> Iterator[str]:
     numbers = ", ".join(f"{isolated(x)} {len(chosen)}" for x, chosen in heads.specific.items())
-    settings = {key: v for key, v in heads.rule.items() if key not in ("name", "listed")}
-    rule = str(heads.rule.get("name", "not recorded"))
-    if settings:
-        rule += f" ({', '.join(f'{key} {plain(value)}' for key, value in settings.items())})"
+    left_out, rule = ("name", "listed"), str(heads.rule.get("name", "not recorded"))
+    settings = [f"{k} {plain(v)}" for k, v in as_shown(heads.rule).items() if k not in left_out]
+    rule += f" ({', '.join(settings)})" if settings else ""
     said = f"general heads: {len(heads.general)}. Rule: {rule}."
     # What it means when a rule asks a general head for more languages than there are.
     least, languages = heads.rule.get("general_at"), len(heads.specific)

@@ -31,7 +31,7 @@ _SAME_TEXTS = ("text_hash", "docs", "seed", "max_tokens")
 def score_against_knockout(
     scores: xr.Dataset, knockout: xr.Dataset, method: str = "lahis"
 ) -> go.Figure:
-    """One panel a language: exact rise in NLL (across) against a score (up), one dot a head.
+    """One panel a language: exact ΔNLL (across) against a score (up), one dot a head.
 
     Args:
         scores: dataset of kind ``scores``.

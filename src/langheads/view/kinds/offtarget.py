@@ -1,4 +1,4 @@
-"""Replies that stray: whether they come back to the wanted language when heads are off or moved."""
+"""Replies that stray: do they come back to the wanted language when heads are off or steered?"""
 
 from collections.abc import Iterator, Mapping
 
@@ -57,7 +57,7 @@ def off_target_bars(result: xr.Dataset) -> go.Figure:
     figure, size = share_bars(panels, height, 260, apart, x, shared_yaxes=True)
     return canvas.finish(
         figure,
-        "Replies in the wanted language, heads off or moved",
+        "Replies in the wanted language, heads off or steered",
         f"{model_of(result)}, replies stray into {literal(result.attrs.get('suspect', '?'))}; "
         "95% intervals over prompts",
         panels=size,
@@ -260,7 +260,7 @@ def _fell(result: xr.Dataset, condition: str, language: str) -> bool:
 
 
 _SHOWS = (
-    "Shows: whether replies come back to the wanted language when heads are off or moved, "
+    "Shows: whether replies come back to the wanted language when heads are off or steered, "
     "beside random heads, and whether they stay sound.",
     "Does not show: good replies. A reply counts as right by its language alone; where NLL "
     "or repetition rise, it may be nothing but words of the right language.",

@@ -9,13 +9,13 @@ from langheads.experiments.pruning.account import Pruning
 from langheads.io.errors import InputError
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style
-from langheads.view.figures.style import COLOURWAY, LEVEL, literal, with_ends
+from langheads.view.figures.style import COLOURWAY, literal, with_ends
 from langheads.view.figures.traces import Look, points
 from langheads.view.table import NONE, Table, between, count, decimal, isolated, p_words, readable
 
 
 def pruned_losses(pruning: Pruning) -> go.Figure:
-    """The rise in NLL of every language with its interval, beside random heads.
+    """ΔNLL of every language with its interval, beside random heads.
 
     Args:
         pruning: what ``pruned.json`` says, with losses.
@@ -52,11 +52,11 @@ def pruned_losses(pruning: Pruning) -> go.Figure:
         for name, label in zip(languages, style.tick_labels(languages), strict=True)
     ]
     canvas.row_axis(figure, labels)
-    figure.update_xaxes(title_text="rise in NLL, nats per byte", zeroline=False)
+    figure.update_xaxes(title_text="ΔNLL, nats per byte", zeroline=False)
     legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "traceorder": "reversed"}
     return canvas.finish(
         figure,
-        f"Rise in NLL without the heads of {literal(', '.join(dropped))}",
+        f"ΔNLL without the heads of {literal(', '.join(dropped))}",
         f"{literal(readable(pruning.account.get('model')))}, "
         f"{len(pruning.account.get('removed', ()))} heads removed for good",
         panels=(560, 40 * len(rows) + 12),
@@ -71,9 +71,9 @@ def _with_random(pruning: Pruning) -> bool:
 
 def _said(pruning: Pruning, language: str) -> str:
     of = pruning.losses[language]
-    rise = with_ends(of["rise"], of["rise_low"], of["rise_high"], "+.4f")
+    delta = with_ends(of["rise"], of["rise_low"], of["rise_high"], "+.4f")
     text = f"<b>{literal(language)}</b><br>{of['before']:.4f} before, {of['after']:.4f} after"
-    text += f"<br>ΔNLL {rise} nats per byte"
+    text += f"<br>ΔNLL {delta} nats per byte"
     if math.isfinite(of["control_mean"]):
         random = with_ends(of["control_mean"], of["control_low"], of["control_high"], "+.4f")
         text += f"<br>random heads {random}"
@@ -81,7 +81,7 @@ def _said(pruning: Pruning, language: str) -> str:
 
 
 def _p(pruning: Pruning, of: Mapping[str, float]) -> str:
-    return p_words(of["control_p"], float(pruning.n_controls), LEVEL)
+    return p_words(of["control_p"], float(pruning.n_controls))
 
 
 def _pictures(pruning: Pruning, run: RunFolder) -> Iterator[Picture]:
@@ -108,7 +108,7 @@ def _losses(pruning: Pruning) -> Table:
         header += ["random heads (2.5 to 97.5 percentile)", "p"]
         caption += (
             f" Random heads: the mean ΔNLL of {pruning.n_controls} sets, as many heads in each "
-            "layer. p = (1 + sets under which the loss rises at least as much) / (1 + sets), "
+            "layer. p = (1 + sets whose ΔNLL is at least as large) / (1 + sets), "
             f"so no less than {decimal(1 / (1 + pruning.n_controls))}."
         )
     rows = []
@@ -151,15 +151,15 @@ def _summary(pruning: Pruning, run: RunFolder) -> Iterator[str]:
     if not pruning.losses:
         yield f"{words}; what that costs was not measured."
         return
-    rises = {language: of["rise"] for language, of in pruning.losses.items()}
-    others = [language for language in rises if language not in pruning.dropped]
-    told = [_rise(pruning, language) for language in rises if language in pruning.dropped]
+    delta = {language: of["rise"] for language, of in pruning.losses.items()}
+    others = [language for language in delta if language not in pruning.dropped]
+    named = [_delta(pruning, language) for language in delta if language in pruning.dropped]
     if others:
-        told.append(f"most of the others {_rise(pruning, max(others, key=lambda x: rises[x]))}")
-    yield f"{words}; ΔNLL in nats per byte: {'; '.join(told)}."
+        named.append(f"most of the others {_delta(pruning, max(others, key=lambda x: delta[x]))}")
+    yield f"{words}; ΔNLL in nats per byte: {'; '.join(named)}."
 
 
-def _rise(pruning: Pruning, language: str) -> str:
+def _delta(pruning: Pruning, language: str) -> str:
     of = pruning.losses[language]
     text = f"{isolated(language)} {_with_ends(of, 'rise', 'rise')}"
     if math.isfinite(of["control_mean"]):
@@ -172,8 +172,7 @@ def _with_ends(of: Mapping[str, float], middle: str, prefix: str) -> str:
 
 
 _SHOWS = (
-    "Shows: what the loss of each language rises by when these heads are removed for good, "
-    "on held-out text.",
+    "Shows: the ΔNLL of each language when these heads are removed for good, on held-out text.",
     "Does not show: a smaller or faster model. Heads that were zeroed in place save "
     "neither memory nor time; only those cut out do.",
 )

@@ -12,7 +12,7 @@ from langheads.io.errors import InputError
 from langheads.io.measures import labels
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style
-from langheads.view.figures.style import COLOURWAY, LEVEL, literal, names
+from langheads.view.figures.style import COLOURWAY, literal, names
 from langheads.view.figures.transfer import MEASURES, transfer_matrix, transfer_sweep
 from langheads.view.language_verdict import same_heads
 from langheads.view.table import LONG, Table, between, decimal, fallen, isolated, mean, p_words
@@ -187,7 +187,7 @@ def _overall_p(at: xr.Dataset, name: str) -> str:
     """p over all pairs; a file of before says by its random sets how many draws it is from."""
     sets = np.isfinite(at[f"{name}_overall_control_change"].values).sum()
     draws = float(at.get("null_draws", sets))
-    return p_words(float(at[f"{name}_overall_control_p"]), draws, LEVEL)
+    return p_words(float(at[f"{name}_overall_control_p"]), draws)
 
 
 def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
