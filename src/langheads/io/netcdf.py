@@ -8,6 +8,7 @@ the HDF5 file where no reader of netCDF looks, so that damage is called so.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
@@ -36,6 +37,39 @@ _DIGEST, _NONE = hashlib.sha256().digest_size, "-"
 _FEW = 32
 # SHA-256 of contents that were found to be safe in this process.
 _SAFE: set[bytes] = set()
+
+
+class _FoundOnce(h5py.File):
+    """Variables are looked up once each: h5netcdf asks for them again at every touch."""
+
+    def __init__(self, content: io.BytesIO, mode: str) -> None:
+        # As h5netcdf makes files.
+        super().__init__(content, mode, track_order=mode == "w")
+        self._found: dict[str, Any] = {}
+
+    def __getitem__(self, name: Any) -> Any:
+        if isinstance(name, h5py.Reference):
+            return super().__getitem__(name)
+        if name == "/":
+            return self
+        name = name.removeprefix("/")
+        if name not in self._found:
+            self._found[name] = super().__getitem__(name)
+        return self._found[name]
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        self._found.pop(name, None)
+
+
+@contextlib.contextmanager
+def opened(content: io.BytesIO, mode: str = "r") -> Iterator[h5netcdf.File]:
+    """A netCDF file in memory, to be read, or written to with mode ``w``."""
+    with (
+        _FoundOnce(content, mode) as file,
+        h5netcdf.File(file, mode, decode_vlen_strings=True) as netcdf,
+    ):
+        yield netcdf
 
 
 def with_checksum(content: bytes) -> bytes:
@@ -100,7 +134,7 @@ def told(path: Path) -> bytes:
 
 def _read_all(content: bytes) -> None:
     """Everything that xarray reads."""
-    with h5netcdf.File(io.BytesIO(content), "r") as file:
+    with opened(io.BytesIO(content)) as file:
         for of in (file, *file.variables.values()):
             dict(of.attrs)
         for of in file.variables.values():

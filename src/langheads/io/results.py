@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import h5netcdf
 import numpy as np
 import xarray as xr
 from xarray.backends import H5NetCDFStore
@@ -19,7 +18,7 @@ from xarray.backends import H5NetCDFStore
 from langheads.io.cost import spent
 from langheads.io.errors import InputError
 from langheads.io.files import atomic_path, check_suffix
-from langheads.io.netcdf import safe_content, with_checksum
+from langheads.io.netcdf import opened, safe_content, with_checksum
 from langheads.io.parts import active_parts
 from langheads.io.schemas import SCHEMAS, check_layout
 from langheads.io.sources import made_from
@@ -112,7 +111,7 @@ def save(dataset: xr.Dataset, path: str | Path) -> Path:
     check_suffix(path, ".nc")
     # HDF5 crashes the process when a disk is full on closing, so the file is made in memory.
     content = io.BytesIO()
-    with h5netcdf.File(content, "w") as file:
+    with opened(content, "w") as file:
         _without_nul(dataset).dump_to_store(H5NetCDFStore(file))
     with atomic_path(path) as temporary:
         temporary.write_bytes(with_checksum(content.getvalue()))
@@ -149,7 +148,8 @@ def load_result(path: str | Path, kind: str | None = None) -> xr.Dataset:
         raise InputError(f"no file {path}")
     try:
         # Times would be converted; a result has numbers with units.
-        dataset = xr.load_dataset(safe_content(path), engine="h5netcdf", decode_times=False)
+        with opened(safe_content(path)) as file:
+            dataset = xr.load_dataset(H5NetCDFStore(file), decode_times=False)
     except InputError:
         raise
     except Exception as error:

@@ -1,13 +1,18 @@
 """Results on disk, with what they were made from."""
 
+import io
 import json
 import os
 
+import h5netcdf
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
+from xarray.backends import H5NetCDFStore
 
 from langheads.io.errors import InputError
+from langheads.io.netcdf import with_checksum
 from langheads.io.results import load_result, provenance, rounding_words, save, with_rounding
 from langheads.text import read_texts
 
@@ -52,6 +57,29 @@ def test_any_reader_of_netcdf_reads_it(tmp_path):
     with xr.open_dataset(tmp_path / "s.nc") as read:
         np.testing.assert_array_equal(read.lahis, result().lahis)
     assert (tmp_path / "s.nc").read_bytes()[:8] == b"\x89HDF\r\n\x1a\n"
+
+
+def test_a_variable_is_looked_up_once_and_files_are_those_of_h5netcdf(tmp_path, monkeypatch):
+    written, plain = result(), io.BytesIO()
+    with h5netcdf.File(plain, "w") as file:
+        written.dump_to_store(H5NetCDFStore(file))
+    looked_up, find = [], h5py.Group.__getitem__
+
+    def counted(group, name):
+        if isinstance(name, str):
+            looked_up.append(name)
+        return find(group, name)
+
+    monkeypatch.setattr(h5py.Group, "__getitem__", counted)
+    save(written, tmp_path / "s.nc")
+    assert (tmp_path / "s.nc").read_bytes() == with_checksum(plain.getvalue())
+    # Places of dimensions, which variables of the same name then take.
+    names = ["head", "language", "layer"]
+    assert sorted(looked_up) == sorted([*names, *written.variables])
+    looked_up.clear()
+    read = load_result(tmp_path / "s.nc")
+    assert sorted(looked_up) == sorted(written.variables)
+    xr.testing.assert_identical(read, xr.load_dataset(tmp_path / "s.nc", engine="h5netcdf"))
 
 
 def test_provenance_holds_what_fixes_the_numbers():
