@@ -316,7 +316,7 @@ def test_what_is_computed_again_is_so_in_this_thread_and_this_block():
 )
 def test_no_forward_is_needed_where_parts_were_read_instead(zoo, monkeypatch, told, more, right):
     counts = iter([5, 5 + more])
-    monkeypatch.setattr(module, "are_told", lambda: told)
+    monkeypatch.setattr(module, "are_declared", lambda: told)
     monkeypatch.setattr(module, "spared", lambda: next(counts))
     of_heads = gated(zoo.bridge("llama-gqa"), ["L0H1"])
     with nullcontext() if right else pytest.raises(InterventionError, match="no forward"), of_heads:

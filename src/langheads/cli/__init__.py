@@ -93,8 +93,8 @@ def _kept() -> str:
     """What an interrupted verb leaves, and how to go on."""
     for folder in kept_folders:
         if made := sum(1 for _ in folder.glob("*.part")):
-            told = f"{made} finished part{'s are' if made > 1 else ' is'} kept in {folder}"
-            return f"nothing half-written was left; {told}; give the same command again to go on"
+            parts = f"{made} finished part{'s are' if made > 1 else ' is'} kept in {folder}"
+            return f"nothing half-written was left; {parts}; give the same command again to go on"
     # What was written into a folder that was then taken back is no more.
     kept = [str(path) for path in dict.fromkeys(written_files) if path.exists()]
     more = f" and {len(kept) - 4} more" if len(kept) > 4 else ""

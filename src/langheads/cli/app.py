@@ -78,7 +78,7 @@ def _command(verb: str, function: Function) -> Callable[..., None]:
     def command(**given: Any) -> None:
         if any(name != "out" and str(of).endswith(".nc") for name, of in given.items()):
             # Starts while others import, which is most of what a small verb takes.
-            ready("langheads.io.netcdf:told")
+            ready("langheads.io.netcdf:digest_and_harm")
         asked = {k: v for k, v in given.items() if v not in (None, [])}
         on_ray = "on" in asked and not asked.get("dry_run")
         (run_on_ray if on_ray else carry_out)(verb, asked)
@@ -105,10 +105,10 @@ def _parameters(verb: str, function: Function) -> Iterator[inspect.Parameter]:
         yield keyword(given.name, Annotated[str, argument])
     if "out" not in (p.name for p in function.parameters):
         default = DEFAULT_OUT.get(verb)
-        told = WRITTEN[function.returns].format(verb=verb)
+        text = WRITTEN[function.returns].format(verb=verb)
         if default:
-            told = f"By default {first.name.upper()}/{default}."
-        options.append(Parameter("out", ("str", "Path"), not default, None, told))
+            text = f"By default {first.name.upper()}/{default}."
+        options.append(Parameter("out", ("str", "Path"), not default, None, text))
     options.append(_CSV)
     yield from map(_option, sorted(options, key=lambda p: not p.required))
     yield from map(_option, loading[1:])

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from langheads.cli.carry_out import carry_out, prepare
-from langheads.cli.tell import tell, told_lines
+from langheads.cli.tell import printed_lines, tell
 from langheads.io.errors import InputError, LangheadsError
 from langheads.io.parts import kept_folders, parts_folder
 
@@ -93,10 +93,10 @@ class Worker:
         """What the verb tells where this shard was the last one; nothing where it waits."""
         from langheads.io.parts import Waiting
 
-        told_lines.clear()
+        printed_lines.clear()
         with contextlib.suppress(Waiting):
             carry_out(self._verb, {**self._given, "shard": shard}, load=self._load)
-        return [*told_lines]
+        return [*printed_lines]
 
     def _load(self, **asked: Any) -> Any:
         import langheads

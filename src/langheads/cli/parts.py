@@ -28,8 +28,8 @@ from langheads.io.files import write_text_atomically
 from langheads.io.parts import COMMAND, ESTIMATE, parts_folder
 
 
-def _option(name: str, kind: Any, told: str, metavar: str | None = None) -> inspect.Parameter:
-    option = typer.Option(flag(name), help=told, metavar=metavar)
+def _option(name: str, kind: Any, text: str, metavar: str | None = None) -> inspect.Parameter:
+    option = typer.Option(flag(name), help=text, metavar=metavar)
     if kind is bool:
         return keyword(name, Annotated[bool, option], False)
     return keyword(name, Annotated[str | None, option], None)
@@ -139,8 +139,8 @@ def run_in_parts(
         if done():
             return
         if given.get("merge"):
-            told = f"parts of {out} that are missing: {waiting.missing}, of shards {waiting.late}"
-            raise InputError(f"{told}; give those again") from None
+            late = f"parts of {out} that are missing: {waiting.missing}, of shards {waiting.late}"
+            raise InputError(f"{late}; give those again") from None
         # Where the parts were taken away none is left; and on a full disk it waits all the same.
         if folder.is_dir():
             with suppress(InputError):
@@ -164,15 +164,15 @@ def _tell_estimate(work: partial[Any], shard: tuple[int, int] | None) -> tuple[f
                 raise
             # What was made up is no text of any language, say.
             more = f", and what comes after them, which was not reached ({error})"
-        told = spent()
-        beside = told["took_seconds"] - estimate.probing
+        cost = spent()
+        beside = cost["took_seconds"] - estimate.probing
     whole = estimate.predicted()
     for what, seconds in whole.items():
         typer.echo(f"{what}: {estimate.batches[what]} batches, {in_words(seconds)}")
     if not whole:
         typer.echo("no batches: all of it was run, and no result written")
     # As it is kept, so that the note after the run says the same.
-    memory, total = told["peak_memory_gib"], round(beside + sum(whole.values()), 2)
+    memory, total = cost["peak_memory_gib"], round(beside + sum(whole.values()), 2)
     typer.echo(f"about {in_words(total)} in all{more}; memory {memory:.2f} GiB at most")
     if shard is not None:
         typer.echo(
@@ -217,7 +217,7 @@ def _made_by(command_hash: str, out: Path) -> bool:
             left = any(parts_folder(str(out)).glob("*.part"))
             shown = newer(seen, both[1]) if seen.exists() else not left
             return made and shown and newer(result, both[1])
-        told = result.provenance if out.suffix == ".jsonl" else result.attrs
-        return out.is_file() and told.get("command_hash") == command_hash
+        attrs = result.provenance if out.suffix == ".jsonl" else result.attrs
+        return out.is_file() and attrs.get("command_hash") == command_hash
     except (OSError, InputError, AttributeError):
         return False

@@ -29,13 +29,13 @@ def asked(given: Mapping[str, Any], work: partial[Any]) -> dict[str, Any]:
 
     beside = {p.name for p in read_function("load").parameters}
     beside |= {"out", "csv", "on", "shard", "fresh", "keep_parts", "dry_run", "merge"}
-    told = {name: _told(value) for name, value in given.items() if name not in beside}
-    for name in told:
+    settings = {name: _as_text(value) for name, value in given.items() if name not in beside}
+    for name in settings:
         if str(given[name]).startswith("hf:") and name in work.keywords:
-            told[name] = f"{given[name]} ({command_hash(work.keywords[name].hashes)[:16]})"
+            settings[name] = f"{given[name]} ({command_hash(work.keywords[name].hashes)[:16]})"
     if (of := inspect.signature(work.func).parameters.get("detector")) is not None:
-        told["detector version"] = installed_version(given.get("detector", of.default))
-    return told
+        settings["detector version"] = installed_version(given.get("detector", of.default))
+    return settings
 
 
 def _about(model: Any) -> dict[str, str]:
@@ -45,18 +45,18 @@ def _about(model: Any) -> dict[str, str]:
 
     if model is None:
         return versions()
-    told = described_before(model)
+    now = described_before(model)
     template = str(getattr(model.tokenizer, "chat_template", None) or "")
     also = {
         # Any card of a kind does.
-        "device": told["device"].partition(":")[0],
+        "device": now["device"].partition(":")[0],
         "ends of replies": str(end_tokens(model)),
         "chat template": hashlib.sha256(template.encode()).hexdigest(),
     }
-    return versions() | told | also
+    return versions() | now | also
 
 
-def _told(value: Any) -> Any:
+def _as_text(value: Any) -> Any:
     """A setting; a file or a folder of texts with a hash of what is in it."""
     if (
         not isinstance(value, str)

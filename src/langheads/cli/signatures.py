@@ -43,9 +43,9 @@ def read_function(name: str) -> Function:
     module, _, local = (name if "." in name else _homes()[name]).rpartition(".")
     tree = _parse(module)
     node = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == local)
-    text, _, told = (ast.get_docstring(node) or "").partition("\nArgs:\n")
+    text, _, args = (ast.get_docstring(node) or "").partition("\nArgs:\n")
     # Four spaces and a name, then lines of eight.
-    found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", told.split("\n\n")[0], re.MULTILINE)
+    found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", args.split("\n\n")[0], re.MULTILINE)
     described = {argument: _sentence(of) for argument, of in found}
     given = node.args
     defaults = [None] * (len(given.args) - len(given.defaults)) + given.defaults + given.kw_defaults

@@ -13,13 +13,13 @@ from langheads.io.errors import printable
 if TYPE_CHECKING:
     from langheads.view.ending import Ending
 
-told_lines: list[tuple[str, bool]] = []
+printed_lines: list[tuple[str, bool]] = []
 """What this process has told of results, and whether beside its output, for who asked it to."""
 
 
 def tell(line: str, *, beside: bool = False) -> None:
     """Print a line, or one that is no output but goes beside it."""
-    told_lines.append((printable(line), beside))
+    printed_lines.append((printable(line), beside))
     typer.echo(printable(line), err=beside)
 
 
@@ -113,12 +113,12 @@ def _pruning(pruning: Any) -> Iterator[str]:
     if not account.get("nats_per_byte"):
         yield "no --text, so what this costs was not measured"
     for language, loss in account.get("nats_per_byte", {}).items():
-        told = f"{language}: {loss['before']:.4f} -> {loss['after']:.4f} nats per byte"
+        line = f"{language}: {loss['before']:.4f} -> {loss['after']:.4f} nats per byte"
         if loss["rise_low"] is not None:
-            told += f", {loss['rise']:+.4f} [{loss['rise_low']:+.4f}, {loss['rise_high']:+.4f}]"
+            line += f", {loss['rise']:+.4f} [{loss['rise_low']:+.4f}, {loss['rise_high']:+.4f}]"
         if "control_mean" in loss:
-            told += f"; random heads {loss['control_mean']:+.4f}, p {loss['control_p']:.3f}"
-        yield told
+            line += f"; random heads {loss['control_mean']:+.4f}, p {loss['control_p']:.3f}"
+        yield line
 
 
 def _qa(found: Any) -> Iterator[str]:
@@ -127,14 +127,14 @@ def _qa(found: Any) -> Iterator[str]:
 
     questions = f"{found.sizes['example']} questions"
     for condition in found.condition.values.tolist():
-        told = found.sel(condition=condition)
-        values = " ".join(f"{name}={told[name].item():.4f}" for name in MEASURES)
+        at = found.sel(condition=condition)
+        values = " ".join(f"{name}={at[name].item():.4f}" for name in MEASURES)
         yield f"{condition}, {questions}: {values}"
     for name in MEASURES:
         if f"versus_random_{name}" in found:
-            told = found.sel(condition=LANGUAGE)
+            at = found.sel(condition=LANGUAGE)
             mean, low, high = (
-                told[f"versus_random_{name}{end}"].item() for end in ("", "_low", "_high")
+                at[f"versus_random_{name}{end}"].item() for end in ("", "_low", "_high")
             )
             over = f"language heads over random heads, {questions}"
             ends = f" [{low:+.4f}, {high:+.4f}]" if low == low else ""
@@ -152,8 +152,8 @@ def _replies(replies: Any) -> Iterator[str]:
 
 
 def _numbers(numbers: dict[str, Any]) -> str:
-    told = {k: round(v, 4) if isinstance(v, float) else v for k, v in numbers.items()}
-    return " ".join(f"{key}={'none' if v is None else v}" for key, v in told.items())
+    shown = {k: round(v, 4) if isinstance(v, float) else v for k, v in numbers.items()}
+    return " ".join(f"{key}={'none' if v is None else v}" for key, v in shown.items())
 
 
 def _knockout(result: Any) -> Iterator[str]:

@@ -86,8 +86,8 @@ def _pairs(option: str, value: str) -> list[tuple[str, str]]:
     pairs = [tuple(part.split(":")) for part in _names(option, value)]
     for pair in pairs:
         if len(pair) != 2 or not all(pair):
-            told = ":".join(pair)
-            raise InputError(f"{option} {told!r}: write two languages, A and B, like hi:zh")
+            text = ":".join(pair)
+            raise InputError(f"{option} {text!r}: write two languages, A and B, like hi:zh")
     return pairs  # type: ignore[return-value]
 
 

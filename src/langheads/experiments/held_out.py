@@ -114,12 +114,12 @@ def check_held_out(
     keys = "".join(of_scores.values()) if across else ""
     overlap = 0
     for language, texts in proof.items():
-        told = of_scores.get(language, "")
+        before = of_scores.get(language, "")
         exact = name == "scored"
         overlap += (
-            seen_before(texts, told, keys)
+            seen_before(texts, before, keys)
             if exact
-            else reaches_into(texts, int(scored["seed"]), told)
+            else reaches_into(texts, int(scored["seed"]), before)
         )
     if overlap > 0 and not allow_overlap:
         raise ProvenanceError(

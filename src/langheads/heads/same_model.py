@@ -41,14 +41,14 @@ def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str,
         if (key in _LATER or of_the_hub) and not (ours and theirs):
             unknown.append(label)
             continue
-        told = (
+        message = (
             f"{what} was made with {label} {theirs[:12] or 'unknown'} of model "
             f"{found.get('model', 'unknown')}, but this is {label} {ours[:12] or 'unknown'} of "
             f"{wanted.get('model', 'unknown')}"
         )
         if wanted.get("other_weights") != "taken":
-            raise ProvenanceError(f"{told}; make it again with this model")
-        logger.warning("%s; it is used all the same, as asked for", told)
+            raise ProvenanceError(f"{message}; make it again with this model")
+        logger.warning("%s; it is used all the same, as asked for", message)
         return
     if unknown:
         logger.warning(

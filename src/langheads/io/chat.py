@@ -28,7 +28,7 @@ def as_chats(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "prompts.json"
         path.write_text(json.dumps(asked, default=str), "utf-8")
-        read = apart(f"{__name__}:told", path, seconds=10 + len(prompts) // 100, memory=_MEMORY)
+        read = apart(f"{__name__}:render", path, seconds=10 + len(prompts) // 100, memory=_MEMORY)
     found = json.loads(read or '"it takes too much time or memory"')
     if isinstance(found, str):
         raise _failed(found)
@@ -41,8 +41,8 @@ def _failed(why: str) -> InputError:
     )
 
 
-def told(path: Path) -> bytes:
-    """What `as_chats` is told by the process that runs the template: texts, or what is wrong."""
+def render(path: Path) -> bytes:
+    """The template's texts, or what is wrong, as JSON; runs in a process of its own."""
     asked = json.loads(path.read_text("utf-8"))
     try:
         from transformers.utils.chat_template_utils import render_jinja_template

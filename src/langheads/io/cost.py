@@ -65,31 +65,31 @@ def spent_in_words(spent: dict[str, float]) -> str:
         >>> spent_in_words({"took_seconds": 312.3, "peak_memory_gib": 1.5})
         'took 5 min 12 s; memory 1.50 GiB at most'
     """
-    told = f"took {in_words(spent['took_seconds'])}"
+    line = f"took {in_words(spent['took_seconds'])}"
     if before := spent.get("took_before_seconds"):
-        told += f", {in_words(before)} of it before or elsewhere"
-    told += f"; memory {spent['peak_memory_gib']:.2f} GiB at most"
+        line += f", {in_words(before)} of it before or elsewhere"
+    line += f"; memory {spent['peak_memory_gib']:.2f} GiB at most"
     if "estimated_seconds" in spent:
-        told += f"; estimated were {in_words(spent['estimated_seconds'])} and "
-        told += f"{spent['estimated_memory_gib']:.2f} GiB"
-    return told
+        line += f"; estimated were {in_words(spent['estimated_seconds'])} and "
+        line += f"{spent['estimated_memory_gib']:.2f} GiB"
+    return line
 
 
 def keep_estimate(folder: Path, command: str, seconds: float, memory_gib: float) -> None:
     """Keep, where its parts will be, what the run with this `command_hash` is estimated to take."""
-    told = {command: {"seconds": seconds, "memory_gib": memory_gib}}
-    # One that cannot be kept was told all the same.
+    estimate = {command: {"seconds": seconds, "memory_gib": memory_gib}}
+    # One that cannot be kept was printed all the same.
     with suppress(InputError):
-        write_text_atomically(folder / ESTIMATE, json.dumps(told))
+        write_text_atomically(folder / ESTIMATE, json.dumps(estimate))
 
 
 def recall_estimate(folder: Path, command: str) -> None:
     """Have `spent` tell what was estimated of the run with this `command_hash`, if anything was."""
     running = _running.get()
     with suppress(InputError, KeyError, TypeError, ValueError):
-        told = read_json(folder / ESTIMATE)[command]
+        estimate = read_json(folder / ESTIMATE)[command]
         if running is not None:
-            running.estimated = {name: float(told[name]) for name in ("seconds", "memory_gib")}
+            running.estimated = {name: float(estimate[name]) for name in ("seconds", "memory_gib")}
 
 
 def peak_memory() -> int:

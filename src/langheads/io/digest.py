@@ -22,30 +22,30 @@ def digest(*of: Any) -> str:
         >>> digest("nll", [1, 2]) == digest("nll", (1, 2)), digest("1") == digest(1)
         (True, False)
     """
-    told = hashlib.sha256()
+    hashed = hashlib.sha256()
     for each in of:
-        _tell(told, each)
-    return told.hexdigest()
+        _add(hashed, each)
+    return hashed.hexdigest()
 
 
-def _tell(told: Any, of: Any) -> None:
+def _add(hashed: Any, of: Any) -> None:
     if hasattr(of, "detach"):
         import torch
 
         of = of.detach().cpu().contiguous()
-        told.update(f"<{of.dtype} {list(of.shape)}>".encode())
-        told.update(of.reshape(-1).view(torch.uint8).numpy().tobytes())
+        hashed.update(f"<{of.dtype} {list(of.shape)}>".encode())
+        hashed.update(of.reshape(-1).view(torch.uint8).numpy().tobytes())
     elif hasattr(of, "dtype"):
-        told.update(f"<{of.dtype.str} {list(of.shape)}>".encode() + of.tobytes())
+        hashed.update(f"<{of.dtype.str} {list(of.shape)}>".encode() + of.tobytes())
     elif isinstance(of, Mapping):
-        _tell(told, sorted(of.items()))
+        _add(hashed, sorted(of.items()))
     elif isinstance(of, (list, tuple)):
-        told.update(f"[{len(of)}".encode())
+        hashed.update(f"[{len(of)}".encode())
         for each in of:
-            _tell(told, each)
+            _add(hashed, each)
     elif of is None or isinstance(of, (str, int, float, bool)):
         text = repr(of)
-        told.update(f"{type(of).__name__} {len(text)} {text}".encode())
+        hashed.update(f"{type(of).__name__} {len(text)} {text}".encode())
     else:
         raise TypeError(f"{type(of).__name__} has no digest")
 

@@ -102,7 +102,7 @@ def safe_content(path: Path) -> io.BytesIO:
     if digest in _SAFE:
         return io.BytesIO(content)
     limits = {"seconds": 2 + size // 2**24, "memory": _MEMORY + 4 * size}
-    said = apart(f"{__name__}:told", path, **limits)
+    said = apart(f"{__name__}:digest_and_harm", path, **limits)
     if said is None:
         raise InputError(f"{refused}: it cannot be read with what time and memory a result takes")
     if (harm := said[_DIGEST:].decode()) != _NONE:
@@ -113,8 +113,8 @@ def safe_content(path: Path) -> io.BytesIO:
     return io.BytesIO(content)
 
 
-def told(path: Path) -> bytes:
-    """What `safe_content` is told by the process that reads the file first.
+def digest_and_harm(path: Path) -> bytes:
+    """What the process that reads the file first answers `safe_content`.
 
     SHA-256 of the content without its checksum, then `_NONE` or the harm.
     """

@@ -24,7 +24,7 @@ def text_and_id(path: Path) -> tuple[list[Any], list[Any]]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     memory = 3 * 2**30 + 4 * _UNPACKED * size
-    read = apart(f"{__name__}:told", path, seconds=10 + size // 2**22, memory=memory)
+    read = apart(f"{__name__}:read", path, seconds=10 + size // 2**22, memory=memory)
     if read is None:
         raise InputError(
             f"{path} is not a parquet file (it cannot be read with what time and memory texts take)"
@@ -35,8 +35,8 @@ def text_and_id(path: Path) -> tuple[list[Any], list[Any]]:
     return found[0], found[1]
 
 
-def told(path: Path) -> bytes:
-    """What `text_and_id` is told by the process that reads the file: lists, or what is wrong."""
+def read(path: Path) -> bytes:
+    """Two lists, or what is wrong, as JSON; runs in a process of its own."""
     import pyarrow.parquet as parquet
 
     found: list[Any] = []

@@ -60,9 +60,9 @@ def read_part(path: Path, name: str) -> tuple[list[Tensor] | None, float]:
     content, checksum = content[:-32], content[-32:]
     if hashlib.sha256(content).digest() != checksum or name.encode() not in content:
         return None, 0.0
-    told = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
     kept = load(content)
     shapes = kept["shapes"].tolist()
     pieces = kept["values"].split([math.prod(shape) for shape in shapes])
     rows = [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
-    return rows, float(told["seconds"])
+    return rows, float(metadata["seconds"])

@@ -169,10 +169,10 @@ class Parts:
         if not isinstance(there, dict):
             raise InputError(f"{path} holds no settings; --fresh starts over")
         names = [n for n in {**there, **now} if there.get(n) != now.get(n)]
-        told = "; ".join(f"{n} was {_short(there.get(n))}, is {_short(now.get(n))}" for n in names)
+        apart = "; ".join(f"{n} was {_short(there.get(n))}, is {_short(now.get(n))}" for n in names)
         how = "give what was given before, or --fresh to start over"
         how = how if self.shard >= 0 else "merge them as, and where, they were made"
-        raise InputError(f"{self.folder} has parts of another run ({told}); {how}")
+        raise InputError(f"{self.folder} has parts of another run ({apart}); {how}")
 
     def remove(self) -> None:
         """Remove the parts, and the folder where nothing else is in it."""

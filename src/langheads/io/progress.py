@@ -72,8 +72,8 @@ class _Tallied(std.tqdm):
     @property
     def format_dict(self) -> Any:
         """What a format can name."""
-        told, tally = super().format_dict, self.tally
-        n, total, parts, left = told["n"], told["total"], "", "?"
+        shown, tally = super().format_dict, self.tally
+        n, total, parts, left = shown["n"], shown["total"], "", "?"
         if tally.units:
             # Parts are of like size, so those to come are as many a unit.
             whole, own = (
@@ -83,9 +83,9 @@ class _Tallied(std.tqdm):
             parts = f", parts {whole}" + (f" (own {own})" if tally.shards > 1 else "")
         if (made := n - tally.read) > 0:
             to_make = max(0, total - n - tally.others) / tally.shards
-            left = self.format_interval(to_make * told["elapsed"] / made)
+            left = self.format_interval(to_make * shown["elapsed"] / made)
         # Half of a prompt is none.
-        return told | {"n": int(n), "parts": parts, "left": left}
+        return shown | {"n": int(n), "parts": parts, "left": left}
 
 
 class _Bar(_Tallied, auto.tqdm):
@@ -99,13 +99,13 @@ class _Lines(_Tallied, tqdm_asyncio):
     monitor_interval = 0
 
     def __init__(self, **settings: Any):
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
         super().__init__(mininterval=0, miniters=1, leave=False, bar_format=_LINE, **settings)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """A line, where it is time for one."""
         now, every = time.monotonic(), float(os.environ.get("TQDM_MININTERVAL", 60))
-        if msg is None and now - self._told >= every:
-            self._told = now
+        if msg is None and now - self._printed_at >= every:
+            self._printed_at = now
             print(self, file=sys.stderr, flush=True)
         return False

@@ -74,7 +74,7 @@ class Record(BaseModel):
         try:
             return cls.model_validate(absent | there)
         except Misfit as error:
-            raise InputError(f"{where}: {_told(error, cls.model_fields)}") from error
+            raise InputError(f"{where}: {_message(error, cls.model_fields)}") from error
 
     @classmethod
     def lines(cls: type[R], path: Path) -> Iterator[tuple[str, R]]:
@@ -153,10 +153,10 @@ def parse(kind: Any, given: Any, where: object) -> Any:
     try:
         return TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(given)
     except Misfit as error:
-        raise InputError(f"{where}: {_told(error)}") from error
+        raise InputError(f"{where}: {_message(error)}") from error
 
 
-def _told(error: Misfit, allowed: Iterable[str] = ()) -> str:
+def _message(error: Misfit, allowed: Iterable[str] = ()) -> str:
     """The first misfit in a line, or all keys that are unknown or missing."""
     errors = error.errors(include_url=False)
     first = errors[0]

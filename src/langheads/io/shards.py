@@ -111,9 +111,9 @@ def _ranks() -> Iterator[tuple[int, int, Agree]]:
     distributed.init_process_group("gloo", timeout=timedelta(days=30))
 
     def all_agree(yes: bool) -> bool:
-        told = torch.tensor(int(yes))
-        distributed.all_reduce(told, distributed.ReduceOp.MIN)
-        return bool(told)
+        agreed = torch.tensor(int(yes))
+        distributed.all_reduce(agreed, distributed.ReduceOp.MIN)
+        return bool(agreed)
 
     try:
         yield distributed.get_rank(), ranks, all_agree

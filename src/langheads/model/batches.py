@@ -19,7 +19,7 @@ from langheads.io.parts import Waiting
 from langheads.model.budget import token_budget
 from langheads.model.chunked_losses import chunked_losses
 from langheads.model.fused_attention import fused_attention
-from langheads.model.kept import Keep, keep_parts
+from langheads.model.kept import Keeper, batch_keeper
 from langheads.model.state import frozen
 from langheads.text import Documents, length_batches, pad_right
 
@@ -47,7 +47,7 @@ class Batches:
         *,
         alone: Callable[[int], str] | None = None,
         progress: tqdm | None = None,
-        keep: Keep | None = None,
+        keep: Keeper | None = None,
     ) -> list[Row]:
         """Do the work batch by batch; one that does not fit is halved, which the log says.
 
@@ -57,7 +57,7 @@ class Batches:
             alone: index -> what did not fit and what to do about it, where memory runs out on one
                 row (`OutOfMemoryError`); by default the error is passed on.
             progress: updated by the number of rows done.
-            keep: where what came of each batch is kept, see `kept_parts`; rows are then tensors,
+            keep: where what came of each batch is kept, see `Keeper`; rows are then tensors,
                 and `Waiting` is raised where another shard makes some of them.
         """
         rows: dict[int, Row] = {}
@@ -165,7 +165,7 @@ def map_documents(
         )
 
     budget = token_budget(model, batch_tokens)
-    keep = keep_parts(
+    keep = batch_keeper(
         model, work, documents.tokens, budget, None if given is None else given.__getitem__,
         progress=progress, updates=1 if updates is None else updates,
         cost=cost, row=row,

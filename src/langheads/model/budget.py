@@ -39,7 +39,7 @@ def token_budget(model: TransformerBridge, batch_tokens: int | str) -> int:
     raise InputError(f"batch_tokens {batch_tokens!r} asked for; allowed are auto or a number > 0")
 
 
-def told_budget(model: TransformerBridge) -> dict[str, str]:
+def budget_settings(model: TransformerBridge) -> dict[str, str]:
     """For provenance, where memory decides: what ``auto`` stands for, and the devices' memory."""
     if not (total := _memory(model)):
         return {}

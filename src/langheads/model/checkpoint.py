@@ -247,7 +247,7 @@ class Whole:
         """The model; `ModelError` names the weights that are not as they should be."""
         if Path(name).is_dir():
             self._check_size(name, **keywords)
-        network, told = self._auto_class.from_pretrained(
+        network, info = self._auto_class.from_pretrained(
             name,
             output_loading_info=True,
             use_safetensors=True,
@@ -256,10 +256,10 @@ class Whole:
             **self._keywords,
         )
         wrong = {
-            "missing": told["missing_keys"],
-            "of another shape than config.json says": {key for key, *_ in told["mismatched_keys"]},
+            "missing": info["missing_keys"],
+            "of another shape than config.json says": {key for key, *_ in info["mismatched_keys"]},
             "not known to the model": {
-                key for key in told["unexpected_keys"] if not _OTHER_PARTS.search(key)
+                key for key in info["unexpected_keys"] if not _OTHER_PARTS.search(key)
             },
         }
         for what, keys in wrong.items():

@@ -24,7 +24,7 @@ from langheads.model.batches import Batches
 from langheads.model.budget import token_budget
 from langheads.model.fused_attention import fused_attention
 from langheads.model.gates import gated
-from langheads.model.kept import keep_parts
+from langheads.model.kept import batch_keeper
 from langheads.model.state import evaluating
 
 # The value does not matter: padding is masked, and what follows the end is cut off.
@@ -90,7 +90,7 @@ def decode_rows(
     network: Any = model.original_model
     kernel = str(network.config._attn_implementation)
     work_on = ("replies", max_new_tokens, baseline, settings, end_tokens(model), kernel)
-    keep = keep_parts(
+    keep = batch_keeper(
         model, work_on, rows, budget,
         lambda batch: (gates_at(batch), None if seeds is None else [seeds[i] for i in batch]),
         progress=progress,

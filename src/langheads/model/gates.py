@@ -28,7 +28,7 @@ from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError, InterventionError
 from langheads.model.hook_z import Z, on_every_hook_z
 from langheads.model.identity import described_before
-from langheads.model.kept import kept
+from langheads.model.kept import kept_as_one
 from langheads.model.shape import head_shape, heads_of
 from langheads.model.state import evaluating
 from langheads.text import length_batches, pad_right
@@ -208,7 +208,7 @@ def mean_z(
     def mean(some: list[int]) -> Tensor:
         return _mean_z(model, [tokens[i] for i in some], batch_tokens)
 
-    return kept(model, ["mean z", batch_tokens], tokens, mean, by_all=True)
+    return kept_as_one(model, ["mean z", batch_tokens], tokens, mean, by_all=True)
 
 
 def _mean_z(

@@ -18,7 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import InterventionError
 from langheads.io.parts import spared
-from langheads.model.kept import are_told
+from langheads.model.kept import are_declared
 from langheads.model.shape import head_shape
 
 _thread = threading.local()
@@ -97,7 +97,7 @@ def on_every_hook_z(
     before = spared()
     with model.hooks(fwd_hooks=hooks):
         yield
-    if fired == 0 and not (are_told() and spared() > before):
+    if fired == 0 and not (are_declared() and spared() > before):
         raise InterventionError(
             f"{what} were set, but hook_z did not fire: no forward of the model ran under them"
         )

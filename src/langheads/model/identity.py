@@ -16,7 +16,7 @@ import torch
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.model.budget import told_budget
+from langheads.model.budget import budget_settings
 from langheads.model.quantization import BEFORE, quantization_of
 from langheads.model.state import HOOKS
 
@@ -56,9 +56,9 @@ def describe(model: TransformerBridge) -> dict[str, str]:
 
     Reads all weights once.
     """
-    told = {"self_test": self_test_of(model), **_as_used(model), **told_budget(model)}
+    now = {"self_test": self_test_of(model), **_as_used(model), **budget_settings(model)}
     read, _ = _HASHED[model] = _read(model), weights_in_memory(model)
-    return {**read, **told}
+    return {**read, **now}
 
 
 def described_before(model: TransformerBridge) -> dict[str, str]:
@@ -123,8 +123,8 @@ def model_name(model: TransformerBridge) -> str:
 
 def self_test_of(model: TransformerBridge) -> str:
     """passed, skipped, or not run with the weights that the model has now."""
-    told, weights = SELF_TESTS.get(model, ("not run", 0))
-    return told if weights == weights_in_memory(model) else "not run"
+    outcome, weights = SELF_TESTS.get(model, ("not run", 0))
+    return outcome if weights == weights_in_memory(model) else "not run"
 
 
 def weights_in_memory(model: TransformerBridge) -> int:
@@ -183,14 +183,14 @@ def _config_hash(config: Any) -> str:
         # A class of a repository's own may have none.
         defaults = {}
     # Another version of transformers may know more settings, all at their defaults.
-    told = {
+    settings = {
         key: value
         for key, value in config.to_dict().items()
         if not key.startswith(("_", "output_"))
         and key not in _NOT_OF_THE_MODEL
         and (key not in defaults or defaults[key] != value)
     }
-    spelled = json.dumps(told, sort_keys=True, default=str)
+    spelled = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(spelled.encode()).hexdigest()
 
 

@@ -25,7 +25,7 @@ from langheads.io.parts import Waiting, active_parts
 from langheads.io.progress import count_part
 from langheads.model.identity import described_before
 
-Keep = Callable[[int, int, list[int], Callable[[], list[Any]]], list[Any] | None]
+Keeper = Callable[[int, int, list[int], Callable[[], list[Any]]], list[Any] | None]
 """Number of a batch, of how many, its rows, what makes what comes of them -> that; None if others
 make it."""
 
@@ -33,7 +33,7 @@ _under: ContextVar[tuple[Any, ...]] = ContextVar("under", default=())
 
 
 @contextmanager
-def told(model: TransformerBridge, *interventions: Any) -> Iterator[None]:
+def declared(model: TransformerBridge, *interventions: Any) -> Iterator[None]:
     """Hooks that are set inside the block are told by these values, so that parts can be kept.
 
     Those that stand on the model already cannot be told.
@@ -46,12 +46,12 @@ def told(model: TransformerBridge, *interventions: Any) -> Iterator[None]:
         _under.reset(token)
 
 
-def are_told() -> bool:
+def are_declared() -> bool:
     """Whether the hooks that are set now are told; under others every forward must run."""
     return bool(_under.get())
 
 
-def keep_parts(
+def batch_keeper(
     model: TransformerBridge,
     work: Sequence[Any] | None,
     rows: Sequence[Int[Tensor, " _"]],
@@ -63,7 +63,7 @@ def keep_parts(
     cost: int | float = 1,
     row: tuple[int, ...] | None = None,
     by_all: bool = False,
-) -> Keep | None:
+) -> Keeper | None:
     """What keeps the batches of a measurement in the parts of this run; None where none are kept.
 
     Args:
@@ -122,7 +122,7 @@ def _shared(model: TransformerBridge, work: Sequence[Any], budget: int) -> str |
     return digest(work, _under.get(), model_now, versions(), how)
 
 
-def kept(
+def kept_as_one(
     model: TransformerBridge,
     work: Sequence[Any],
     rows: Sequence[Int[Tensor, " _"]],
@@ -137,7 +137,7 @@ def kept(
     whole = list(range(len(rows)))
     if isinstance(parts := active_parts(), Estimate):
         return parts.at_once(str(work[0]), [len(row) for row in rows], make)
-    keep = keep_parts(model, work, rows, 0, by_all=by_all)
+    keep = batch_keeper(model, work, rows, 0, by_all=by_all)
     if keep is None:
         return make(whole)
     found = keep(0, 1, whole, lambda: [make(whole)])

@@ -128,7 +128,7 @@ def _from_checkpoint(
         packed = {"quantization_config": quantization_config(quantize, dtype)}
         # Where weights are packed when they are read, they are not moved afterwards.
         device_map = device_map or {"": str(where or get_device())}
-    with _told_in_one_line(model, where, packed=bool(packed)):
+    with _as_model_errors(model, where, packed=bool(packed)):
         kind = get_hf_model_class_for_architecture(determine_architecture_from_hf_config(config))
         bridge = TransformerBridge.boot_transformers(
             name,
@@ -159,7 +159,7 @@ def _wrapped(model: Any) -> TransformerBridge:
             "a model of transformers that was not loaded from anywhere has no tokenizer; save it "
             "and its tokenizer in a folder and load that"
         )
-    with hub_or_cache(name, None), _told_in_one_line(name, None):
+    with hub_or_cache(name, None), _as_model_errors(name, None):
         return _checked(
             TransformerBridge.boot_transformers(name, hf_model=model, dtype=model.dtype)
         )
@@ -184,7 +184,7 @@ def _checked(bridge: TransformerBridge) -> TransformerBridge:
 
 
 @contextmanager
-def _told_in_one_line(
+def _as_model_errors(
     model: str, where: torch.device | None, packed: bool = False
 ) -> Iterator[None]:
     """Whatever TransformerLens and transformers raise over a checkpoint, as a `ModelError`."""
@@ -194,13 +194,13 @@ def _told_in_one_line(
         raise
     except Exception as error:
         if isinstance(error, RuntimeError) and "out of memory" in str(error):
-            told = (
+            message = (
                 f"does not fit in memory on {where or 'the default device'}; try --dtype bfloat16"
             )
-            raise ModelError(f"{model} {told} or a device_map") from error
+            raise ModelError(f"{model} {message} or a device_map") from error
         why = "; to be quantised, query, key and value weights must not be one matrix"
-        told = f"cannot load model {model}: {_first_line(error)}{why if packed else ''}"
-        raise ModelError(told) from error
+        message = f"cannot load model {model}: {_first_line(error)}{why if packed else ''}"
+        raise ModelError(message) from error
 
 
 def _card_of_the_rank() -> str | None:

@@ -39,8 +39,8 @@ def run_self_test(model: TransformerBridge, wanted: bool | None = None) -> None:
     only notes that it was not tested, which None leaves at that.
     """
     busy = model.cfg.use_attn_result or any(p.has_hooks() for p in model.hook_dict.values())
-    told = self_test_of(model)
-    if busy or told == "passed" or (told == "skipped" and not wanted):
+    outcome = self_test_of(model)
+    if busy or outcome == "passed" or (outcome == "skipped" and not wanted):
         return
     if wanted is False:
         SELF_TESTS[model] = ("skipped", weights_in_memory(model))
@@ -99,11 +99,11 @@ def _what_is_wrong(model: TransformerBridge) -> str:
         "gates of all heads are not those of their slices of W_O",
     ]
     what += [f"gate 0 of {Head(*end)} is not its slice of W_O at zero" for end in ends]
-    for told, of_gates, expected, before in zip(what, ours, by_w_o, plain, strict=True):
+    for name, of_gates, expected, before in zip(what, ours, by_w_o, plain, strict=True):
         # The same factors on the same numbers: equal to the bit, where the device sees to that.
         allowed = 0.01 * (expected - before).abs().max() + 4 * noise + 1e-6 * largest
         if not (of_gates - expected).abs().max() <= allowed:
-            return told
+            return name
     tolerance = min(1000 * eps, 0.05)
     if _apart(plain[0, :_SHORT], model(tokens[None, :_SHORT])[0]) > tolerance:
         return "logits of a text depend on its padding on the right"

@@ -149,12 +149,12 @@ def _pair(model: TransformerBridge, prompt: Prompt, bos: bool) -> tuple[Choice, 
     clean = _choice(model, prompt.clean, prompt, bos)
     corrupt = _choice(model, str(prompt.corrupt), prompt, bos)
     if clean[1:] != corrupt[1:]:
-        told = [
+        at = [
             " or ".join(repr(model.tokenizer.decode([token])) for token in each[1:])
             for each in (clean, corrupt)
         ]
         raise InputError(
-            f"{prompt.where}: the answers part at {told[0]} after clean, but at {told[1]} after "
+            f"{prompt.where}: the answers part at {at[0]} after clean, but at {at[1]} after "
             "corrupt; both must choose between the same two tokens"
         )
     return clean, corrupt

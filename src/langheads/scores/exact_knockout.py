@@ -124,19 +124,19 @@ def knockout(
     reference: dict[str, Baseline] = dict.fromkeys(baselines)
     if "mean" in reference:
         reference["mean"] = mean_over_languages(mean_z(model, d.tokens) for d in documents.values())
-    told: dict[str, Any] = read_as(documents)
+    made: dict[str, Any] = read_as(documents)
     plan = _Plan(
         model, chosen, list(reference.values()), batch_tokens, sizes, seed, top, confidence
     )
     started = clock()
     variables = _deltas(plan, documents)
-    told |= {"seconds": round(clock() - started, 3)}
+    made |= {"seconds": round(clock() - started, 3)}
     if top is not None:
-        told |= {"top": top, "confidence": confidence, "sample": 1.0 if sample is None else sample}
-        told |= {"forwards": forwards(variables["docs_run"][1], documents)}
+        made |= {"top": top, "confidence": confidence, "sample": 1.0 if sample is None else sample}
+        made |= {"forwards": forwards(variables["docs_run"][1], documents)}
     elif sizes is not None:
         cost = sampled.forwards(documents, sizes, chosen, len(baselines))
-        told |= {"sample": sample, "forwards": cost}
+        made |= {"sample": sample, "forwards": cost}
     found = xr.Dataset(
         variables | document_counts(documents, "language"),
         coords={
@@ -145,7 +145,7 @@ def knockout(
             "layer": np.arange(shape[0]),
             "head": np.arange(shape[1]),
         },
-        attrs=provenance("knockout", describe(model), corpus, **told),
+        attrs=provenance("knockout", describe(model), corpus, **made),
     )
     return with_rounding(found)
 

@@ -27,7 +27,7 @@ from langheads.model.batches import out_of_memory_named
 from langheads.model.checkpointing import checkpointed
 from langheads.model.chunked_losses import chunked_losses
 from langheads.model.fused_attention import fused_attention
-from langheads.model.kept import kept
+from langheads.model.kept import kept_as_one
 from langheads.model.state import frozen
 from langheads.scores.registry import OfLanguage
 from langheads.text import Documents
@@ -135,7 +135,9 @@ def sequential_pass(of: OfLanguage) -> dict[str, np.ndarray]:
         documents = of.documents.only(some)
         return torch.from_numpy(lahis_sequential(of.model, documents, progress=progress))
 
-    return {"sequential": kept(of.model, ["sequential"], of.documents.tokens, scores).numpy()}
+    return {
+        "sequential": kept_as_one(of.model, ["sequential"], of.documents.tokens, scores).numpy()
+    }
 
 
 def sequential_score(languages: Mapping[str, OfLanguage]) -> dict[str, HeadMap]:

@@ -96,14 +96,14 @@ def score(
         "seconds": {k: round(v, 3) for k, v in measured.seconds.items()},
         "forward_equivalents": {of.name: of.cost for of in methods},
     }
-    told: dict[str, Any] = read_as(documents)
-    told |= {key: json.dumps(of) for key, of in in_json.items()}
+    made: dict[str, Any] = read_as(documents)
+    made |= {key: json.dumps(of) for key, of in in_json.items()}
     found = xr.Dataset(
         _variables(measured, methods)
         | (stacked(g) if gradients else {})
         | document_counts(documents, "language"),
         coords={"language": list(documents), "layer": np.arange(layers), "head": np.arange(heads)},
-        attrs=provenance("scores", describe(model), corpus, **told),
+        attrs=provenance("scores", describe(model), corpus, **made),
     )
     return with_rounding(found)
 

@@ -155,8 +155,8 @@ def _values(scores: xr.Dataset, score: str) -> dict[str, np.ndarray]:
 def _general(lists: Mapping[str, list[Head]], general_at: int) -> list[Head]:
     """Heads on so many lists, most widely shared first; ties in the order of the first list."""
     if general_at > len(lists):
-        told = "no head can be general: %d languages, general heads are on at least %d lists"
-        logger.warning(told, len(lists), general_at)
+        message = "no head can be general: %d languages, general heads are on at least %d lists"
+        logger.warning(message, len(lists), general_at)
     counts = Counter(head for heads in lists.values() for head in heads)
     return [head for head, count in counts.most_common() if count >= general_at]
 

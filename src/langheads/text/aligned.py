@@ -17,7 +17,7 @@ def has_words(text: str) -> bool:
     return bool(text.replace("\ufeff", "").strip())
 
 
-def told_aligned(found: Mapping[str, Sequence[str]], name: str) -> bool:
+def seem_aligned(found: Mapping[str, Sequence[str]], name: str) -> bool:
     """Whether all documents have ids, the same in all languages; and a word where they may be."""
     kept = [[text for text in texts if has_words(text)] for texts in found.values()]
     if len(kept) < 2:

@@ -21,7 +21,7 @@ from typing import Any
 
 from langheads.io.arguments import MAX_NAME, asked_languages, check_seed
 from langheads.io.errors import InputError
-from langheads.text.aligned import IN_PYTHON, has_words, in_one_place, told_aligned
+from langheads.text.aligned import IN_PYTHON, has_words, in_one_place, seem_aligned
 from langheads.text.readers import DataSet, Keyed, given_texts, read_folder, read_hub
 
 # Hexadecimal digits of a document's digest: that two of a thousand documents and a thousand others
@@ -180,7 +180,7 @@ def read_texts(
     if aligned is None:
         aligned = source.aligned if isinstance(source, Corpus) else None
     if aligned is None:
-        aligned = told_aligned(found, name)
+        aligned = seem_aligned(found, name)
     for language, documents in found.items():
         if len(language) > MAX_NAME:
             raise InputError(

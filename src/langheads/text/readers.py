@@ -65,8 +65,8 @@ def language_files(
     papers = [
         path for path in files if path.stem.upper() in _PAPERS - {*map(str.upper, wanted or ())}
     ]
-    if told := [path.name for path in papers if path.stem.upper() != "README"]:
-        logger.warning("not taken for texts of a language in %s: %s", folder, ", ".join(told))
+    if names := [path.name for path in papers if path.stem.upper() != "README"]:
+        logger.warning("not taken for texts of a language in %s: %s", folder, ", ".join(names))
     return [path for path in files if path not in papers]
 
 

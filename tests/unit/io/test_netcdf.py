@@ -102,7 +102,7 @@ def test_what_no_result_holds_is_refused_before_it_is_read(tmp_path, monkeypatch
     started = time.process_time()
     with pytest.raises(InputError, match=f"s.nc {REFUSED}: {why}"):
         load_result(path)
-    assert re.match(why, netcdf.told(path)[32:].decode())
+    assert re.match(why, netcdf.digest_and_harm(path)[32:].decode())
     assert time.process_time() - started < 2
 
 
@@ -117,7 +117,7 @@ def test_a_text_that_stands_there_once_and_is_read_often_is_refused(tmp_path):
     path.write_bytes(with_checksum(bytes(content)))
     with pytest.raises(InputError, match=f"{REFUSED}: 'heads' is far larger than the file$"):
         load_result(path)
-    assert netcdf.told(path)[32:] == b"'heads' is far larger than the file"
+    assert netcdf.digest_and_harm(path)[32:] == b"'heads' is far larger than the file"
 
 
 def test_attributes_that_all_name_one_text_are_refused(tmp_path):
@@ -146,7 +146,7 @@ def test_attributes_that_all_name_one_text_are_refused(tmp_path):
     told = rf"{REFUSED}: the attribute 'a\d{{4}}' is far larger than the file$"
     with pytest.raises(InputError, match=told):
         load_result(path)
-    assert netcdf.told(path).endswith(b"' is far larger than the file")
+    assert netcdf.digest_and_harm(path).endswith(b"' is far larger than the file")
 
 
 def test_an_attribute_of_more_texts_than_the_file_has_room_for_is_not_read(tmp_path, monkeypatch):
@@ -155,7 +155,7 @@ def test_an_attribute_of_more_texts_than_the_file_has_room_for_is_not_read(tmp_p
     with h5py.File(path, "w", libver="latest") as file:
         file.attrs["texts"] = np.array(["x"] * 20_000, h5py.string_dtype())
     monkeypatch.setattr(h5py.AttributeManager, "__getitem__", None)
-    assert netcdf.told(path)[32:] == b"the attribute 'texts' is far larger than the file"
+    assert netcdf.digest_and_harm(path)[32:] == b"the attribute 'texts' is far larger than the file"
 
 
 def test_a_large_file_has_room_for_what_it_holds(tmp_path, monkeypatch):
@@ -164,7 +164,7 @@ def test_a_large_file_has_room_for_what_it_holds(tmp_path, monkeypatch):
     path = tmp_path / "s.nc"
     xr.Dataset({"lahis": ("doc", np.ones(10**6))}).to_netcdf(path, engine="h5netcdf")
     assert path.stat().st_size < 1.1 * 8e6
-    assert netcdf.told(path)[32:] == b"-"
+    assert netcdf.digest_and_harm(path)[32:] == b"-"
 
 
 def test_what_is_told_is_of_the_content_without_its_checksum(tmp_path):
@@ -172,7 +172,7 @@ def test_what_is_told_is_of_the_content_without_its_checksum(tmp_path):
     content = path.read_bytes()
     for seal in (bytes, with_checksum):
         path.write_bytes(seal(content))
-        assert netcdf.told(path) == hashlib.sha256(content).digest() + b"-"
+        assert netcdf.digest_and_harm(path) == hashlib.sha256(content).digest() + b"-"
 
 
 def test_values_that_cannot_be_read_are_harm(tmp_path):
@@ -181,14 +181,14 @@ def test_values_that_cannot_be_read_are_harm(tmp_path):
     packed = {"lahis": {"zlib": True}}
     data = xr.Dataset({"lahis": ("doc", np.arange(999.0))})
     data.to_netcdf(path, engine="h5netcdf", encoding=packed)
-    assert netcdf.told(path)[32:] == b"-"
+    assert netcdf.digest_and_harm(path)[32:] == b"-"
     with h5py.File(path) as file:
         at = file["lahis"].id.get_chunk_info(0).byte_offset
     content = path.read_bytes()
     path.write_bytes(content[:at] + bytes(8) + content[at + 8 :])
-    assert netcdf.told(path)[32:] == b""
+    assert netcdf.digest_and_harm(path)[32:] == b""
     path.write_bytes(b"no file of HDF5")
-    assert netcdf.told(path)[32:] == b""
+    assert netcdf.digest_and_harm(path)[32:] == b""
 
 
 def harm(tmp_path, size, **values):
@@ -397,9 +397,9 @@ def test_a_byte_over_which_hdf5_loops_for_ever(tmp_path):
     """Another process finds out, and is ended by its limit."""
     path = tmp_path / "s.nc"
     path.write_bytes(LOOPS)
-    assert apart("langheads.io.netcdf:told", path, seconds=0, memory=2**32) is None
+    assert apart("langheads.io.netcdf:digest_and_harm", path, seconds=0, memory=2**32) is None
     xr.Dataset(attrs={f"a{n}": n for n in range(20)}).to_netcdf(path, engine="h5netcdf")
-    assert apart("langheads.io.netcdf:told", path, seconds=20, memory=2**32)[32:] == b"-"
+    assert apart("langheads.io.netcdf:digest_and_harm", path, seconds=20, memory=2**32)[32:] == b"-"
 
 
 def test_a_file_that_is_swapped_while_it_is_read_is_not_opened(tmp_path, monkeypatch):
@@ -475,7 +475,7 @@ def test_a_process_of_its_own_has_limits(tmp_path):
         tmp_path / "a"
     )
     xr.Dataset({"a": 1}).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
-    read = "langheads.io.netcdf:told"
+    read = "langheads.io.netcdf:digest_and_harm"
     assert apart(read, tmp_path / "a.nc", seconds=5, memory=2**32)[32:] == b"-"
     assert apart(read, tmp_path / "a.nc", seconds=5, memory=2**24) is None
 

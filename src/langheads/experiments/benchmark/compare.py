@@ -276,8 +276,8 @@ def _split_knockout(exact: xr.Dataset, language: str) -> float:
 
 def _costs(scores: xr.Dataset, exact: xr.Dataset, methods: list[str]) -> dict[str, Row]:
     """Seconds, and forwards of every document, of each method."""
-    told = parse_json(str(scores.attrs.get("seconds", "{}")), "seconds in scores.nc")
-    passes = parse(dict[str, Number], told, "seconds in scores.nc")
+    seconds = parse_json(str(scores.attrs.get("seconds", "{}")), "seconds in scores.nc")
+    passes = parse(dict[str, Number], seconds, "seconds in scores.nc")
     layers, heads = exact.sizes["layer"], exact.sizes["head"]
     costs: dict[str, Row] = {}
     for method in methods:

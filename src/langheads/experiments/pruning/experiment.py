@@ -129,20 +129,20 @@ def _saved_without(
     an estimate nothing is saved, and weights in memory stand for the saved ones."""
     tokenizer, pruned = files.tokenizer_as_read(model), without_heads(model, removed)
     gone = {"removed": removed, "cut": pruned.cut, "zeroed": pruned.zeroed}
-    told: dict[str, Any] = {name: [str(head) for head in of] for name, of in gone.items()}
+    saved: dict[str, Any] = {name: [str(head) for head in of] for name, of in gone.items()}
     for name in ("kept", "parameters_zeroed", "parameters_saved", "bytes_saved"):
-        told[name] = getattr(pruned, name)
+        saved[name] = getattr(pruned, name)
     if estimating():
         logger.warning("writing the weights and reading them back is not in the estimate")
         weights = [weight.to(model.cfg.device) for weight in pruned.network.parameters()]
-        return told | {"logits_differ_by": 0.0}, weights
+        return saved | {"logits_differ_by": 0.0}, weights
     pruned.network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     w_o = pruned.w_o
     # Its weights go before the saved ones are read.
     del pruned
-    apart = files.check_saved(model, removed, folder, w_o, told["kept"])
-    return told | {"logits_differ_by": apart}, folder
+    apart = files.check_saved(model, removed, folder, w_o, saved["kept"])
+    return saved | {"logits_differ_by": apart}, folder
 
 
 def _costs(

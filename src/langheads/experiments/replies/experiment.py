@@ -164,14 +164,14 @@ class _Run:
             draws = [" ".join(map(str, control.values())) for control in controls]
             ranges = over_controls([summed(made) for made in on_controls])
             summary["random_heads"] = {"draws": draws, **ranges}
-        made = {"model": model_name(model), **asked.told()}
+        made = {"model": model_name(model), **asked.settings()}
         made |= {"baseline": asked.baseline, "detector": detect.name}
         return _records(self.requests, answered, before, made), summary
 
     def provenance(self, source: str) -> dict[str, Any]:
         """What the replies were made from, as JSON: model, prompts, heads, versions."""
         asked, heads, corpus = self.asked, self.asked.heads, self.asked.corpus
-        told = asked.told()
+        settings = asked.settings()
         prompts: dict[str, tuple[str, ...]] = {}
         for request in self.requests:
             key = request.language or "none wanted"
@@ -179,10 +179,10 @@ class _Run:
         named = dict.fromkeys([*asked.gate, *(name for pair in asked.steer for name in pair)])
         return provenance(
             "replies", self.described, Corpus(prompts, source, self.seed),
-            sources=[heads, asked.mask], gates=told["gates"], shift=told["shift"],
+            sources=[heads, asked.mask], gates=settings["gates"], shift=settings["shift"],
             heads={} if heads is None else {name: str(heads_of(heads, name)) for name in named},
             head_set=None if heads is None else {"model": heads.model, "rule": heads.rule},
-            mask=told["mask"],
+            mask=settings["mask"],
             means=None if corpus is None else {"text": corpus.source, "text_hash": corpus.hashes},
             detector=self.detect.name, min_words=self.rules.min_words,
             sure=self.rules.min_confidence, baseline=asked.baseline, docs=asked.docs,

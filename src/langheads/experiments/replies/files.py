@@ -37,7 +37,7 @@ class _Range(Record):
     high: float
 
 
-class Told(Record):
+class JudgedReply(Record):
     """A reply and the language that was detected; `right` is None where none was wanted."""
 
     reply: str
@@ -46,13 +46,13 @@ class Told(Record):
     right: bool | None
 
 
-class _Untouched(Told):
+class _Untouched(JudgedReply):
     repetition: _Check
     prompt_copy: _Check
     empty: _Check
 
 
-class Exchange(Told):
+class Exchange(JudgedReply):
     """A prompt with its reply, and that of the untouched model where there is one."""
 
     id: str

@@ -18,7 +18,7 @@ from langheads.experiments.replies.generate import Reply, generate
 from langheads.experiments.replies.plan import Intervention
 from langheads.io.measures import TEXT_CHECKS
 from langheads.model import document_nll, end_tokens, map_documents, steered
-from langheads.model.kept import told
+from langheads.model.kept import declared
 from langheads.text.confusion import require_known
 
 
@@ -70,7 +70,7 @@ def answer(
     require_known(wanted, detect)
     with ExitStack() as stack:
         for heads, direction, amount in under.steering:
-            stack.enter_context(told(model, "steered", str(heads), direction, amount))
+            stack.enter_context(declared(model, "steered", str(heads), direction, amount))
             stack.enter_context(steered(model, heads, direction, amount))
         how |= {"gates": under.gates, "baseline": under.baseline, "batch_tokens": batch_tokens}
         replies = generate(model, prompts, **how)

@@ -135,8 +135,8 @@ def off_target(
     require_known(needed, detect)
     warn_if_too_few_candidates(detect, rules.min_confidence)
     if missing := sorted(set(needed) - set(heads.specific)):
-        told = f"heads of {', '.join(missing)} are needed; the head set has "
-        raise InputError(told + ", ".join(heads.specific))
+        message = f"heads of {', '.join(missing)} are needed; the head set has "
+        raise InputError(message + ", ".join(heads.specific))
     means = _means(model, needed, texts, bos) if set(_STEERED) & set(chosen) else {}
     how = {"max_new_tokens": max_new_tokens, "chat": chat}
     settings = {"batch_tokens": batch_tokens, "bos": bos, **how}

@@ -108,7 +108,7 @@ class Asked:
             gates = self.mask.gates()
         return Intervention(gates, tuple(steering), mean)
 
-    def told(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """What was asked for, as records and provenance have it."""
         mask = self.mask and dict(zip(map(str, self.mask.heads), self.mask.values, strict=True))
         shift = {f"{to}-{away}": amount for (to, away), amount in self.steer.items()}

@@ -38,7 +38,7 @@ from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import all_heads_of, describe, gated
-from langheads.model.kept import told
+from langheads.model.kept import declared
 from langheads.text import Corpus, Detector, switch_rate
 from langheads.text.confusion import require_known
 from langheads.text.identify import warn_if_too_few_candidates
@@ -174,7 +174,7 @@ class _Run:
             with each:
                 new = answer(model, asked, wanted, self.detect, under, **settings)
             for head in group:
-                with each, told(model, "off", str(head)), gated(model, [head], 0.0):
+                with each, declared(model, "off", str(head)), gated(model, [head], 0.0):
                     costs.append(
                         reply_nll(model, old.replies, batch_tokens=settings["batch_tokens"])
                     )

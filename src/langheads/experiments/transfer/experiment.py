@@ -131,9 +131,9 @@ def transfer(
     how: dict[str, Any] = {"bos": bos, "max_new_tokens": max_new_tokens}
     asked = {text: planning.asked_in(model, known, text, query, plan, **how) for text in plan.texts}
     runs = _run_all(model, plan, asked, attention, max_new_tokens, batch_tokens)
-    told = Corpus({x: known[x].record() for x in dict.fromkeys([*own, query])}, source, seed)
+    texts = Corpus({x: known[x].record() for x in dict.fromkeys([*own, query])}, source, seed)
     attrs = provenance(
-        "transfer", described, told, sources=[heads],
+        "transfer", described, texts, sources=[heads],
         query=query, bos=bos, layers=heads.shape[0], heads=heads.shape[1], controls=n_controls,
         jobs=n_occupations, prompts=len(occupations), resampled="occupations",
         max_new_tokens=max_new_tokens, rule=json.dumps(heads.rule, ensure_ascii=False),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from langheads.experiments.replies.files import Exchange, Range, Replies, Told
+from langheads.experiments.replies.files import Exchange, JudgedReply, Range, Replies
 from langheads.io.measures import MEASURES, units
 from langheads.view.contents import Kind, RunFolder
 from langheads.view.table import NONE, PASS_RATES, Table, between, decimal, fallen, isolated
@@ -135,13 +135,13 @@ def _row(one: Exchange, before: bool) -> list[str]:
     return row + (_said(one.untouched) if before else [])
 
 
-def _said(told: Told | None) -> list[str]:
+def _said(reply: JudgedReply | None) -> list[str]:
     """A reply as its two cells."""
-    if told is None:
+    if reply is None:
         return [NONE, NONE]
-    verdict = {None: "", True: ", right", False: ", not right"}[told.right]
-    language = f"{_cut_back(told.language, _NAME) or NONE} ({told.confidence:.2f}){verdict}"
-    lines = _lines(told.reply)
+    verdict = {None: "", True: ", right", False: ", not right"}[reply.right]
+    language = f"{_cut_back(reply.language, _NAME) or NONE} ({reply.confidence:.2f}){verdict}"
+    lines = _lines(reply.reply)
     text = _cut_back("\n".join(lines[:_LINES]), _CHARACTERS)
     return [text + ("\n…" if len(lines) > _LINES else "") or NONE, language]
 
