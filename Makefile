@@ -15,11 +15,17 @@ demo: $(VENV)/.installed
 	$(BIN)/langheads demo --out demo-run
 
 # Files in the order of their names: the longest have few tests, and must not come last.
-test: $(VENV)/.installed lint
+test: $(VENV)/.installed
+	$(MAKE) -j2 lint tests/__pycache__
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test-all: $(VENV)/.installed lint
+test-all: $(VENV)/.installed
+	$(MAKE) -j2 lint tests/__pycache__
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "slow or not slow"
+
+# In a fresh clone, beside the linters: each worker would compile all tests for itself.
+tests/__pycache__: $(VENV)/.installed
+	-$(BIN)/python -m pytest --collect-only -q > /dev/null
 
 # Ratios and peaks of memory beside plain loops, in bench.md: some 20 minutes and 5 GB. Best alone.
 bench: $(VENV)/.installed

@@ -13,16 +13,12 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
-import torch
 
 import tests.faster
 
 # jaxtyping asks for it by name, as an attribute of `tests` (pyproject.toml).
 import tests.typecheck  # noqa: F401
 from tests.made_once import made_once  # noqa: F401
-
-# Of models this small threads cost more than they give, many times more on a busy machine.
-torch.set_num_threads(1)
 
 
 # Modules are most of what is there, and are never freed: the collector looked for garbage in them
@@ -34,6 +30,14 @@ def pytest_collection():
 def pytest_collection_finish():
     gc.freeze()
     gc.enable()
+
+
+# Where tests are collected: the process that only hands them out to others needs no torch.
+def pytest_collection_modifyitems():
+    import torch
+
+    # Of models this small threads cost more than they give, many times more on a busy machine.
+    torch.set_num_threads(1)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -48,6 +52,8 @@ def pytest_runtest_protocol():
 
 @pytest.fixture(autouse=True)
 def _seeded():
+    import torch
+
     torch.manual_seed(0)
 
 
@@ -76,6 +82,8 @@ def exact_softmax():
     TransformerLens and Hugging Face ask for float32 whatever the model's dtype, which leaves a
     float64 model with rounding of 1e-7 that depends on the padding.
     """
+    import torch
+
     softmax = torch.nn.functional.softmax
 
     def exact(values, *args, dtype=None, **kwargs):
