@@ -23,7 +23,7 @@ from langheads.experiments.benchmark.deletion import deletion
 from langheads.experiments.specificity.experiment import ablate
 from langheads.heads import LanguageHeads
 from langheads.io.errors import InputError, LangheadsError, logger
-from langheads.io.files import check_writable, write_text_atomically
+from langheads.io.files import check_run, write_text_atomically
 from langheads.io.results import save
 from langheads.io.sources import made_from
 from langheads.model import DEMO, EMBEDDED, load, model_name
@@ -90,8 +90,7 @@ def run(
         LangheadsError: see `score`, `select`, `ablate`; what was finished by then is kept.
     """
     out = Path(out)
-    for name in ("scores.nc", "heads.json", "ablation.nc", "attention.json", "report.html"):
-        check_writable(out / name)
+    check_run(out)
     methods = [method] if isinstance(method, str) else list(method)
     corpus = read_texts(text, languages=languages, seed=seed, aligned=aligned)
     docs = _left_for_scores(corpus, docs, proof_docs)

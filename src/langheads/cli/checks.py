@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from langheads.io.errors import InputError
-from langheads.io.files import check_writable
+from langheads.io.files import check_run
 
 
 def check(verb: str, values: Mapping[str, Any]) -> None:
@@ -77,11 +77,6 @@ def _prune(heads: Any, drop: Iterable[str], out: str) -> None:
         heads_of(as_language_heads(heads), name)
 
 
-def _run(out: str) -> None:
-    for name in ("scores.nc", "heads.json", "ablation.nc", "attention.json", "report.html"):
-        check_writable(Path(out) / name)
-
-
 def _transfer(templates: str | None = None) -> None:
     from langheads.text.templates import read_templates
 
@@ -96,6 +91,6 @@ _CHECKS: dict[str, Callable[..., None]] = {
     "evaluate-qa": _evaluate_qa,
     "generate": _generate,
     "prune": _prune,
-    "run": _run,
+    "run": check_run,
     "transfer": _transfer,
 }

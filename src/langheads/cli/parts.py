@@ -24,7 +24,7 @@ from langheads.cli.settings import run_settings
 from langheads.cli.tell import tell, write_csv
 from langheads.cli.values import flag, keyword
 from langheads.io.errors import InputError, LangheadsError, OutOfMemoryError
-from langheads.io.files import write_text_atomically
+from langheads.io.files import RUN_FILES, write_text_atomically
 from langheads.io.parts import COMMAND, ESTIMATE, parts_folder
 
 
@@ -42,7 +42,8 @@ PARTS_OPTIONS = (
         "shard",
         str,
         "Do only this share of the work, such as 3/16, beside processes that do the others with "
-        "the same OUT on a disk that all can write to; the last one writes OUT.",
+        "the same OUT on a disk that all can write to; the last one writes OUT. With --dry-run, "
+        "what this share will take is said, too.",
         "I/N",
     ),
     _option(
@@ -52,11 +53,7 @@ PARTS_OPTIONS = (
         "machine), one a GPU or one in eight cores; ray:4 asks for four.",
         "ray[:N]",
     ),
-    _option(
-        "dry_run",
-        bool,
-        "Say what time and memory the run will take, of a shard its share, too, and stop.",
-    ),
+    DRY_RUN,
     _option("fresh", bool, "Start over, whatever is in OUT.parts/ or OUT."),
     _option("keep_parts", bool, "Leave OUT.parts/ when OUT is written."),
 )
@@ -196,7 +193,7 @@ def _saved(out: Path) -> Any:
     from langheads.io.results import load_result
 
     if out.is_dir():
-        return out / "report.html"
+        return out / RUN_FILES[-1]
     return Replies.load(summary_path(out)) if out.suffix == ".jsonl" else load_result(out)
 
 
@@ -211,12 +208,12 @@ def _made_by(command_hash: str, out: Path) -> bool:
         result = _saved(out)
         if isinstance(result, Path):
             # `run` begins with the scores, and ends with the page, which `report` writes, too.
-            both, seen = (out / "scores.nc", out / "ablation.nc"), out / "attention.json"
-            made = all(_made_by(command_hash, of) for of in both)
+            scores, _, proof, seen, _ = (out / name for name in RUN_FILES)
+            made = _made_by(command_hash, scores) and _made_by(command_hash, proof)
             # Without a picture of attention none could be made, or it was killed before.
             left = any(parts_folder(str(out)).glob("*.part"))
-            shown = newer(seen, both[1]) if seen.exists() else not left
-            return made and shown and newer(result, both[1])
+            shown = newer(seen, proof) if seen.exists() else not left
+            return made and shown and newer(result, proof)
         attrs = result.provenance if out.suffix == ".jsonl" else result.attrs
         return out.is_file() and attrs.get("command_hash") == command_hash
     except (OSError, InputError, AttributeError):

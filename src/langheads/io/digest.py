@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
+PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
 
 
 def digest(*of: Any) -> str:
@@ -65,4 +65,4 @@ def versions() -> dict[str, str]:
     """Versions of what computes values; of langheads itself what its code is."""
     package = Path(__file__).parents[1]
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(package.rglob("*.py"))))
-    return {"code": code.hexdigest()[:16], **{name: version(name) for name in _PACKAGES}}
+    return {"code": code.hexdigest()[:16], **{name: version(name) for name in PACKAGES}}

@@ -20,6 +20,8 @@ TEXT_SUFFIXES = (".jsonl", ".txt", ".parquet")
 """Files of a folder of texts or questions."""
 written_files: list[Path] = []
 """What this process has written, for whoever is told that it was interrupted."""
+RUN_FILES = ("scores.nc", "heads.json", "ablation.nc", "attention.json", "report.html")
+"""What `langheads.run` writes, in this order."""
 MAX_LINE = 1_000_000
 """Characters of a line that is not a document: a prompt, a question, a template."""
 
@@ -208,3 +210,9 @@ def check_writable(path: str | Path, *inputs: str | Path | None) -> None:
             raise InputError(f"cannot write {path}: it is one of the inputs; name another file")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_run(out: str | Path) -> None:
+    """Refuse a folder that `langheads.run` could not write to, see `check_writable`."""
+    for name in RUN_FILES:
+        check_writable(Path(out) / name)

@@ -53,6 +53,8 @@ MEASURES: dict[str, Measure] = {
     "accuracy": Measure("accuracy", "share"),
     "exact_match": Measure("exact match", "share"),
     "f1": Measure("F1", "share"),
+    "substring": Measure("answers found", "share"),
+    "answer_logprob": Measure("log-probability of the right answer", "nats"),
     "answer_nll": Measure(
         "NLL of the right answer", "nats", -1, "negative: right answers are likelier"
     ),
@@ -75,6 +77,8 @@ MEASURES: dict[str, Measure] = {
 }
 """Every measure, in the order in which tables show them."""
 
+UNTOUCHED = "untouched"
+"""The condition of a model that is left alone."""
 TEXT_CHECKS = ("repetition", "prompt_copy", "empty")
 """Degeneration checks of the text alone, see `langheads.text.degeneration`."""
 

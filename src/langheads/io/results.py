@@ -16,14 +16,13 @@ import xarray as xr
 from xarray.backends import H5NetCDFStore
 
 from langheads.io.cost import spent
+from langheads.io.digest import PACKAGES
 from langheads.io.errors import InputError
 from langheads.io.files import atomic_path, check_suffix
 from langheads.io.netcdf import opened, safe_content, with_checksum
 from langheads.io.parts import active_parts
 from langheads.io.schemas import SCHEMAS, check_layout
 from langheads.io.sources import made_from
-
-_PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
 
 
 def provenance(
@@ -54,7 +53,7 @@ def provenance(
         "python": platform.python_version(),
         **({"command_hash": parts.command_hash} if (parts := active_parts()) else {}),
         **made_from(model, *sources),
-        **{name.replace("-", "_"): version(name) for name in _PACKAGES},
+        **{name.replace("-", "_"): version(name) for name in PACKAGES},
         **spent(),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

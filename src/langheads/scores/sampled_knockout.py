@@ -32,7 +32,6 @@ residuals that stand for documents that were not run, and the variance above.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 from langheads.io.parts import together
 from langheads.scores.gradient import gate_gradients
 from langheads.stats import ratio
@@ -62,7 +61,6 @@ BACKWARD = 2
 Heads = Float[np.ndarray, " heads"]
 Deltas = Float[np.ndarray, "doc heads"]
 Auxiliaries = Float[np.ndarray, "auxiliary all heads"]
-logger = logging.getLogger("langheads")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads import stats
 from langheads.heads import HeadSet
 from langheads.heads.given import ByLanguage, Named
+from langheads.io import measures
 from langheads.io.arguments import BASELINES, asked_names
 from langheads.io.errors import InputError
 from langheads.io.parts import together
@@ -44,7 +45,7 @@ from langheads.text.answers import REPLY_MEASURES, best
 from langheads.text.questions import check_template
 
 LOGPROB = "answer-logprob"
-MEASURES = {LOGPROB: "nats", **dict.fromkeys(REPLY_MEASURES, "share")}
+MEASURES = (LOGPROB, *REPLY_MEASURES)
 Means = dict[str, Float[np.ndarray, " language"]]
 Changes = dict[str, Float[np.ndarray, "baseline language example layer head"]]
 _SIGN = "negative: answers are worse without the head"
@@ -54,7 +55,7 @@ def knockout_task(
     model: TransformerBridge,
     questions: str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions,
     *,
-    measure: str | Iterable[str] = tuple(MEASURES),
+    measure: str | Iterable[str] = MEASURES,
     heads: Named | ByLanguage | None = None,
     baseline: str | Iterable[str] = ("zero",),
     languages: Iterable[str] | None = None,
@@ -175,7 +176,8 @@ def _dataset(
     contexts = [question.context_digest for question in next(iter(asked.examples.values()))]
     variables: dict[str, Any] = {"context": ("example", contexts)}
     for name, changes in differences.items():
-        units, key = {"units": MEASURES[name]}, name.replace("-", "_")
+        key = name.replace("-", "_")
+        units = {"units": measures.MEASURES[key].units}
         signed = units | {"sign": _SIGN}
         sums, sizes = stats.cluster_sums(np.moveaxis(changes, 2, 0), contexts)
         variables |= {

@@ -111,10 +111,6 @@ class Corpus:
             for language, texts in self.front(docs).items()
         }
 
-    def with_seed(self, seed: int) -> Corpus:
-        """The same documents in the order of another seed."""
-        return read_texts(self, seed=seed, aligned=self.aligned)
-
 
 def source_name(text: str | Path | Mapping[str, Any] | DataSet | Corpus) -> str:
     """What `Corpus.source` says of texts before they are read."""

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from langheads.heads import HeadSet, planted_of, read_planted
+from langheads.heads import GENERAL, HeadSet, planted_of, read_planted
 from langheads.io.results import load_result
 from langheads.view.language_verdict import language_answers
 from langheads.view.table import NONE
-from langheads.view.verdict import GENERAL, verdict
+from langheads.view.verdict import verdict
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ NONE = "–"
 LONG = 12
 """A table of more rows is folded."""
 LIMITS_IN_WORDS = (
-    "repetition or empty replies up by more than 0.1, or NLL by more than 1 nat per token"
+    f"repetition or empty replies up by more than {MEASURES['empty'].limit:g}, "
+    f"or NLL by more than {MEASURES['nll'].limit:g} nat per token"
 )
 _IS_PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]|[^/\s]+/[^/\s]+/\S*$")
 # Where the Hugging Face hub keeps a model.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from langheads.heads import LanguageHeads
+from langheads.heads import GENERAL, LanguageHeads
 from langheads.stats import ALPHA
 from langheads.view.figures.style import names
 from langheads.view.language_verdict import (
@@ -32,7 +32,6 @@ from langheads.view.table import isolated, number, p_of, shown
 
 # Fewer random head sets than this describe chance badly (the method asks for 100).
 _FEW_CONTROLS = 100
-GENERAL = "general"
 """The row of a specificity matrix that belongs to no language."""
 _PROVEN = (
     "Proven on these texts: switching off a language's heads hurts that language more than the "

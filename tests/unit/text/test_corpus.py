@@ -128,8 +128,9 @@ def test_hashes_are_of_the_documents_alone():
     assert read_texts({"en": ["ab", "c"]}).hashes != read_texts({"en": ["a", "bc"]}).hashes
 
 
-def test_with_seed_is_reading_with_that_seed():
-    assert read_texts({"en": LINES}, seed=0).with_seed(4) == read_texts({"en": LINES}, seed=4)
+def test_texts_that_were_read_can_be_read_in_the_order_of_another_seed():
+    read = read_texts({"en": LINES}, seed=0)
+    assert read_texts(read, seed=4) == read_texts({"en": LINES}, seed=4)
 
 
 def test_languages_are_those_asked_for_in_that_order():
@@ -180,7 +181,9 @@ def test_aligned_lines_have_one_order_in_all_languages_that_a_seed_fixes():
             assert [t.split()[1] for t in part["en"]] == [t.split()[1] for t in part["zh"]]
     alone = read_texts({"zh": ZH}, seed=3, aligned=True)
     assert alone.texts["zh"] == corpus.texts["zh"]
-    assert corpus.with_seed(4) == read_texts({"en": EN, "zh": ZH}, seed=4, aligned=True)
+    assert read_texts(corpus, seed=4, aligned=True) == read_texts(
+        {"en": EN, "zh": ZH}, seed=4, aligned=True
+    )
     apart = read_texts({"en": EN, "zh": ZH}, seed=3, aligned=False)
     assert [int(t.split()[1]) for t in apart.texts["en"]] != numbers[0]
     assert read_texts(corpus, seed=3, aligned=False) == apart
@@ -283,7 +286,7 @@ def test_a_translation_may_be_missing_at_the_end_or_be_blank_under_its_id(tmp_pa
                                                          aligned=True)  # fmt: skip
     corpus = read_texts(with_ids(tmp_path / "a", en={1: "one", 2: "two"}, zh={1: "yi", 2: " "}))
     assert not corpus.aligned
-    assert corpus.with_seed(0).texts["zh"] == ("yi",)
+    assert read_texts(corpus, seed=0, aligned=corpus.aligned).texts["zh"] == ("yi",)
     aligned = read_texts(tmp_path / "a", aligned=True)
     assert aligned.texts == {"en": ("one",), "zh": ("yi",)}
 

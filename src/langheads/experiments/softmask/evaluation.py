@@ -36,6 +36,7 @@ from langheads.experiments.softmask.training import answer_losses
 from langheads.heads.mask import HeadMask, baseline_digest
 from langheads.io.arguments import MAX_RESAMPLES
 from langheads.io.errors import InputError
+from langheads.io.measures import UNTOUCHED
 from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
@@ -45,7 +46,6 @@ from langheads.text import Questions
 from langheads.text.answers import best
 from langheads.text.questions import template_in
 
-UNTOUCHED = "untouched"
 Source = str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions
 
 

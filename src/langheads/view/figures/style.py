@@ -13,6 +13,7 @@ import plotly.io as pio
 import xarray as xr
 
 from langheads.io.errors import InputError
+from langheads.io.schemas import SCHEMAS
 from langheads.view.table import readable, shown
 
 # Okabe and Ito's palette without black and yellow, the paler ones darkened: at least 3 : 1 on a
@@ -137,15 +138,16 @@ def names(dataset: xr.Dataset, dimension: Hashable) -> list[str]:
     return [str(name) for name in dataset[dimension].values]
 
 
-def check_kind(dataset: xr.Dataset, kind: str, needs: Iterable[str]) -> None:
-    """Refuse a dataset that is not a result of `kind`, or that lacks a variable."""
+def check_kind(dataset: xr.Dataset, kind: str, needs: Iterable[str] | None = None) -> None:
+    """Refuse a dataset that is not a result of `kind`, or that lacks a variable; by default one
+    that every reader of the kind needs."""
     if not isinstance(dataset, xr.Dataset):
         raise InputError(f"a dataset of kind {kind!r} asked for, found {type(dataset).__name__}")
     found = dataset.attrs.get("kind")
     if found != kind:
         raise InputError(f"a dataset of kind {kind!r} asked for, found kind {found!r}")
-    missing = [name for name in needs if name not in dataset]
-    if missing:
+    needs = SCHEMAS[kind].variables if needs is None else needs
+    if missing := [name for name in needs if name not in dataset]:
         raise InputError(
             f"dataset of kind {kind!r} has no {', '.join(missing)}; "
             f"found {', '.join(map(str, dataset.data_vars)) or 'nothing'}"

@@ -27,7 +27,7 @@ def logit_lens(result: xr.Dataset) -> go.Figure:
     Raises:
         InputError: another kind of dataset.
     """
-    check_kind(result, "logit-lens", ["logit"])
+    check_kind(result, "logit-lens")
     figure, depths = go.Figure(), [literal(depth) for depth in names(result, "depth")]
     for i, condition in enumerate(names(result, "condition")):
         for j, answer in enumerate(names(result, "answer")):

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from langheads.io.errors import InputError
-from langheads.io.measures import MEASURES
+from langheads.io.measures import MEASURES, UNTOUCHED
 from langheads.view import table
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style
@@ -15,7 +15,6 @@ from langheads.view.figures.style import COLOURWAY, literal, names, with_ends
 from langheads.view.figures.traces import Look, points
 from langheads.view.table import LONG, NONE, Table, decimal, fallen, isolated, mean
 
-UNTOUCHED = "untouched"
 _ROWS = (
     ("accuracy", "exact_match", "f1", "answer_nll"),
     ("repetition", "prompt_copy", "empty", "reply_nll"),
@@ -38,7 +37,7 @@ def qa_changes(result: xr.Dataset) -> go.Figure:
     Raises:
         InputError: another kind of dataset, or one without any mask.
     """
-    style.check_kind(result, "qa", ["accuracy", "delta_accuracy"])
+    style.check_kind(result, "qa")
     conditions = _masks(result)
     if not conditions:
         raise InputError("these answers were given without any mask; there is no change to show")

@@ -140,7 +140,7 @@ def _scores(
 ) -> tuple[np.ndarray, str, bool]:
     """Values ``[language, layer, head]``, the variable, and whether the sign means something."""
     method = method.replace("-", "_")
-    style.check_kind(scores, "scores", [])
+    style.check_kind(scores, "scores")
     if method not in (there := scored_methods(scores)):
         raise InputError(
             f"method {method!r} asked for; this dataset has {', '.join(there) or 'no scores'}"

@@ -23,7 +23,7 @@ from langheads.view.figures.traces import ShareBars, share_bars
 from langheads.view.kinds.effects import effect_pictures
 from langheads.view.table import Table, between, decimal, isolated
 
-_MEASURES = ("switch_rate", "cost", "repetition", "empty", "sound", "prompts")
+_CHECKS = ("cost", "repetition", "empty")
 _TOP = 5
 
 
@@ -44,7 +44,7 @@ def switch_rate_bars(result: xr.Dataset, *, top: int = 10) -> go.Figure:
     Raises:
         InputError: another kind of dataset.
     """
-    check_kind(result, "switch-rate", _MEASURES)
+    check_kind(result, "switch-rate")
     panels = {language: _bars(result, language, top) for language in names(result, "language")}
     height = 22 * max(4, *(len(bars.labels) for bars in panels.values()))
     figure, size = share_bars(panels, height, 280, 0.09, "switch rate, share of prompts")
@@ -67,7 +67,7 @@ def _bars(result: xr.Dataset, language: str, top: int) -> ShareBars:
     sound = [of.sound.values[head] > 0 for head in heads]
     said = []
     for head, rate, end, is_sound in zip(heads, rates, ends, sound, strict=True):
-        cost, repetition, empty = (float(of[x].values[head]) for x in _MEASURES[1:4])
+        cost, repetition, empty = (float(of[x].values[head]) for x in _CHECKS)
         said.append(
             f"<b>{head}</b> off: {rate:.3f} of prompts switch "
             f"({end[0]:.3f} to {end[1]:.3f})<br>cost {cost:.3g} nats per token, repetition "
@@ -116,7 +116,7 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
     for language in names(result, "language"):
         at = result.sel(language=language)
         for head in highest(result, language, _TOP):
-            checks = (decimal(float(at[x].values[head])) for x in _MEASURES[1:4])
+            checks = (decimal(float(at[x].values[head])) for x in _CHECKS)
             sound = "yes" if at.sound.values[head] > 0 else "no"
             rows.append([language, str(head), _rate(at, head), *checks, sound])
     header = ["language", "head", "switch rate", "cost, nats per token", "repetition", "empty"]
