@@ -161,7 +161,8 @@ def show_attention(
 
     if beside is not None and gates is not None:
         raise InputError("beside and gates were both given; give one")
-    shape, about = head_shape(model), describe(model)
+    shape = head_shape(model)
+    about: dict[str, Any] = {**describe(model)}
     for each in (heads, scores):
         if isinstance(each, LanguageHeads) and each.provenance:
             require_same_model("the head set", about, each.provenance)
