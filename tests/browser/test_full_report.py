@@ -41,6 +41,13 @@ def full(made_once):
     return made_once("full", make_full_page) / "report.html"
 
 
+@pytest.fixture(scope="module")
+def wanted(full):
+    """How many pictures each result of the folder has, by kind and name."""
+    run = read_run(full.parent)
+    return {(kind, name): len(list(KINDS[kind].pictures(of, run))) for kind, name, of in run}
+
+
 def opened(browser, page, *, width=1280, height=800, dark=False):
     """The figures of a page that is open and drawn; what is open so already is not opened again."""
     settings = {"width": width, "height": height, "dark": dark}
@@ -70,17 +77,13 @@ def test_the_folder_holds_every_kind(full):
 
 
 @pytest.mark.parametrize(("width", "height", "dark"), [(390, 844, True), (1280, 800, False)])
-def test_every_figure_of_every_kind_is_drawn(browser, full, width, height, dark):
+def test_every_figure_of_every_kind_is_drawn(browser, full, wanted, width, height, dark):
     figures = opened(browser, full, width=width, height=height, dark=dark)
-    run = read_run(full.parent)
-    for kind, name, result in run:
-        wanted = len(list(KINDS[kind].pictures(result, run)))
+    for (kind, name), number in wanted.items():
         section = f"#{KINDS[kind].anchor or kind}-1"
         drawn = browser.run(f"document.querySelectorAll('{section} .js-plotly-plot').length")
-        assert drawn == wanted, (kind, name)
-    assert len(figures) == sum(
-        len(list(KINDS[kind].pictures(result, run))) for kind, _, result in run
-    )
+        assert drawn == number, (kind, name)
+    assert len(figures) == sum(wanted.values())
     paper = browser.run("getComputedStyle(document.querySelector('.main-svg')).backgroundColor")
     assert paper == ("rgb(22, 24, 28)" if dark else "rgb(255, 255, 255)")
     ink = browser.run("getComputedStyle(document.querySelector('.xtick text')).fill")
