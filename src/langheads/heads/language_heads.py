@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
 from langheads.heads.head_set import HeadSet
-from langheads.io.errors import InputError
+from langheads.io.errors import InputError, logger
 from langheads.io.files import parse_json
 from langheads.io.records import Heads, ModelName, Name, Record, Saved, Shape, holds, parse
 
@@ -75,14 +75,20 @@ def read_planted(path: str | Path, shape: tuple[int, int]) -> dict[str, dict[str
 def planted_of(
     path: str | Path, model: Mapping[str, Any], shape: tuple[int, int] | None = None
 ) -> bool:
-    """Whether a planted.json is of the model of a result, whose provenance is given, as far as it
-    says: by the hash of its weights, or else by name, and by its heads."""
+    """Whether a planted.json is of the model of a result, whose provenance is given: by the hash of
+    its weights, or else by name, and by its heads; one that does not say is told of and taken."""
     record = _PlantedFile.load(path)
     key = "weight_hash" if record.weight_hash else "model"
     own, other = getattr(record, key), str(model.get(key) or "")
     every = itertools.chain(*record.planted.values(), *record.decoys.values())
     there = shape is None or all(0 <= at < shape[0] and 0 <= head < shape[1] for at, head in every)
-    return there and (not own or not other or own == other)
+    if there and not (own and other):
+        logger.warning(
+            "whether the heads of %s are of this model is unknown: it or the result has no %s",
+            *(path, key),
+        )
+        return True
+    return there and own == other
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,8 @@ def test_what_deletion_refuses(tiny, texts, scores, given, message):
         deletion(tiny, scores, texts, docs=2, **given)
 
 
-def test_the_comparison_by_hand(tmp_path, tiny, texts, scores, exact):
-    """One language's scores replaced by known numbers."""
+def test_the_comparison_by_hand(tmp_path, tiny, texts, scores, exact, caplog):
+    """One language's scores replaced by known numbers; planted heads of no named model are told."""
     rows = np.arange(exact.sizes["layer"] * exact.sizes["head"], dtype=float)
     shape = (exact.sizes["layer"], exact.sizes["head"])
     made, truth = scores.copy(deep=True), exact.copy(deep=True)
@@ -92,6 +92,10 @@ def test_the_comparison_by_hand(tmp_path, tiny, texts, scores, exact):
     save(truth, tmp_path / "knockout.nc")
     (tmp_path / "planted.json").write_text(json.dumps({"planted": planted, "decoys": decoys}))
     found = compare(tmp_path)
+    assert caplog.messages == [
+        f"whether the heads of {tmp_path / 'planted.json'} are of this model is unknown: it or the "
+        "result has no model"
+    ]
     at = found.sel(language="en")
     assert float(at.spearman.sel(score="lahis")) == 1
     assert float(at.spearman.sel(score="taylor")) == -1

@@ -321,13 +321,18 @@ def test_attention_of_heads_of_another_model_is_refused(model, before):
         langheads.show_attention(model, "The cat", ["L0H1"], scores=scores)
 
 
-def test_planted_heads_are_those_of_their_model():
+def test_planted_heads_are_those_of_their_model(caplog):
     described = {name: describe(load(name)) for name in EMBEDDED}
     for name, folder in EMBEDDED.items():
         for other, of in described.items():
             assert planted_of(folder / "planted.json", of) == (name == other)
     assert not planted_of(DEMO / "planted.json", {"weight_hash": "0" * 64})
+    assert not caplog.messages
     assert planted_of(DEMO / "planted.json", {})
+    assert caplog.messages == [
+        f"whether the heads of {DEMO / 'planted.json'} are of this model is unknown: it or the "
+        "result has no weight_hash"
+    ]
 
 
 def test_scores_with_bos_proved_without_are_told(model, caplog):

@@ -82,7 +82,7 @@ def compare(run: str | Path) -> xr.Dataset:
         run: folder with ``scores.nc`` and ``knockout.nc`` of the same documents; where they are
             there, also ``deletion.nc``, ``halves/scores-1.nc`` and ``halves/scores-2.nc`` (scores
             of two halves of the documents), ``seeds/scores-*.nc`` (with other seeds) and
-            ``planted.json``.
+            ``planted.json`` (``planted``: language -> heads; the model's ``weight_hash``).
 
     Returns:
         Dataset over ``score, language``: the measures of this module, NaN where the folder has
