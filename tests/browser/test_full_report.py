@@ -262,6 +262,16 @@ def check_a_phone(browser):
                 .map(([said]) => [plot.dataset.figure, said]); })"""
     )
     assert cut == []
+    # The numbers of cells do not touch.
+    touching = browser.run(
+        """[...document.querySelectorAll('.js-plotly-plot .subplot')].flatMap(panel => {
+            const texts = panel.querySelector('.heatmaplayer image')
+                ? [...panel.querySelectorAll('.textpoint text')] : [];
+            const boxes = texts.map(text => text.getBoundingClientRect()).filter(of => of.width);
+            return boxes.slice(1).map((of, i) => [of.left - boxes[i].right, of.top - boxes[i].top])
+                .filter(([apart, down]) => Math.abs(down) < 2 && apart < 2); })"""
+    )
+    assert touching == []
     # Every panel has numbers or names below it, and what is lowest is at the figure's end.
     bare = browser.run(
         """[...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => {

@@ -48,14 +48,16 @@
       (to - from) * (4 + 0.6 * textfont.size * Math.max(...text.map((of) => of.length)))));
   };
 
+  // Pixels that panels which are so wide together lack for their numbers; none where it is negative.
+  const lacking = (figure, panels) => Math.max(...axes(figure.layout, "x").map((key) => {
+    const [from, to] = figure.layout[key].domain ?? [0, 1];
+    return needed(figure, key) / (to - from) - panels;
+  }));
+
   // A little too wide for its place: its panels give way, as far as their numbers have room.
   const squeezed = (figure, room) => {
     const { layout } = figure, panels = room - layout.margin.l - layout.margin.r;
-    const tight = (key) => {
-      const [from, to] = layout[key].domain ?? [0, 1];
-      return (to - from) * panels < needed(figure, key);
-    };
-    if (layout.width > 1.3 * room || axes(layout, "x").some(tight)) return;
+    if (layout.width > 1.3 * room || lacking(figure, panels) > 0) return;
     layout.width = room;
     const more = titleIn(layout, room);
     layout.margin.t += more;
@@ -225,6 +227,12 @@
         plotlyServerURL: "",
         toImageButtonOptions: { filename: figure.id, scale: 2 },
       });
+      // What the margins took for a colour bar, say.
+      const more = lacking(figure, plot._fullLayout._size.w);
+      if (more > 0) {
+        plot.style.width = `${layout.width + more}px`;
+        await Plotly.relayout(plot, { width: layout.width + more });
+      }
       plot.layout.shapes ??= [];
       plot.shapesBefore = plot.layout.shapes;
       plot.removeAllListeners("plotly_click");
