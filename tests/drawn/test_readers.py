@@ -220,7 +220,9 @@ def test_random_heads_that_are_a_number_are_told(tmp_path):
     path.write_text(json.dumps(document))
     with pytest.raises(LangheadsError) as told:
         Replies.load(path)
-    assert str(told.value) == f"{path}: random_heads: it is 7, expected keys and values"
+    assert str(told.value) == (
+        f"{path} is not a summary of generate: summary.random_heads is 7, expected keys and values"
+    )
 
 
 @pytest.mark.slow

@@ -133,7 +133,12 @@ class Saved(Tabular):
             InputError: no such file, no JSON, another format, a key that is missing or holds
                 another kind of value, or values that do not belong together.
         """
-        record = cls._record.load(path)
+        return cls.of(read_json(path), path)
+
+    @classmethod
+    def of(cls: type[S], given: Any, path: str | Path) -> S:
+        """Made of the content of such a file; raises as `load`."""
+        record = cls._record.of_file(given, path)
         try:
             return cls._of(record)
         except (LangheadsError, ValueError) as error:

@@ -8,10 +8,9 @@ many ``controls``; ``provenance``.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -19,9 +18,7 @@ from pydantic import Field
 
 from langheads.heads import HeadSet
 from langheads.io.errors import InputError
-from langheads.io.files import check_suffix, read_json, write_text_atomically
-from langheads.io.records import Count, Name, Record, Shape, expected
-from langheads.io.tables import Tabular
+from langheads.io.records import Count, Name, Record, Saved, Shape, expected
 
 
 class _Loss(Record):
@@ -55,7 +52,7 @@ class _Account(Record):
 
 
 @dataclass(frozen=True)
-class Pruning(Tabular):
+class Pruning(Saved):
     """The account of `langheads.prune`."""
 
     dropped: tuple[str, ...]  # languages, or ``general``, whose heads were removed
@@ -66,6 +63,9 @@ class Pruning(Tabular):
     n_controls: int  # random head sets behind these
     account: Mapping[str, Any] = field(repr=False)  # the whole file
 
+    _record = _Account
+    _allow_nan = True
+
     def _rows(self) -> Iterator[dict[str, Any]]:
         return ({"language": language, **loss} for language, loss in self.losses.items())
 
@@ -75,22 +75,19 @@ class Pruning(Tabular):
         return {k: v for k, v in self.account.get("provenance", {}).items() if k != "heads"}
 
     @classmethod
-    def of(cls, account: Mapping[str, Any]) -> Pruning:
-        """Made from the content of the file."""
-        return cls._of(account, "pruned.json")
+    def of(cls, given: Any, path: str | Path = "pruned.json") -> Pruning:
+        """Made of the content of the file."""
+        return replace(super().of(given, path), account={"provenance": {}, **given})
+
+    def _document(self) -> dict[str, Any]:
+        return {**self.account}
 
     @classmethod
-    def _of(cls, account: Any, path: str | Path) -> Pruning:
-        record = _Account.of_file(account, path)
-        try:
-            removed = HeadSet(record.removed, record.shape or (10**9, 10**9))
-        except InputError as error:
-            raise InputError(f"{path} is not {record.what}: {error}") from error
+    def _of(cls, record: _Account) -> Pruning:
+        removed = HeadSet(record.removed, record.shape or (10**9, 10**9))
         gone = sorted(record.cut + record.zeroed)
         if not sorted(record.removed) == sorted(map(str, removed)) == gone:
-            raise InputError(
-                f"{path} is not {record.what}: each head removed must be cut or zeroed, once"
-            )
+            raise InputError("each head removed must be cut or zeroed, once")
         losses = {
             language: {
                 name: math.nan if value is None else value
@@ -98,20 +95,4 @@ class Pruning(Tabular):
             }
             for language, loss in record.nats_per_byte.items()
         }
-        whole = dict(account, provenance=record.provenance)
-        return cls(tuple(record.dropped), losses, record.controls, whole)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the JSON file (format 1), atomically; returns its path."""
-        check_suffix(path, ".json")
-        text = json.dumps(self.account, ensure_ascii=False, indent=1)
-        return write_text_atomically(path, text)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Pruning:
-        """Read a file that `save` wrote.
-
-        Raises:
-            InputError: no such file, or not one of ``prune``.
-        """
-        return cls._of(read_json(path), path)
+        return cls(tuple(record.dropped), losses, record.controls, {})

@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar
 
+from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
 from langheads.io.errors import InputError
 from langheads.io.files import check_suffix, json_lines, read_json, write_text_atomically
 from langheads.io.measures import TEXT_CHECKS
-from langheads.io.records import Count, Record, expected, holds, parse
+from langheads.io.records import Count, Record, expected, holds
 from langheads.io.tables import Tabular
 
 _SUMMARY = ".summary.json"
@@ -23,15 +24,9 @@ _HASH = "replies_sha256"
 _Check = Annotated[float | bool, expected("a number")]
 
 
-class Range(NamedTuple):
+class Range(Record):
     """A number over the draws of random heads."""
 
-    mean: float
-    low: float
-    high: float
-
-
-class _Range(Record):
     mean: float
     low: float
     high: float
@@ -68,10 +63,27 @@ class _Made(TypedDict, total=False):
     heads: dict[str, str] | None
 
 
+class _RandomHeads(Record):
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Range | None] = Field(init=False)
+
+    draws: list[str] = Field(default=[])
+
+
+class _Numbers(Record):
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float | None] = Field(init=False)
+
+    replies: Count
+    counted: Count = 0
+    skipped: Count = 0
+    random_heads: _RandomHeads | None = None
+
+
 class _Summary(Record):
     what: ClassVar[str] = "a summary of generate"
 
-    summary: dict[str, Annotated[float | dict[str, Any] | None, expected("a number")]]
+    summary: _Numbers
     provenance: Annotated[dict[str, Any], holds(_Made)]
 
 
@@ -102,7 +114,7 @@ class Replies(Tabular):
         """The same over the draws of random heads."""
         there = (self.summary.get("random_heads") or {}).items()
         return {
-            name: Range(*(float(of[part]) for part in Range._fields))
+            name: Range.parse(of, "random_heads")
             for name, of in there
             if name != "draws" and of is not None
         }
@@ -183,21 +195,10 @@ class Replies(Tabular):
         path, document = Path(path), read_json(path)
         if not is_summary(document):
             raise InputError(f"{path} is not a summary of generate")
-        _Summary.of_file(document, path)
-        summary = dict(document["summary"])
-        random = summary.pop("random_heads", None) or {}
-        random = dict(parse(dict[str, Any], random, f"{path}: random_heads"))
-        for name in ("replies", "counted", "skipped"):
-            if name in summary or name == "replies":
-                parse(Count, summary.get(name), f"{path}: {name}")
-        parse(dict[str, float | None], summary, f"{path}: summary")
-        parse(list[str], random.pop("draws", []), f"{path}: draws")
-        parse(dict[str, _Range | None], random, f"{path}: random_heads")
+        count = _Summary.of_file(document, path).summary.replies
         records = _records(path, document.get(_HASH))
-        if records and len(records) != summary["replies"]:
-            raise InputError(
-                f"{path} sums up {summary['replies']} replies, beside it are {len(records)}"
-            )
+        if records and len(records) != count:
+            raise InputError(f"{path} sums up {count} replies, beside it are {len(records)}")
         return cls(records, document["summary"], document["provenance"])
 
 

@@ -79,7 +79,7 @@ def _beside(found: Replies, name: str) -> str:
     if name in found.untouched:
         text += f", untouched {decimal(found.untouched[name])}"
     if name in found.random:
-        mean, low, high = map(decimal, found.random[name])
+        mean, low, high = (decimal(of) for _, of in found.random[name])
         text += f", random heads {mean} ({low} to {high} over {_draws(found)})"
     return text
 
@@ -105,9 +105,9 @@ def _under(found: Replies) -> str:
 def _cell(name: str, numbers: Mapping[str, float | Range]) -> str:
     value = numbers.get(name, np.nan)
     decimals = 0 if name in _WHOLE else 3
-    return (
-        between(*value, decimals=decimals) if isinstance(value, Range) else decimal(value, decimals)
-    )
+    if isinstance(value, Range):
+        return between(value.mean, value.low, value.high, decimals)
+    return decimal(value, decimals)
 
 
 def _replies(found: Replies) -> Iterator[Table]:
