@@ -25,7 +25,7 @@ from langheads.cli.tell import tell, write_csv
 from langheads.cli.values import flag, keyword
 from langheads.io.errors import InputError, LangheadsError, OutOfMemoryError
 from langheads.io.files import RUN_FILES, write_text_atomically
-from langheads.io.parts import COMMAND, ESTIMATE, parts_folder
+from langheads.io.parts import COMMAND, ESTIMATE, KEPT, parts_folder
 
 
 def _option(name: str, kind: Any, text: str, metavar: str | None = None) -> inspect.Parameter:
@@ -117,7 +117,7 @@ def run_in_parts(
     def done() -> bool:
         if fresh or not _made_by(command_hash(settings), Path(out)):
             return False
-        if not how["keep"]:
+        if not (how["keep"] or (folder / KEPT).exists()):
             # Of one that was killed when it had written its result.
             with suppress(InputError), kept_in_parts(folder, settings) as left:
                 left.remove()
@@ -131,6 +131,8 @@ def run_in_parts(
         return
     try:
         in_parts(work, folder, settings, save=finish, make=not given.get("merge"), **how)
+        if how["keep"] and folder.is_dir():
+            (folder / KEPT).touch()
     except Waiting as waiting:
         # Another shard may have been the last one meanwhile.
         if done():

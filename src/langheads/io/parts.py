@@ -42,6 +42,8 @@ ESTIMATE = "estimate.json"
 """What the run was estimated to take, by hash of the command."""
 COMMAND = "command.json"
 """What a shard that waits was given."""
+KEPT = "kept"
+"""There where the parts of a run that is done were asked to stay."""
 
 
 class Waiting(LangheadsError):  # noqa: N818 - nothing went wrong
@@ -178,7 +180,7 @@ class Parts:
         """Remove the parts, and the folder where nothing else is in it."""
         with suppress(OSError):
             (self.folder / _SETTINGS).unlink(missing_ok=True)
-            for pattern in ("*.part", "*.all", ESTIMATE, COMMAND, ".langheads.*.tmp"):
+            for pattern in ("*.part", "*.all", ESTIMATE, COMMAND, KEPT, ".langheads.*.tmp"):
                 for path in self.folder.glob(pattern):
                     path.unlink(missing_ok=True)
             self.folder.rmdir()

@@ -124,6 +124,16 @@ def test_parts_that_a_killed_run_left_beside_its_result_go(tiny, tmp_path, monke
     assert not os.listdir(tmp_path)
 
 
+def test_parts_that_were_asked_to_stay_do_until_it_is_made_afresh(score, tmp_path):
+    assert score("s.nc", "--keep-parts")[0] == 0
+    kept = sorted(os.listdir(tmp_path / "s.nc.parts"))
+    said = f"{tmp_path / 's.nc'} is there, made by this same command; --fresh makes it again\n"
+    assert score("s.nc")[:2] == (0, said)
+    assert sorted(os.listdir(tmp_path / "s.nc.parts")) == kept
+    assert score("s.nc", "--fresh")[0] == 0
+    assert os.listdir(tmp_path) == ["s.nc"]
+
+
 def test_a_shard_waits_also_where_it_cannot_leave_what_it_was_given(tiny, tmp_path, monkeypatch):
     def waits():
         raise Waiting(1)
