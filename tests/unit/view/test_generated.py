@@ -67,7 +67,7 @@ def test_what_generate_writes_is_read_as_it_is(tiny, loaded):
     assert len(found.draws) == 2
     for name, value in summary.items():
         np.testing.assert_equal(found.numbers[name], np.nan if value is None else value)
-    assert {x: r._asdict() for x, r in found.random.items()} == {
+    assert {x: r.model_dump() for x, r in found.random.items()} == {
         name: of for name, of in random.items() if of is not None
     }
     assert [one.reply for one in found.exchanges] == [one["reply"] for one in records]
