@@ -172,6 +172,13 @@ def test_general_heads_do_not_wash_out_the_colours_of_the_others():
     assert axis.colorbar.title.text.endswith("scale of the language rows")
 
 
+def test_only_the_zero_of_what_is_below_1_is_left_out_in_cells():
+    ablation = make_ablation(LANGUAGES)
+    ablation["delta_nats_per_byte"].loc[{"heads_of": "general"}] = [10.25, -10.25, -0.25]
+    shown = set(texts(specificity_matrix(ablation, "zero").to_dict()))
+    assert {"10.250", "−10.250", "−.250"} <= shown
+
+
 @pytest.mark.parametrize("baseline", ["zero", "mean"])
 def test_specificity_matrix_shows_rises_beside_controls_on_one_scale(baseline):
     ablation = make_ablation(LANGUAGES)

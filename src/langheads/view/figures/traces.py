@@ -106,7 +106,8 @@ def number_cells(
         if float(text) == 0:
             return "0"
         # Where every value of a column has the same form, narrow cells need no leading zero.
-        return (text if signed else text.replace("0.", ".", 1)).replace("-", "−")
+        text = text if signed or abs(value) >= 1 else text.replace("0.", ".", 1)
+        return text.replace("-", "−")
 
     texts = [[short(float(value)) for value in row] for row in values]
     beside = {"hovertext": hover, "hovertemplate": "%{hovertext}<extra></extra>"}
