@@ -58,7 +58,6 @@ def test_the_stated_confidence_holds_where_a_draw_misses_the_large_documents():
         size = np.concatenate([np.linspace(1.5, 1.0, 8), rng.uniform(0, 0.6, 32)])
         top = found(size * rise, size * x, 5, seed)
         wrong += set(np.flatnonzero(top.chosen)) != set(np.argsort(-(size * rise).sum(axis=0))[:5])
-    print(wrong)
     assert wrong <= 5
 
 
