@@ -72,11 +72,10 @@ def test_what_would_be_read_beside_the_weights_is_refused(folder):
 def test_sizes_are_whole_numbers(key, size, right, inside):
     config = {"text_config": {key: size}} if inside else {key: size}
     if right:
-        checkpoint._check_sizes(config, "m")
+        checkpoint._check_values(config, "m")
         return
-    assert refusal(checkpoint._check_sizes, config, "m") == (
-        f"config.json of m says {key} {repr(size)[:60]}; a whole number from 1 to 100000000 is "
-        "needed"
+    assert refusal(checkpoint._check_values, config, "m") == (
+        f"config.json of m: {key} is {repr(size)[:60]}, expected a whole number from 1 to 100000000"
     )
 
 
@@ -91,10 +90,10 @@ def test_numbers_are_above_0_wherever_they_stand(number, right, depth):
     for _ in range(depth):
         config = {"first": 1, "inner": config, "last": {}}
     if right:
-        checkpoint._check_numbers(config, "m")
+        checkpoint._check_values(config, "m")
         return
-    assert refusal(checkpoint._check_numbers, config, "m") == (
-        f"config.json of m says rope_theta {repr(number)[:60]}; a number above 0 is needed"
+    assert refusal(checkpoint._check_values, config, "m") == (
+        f"config.json of m: rope_theta is {repr(number)[:60]}, expected a number above 0"
     )
 
 

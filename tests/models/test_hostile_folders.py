@@ -168,21 +168,27 @@ REFUSED = {
     ),
     "fewer layers": (config(num_hidden_layers=2), r"not known to the model: model\.layers\.2\."),
     "more layers": (config(num_hidden_layers=4), "num_hidden_layers 4, but it stores weights of 3"),
-    "1e9 layers": (config(num_hidden_layers=10**9), "num_hidden_layers 1000000000; a whole number"),
+    "1e9 layers": (
+        config(num_hidden_layers=10**9),
+        "layers is 1000000000, expected a whole number",
+    ),
     "1e8 layers": (config(num_hidden_layers=10**8), "but it stores weights of 3 layers"),
     "wide": (config(hidden_size=65536), "hidden_size 65536, but it stores no weight of that width"),
     "wide inside": (config(intermediate_size=10**7), "no weight wider than 259"),
     "vocabulary": (config(vocab_size=300), "vocab_size 300, but it stores no weight of that"),
     "no weights": (weights(lambda s: {}), "says head_dim 8, but it stores no weight wider than 0$"),
-    "no layers": (config(num_hidden_layers=0), "num_hidden_layers 0; a whole number from 1"),
-    "negative heads": (config(num_attention_heads=-4), "num_attention_heads -4; a whole number"),
-    "layers as text": (config(num_hidden_layers="three"), "num_hidden_layers 'three'; a whole"),
-    "layers as a fraction": (config(num_hidden_layers=2.5), "num_hidden_layers 2.5; a whole"),
-    "size as a truth": (config(hidden_size=True), "hidden_size True; a whole number"),
+    "no layers": (
+        config(num_hidden_layers=0),
+        "layers is 0, expected a whole number from 1",
+    ),
+    "negative heads": (config(num_attention_heads=-4), "heads is -4, expected a whole number"),
+    "layers as text": (config(num_hidden_layers="three"), "layers is 'three', expected a whole"),
+    "layers as a fraction": (config(num_hidden_layers=2.5), "layers is 2.5, expected a whole"),
+    "size as a truth": (config(hidden_size=True), "hidden_size is True, expected a whole number"),
     "heads that do not divide": (config(num_key_value_heads=3), "cannot load|weights|model folder"),
     "epsilon as text": (
         config(rms_norm_eps="small"),
-        "says rms_norm_eps 'small'; a number above 0",
+        ": rms_norm_eps is 'small', expected a number above 0",
     ),
     "rope as a list": (config(rope_parameters=[1]), "cannot load|is not a model folder"),
     "activation unknown": (config(hidden_act="no_such"), "cannot load|is not a model folder"),
@@ -368,7 +374,7 @@ def test_it_is_said_what_is_wrong_with_a_value(folder):
     config(hidden_size=64, rms_norm_eps=float("inf"))(folder)
     with pytest.raises(ModelError) as told:
         load(folder, device="cpu")
-    said = f"config.json of {folder} says rms_norm_eps inf; a number above 0 is needed"
+    said = f"config.json of {folder}: rms_norm_eps is inf, expected a number above 0"
     assert str(told.value) == said
 
 
@@ -378,8 +384,8 @@ def test_sizes_are_those_of_the_parts_that_are_there(folder):
     config(vision_config={"n_layer": -1})(folder)
     with pytest.raises(ModelError) as told:
         check_checkpoint(str(folder), None)
-    said = "says n_layer -1; a whole number from 1 to 100000000 is needed"
-    assert str(told.value) == f"config.json of {folder} {said}"
+    said = "n_layer is -1, expected a whole number from 1 to 100000000"
+    assert str(told.value) == f"config.json of {folder}: {said}"
 
 
 def test_a_pickle_beside_the_weights_is_not_read(folder):

@@ -11,13 +11,15 @@ from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, create_model
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from langheads.io.errors import ModelError
+from langheads.io.errors import InputError, ModelError
+from langheads.io.records import Record, expected
 from langheads.model.own_tokenizer import check_rules
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -32,6 +34,14 @@ _SIZES = (*_LAYERS, *_STORED_WIDTHS, *_OTHER_WIDTHS, "max_position_embeddings", 
 _LARGEST = 10**8
 # Anywhere in a configuration; one that is infinite, say, gives numbers all the same.
 _ABOVE_0 = ("rope_theta", "factor", "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon")
+_SIZE = Annotated[int, Field(ge=1, le=_LARGEST)]
+_Size = Annotated[
+    _SIZE | list[_SIZE | None] | None, expected(f"a whole number from 1 to {_LARGEST}")
+]
+_Above0 = Annotated[float | None, Field(gt=0, le=1e30), expected("a number above 0")]
+_keys: Any = dict.fromkeys
+_Sizes = create_model("_Sizes", __base__=Record, **_keys(_SIZES, (_Size, None)))
+_Numbers = create_model("_Numbers", __base__=Record, **_keys(_ABOVE_0, (_Above0, None)))
 _MOST_BYTES = 10_000_000
 # Parts of a checkpoint that a language model does not have: other modalities, heads that predict
 # several tokens at once.
@@ -50,8 +60,7 @@ def check_checkpoint(name: str, revision: str | None) -> None:
     config = _small_json(_file(name, "config.json", revision), name)
     if rules := _file(name, "tokenizer.json", revision):
         check_rules(rules, name)
-    _check_sizes(config, name)
-    _check_numbers(config, name)
+    _check_values(config, name)
     # Wherever it stands: another key can be mapped to it.
     if "transformers_weights" in json.dumps(config):
         raise ModelError(
@@ -100,32 +109,16 @@ def _parts(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [config, *inner]
 
 
-def _check_sizes(config: Mapping[str, Any], name: str) -> None:
-    for part in _parts(config):
-        for key in _SIZES:
-            given = part.get(key)
-            for size in given if isinstance(given, list) else [given]:
-                whole = isinstance(size, int) and not isinstance(size, bool)
-                if size is not None and not (whole and 1 <= size <= _LARGEST):
-                    raise ModelError(
-                        f"config.json of {name} says {key} {repr(given)[:60]}; a whole number from "
-                        f"1 to {_LARGEST} is needed"
-                    )
-
-
-def _check_numbers(config: Mapping[str, Any], name: str) -> None:
+def _check_values(config: Mapping[str, Any], name: str) -> None:
     parts = [config]
-    while parts:
-        part = parts.pop()
-        parts += [of for of in part.values() if isinstance(of, dict)]
-        for key in _ABOVE_0:
-            given = part.get(key)
-            number = isinstance(given, int | float) and not isinstance(given, bool)
-            if given is not None and not (number and 0 < given <= 1e30):
-                raise ModelError(
-                    f"config.json of {name} says {key} {repr(given)[:60]}; a number above 0 is "
-                    "needed"
-                )
+    try:
+        for part in _parts(config):
+            _Sizes.parse(part, f"config.json of {name}")
+        while parts:
+            _Numbers.parse(part := parts.pop(), f"config.json of {name}")
+            parts += [of for of in part.values() if isinstance(of, dict)]
+    except InputError as error:
+        raise ModelError(str(error)) from error
 
 
 def _weight_files(folder: Path) -> list[Path]:
