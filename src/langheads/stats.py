@@ -209,10 +209,17 @@ def bootstrap_interval(
         vectorized=True,
         rng=np.random.default_rng(seed),
     )
-    count, mean = len(rows), rows.sum(axis=0) / sizes.sum()
-    t = scipy.stats.t.isf(alpha / 2, count - 1) * np.sqrt(count / (count - 1))
-    reach, ends = t * found.standard_error, found.confidence_interval
-    low, high = np.minimum(ends.low, mean - reach), np.maximum(ends.high, mean + reach)
+    mean, ends = rows.sum(axis=0) / sizes.sum(), found.confidence_interval
+    return widened(mean, (ends.low, ends.high), found.standard_error, len(rows), alpha)
+
+
+def widened(
+    mean: Any, ends: tuple[Any, Any], sd: Any, n: int, alpha: float
+) -> tuple[Float[np.ndarray, "*conditions"], Float[np.ndarray, "*conditions"]]:
+    """Ends of the percentile interval of n examples, moved out to those of the t interval where
+    that is wider; `sd` is over resamples."""
+    reach = scipy.stats.t.isf(alpha / 2, n - 1) * np.sqrt(n / (n - 1)) * sd
+    low, high = np.minimum(ends[0], mean - reach), np.maximum(ends[1], mean + reach)
     return np.asarray(low), np.asarray(high)
 
 

@@ -170,7 +170,7 @@ REFUSED = {
     "more layers": (config(num_hidden_layers=4), "num_hidden_layers 4, but it stores weights of 3"),
     "1e9 layers": (
         config(num_hidden_layers=10**9),
-        "layers is 1000000000, expected a whole number",
+        "layers is 1000000000, expected a whole",
     ),
     "1e8 layers": (config(num_hidden_layers=10**8), "but it stores weights of 3 layers"),
     "wide": (config(hidden_size=65536), "hidden_size 65536, but it stores no weight of that width"),

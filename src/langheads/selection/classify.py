@@ -41,7 +41,6 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
-from scipy import stats as scipy_stats
 
 from langheads import stats
 from langheads.heads import HeadSet
@@ -249,12 +248,11 @@ def _interval(
     means: Float[np.ndarray, "resample heads"], alpha: float, mask: Mask, n: int
 ) -> Interval:
     """The wider of the percentile and the t interval of n examples, at each end."""
-    low, high = stats.percentile_interval(means[1:], alpha)
-    t = scipy_stats.t.isf(alpha / 2, n - 1) * np.sqrt(n / (n - 1))
-    reach = t * means[1:].std(axis=0)
-    ends = np.minimum(low, means[0] - reach), np.maximum(high, means[0] + reach)
+    mean, draws = means[0], means[1:]
+    ends = stats.percentile_interval(draws, alpha)
     found = np.full((3, *mask.shape), np.nan)
-    found[:, mask] = np.stack([means[0], *ends])
+    # `bootstrap_interval` has n_resamples - 1 in its sd; of 100 or more resamples that is all one.
+    found[:, mask] = np.stack([mean, *stats.widened(mean, ends, draws.std(axis=0), n, alpha)])
     return found
 
 
