@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -156,9 +157,15 @@ def parse(kind: Any, given: Any, where: object) -> Any:
         {'forward': 2.0}
     """
     try:
-        return TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(given)
+        return _adapter(kind).validate_python(given)
     except Misfit as error:
         raise InputError(f"{where}: {_message(error)}") from error
+
+
+# A reader asks for one kind once a line.
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind, config=ConfigDict(strict=True))
 
 
 def _message(error: Misfit, allowed: Iterable[str] = ()) -> str:
