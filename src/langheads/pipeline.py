@@ -35,11 +35,11 @@ from langheads.text import Corpus, read_texts
 from langheads.view import AttentionView, report, show_attention
 from langheads.view.ending import ending
 
-# 48 heads: a share of 2% would be less than one head, and the upper 4% two heads, of which the
-# general ones take a place; so the demo lists the upper tenth and keeps two a language.
+# 48 heads: a share of 2% would be less than one head, and the upper 4% two heads, of which general
+# ones take a place; so the demo lists the upper tenth and keeps two a language.
 _DEMO_QUANTILE, _DEMO_SHARE = 0.9, 0.05
 _DEMO_TEXTS = 240
-# A text that can be taken in at a glance, and small enough for matrices.
+# A text that is read at a glance, and short enough for matrices.
 _SHOWN_TOKENS = 60
 
 
@@ -107,7 +107,7 @@ def run(
 
 
 def _left_for_scores(corpus: Corpus, docs: int, proof_docs: int) -> int:
-    """How many of the documents asked for can be scored, so that enough are left to prove on."""
+    """How many documents can be scored, so that enough are left for the proof."""
     shortest = min(corpus.texts, key=lambda language: len(corpus.texts[language]))
     left = len(corpus.texts[shortest]) - proof_docs
     if left < 1:
@@ -149,12 +149,12 @@ def _show(
             bos=bos,
         )
     except LangheadsError as error:
-        # A picture is not worth losing a run for.
+        # A run must not fail over a picture.
         logger.warning("no picture of attention: %s", error)
-        # One of an earlier run would pass for this one's.
+        # An earlier run's picture would pass for this one's.
         path.unlink(missing_ok=True)
         return
-    # Shown are some of the heads, and which are the strongest changes with the others.
+    # It shows the strongest heads, which change with the others.
     made = {**view.data.provenance, **made_from(view.data.provenance, heads, scores)}
     AttentionView(replace(view.data, provenance=made)).save(path)
 
@@ -173,17 +173,18 @@ def benchmark(
     seed: int = 0,
     batch_tokens: int | str = "auto",
 ) -> xr.Dataset:
-    """Hold scores to exact knock-out of the same documents: make what `compare` reads, compare.
+    """Compare scores with exact knock-out of the same documents: make what `compare` reads,
+    compare.
 
     Args:
         model: the model; an embedded one brings its list of planted heads.
         text: texts, see `read_texts`.
-        out: folder for what `compare` reads, and ``comparison.nc``.
+        out: folder for the results that `compare` reads, and ``comparison.nc``.
         method: scores to compare; all by default.
         languages: all by default.
         docs: documents a language for scores and knock-outs, from the front of the seeded order.
         deletion_docs: documents a language for the deletion curves, from its back.
-        seeds: how often scores that draw are made, each time with another seed.
+        seeds: how often scores with random draws are made, each time with another seed.
         max_tokens: documents are cut here.
         seed: order of documents, draws of scores.
         batch_tokens: tokens a batch, padding included.
@@ -254,7 +255,7 @@ def demo(out: str | Path, *, docs: int = 48, n_controls: int = 25) -> tuple[Path
         load("demo", device="cpu"),
         texts,
         out,
-        # A user's own texts beside them are none of the demo's.
+        # A user's own texts beside them are not the demo's.
         languages=sorted(grammar.LANGUAGES),
         docs=docs,
         proof_docs=max(1, docs // 3),

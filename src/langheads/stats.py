@@ -24,14 +24,14 @@ from typing import Any
 
 import numpy as np
 
-# Its parts are imported when they are first used: `select` needs none, and `stats` takes half a
-# second.
+# Its modules are imported when they are first used: `select` needs none, and `scipy.stats` takes
+# half a second.
 import scipy
 from jaxtyping import Bool, Float, Int, Num
 
 ALPHA = 0.05
 """A p-value below this counts as shown; intervals cover the rest of 1."""
-# Sums of the same numbers in another order differ by so much.
+# Sums of the same numbers in another order can differ by so much.
 _ROUNDING = 1e-12
 
 
@@ -53,7 +53,7 @@ def standard_error(
 def ratio(
     part: Num[np.ndarray, "*values"], whole: Num[np.ndarray, "*wholes"], otherwise: float = np.nan
 ) -> Float[np.ndarray, "*values"]:
-    """part / whole; something else where there is nothing to divide by."""
+    """part / whole; `otherwise` where whole is 0."""
     out = np.full(np.broadcast_shapes(part.shape, whole.shape), otherwise)
     return np.divide(part, whole, out=out, where=whole != 0)
 
@@ -97,7 +97,8 @@ def cluster_sums(
 
 
 def p_value(beyond: int | np.ndarray, count: int | np.ndarray) -> Any:
-    """p = (1 + beyond) / (1 + count), one-sided: `beyond` of `count` under the null reach it."""
+    """p = (1 + beyond) / (1 + count), one-sided: `beyond` of `count` null values reach the
+    observed."""
     return (1 + beyond) / (1 + count)
 
 
@@ -183,12 +184,12 @@ def bootstrap_interval(
 ) -> tuple[Float[np.ndarray, "*conditions"], Float[np.ndarray, "*conditions"]]:
     """Bootstrap interval of a mean over documents: the wider of the percentile and the t interval.
 
-    The percentile interval is that of `scipy.stats.bootstrap`; of few documents it is too narrow,
+    The percentile interval is that of `scipy.stats.bootstrap`; for few documents it is too narrow,
     so each end is at least as far as mean -+ t(n - 1) sqrt(n / (n - 1)) sd over resamples.
 
     Args:
         rows: one row a document.
-        sizes: what the sum of the rows is divided by; 1 each by default.
+        sizes: sizes to divide the sum of the rows by; 1 each by default.
         n_resamples: how often the documents are drawn with replacement.
         alpha: the interval covers 1 - alpha.
         seed: of the draws.
@@ -237,7 +238,7 @@ def bootstrap_weights(
 def percentile_interval(
     draws: Float[np.ndarray, " draw *conditions"], alpha: float = ALPHA
 ) -> tuple[Float[np.ndarray, "*conditions"], Float[np.ndarray, "*conditions"]]:
-    """The ends that alpha of the draws lie outside of, half of them on each side.
+    """The ends of the interval that leaves out alpha / 2 of the draws on each side.
 
     Draws that are NaN are left out; NaN where all are.
     """

@@ -40,7 +40,7 @@ def main() -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, terminate)
-    # Until the libraries are imported, whose many objects are no garbage: looking for some among
+    # Until the libraries are imported, whose many objects are not garbage: looking for some among
     # them takes a quarter of the time.
     gc.disable()
     written_files.clear()
@@ -56,7 +56,7 @@ def main() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # A warning for every try of every file.
+    # One warning for every try of every file.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
@@ -95,7 +95,7 @@ def _kept() -> str:
         if made := sum(1 for _ in folder.glob("*.part")):
             parts = f"{made} finished part{'s are' if made > 1 else ' is'} kept in {folder}"
             return f"nothing half-written was left; {parts}; give the same command again to go on"
-    # What was written into a folder that was then taken back is no more.
+    # What was written into a folder that was then removed is gone.
     kept = [str(path) for path in dict.fromkeys(written_files) if path.exists()]
     more = f" and {len(kept) - 4} more" if len(kept) > 4 else ""
     return (

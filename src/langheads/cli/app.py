@@ -1,7 +1,7 @@
 """The verbs, each made from one Python function: its signature gives the options, its docstring
 their help.
 
-By itself the command line adds only what follows from types: MODEL and the options of `load` where
+The command line itself adds only what follows from types: MODEL and the options of `load` where
 a function takes a model, files where it takes what is in them, ``--out`` where it gives a result,
 ``--csv`` for its table.
 """
@@ -35,8 +35,8 @@ _NOT_MERGED = ("trust_remote_code", "on")
 
 
 def make_app(asked: str | None = None) -> typer.Typer:
-    """The verb that is asked for, or all if it is none; read anew each time, as scores can be
-    registered in the meantime."""
+    """The verb that is asked for, or all of them; built on each call, since scores can be
+    registered in between."""
     app = typer.Typer(
         name="langheads",
         help="Find the attention heads that carry a language, and prove whether they do.",
@@ -69,11 +69,11 @@ def _options(
         typer.Option("--version", help="Show it and stop.", callback=_tell_version, is_eager=True),
     ] = False,
 ) -> None:
-    """What may stand before a verb; `main` has taken it out by then."""
+    """Options before a verb; `main` has removed them by then."""
 
 
 def _command(verb: str, function: Function) -> Callable[..., None]:
-    """What typer makes a command of."""
+    """The function that typer makes a command of."""
 
     def command(**given: Any) -> None:
         if any(name != "out" and str(of).endswith(".nc") for name, of in given.items()):
@@ -144,8 +144,8 @@ def merge(
 ) -> None:
     """Write the result of shards that are done.
 
-    The last of them does so by itself. To be given in the folder that they were given in, on a
-    machine of the same kind; makes no part, and says of which shards some are missing.
+    The last of them does so by itself. Run it in the folder that the shards were started in, on a
+    machine of the same kind; makes no part, and names the shards whose parts are missing.
     """
     from langheads.io.files import read_json
     from langheads.io.records import parse

@@ -1,4 +1,4 @@
-"""One verb, from what was given to what is told of its result."""
+"""One verb, from its arguments to what is printed about its result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RESULTS = (".nc", ".json", ".jsonl")
 
 
 class Prepared(NamedTuple):
-    """A verb that can be carried out, as far as can be told before its model is loaded."""
+    """A verb that can be carried out, as far as is known before its model is loaded."""
 
     function: Function
     values: dict[str, Any]
@@ -61,7 +61,7 @@ def prepare(verb: str, given: Mapping[str, Any]) -> Prepared:
 
 @counted()
 def carry_out(verb: str, given: Mapping[str, Any], load: Callable[..., Any] | None = None) -> None:
-    """Prepare, load the model (`load`, or `langheads.load`), call, save and tell."""
+    """Prepare, load the model (`load`, or `langheads.load`), call, save, and print what it made."""
     function, values, out = prepare(verb, given)
     module, _, name = f"langheads.{function.name}".rpartition(".")
     called = getattr(import_module(module), name)
@@ -75,7 +75,7 @@ def carry_out(verb: str, given: Mapping[str, Any], load: Callable[..., Any] | No
         values[first.name] = load(**asked)
     _look_for_garbage()
     work = partial(called, **values)
-    finish = partial(_save_and_tell, function, out, given)
+    finish = partial(_save_and_print, function, out, given)
     if runs_a_model(function):
         run = run_in_parts if verb in IN_PARTS else run_model
         run(work, given, finish, verb=verb, model=values.get("model"), out=out)
@@ -84,7 +84,7 @@ def carry_out(verb: str, given: Mapping[str, Any], load: Callable[..., Any] | No
 
 
 def _look_for_garbage() -> None:
-    """See `main`; what was imported stays, and need never be looked through."""
+    """See `main`; imported objects stay, so they are never searched."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
@@ -107,7 +107,7 @@ def _check_out(function: Function, out: str, inputs: list[str], default_out: str
         check_writable(Path(out).with_suffix(".summary.json"), *inputs)
 
 
-def _save_and_tell(function: Function, out: str, given: Mapping[str, Any], result: Any) -> None:
+def _save_and_print(function: Function, out: str, given: Mapping[str, Any], result: Any) -> None:
     """Save a result that its function has not saved; say what it is and where."""
     if function.returns == "xr.Dataset":
         from langheads import save

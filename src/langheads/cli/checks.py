@@ -1,6 +1,6 @@
 """What a verb can refuse before gigabytes of weights are loaded.
 
-Each function takes those arguments of its verb's function that it looks at, files already read.
+Each function takes the arguments of its verb that it looks at, with files already read.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A verb's work shared by workers of a Ray cluster, as shards of a run in parts.
 
 Each worker is an actor that keeps the model and does one shard after another. Ray starts them,
-starts them anew where one or its machine is lost, and gives a lost shard to be done again; what was
-finished of it is in its parts. OUT is on a disk that all of them can write to.
+restarts one that is lost with its machine, and has its shard done again; finished batches of it
+are in its parts. OUT is on a disk that all of them can write to.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ def run_on_ray(verb: str, given: Mapping[str, Any]) -> None:
             if parts == there_before:
                 raise LangheadsError("the workers wait for each other; are they alike?")
             there_before = parts
-            # What Ray tells of lost workers is no result.
+            # Ray's messages about lost workers are not the result.
             with contextlib.redirect_stdout(sys.stderr):
                 done = pool.map_unordered(lambda worker, shard: worker.work.remote(shard), shards)
                 said = list(done)
-        # A shard that comes after the one that wrote OUT has only to say that it is there.
+        # A shard that ends after the one that wrote OUT only says that OUT is there.
         for line, beside in max(said, key=len):
             tell(line, beside=beside)
     except RayTaskError as error:
@@ -90,7 +90,7 @@ class Worker:
         self._model: Any = None
 
     def work(self, shard: str) -> list[tuple[str, bool]]:
-        """What the verb tells where this shard was the last one; nothing where it waits."""
+        """The verb's output if this shard was the last; nothing where it waits."""
         from langheads.io.parts import Waiting
 
         printed_lines.clear()

@@ -1,9 +1,9 @@
-"""Verbs that run a model: what they will take, told before and kept in ``OUT.parts/`` until they
-are done; and those whose work is kept there, and shared by the shards of a job array or by ranks.
+"""Verbs that run a model: an estimate of their cost, and work that is kept in ``OUT.parts/`` and
+can be shared by the shards of a job array or by ranks.
 
-A killed run is gone on with by the same command; a run with other settings is refused, with what
-differs. The result names the settings that it was made with by hash, so that the same command, when
-all is done, does nothing.
+The same command continues a killed run; one with other settings is refused, with what differs. The
+result holds a hash of the settings that it was made with, so the same command does nothing when
+all is done.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def run_model(
     model: Any,
     out: str,
 ) -> None:
-    """As `run_in_parts`, but nothing is kept except what a dry run tells, until it is done."""
+    """As `run_in_parts`, but no parts are kept, only a dry run's estimate until the work is
+    done."""
     from langheads.io.cost import keep_estimate, recall_estimate
     from langheads.io.digest import command_hash
 
@@ -118,10 +119,10 @@ def run_in_parts(
         if fresh or not _made_by(command_hash(settings), Path(out)):
             return False
         if not (how["keep"] or (folder / KEPT).exists()):
-            # Of one that was killed when it had written its result.
+            # It was killed after it had written its result.
             with suppress(InputError), kept_in_parts(folder, settings) as left:
                 left.remove()
-        # Those that are there may be an older command's, or of one that was killed.
+        # Tables on the disk may be an older command's, or a killed one's.
         for table in write_csv(_saved(Path(out)), out, None) if given.get("csv") else ():
             tell(str(table), beside=True)
         tell(f"{out} is there, made by this same command; --fresh makes it again")
@@ -134,13 +135,13 @@ def run_in_parts(
         if how["keep"] and folder.is_dir():
             (folder / KEPT).touch()
     except Waiting as waiting:
-        # Another shard may have been the last one meanwhile.
+        # Meanwhile another shard may have been the last.
         if done():
             return
         if given.get("merge"):
             late = f"parts of {out} that are missing: {waiting.missing}, of shards {waiting.late}"
             raise InputError(f"{late}; give those again") from None
-        # Where the parts were taken away none is left; and on a full disk it waits all the same.
+        # Another shard may have removed the parts; and on a full disk it still waits.
         if folder.is_dir():
             with suppress(InputError):
                 write_text_atomically(folder / COMMAND, json.dumps({"verb": verb, **given}))
@@ -148,7 +149,7 @@ def run_in_parts(
 
 
 def _tell_estimate(work: partial[Any], shard: tuple[int, int] | None) -> tuple[float, float]:
-    """Say what the work will take, and what of it a shard does; seconds and GiB of the whole."""
+    """Print what the work and a shard of it will take; seconds and GiB of the whole."""
     from langheads.io.cost import in_words, spent
     from langheads.io.estimate import estimated
 
@@ -161,7 +162,7 @@ def _tell_estimate(work: partial[Any], shard: tuple[int, int] | None) -> tuple[f
         except LangheadsError as error:
             if isinstance(error, OutOfMemoryError) or not estimate.found:
                 raise
-            # What was made up is no text of any language, say.
+            # Made-up rows are not text of any language, say.
             more = f", and what comes after them, which was not reached ({error})"
         cost = spent()
         beside = cost["took_seconds"] - estimate.probing
@@ -170,7 +171,7 @@ def _tell_estimate(work: partial[Any], shard: tuple[int, int] | None) -> tuple[f
         typer.echo(f"{what}: {estimate.batches[what]} batches, {in_words(seconds)}")
     if not whole:
         typer.echo("no batches: all of it was run, and no result written")
-    # As it is kept, so that the note after the run says the same.
+    # Rounded as it is kept, so that the note after the run says the same.
     memory, total = cost["peak_memory_gib"], round(beside + sum(whole.values()), 2)
     typer.echo(f"about {in_words(total)} in all{more}; memory {memory:.2f} GiB at most")
     if shard is not None:
@@ -190,7 +191,7 @@ def _shard(value: str) -> tuple[int, int]:
 
 
 def _saved(out: Path) -> Any:
-    """A result as it is on the disk, of a chain its page."""
+    """A result on the disk; of a chain its page."""
     from langheads.experiments.replies.files import Replies, summary_path
     from langheads.io.results import load_result
 
@@ -200,8 +201,8 @@ def _saved(out: Path) -> Any:
 
 
 def _made_by(command_hash: str, out: Path) -> bool:
-    """Whether a result says that this command made it, and of a chain all of it; what is written
-    after it may be an older command's, or of one that was killed."""
+    """Whether a result, and of a chain all results, are of this command; files that are written
+    later may be an older command's, or a killed one's."""
 
     def newer(last: Path, first: Path) -> bool:
         return last.stat().st_mtime >= first.stat().st_mtime
@@ -212,7 +213,7 @@ def _made_by(command_hash: str, out: Path) -> bool:
             # `run` begins with the scores, and ends with the page, which `report` writes, too.
             scores, _, proof, seen, _ = (out / name for name in RUN_FILES)
             made = _made_by(command_hash, scores) and _made_by(command_hash, proof)
-            # Without a picture of attention none could be made, or it was killed before.
+            # No picture of attention: none could be made, or the run was killed before.
             left = any(parts_folder(str(out)).glob("*.part"))
             shown = newer(seen, proof) if seen.exists() else not left
             return made and shown and newer(result, proof)

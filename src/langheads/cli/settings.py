@@ -1,4 +1,4 @@
-"""What tells a run from others: by it a result, its parts and an estimate are known again."""
+"""What identifies a run: its result, parts and estimate are found again by it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run_settings(
 
 
 def asked(given: Mapping[str, Any], work: partial[Any]) -> dict[str, Any]:
-    """What was asked for, files and data sets by what is in them, a detector by its version."""
+    """The arguments; files and data sets by their content, a detector by its version."""
     from langheads.io.digest import command_hash
     from langheads.text.identify import installed_version
 

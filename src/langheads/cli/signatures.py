@@ -1,7 +1,7 @@
-"""Public functions as their source tells them: what they take, what each argument means.
+"""Public functions as read from their source: their arguments, and what each one means.
 
-Read, not imported: importing a function brings torch along, which takes seconds, and ``--help``
-has a tenth of one. The standard library's parser is enough for signatures that are plain names
+Read, not imported: importing one imports torch, which takes seconds, and ``--help`` has a tenth of
+one. The standard library's parser is enough for signatures that are plain names
 and for docstrings of one style.
 """
 

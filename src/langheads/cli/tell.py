@@ -1,4 +1,4 @@
-"""What is told of a result when it has been saved: a few lines, by its type."""
+"""What a verb prints about its result: a few lines, by its type."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from langheads.view.ending import Ending
 
 printed_lines: list[tuple[str, bool]] = []
-"""What this process has told of results, and whether beside its output, for who asked it to."""
+"""The lines that this process printed, and whether on stderr; a Ray worker returns them."""
 
 
 def tell(line: str, *, beside: bool = False) -> None:
-    """Print a line, or one that is no output but goes beside it."""
+    """Print a line, `beside` the output on stderr."""
     printed_lines.append((printable(line), beside))
     typer.echo(printable(line), err=beside)
 
 
 def lines_about(result: Any) -> Iterator[str]:
-    """A few numbers of a result, for people; nothing where its file says all."""
+    """A few numbers of a result; none where the file itself is easily read."""
     kind = type(result).__name__
     if kind == "Dataset":
         from langheads.io.results import rounding_words
@@ -35,7 +35,7 @@ def lines_about(result: Any) -> Iterator[str]:
 
 
 def table_of(result: Any) -> str | None:
-    """The text that the verb is run for, if it is."""
+    """The table that the verb is run for, if there is one."""
     if getattr(result, "attrs", {}).get("kind") == "comparison":
         from langheads.experiments.benchmark.table import LEGEND, as_text
 
@@ -44,7 +44,7 @@ def table_of(result: Any) -> str | None:
 
 
 def ending_of(function: str, result: Any) -> Ending | None:
-    """What is told at the end of a chain of verbs."""
+    """What is printed at the end of a chain of verbs."""
     if function not in ("run", "pipeline.demo"):
         return None
     from langheads.view.ending import ending
@@ -54,7 +54,7 @@ def ending_of(function: str, result: Any) -> Ending | None:
 
 
 def path_of(result: Any) -> Path | None:
-    """Where the function itself has written to."""
+    """The file that the function itself has written."""
     path = result[0] if isinstance(result, tuple) else result
     return path if isinstance(path, Path) else None
 

@@ -22,12 +22,12 @@ class Kind:
     """A type of argument."""
 
     metavar: str | None = None  # what stands for the value in the help
-    # What the shell's text is to begin with; a list where the option may be repeated.
+    # The type of the shell's text; a list where the option may be repeated.
     shell: Any = str
     # The value, from the option's name and the text; None takes it as it is.
     parse: Callable[[str, Any], Any] | None = None
-    # The value, from what was parsed and the other arguments, where it is in a file: then it is
-    # read before a model is loaded, and is never written over.
+    # The value where it is in a file, from what was parsed and the other arguments. It is read
+    # before a model is loaded, and never written over.
     read: Callable[[Any, Mapping[str, Any]], Any] | None = None
     note: str = ""  # what the help says after the argument's own
 
@@ -165,7 +165,7 @@ def _texts(value: str, others: Mapping[str, Any]) -> Any:
     languages, seed = others.get("languages"), others.get("seed")
     aligned = others.get("aligned", False)
     if aligned is None and "allow_overlap" in others:
-        # A proof takes it from the scores, which are not read yet, or finds out in other texts.
+        # A proof takes it from the scores, which are not read yet, or from the texts themselves.
         found = read_texts(value, languages=languages, seed=seed or 0, aligned=False)
         return replace(found, aligned=None)
     return read_texts(value, languages=languages, seed=seed or 0, aligned=aligned)
@@ -179,7 +179,7 @@ def _questions(value: str, others: Mapping[str, Any]) -> Any:
 
 
 def _load(name: str, path: str, *expected: str) -> Any:
-    """A file, by the type of what is in it; of results, by the kind that is expected."""
+    """A file, read as one of the expected types or kinds of result."""
     import langheads
 
     read = langheads.load_result if name == "xr.Dataset" else getattr(langheads, name).load
@@ -192,7 +192,7 @@ def _file_or_names(value: str, types: list[str]) -> Any:
             return _load(name, value)
     if "=" not in value:
         return _names("", value)
-    # Heads a language, zh=L0H1,L5H7,en=L1H2: what has no name of its own goes to the one before.
+    # Heads a language, zh=L0H1,L5H7,en=L1H2: a head without a name goes to the name before.
     found: dict[str, list[str]] = {}
     for part in _names("", value):
         language, equals, head = part.rpartition("=")

@@ -1,4 +1,4 @@
-"""The verbs: whose function each is, what it writes, and how it runs."""
+"""The verbs: the function of each, what it writes, and how it runs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SUFFIX = {
     "Replies": ".jsonl",
 }
 DEFAULT_OUT = {"compare": "comparison.nc", "report": "report.html", "cite": "references.bib"}
-"""Where a verb writes to by itself, in the folder that it reads."""
+"""Where a verb writes by default, in the folder that it reads."""
 
 
 def runs_a_model(function: Function) -> bool:

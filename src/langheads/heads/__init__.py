@@ -1,7 +1,7 @@
 """Attention heads by name, sets of them, and the files that say which head serves which language.
 
-`langheads.heads.classes` and `langheads.heads.mask` hold the other two files about heads; masks
-bring torch along, so they are imported where they are used.
+`langheads.heads.classes` and `langheads.heads.mask` hold the other two files about heads. Masks
+import torch, so they are imported only where they are used.
 """
 
 from langheads.heads.given import as_language_heads as as_language_heads

@@ -1,7 +1,8 @@
-"""Heads in the four classes of two languages, and the file that holds them; see `classification`.
+"""Heads in the four classes of two languages, and the file that holds them; see
+`langheads.classify`.
 
 The classes are A-specific, B-specific, agnostic (both languages need the head), undecided (one
-needs it, and of the other nothing is shown) and other.
+needs it, and for the other nothing is shown) and other.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from langheads.io.records import (
 
 Interval = Float[np.ndarray, "bound layer head"]
 _BOUNDS = ("delta", "low", "high")
-_SHARED = ("agnostic", "undecided", "other")  # classes that are of no language
+_SHARED = ("agnostic", "undecided", "other")  # classes that belong to no language
 _Values = list[list[Number | None]]
 
 
@@ -80,7 +81,7 @@ class HeadClasses(Saved):
         specific: language -> heads that it needs, and the other is shown to need far less, largest
             effect first.
         agnostic: heads that both need, largest smaller effect first.
-        undecided: heads that one needs, while of the other neither harm nor little harm is shown.
+        undecided: heads that one needs, while for the other neither harm nor little harm is shown.
         other: the rest of those that were measured.
         deltas: language (and ``difference``, first minus second) -> ``[3, layer, head]``: the
             change, and the lower and upper end of its interval; NaN where not measured.
@@ -143,7 +144,7 @@ class HeadClasses(Saved):
         """Language -> those of its specific heads whose harm is shown to be larger in it: the
         interval of the difference lies on its side of 0."""
         _, low, high = self.harm * self.deltas["difference"]
-        # Turned over, the lower end is the larger one.
+        # With the sign changed, the lower end is the larger one.
         low, high = np.minimum(low, high), np.maximum(low, high)
         first, second = self.languages
         return {

@@ -1,4 +1,4 @@
-"""Heads as people give them: by name, by language, or from a file of `select`."""
+"""Heads as users give them: by name, by language, or from a file of `select`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from langheads.heads.language_heads import GENERAL, LanguageHeads, heads_of
 from langheads.io.errors import InputError
 
 Named = HeadSet | Iterable[str | tuple[int, int]]
-"""Heads: a set, or what one is made of; ``"L3H7,L5H0"`` is one, too."""
+"""Heads: a set, or anything that makes one, such as ``"L3H7,L5H0"``."""
 ByLanguage = LanguageHeads | Mapping[str, HeadSet | Iterable[str]] | Iterable[str]
-"""Heads a language; those that no language is named for stand as general ones."""
+"""Heads a language; heads without a language count as general ones."""
 
 
 def as_language_heads(
@@ -24,11 +24,11 @@ def as_language_heads(
 
     Args:
         heads: see `ByLanguage`.
-        shape: of the model; None is as many as the names need, for checks before one is loaded.
+        shape: of the model; None is the smallest that fits, for checks before one is loaded.
         model: its name.
 
     Raises:
-        InputError: what is no head, or one that the model does not have; a head for a language.
+        InputError: not a head, or one that the model does not have; a head in place of a language.
         ProvenanceError: heads of a model of another shape.
 
     Example:
@@ -40,10 +40,10 @@ def as_language_heads(
             require_shape("the head set", heads.shape, shape)
         return heads
     named = dict(heads) if isinstance(heads, Mapping) else {GENERAL: heads}
-    # What is no gate is the mistake, before what could be one.
+    # A value that is not a gate is the mistake, before one that could be.
     for name, of in sorted(named.items(), key=lambda item: isinstance(item[1], Real)):
         if re.fullmatch(r"L\d+H\d+|\(\d+, \d+\)", str(name).strip()):
-            # Where gates are taken, those that are all numbers do not come here.
+            # Where gates are allowed, mappings to numbers do not come here.
             numbers = all(isinstance(of, Real) for of in named.values())
             gates = "" if numbers else 'a number for each head, like {"L3H7": 0.5}, or '
             raise InputError(
@@ -51,7 +51,7 @@ def as_language_heads(
                 'like {"zh": ["L3H7"]}'
             )
     if shape is None:
-        # Any head will do: nobody has seen the model yet.
+        # Any head will do: the model is not loaded yet.
         named = {name: list(HeadSet(of, (10**9, 10**9))) for name, of in named.items()}
         every = [Head(0, 0), *itertools.chain(*named.values())]
         shape = (max(h.layer for h in every) + 1, max(h.head for h in every) + 1)
@@ -63,9 +63,9 @@ def as_language_heads(
 def one_head_set(
     heads: Named | ByLanguage, shape: tuple[int, int], *, language: str | None = None
 ) -> HeadSet:
-    """The heads of a model that are meant, where one set is wanted.
+    """One set of heads of a model, from heads in any form.
 
-    Of heads a language, `language` (or ``general``) says whose; it is needed where more than one
+    Of heads a language, `language` (or ``general``) names whose; it is needed where more than one
     has heads. Raises as `as_language_heads`.
     """
     if not isinstance(heads, LanguageHeads | Mapping):

@@ -19,7 +19,7 @@ import numpy as np
 from langheads.io.arguments import check_gate
 from langheads.io.errors import InputError, ProvenanceError, logger
 
-# Heads that are named where a set is shown.
+# Heads that a repr names.
 _SHOWN = 16
 
 
@@ -58,7 +58,7 @@ class HeadSet(Set[Head]):
         shape: (layers, heads a layer) of the model.
 
     Raises:
-        InputError: a head that the model does not have, or what is no head.
+        InputError: a head that the model does not have, or something that is not a head.
 
     Example:
         >>> heads = HeadSet(["L3H7", (1, 0)], shape=(4, 8))
@@ -140,7 +140,7 @@ class HeadSet(Set[Head]):
         """Gates ``[layer, head]``: ``value`` on the heads of this set, 1 elsewhere.
 
         Raises:
-            InputError: a value that is no finite number, or that float32 cannot hold.
+            InputError: a value that is not finite, or that float32 cannot hold.
         """
         gates = np.ones(self.shape, dtype=np.float32)
         for head in self:
@@ -150,11 +150,11 @@ class HeadSet(Set[Head]):
     def matched_sets(self, n: int, rng: np.random.Generator) -> list[HeadSet]:
         """Different random sets with as many heads in each layer as this one, and not this one.
 
-        Drawn from all heads, those of this set too: were this set such a draw itself, its rank
-        among them would be uniform, which is what makes the p-value of a permutation test right.
+        Drawn from all heads, this set's own too: if this set were itself such a draw, its rank
+        among them would be uniform, as the p-value of a permutation test requires.
 
         Args:
-            n: how many sets; all that there are where there are not so many, which is told.
+            n: how many sets; fewer, with a warning, where there are not so many.
             rng: source of the draw, and of the order.
 
         Example:
@@ -167,7 +167,7 @@ class HeadSet(Set[Head]):
         drawn: dict[HeadSet, None] = {}
         there = math.prod(math.comb(per_layer, count) for count in counts) - 1
         if there <= 2 * n:
-            # So few are listed; of more, every second draw at the least is a new one.
+            # So few are listed; of more, at least every second draw is new.
             layers = [itertools.combinations(range(per_layer), count) for count in counts]
             mine = ((h for layer, h in self if layer == i) for i in range(self.shape[0]))
             own = tuple(tuple(sorted(of)) for of in mine)
@@ -198,13 +198,13 @@ class HeadSet(Set[Head]):
     ) -> list[HeadSet]:
         """Different random sets with as many heads in each layer as this one, of other heads.
 
-        Heads of this set, and of `avoid`, come in only where a layer has not enough others.
+        Heads of this set, and of `avoid`, are used only where a layer has too few others.
 
         Args:
-            n: how many sets; fewer where there are not so many that differ from this one and from
-                each other, which is told.
+            n: how many sets; fewer, with a warning, where there are not so many that differ from
+                this one and from each other.
             rng: source of the draw.
-            avoid: further heads to leave out, those to leave out most first.
+            avoid: further heads to leave out, the most important to leave out first.
 
         Example:
             >>> heads = HeadSet(["L0H0", "L1H0", "L1H1"], shape=(2, 3))
@@ -214,7 +214,7 @@ class HeadSet(Set[Head]):
         """
         last = [*avoid, self]
         drawn: dict[HeadSet, None] = {}
-        # Many times as often as needed; what is not found by then is not worth waiting for.
+        # Many more draws than needed; sets that are not found by then are too rare.
         for _ in range(50 * n):
             heads: list[Head] = []
             for layer, count in enumerate(self.per_layer()):
@@ -229,11 +229,11 @@ class HeadSet(Set[Head]):
 
 
 def _each(heads: Any) -> Iterable[Any]:
-    """What a head set is made of; a string is names with commas or spaces between."""
+    """The items of a head set; a string is names with commas or spaces between."""
     if isinstance(heads, str):
         return re.split(r"[,\s]+", heads.strip())
     try:
-        # Of a mapping only the keys would be taken, and its values dropped without a word.
+        # Of a mapping only the keys would be taken, and its values dropped silently.
         if not isinstance(heads, Mapping):
             return iter(heads)
     except TypeError:

@@ -1,4 +1,4 @@
-"""Which heads serve which language: what selection gives and ablation takes."""
+"""Which heads serve which language: the result of `select` and the input of `ablate`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _by_language(text: str) -> str:
 
 
 GENERAL = "general"
-"""Stands for the general heads where a language could stand."""
+"""Names the general heads where a language could be named."""
 
 
 class _Provenance(TypedDict, total=False):
@@ -115,10 +115,10 @@ class LanguageHeads(Saved):
     provenance: dict[str, Any] = field(default_factory=dict)
 
     _record = _HeadsFile
-    # A claim of the contrast rule may have no number.
+    # Numbers of a claim of the contrast rule may be missing.
     _allow_nan = True
 
-    # Its languages are those of `specific`; by number there is nothing.
+    # Iterates over the languages of `specific`; indexing by number raises.
     __iter__ = None
 
     @property
@@ -175,7 +175,7 @@ class LanguageHeads(Saved):
 
 
 def heads_of(heads: LanguageHeads, name: str) -> HeadSet:
-    """The specific heads of a language, or the general ones; refuses to give none."""
+    """The specific heads of a language, or the general ones; refuses an empty set."""
     chosen = heads[name]
     if not chosen:
         raise InputError(f"the head set has no heads of {name}, so there is nothing to gate")

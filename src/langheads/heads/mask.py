@@ -100,9 +100,9 @@ class HeadMask(Saved):
         language: of the questions it was trained on.
         model: the model's name.
         settings: of the training: epochs, learning rate, seed, template, baseline and so on.
-        losses: ``train``, the loss of every step before it was taken; pairs (steps taken, loss)
-            of ``train_set``, all training questions before and after, and of ``validation``
-            questions meanwhile. Nats per answer token.
+        losses: ``train``, the loss before every step; pairs (steps taken, loss) of ``train_set``,
+            all training questions before and after, and of ``validation`` questions in between.
+            Nats per answer token.
         split: ids of the questions ``train``, ``validation`` and ``seen`` (every question that
             shares a context with one of these), ``contexts`` (digests of their contexts), and
             the number ``test`` of questions left for testing.
@@ -141,7 +141,7 @@ class HeadMask(Saved):
 
         Args:
             context: the digest of its context, `Question.context_digest`.
-            id: its id. The same in every language, so it tells where the language is another.
+            id: its id, the same in every language, to recognise it in another language.
             language: its language.
         """
         return context in self.split["contexts"] or (
@@ -161,10 +161,10 @@ class HeadMask(Saved):
             name: of the mask, for the message.
             model: see `langheads.model.describe`.
             shape: (layers, heads a layer) of the model.
-            baseline: what is to stand in for a head at gate 0.
+            baseline: what will stand in for a head at gate 0.
 
         Raises:
-            ProvenanceError, InputError: which of the two.
+            ProvenanceError, InputError: for the model, and for the baseline.
         """
         require_shape(name, self.shape, shape)
         if self.provenance:

@@ -1,4 +1,4 @@
-"""Whether heads, scores and masks are of the model at hand, by what is stored with them."""
+"""Whether heads, scores and masks belong to a model, by the provenance stored with them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _IDENTITY = (
 
 
 def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Refuse (`ProvenanceError`) to combine results of two models; tell where it cannot be known,
-    or what numbers weights are stored in differs.
+    """Refuse (`ProvenanceError`) to combine results of two models; warn where it is unknown, or
+    where the dtype of the weights differs.
 
-    `what` is refused has the provenance `found`; `wanted` is that of the model at hand. Where that
-    was loaded to take results of ``other_weights``, a difference is only told; what a result says
-    under this name, of the heads that it was made with, is no such permission.
+    `what` is judged has the provenance `found`; `wanted` is the provenance of the model. If that
+    was loaded with ``other_weights``, a difference is only a warning; ``other_weights`` of a
+    result, on the heads that it was made with, permits nothing.
     """
     dtypes = [
         " ".join(str(of[key]) for key in ("dtype", "quantization") if of.get(key))
@@ -35,8 +35,8 @@ def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str,
         ours, theirs = str(wanted.get(key, "")), str(found.get(key, ""))
         if ours == theirs or (key == "exact_weight_hash" and dtypes[0] != dtypes[1]):
             continue
-        # Results of earlier versions do not have all of these, and of a model from the Hub its
-        # revision only.
+        # Results of earlier versions lack some of these, and for a model from the Hub have only
+        # its revision.
         of_the_hub = key == "weight_hash" and bool(wanted.get("revision"))
         if (key in _LATER or of_the_hub) and not (ours and theirs):
             unknown.append(label)

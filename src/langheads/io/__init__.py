@@ -1,1 +1,1 @@
-"""Errors, files, results with their provenance: what everything else stands on."""
+"""Errors, files, results with their provenance: what all other rooms use."""

@@ -1,4 +1,4 @@
-"""Files that no reader can be trusted with are read in processes of their own.
+"""Files that may crash their reader are read in processes of their own.
 
 HDF5 and parquet are read by libraries in C that can hang, end the whole process or fill the memory
 over a file with one byte changed. Starting Python for each file would take longer than reading it,
@@ -19,17 +19,16 @@ from pathlib import Path
 from threading import Lock, Timer
 
 _PROCESS = "import sys; sys.path[:] = {!r}; from langheads.io.apart import _serve; _serve({!r})"
-# By whom it serves, so that a process that was forked off does not share it, and by what it reads.
+# By the process that it serves, so that a fork does not share it, and by the function that reads.
 _KEPT: dict[tuple[int, str], subprocess.Popen[bytes]] = {}
 _LOCK = Lock()
 
 
 def apart(function: str, path: Path, *, seconds: int, memory: int) -> bytes | None:
-    """What ``module:function`` gives for a path, as bytes; None where the process did not end well.
+    """What ``module:function`` returns for a path, as bytes; None where its process failed.
 
-    What takes long to import and is only needed there is named by its module's ``APART``. The
-    process may take so many seconds of a processor, 20 times as many of the clock, and so many
-    bytes of addresses.
+    Slow imports that only the reader needs are named in its module's ``APART``. The limits are
+    `seconds` of a processor, 20 times as many of the clock, and `memory` bytes of addresses.
     """
     asked = json.dumps([os.path.abspath(path), seconds + 1, memory])
     key = (os.getpid(), function)
@@ -42,14 +41,14 @@ def apart(function: str, path: Path, *, seconds: int, memory: int) -> bytes | No
             said = _answer(server, asked)
         finally:
             late.cancel()
-            # One that was left in the middle would answer the next question with this one's.
+            # One stopped midway would answer the next question with this one's answer.
             if said is None or not hasattr(os, "fork"):
                 _end(key)
     return said
 
 
 def ready(function: str) -> None:
-    """Start the process that reads for `apart`, so that it is there when a file is to be read."""
+    """Start the process that reads for `apart` before it is needed."""
     with _LOCK:
         _server((os.getpid(), function))
 
@@ -82,7 +81,7 @@ def _answer(server: subprocess.Popen[bytes], asked: str) -> bytes | None:
 
 
 def _kill(server: subprocess.Popen[bytes]) -> None:
-    """With the process that it forked, which would keep the pipe open."""
+    """Also the process that it forked, which would keep the pipe open."""
     if hasattr(os, "killpg"):
         os.killpg(server.pid, signal.SIGKILL)
     else:
@@ -92,7 +91,7 @@ def _kill(server: subprocess.Popen[bytes]) -> None:
 def _end(key: tuple[int, str]) -> None:
     server = _KEPT.pop(key, None)
     if server is not None:
-        # What was not written to it is lost with it.
+        # Closing its pipe fails where a request was not read.
         with suppress(OSError), server:
             _kill(server)
 

@@ -11,20 +11,20 @@ from langheads.io.errors import InputError
 MAX_SEED = 2**32 - 1
 """The largest seed: numpy takes no negative one, torch none beyond 64 bits, and netCDF keeps it."""
 MAX_RESAMPLES = 1_000_000
-"""The largest number of resamples: one more digit is no better, and fills the memory."""
+"""The largest number of resamples: ten times as many are no better, and fill the memory."""
 MAX_CONTROLS = 100_000
 """The largest number of random head sets; all are held in memory before the first is run."""
 MAX_NAME = 200
-"""Characters of the name of a language, which stands at every mark of a page."""
+"""Most characters in the name of a language, which a page repeats at every mark."""
 MAX_MODEL = 10_000
-"""Characters of the name of a model, which can be a path, and stands on a page a few times."""
+"""Most characters in the name of a model, which can be a path; a page shows it a few times."""
 BASELINES = ("zero", "mean")
 """What can stand in for a head that is off."""
 _MAX_FLOAT32 = (2 - 2.0**-23) * 2.0**127
 
 
 def check_seed(seed: Any) -> int:
-    """The seed; every generator of random numbers takes a whole number from 0 to `MAX_SEED`."""
+    """The seed, if it is one that every generator of random numbers takes, 0 to `MAX_SEED`."""
     try:
         found = operator.index(seed)
     except TypeError:
@@ -67,7 +67,7 @@ def asked_languages(languages: str | Iterable[str] | None) -> tuple[str, ...] | 
 
 
 def asked_name(what: str, asked: Any, allowed: Iterable[str], have: str = "allowed are") -> None:
-    """Refuse (`InputError`) what is not one of the names allowed, or no name."""
+    """Refuse (`InputError`) anything but one of the names allowed."""
     if asked not in (allowed := list(allowed)):
         raise InputError(f"{what} {asked} asked for; {have} {', '.join(allowed)}")
 
@@ -75,7 +75,7 @@ def asked_name(what: str, asked: Any, allowed: Iterable[str], have: str = "allow
 def asked_names(
     what: str, asked: str | Iterable[str], allowed: Iterable[str], have: str = "allowed are"
 ) -> list[str]:
-    """The names asked for, each once; refuses none, or one that is not allowed.
+    """The names asked for, each once; refuses an empty list, and names that are not allowed.
 
     Example:
         >>> asked_names("baseline", "mean", ("zero", "mean"))

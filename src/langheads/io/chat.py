@@ -1,5 +1,5 @@
-"""Chat templates are programs of a model's maker. Jinja's sandbox keeps them from files and from
-Python, but not from loops without an end or texts that fill the memory, so they run in a process of
+"""Chat templates are programs that come with a model. Jinja's sandbox keeps them from files and
+from Python, but not from endless loops or texts that fill the memory, so they run in a process of
 their own."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MEMORY, _MOST = 2**31, 10**8
 
 
 def as_chats(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
-    """Each prompt as what a user says first, up to where the model answers; refuses a template that
+    """Each prompt as a user's first turn, up to where the model answers; refuses a template that
     fails, or takes too much time or memory."""
     try:
         template, marks = tokenizer.get_chat_template(), tokenizer.special_tokens_map
@@ -55,5 +55,5 @@ def render(path: Path) -> bytes:
         )[0]
         return json.dumps(found if sum(map(len, found)) <= _MOST else "it says too much").encode()
     except Exception as error:
-        # It can raise whatever it likes.
+        # A template can raise anything.
         return json.dumps(str(error) or type(error).__name__).encode()

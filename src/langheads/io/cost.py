@@ -1,4 +1,4 @@
-"""What a command took, in time and memory: told when it is done, and kept in what it makes."""
+"""What a command took, in time and memory: printed at its end, and stored in its result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from langheads.io.parts import ESTIMATE, active_parts
 @dataclass
 class _Running:
     started: float = field(default_factory=time.perf_counter)
-    read: float = 0.0  # seconds that parts took to make which this process read
+    read: float = 0.0  # seconds that it took to make the parts which this process read
     estimated: dict[str, float] = field(default_factory=dict)
 
 
@@ -76,15 +76,15 @@ def spent_in_words(spent: dict[str, float]) -> str:
 
 
 def keep_estimate(folder: Path, command: str, seconds: float, memory_gib: float) -> None:
-    """Keep, where its parts will be, what the run with this `command_hash` is estimated to take."""
+    """Keep the estimate of the run with this `command_hash` where its parts will be."""
     estimate = {command: {"seconds": seconds, "memory_gib": memory_gib}}
-    # One that cannot be kept was printed all the same.
+    # Where it cannot be kept, it was still printed.
     with suppress(InputError):
         write_text_atomically(folder / ESTIMATE, json.dumps(estimate))
 
 
 def recall_estimate(folder: Path, command: str) -> None:
-    """Have `spent` tell what was estimated of the run with this `command_hash`, if anything was."""
+    """Have `spent` include the estimate of the run with this `command_hash`, if there is one."""
     running = _running.get()
     with suppress(InputError, KeyError, TypeError, ValueError):
         estimate = read_json(folder / ESTIMATE)[command]
@@ -93,15 +93,15 @@ def recall_estimate(folder: Path, command: str) -> None:
 
 
 def peak_memory() -> int:
-    """The most memory that this process had at once so far, bytes; where it used cards, on the one
-    that it used most."""
+    """The most memory that this process had at once so far, bytes; on GPUs, of the one that it used
+    most."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         cards = range(torch.cuda.device_count())
         if used := max(map(torch.cuda.max_memory_allocated, cards), default=0):
             return int(used)
     with suppress(OSError):
-        # What Linux says to `getrusage` has the memory of whoever started this process in it.
+        # On Linux `getrusage` includes the memory of the process that started this one.
         if own := re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text()):
             return int(own[1]) * 1024
     try:
@@ -115,7 +115,7 @@ def peak_memory() -> int:
 
 
 def in_words(seconds: int | float) -> str:
-    """A time as people say it.
+    """A time in words.
 
     Example:
         >>> in_words(7.4), in_words(312), in_words(40000)

@@ -1,4 +1,4 @@
-"""What two measurements, or two runs, are told apart by."""
+"""Digests that identify measurements and runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("langheads", "torch", "transformers", "transformer-lens")
 def digest(*of: Any) -> str:
     """SHA-256 of values, arrays and tensors with their types and shapes, in any nesting.
 
-    Raises `TypeError` for something whose value cannot be told.
+    Raises `TypeError` for an object without a digest.
 
     Example:
         >>> digest("nll", [1, 2]) == digest("nll", (1, 2)), digest("1") == digest(1)
@@ -51,18 +51,18 @@ def _add(hashed: Any, of: Any) -> None:
 
 
 def command_hash(settings: Mapping[str, Any] | None) -> str:
-    """Of what a run was asked for; what it makes has it in its provenance."""
+    """Hash of a run's settings, which its result has in its provenance."""
     return hashlib.sha256(spelled(settings).encode()).hexdigest()
 
 
 def spelled(settings: Mapping[str, Any] | None) -> str:
-    """Settings as JSON, the same for the same."""
+    """Settings as JSON; equal settings give equal text."""
     return json.dumps(settings or {}, ensure_ascii=False, indent=1, sort_keys=True, default=str)
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of what computes values; of langheads itself what its code is."""
+    """Versions of the libraries that compute values, and a hash of langheads' own code."""
     package = Path(__file__).parents[1]
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(package.rglob("*.py"))))
     return {"code": code.hexdigest()[:16], **{name: version(name) for name in PACKAGES}}

@@ -1,4 +1,4 @@
-"""What can go wrong at the public door, one class for each kind of mend.
+"""Errors of the public functions, one class for each kind of remedy.
 
 Every message is one line: what was asked, what was found, what is allowed or what to do. The
 command line prints it behind ``error:`` and exits with 2; in Python all are `LangheadsError`.
@@ -9,7 +9,7 @@ import re
 
 
 def printable(text: str) -> str:
-    """The text with a picture for each character that would steer a terminal, on one line.
+    """The text on one line, with a picture for each character that a terminal would act on.
 
     Example:
         >>> printable("a\\n\\x1b[2J")
@@ -20,12 +20,12 @@ def printable(text: str) -> str:
 
 
 _MOST = 1000
-# Control characters, and those that turn the direction of what follows.
+# Control characters, and those that change the direction of text.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class _Plain(logging.Filter):
-    """Names from files stand in warnings, too."""
+    """Makes names from files in warnings printable."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = printable(record.getMessage()), None
@@ -33,12 +33,12 @@ class _Plain(logging.Filter):
 
 
 logger = logging.getLogger("langheads")
-"""Where everything is told that is no error."""
+"""The package's logger."""
 logger.addFilter(_Plain())
 
 
 class LangheadsError(Exception):
-    """Base of every error that langheads raises on purpose; its words are one plain line."""
+    """Base of every error that langheads raises on purpose; its message is one line."""
 
     def __str__(self) -> str:
         words = printable(super().__str__())

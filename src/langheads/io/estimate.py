@@ -1,9 +1,9 @@
 """What a run will take, by doing a little of it.
 
-Of every kind of measurement a few batches are made and timed: the longest, which needs the most
-memory, and one of middle length; others take as long as their tokens, times the forwards that each
-token is in, say. What is not measured is made up of rows that were, so that the run goes through
-all its stages; its result means nothing and is thrown away.
+Of every kind of measurement a few batches are run and timed: the longest, which needs the most
+memory, and one of middle length. The time of the others follows from their tokens and the forwards
+that each token is in. Their rows are copied from rows that were measured, so that the run goes
+through all its stages; its result means nothing and is thrown away.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _PROBES, _LONGER = 2, 1.1
 
 @dataclass
 class Estimate(Parts):
-    """Parts that are timed, hardly any of which is made."""
+    """Parts that are timed, most of which are not run."""
 
     folder: Path = Path()
     # Kind of measurement -> how many there are.
     batches: dict[str, int] = field(default_factory=dict)
-    # Kind of measurement -> how many of them this shard would make.
+    # Kind of measurement -> how many of them this shard would run.
     own: dict[str, int] = field(default_factory=dict)
     probing: float = 0.0  # seconds that the batches took which were made
     _times: dict[str, list[float]] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Estimate(Parts):
             # Other columns of the same measurement.
             like = self._like[what]
             if like[0].is_floating_point():
-                # Of both signs, say, so that heads are found and the run goes on to what they do.
+                # With both signs, so that heads are found and the run goes on to measure them.
                 found = torch.cat([row.flatten() for row in like]).double()
                 like = [found[torch.randint(len(found), tuple(piece.row or like[0].shape))]]
             self._like[alike] = like
@@ -76,14 +76,14 @@ class Estimate(Parts):
     def at_once(
         self, what: str, lengths: Sequence[int], make: Callable[[list[int]], Tensor]
     ) -> Tensor:
-        """What comes of the first rows of a measurement that goes through them one by one."""
+        """The result of the first rows of a measurement that goes through them one by one."""
         some = list(range(min(_PROBES, len(lengths))))
         started = time.perf_counter()
         found = make(some)
         took = time.perf_counter() - started
         self.probing += took
         self._times[what] = [took / sum(lengths[i] for i in some)]
-        # Whoever does not make it waits for it.
+        # Shards that do not make it wait for it.
         self._count(what, sum(lengths), own=True)
         return found
 
@@ -96,24 +96,24 @@ class Estimate(Parts):
             sizes[what] = sizes.get(what, 0.0) + size * of
 
     def predicted(self, *, own: bool = False) -> dict[str, float]:
-        """Kind of measurement -> what all, or this shard's `own`, of its batches will take; the
-        first one warms up."""
+        """Kind of measurement -> seconds of all its batches, or of this shard's `own`; the first
+        one warms up."""
         sizes = self._own_sizes if own else self._sizes
         return {what: size * self._times[what][-1] for what, size in sizes.items()}
 
     def check(self) -> None:
-        """Nothing is there that could be of another run."""
+        """There are no parts that could be another run's."""
 
 
 def estimating() -> bool:
-    """Whether results mean nothing, being those of `estimated`."""
+    """Whether results mean nothing, since `estimated` copies rows."""
     return isinstance(active_parts(), Estimate)
 
 
 @contextmanager
 def estimated(shard: tuple[int, int] = (1, 1)) -> Iterator[Estimate]:
-    """Estimate what langheads measures inside, which makes results that mean nothing; of a shard
-    (which, of how many, from 1) also what it would make by itself."""
+    """Estimate what langheads measures inside, whose results mean nothing; for a shard (which, of
+    how many, from 1) also its own part of it."""
     estimate = Estimate(shard=shard[0] - 1, shards=shard[1])
     with use_parts(estimate):
         yield estimate

@@ -1,4 +1,4 @@
-"""Reading and writing files so that a mistake is told in one line and nothing is half-written."""
+"""Reading and writing files: errors of one line, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from langheads.io.errors import InputError, logger
 TEXT_SUFFIXES = (".jsonl", ".txt", ".parquet")
 """Files of a folder of texts or questions."""
 written_files: list[Path] = []
-"""What this process has written, for whoever is told that it was interrupted."""
+"""What this process has written, for the message after an interrupt."""
 RUN_FILES = ("scores.nc", "heads.json", "ablation.nc", "attention.json", "report.html")
 """What `langheads.run` writes, in this order."""
 MAX_LINE = 1_000_000
-"""Characters of a line that is not a document: a prompt, a question, a template."""
+"""Most characters of a line that is not a document: a prompt, a question, a template."""
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def atomic_path(path: str | Path, *, sweep: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` when the block ends well.
 
     A reader sees the old file or the whole new one, also after kill -9 or on a full disk. When the
-    block raises, the temporary file is removed. Refuses what cannot be written.
+    block raises, the temporary file is removed. Refuses a path that cannot be written.
     """
     path = Path(path)
     temporary = None
@@ -77,7 +77,7 @@ def temporary_prefix(folder: Path, *, sweep: bool = True) -> str:
 
 
 def _is_dead(process: str) -> bool:
-    # On Windows the question itself would end the process.
+    # On Windows this signal would end the process.
     if not process.isdecimal() or os.name != "posix":
         return False
     try:
@@ -105,7 +105,7 @@ def write_text_atomically(path: str | Path, text: str) -> Path:
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file; refuses what cannot be read, with the line, see `parse_json`."""
+    """The content of a JSON file; errors name the line, see `parse_json`."""
     try:
         text = _read(path).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -114,8 +114,8 @@ def read_json(path: str | Path) -> Any:
 
 
 def json_lines(path: str | Path, most: int | None = None) -> Iterator[tuple[str, Any]]:
-    """Place (file and line) and content of each line of JSON that is not blank; refuses one that is
-    none, or has more than `most` characters."""
+    """Place (file and line) and content of each line of JSON that is not blank; refuses lines that
+    are not JSON, or have more than `most` characters."""
     for where, line in text_lines(path):
         if most is not None and len(line) > most:
             raise InputError(f"{where}: {len(line)} characters, at most {most} are read here")
@@ -123,7 +123,7 @@ def json_lines(path: str | Path, most: int | None = None) -> Iterator[tuple[str,
 
 
 def text_lines(path: str | Path, *, blank: bool = False) -> Iterator[tuple[str, str]]:
-    """Place and text of each line, of a `blank` one only where asked for.
+    """Place and text of each line; blank ones only with `blank`.
 
     Only newline ends a line: U+2028 is text.
     """
@@ -146,8 +146,7 @@ def _read(path: str | Path) -> bytes:
 
 
 def parse_json(text: str, where: object, *, lines: bool = False) -> Any:
-    """What a piece of JSON says; refuses what is none by `where` it is from, and with `lines` its
-    line."""
+    """The content of a piece of JSON; errors name `where` it is from, and with `lines` its line."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -156,7 +155,7 @@ def parse_json(text: str, where: object, *, lines: bool = False) -> Any:
     except RecursionError as error:
         raise InputError(f"{where}: JSON that is nested too deeply to be read") from error
     except ValueError as error:
-        # Python reads no whole number of more than some thousand digits.
+        # Python limits whole numbers to some thousand digits.
         raise InputError(f"{where}: JSON with a number of too many digits") from error
 
 
@@ -168,7 +167,7 @@ _OTHER_KINDS = {
 
 
 def check_suffix(path: str | Path, own: str) -> None:
-    """Refuse a name that says of a file what it is not; warn of one of another kind in its place.
+    """Refuse a name with another kind's suffix; warn where a file of another kind will be replaced.
 
     `own` is the suffix of what will be written, ``.nc``, ``.json``, ``.jsonl`` or ``.html``.
 
@@ -188,17 +187,17 @@ def check_suffix(path: str | Path, own: str) -> None:
 
 
 def check_writable(path: str | Path, *inputs: str | Path | None) -> None:
-    """Refuse now what could not be written after hours of work, or would replace an input.
+    """Refuse, before hours of work, a path that cannot be written or is an input.
 
-    Inputs are files that are read; of a folder the texts in it; None is passed over.
+    Inputs are files that are read; of a folder the texts in it; None is skipped.
     """
     path = Path(path)
     try:
         _refuse_what_is_no_file(path)
-        # The folder itself is made when there is something to put into it.
+        # The folder itself is made when its first file is written.
         folder = next(folder for folder in path.absolute().parents if folder.exists())
         for part in path.absolute().relative_to(folder).parts:
-            # Tells of a name that is too long for a file.
+            # Fails where the name is too long for a file.
             with suppress(FileNotFoundError):
                 os.lstat(folder / part)
         with tempfile.TemporaryFile(dir=folder):

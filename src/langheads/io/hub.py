@@ -1,4 +1,4 @@
-"""The Hugging Face Hub where it does not answer: found out by one request and told once.
+"""The Hugging Face Hub where it does not answer: one request finds out, and one warning says so.
 
 Its client tries every file of a model six times, with a warning each, which takes a minute.
 """
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from langheads.io.errors import ModelError, logger
 
-# Seconds for one small request; a model is some tens of them.
+# Seconds for one small request; loading a model makes some tens of them.
 _SLOW = 3.0
 
 
 def why_silent() -> str:
-    """Why the Hub does not answer; empty where it does, or is not to be asked."""
+    """Why the Hub does not answer; empty where it does, or where it is switched off."""
     from huggingface_hub import constants, is_offline_mode
     from huggingface_hub.utils import get_session
 
@@ -27,7 +27,7 @@ def why_silent() -> str:
     try:
         found = get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except Exception as error:
-        # The client raises what the system, TLS and proxies do.
+        # The client passes on errors of the system, of TLS and of proxies.
         why = str(error).strip().partition("\n")[0] or type(error).__name__
     else:
         if found.status_code < 500:
@@ -42,7 +42,7 @@ def why_silent() -> str:
 def hub_or_cache(name: str, revision: str | None) -> Iterator[None]:
     """A block that reads a model of the Hub, from the cache alone where the Hub does not answer.
 
-    Of a folder nothing is asked. Raises `ModelError` where neither has the model.
+    For a local folder it does nothing. Raises `ModelError` where neither has the model.
     """
     why = "" if Path(name).is_dir() else why_silent()
     if not why:
@@ -60,7 +60,7 @@ def hub_or_cache(name: str, revision: str | None) -> Iterator[None]:
             "folder, or demo"
         )
     logger.warning("%s; %s is taken as it was downloaded before", why, name)
-    # The client has no other switch for what it is asked by others.
+    # The client has no other switch for requests that other libraries make.
     constants.HF_HUB_OFFLINE = True
     try:
         yield

@@ -1,8 +1,8 @@
-"""What is measured on replies and answers: one table of names, labels, units and signs.
+"""Measures of replies and answers: one table of names, labels, units and signs.
 
 A name is that of a variable in a netCDF result or of a number in a JSON summary. Degeneration
-checks tell a reply that changed from one that fell apart: it repeats itself, copies its prompt, is
-empty, or costs the untouched model more nats than it should.
+checks separate a reply that changed from one that fell apart: it repeats itself, copies its prompt,
+is empty, or costs the untouched model more nats than it should.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""netCDF (HDF5) that can be opened: nothing else is asked of it here than to be safe to read.
+"""netCDF (HDF5) that is safe to open; what it means is checked elsewhere.
 
 One byte that is wrong can make HDF5 loop for ever, and a file of 66 kB can hold 10^12 zeros or
 name other files to be read. So each file is first read by a process of its own with limits, which
-looks at sizes and kinds before values. What langheads writes ends in a checksum, behind the end of
-the HDF5 file where no reader of netCDF looks, so that damage is called so.
+looks at sizes and kinds before values. What langheads writes ends in a checksum, after the end of
+the HDF5 file where no reader of netCDF looks, so that damage is recognised.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from langheads.io.errors import InputError
 _MAGIC, _TAG = b"\x89HDF\r\n\x1a\n", b"\nlangheads sha256 "
 _TAIL = len(_TAG) + 64
 _MOST_VARIABLES, _MOST_TEXTS, _MOST_UNKNOWN = 1000, 10**6, 2**31
-# What values may take beside twice the size of their file, which is never compressed by langheads.
+# Room for values beside twice the size of their file; langheads never compresses.
 _ROOM = 2**28
-# Built into HDF5; others are code that it looks for on the disk.
+# Filters built into HDF5; it would load others from the disk.
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 _MEMORY = 3 * 2**30
 _DIGEST, _NONE = hashlib.sha256().digest_size, "-"
@@ -78,8 +78,8 @@ def with_checksum(content: bytes) -> bytes:
 
 
 def safe_content(path: Path) -> io.BytesIO:
-    """The content of a netCDF file that can be opened without harm; refuses one that was damaged,
-    is no netCDF, or holds what no result of langheads does."""
+    """The content of a netCDF file, once it is known to be safe; refuses a file that was damaged,
+    is not netCDF, or holds what no result of langheads holds."""
     refused = f"{path} is not a netCDF result of langheads"
     try:
         with open(path, "rb") as file:
@@ -127,7 +127,7 @@ def digest_and_harm(path: Path) -> bytes:
         if why is None:
             _read_all(content)
     except Exception:
-        # h5py raises many kinds over a file that was changed.
+        # A file that was changed makes h5py raise many kinds of error.
         why = ""
     return hashlib.sha256(content).digest() + (_NONE if why is None else why).encode()
 
@@ -172,7 +172,7 @@ def _harm_in(file: Any, size: int) -> str | None:
             if room < 0:
                 return f"the attribute {name!r:.60} is far larger than the file"
     for of in texts:
-        # One text in the file can stand for many values.
+        # Many values can share one text in the file.
         for part in _parts(of, max(1, 2**26 // size)):
             room -= sum(map(len, part))
             if room < 0:
@@ -181,9 +181,9 @@ def _harm_in(file: Any, size: int) -> str | None:
 
 
 def _attribute(attrs: Any, name: str, most: int) -> int:
-    """Bytes that the value of an attribute takes; far too many where it is not to be read.
+    """Bytes that the value of an attribute takes; far too many where it must not be read.
 
-    An attribute is read whole or not at all, and one text in the file can stand for many values.
+    An attribute is read whole or not at all, and many values can share one text in the file.
     """
     found = attrs.get_id(name)
     values = math.prod(found.shape or ())
@@ -197,7 +197,7 @@ def _attribute(attrs: Any, name: str, most: int) -> int:
 
 
 def _in_place(dtype: np.dtype) -> bool:
-    """Whether no value is kept elsewhere in the file, as texts of any length are."""
+    """Whether values lie in the variable itself; texts of any length lie elsewhere in the file."""
     return not dtype.hasobject or h5py.check_ref_dtype(dtype) is not None
 
 

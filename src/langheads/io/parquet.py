@@ -10,15 +10,15 @@ from langheads.io.apart import apart
 from langheads.io.errors import InputError
 
 APART = ("pyarrow.parquet",)
-# What the texts may take beside so many times the size of their file.
+# Bytes that texts may take beside so many times the size of their file.
 _ROOM, _UNPACKED = 2**28, 30
 _JSON = (str, int, float, list, dict, type(None))
 _TOO_MUCH = b'"holds far more text than a file of its size should"'
 
 
 def text_and_id(path: Path) -> tuple[list[Any], list[Any]]:
-    """Their values, whatever they are; ids None where there is no such column. Refuses what is no
-    parquet with a column ``text``, or holds far more text than a file of its size should."""
+    """Their values, of any type; ids None where there is no such column. Refuses a file that is not
+    parquet, has no column ``text``, or holds far more text than a file of its size should."""
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -48,14 +48,14 @@ def read(path: Path) -> bytes:
             if "text" not in names:
                 return b'"has no column text"'
             columns = ["text", *({"id"} & set(names))]
-            # Some rows at a time: a text that stands there once can be that of many rows.
+            # Some rows at a time: many rows can share one text in the file.
             for batch in file.iter_batches(64, columns=columns):
                 values = batch.column("text").to_pylist()
                 room -= batch.nbytes + sum(len(text) for text in values if isinstance(text, str))
                 if room < 0:
                     return _TOO_MUCH
                 if not all(isinstance(text, _JSON) for text in values):
-                    # Else their Python names would pass for texts, b'the cat' for one.
+                    # Else their Python form would pass for text, such as b'the cat'.
                     kind = file.schema_arrow.field("text").type
                     return json.dumps(f"has a column text of {kind}, expected texts").encode()
                 found += values
@@ -64,5 +64,5 @@ def read(path: Path) -> bytes:
     except MemoryError:
         return _TOO_MUCH
     except Exception as error:
-        # pyarrow raises many kinds over a file that was changed, and Python over what it holds.
+        # A file that was changed makes pyarrow and Python raise many kinds of error.
         return json.dumps(f"is not a parquet file ({str(error)[:200]})").encode()

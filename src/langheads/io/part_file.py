@@ -1,4 +1,4 @@
-"""A part, and its file: tensors, the name that they were kept under, and a checksum at the end."""
+"""A part and its file: tensors, the part's name, and a checksum at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from langheads.io.files import atomic_path
 
 if TYPE_CHECKING:
-    # Torch takes seconds to import, and who asks for help needs none of it.
+    # Torch takes seconds to import, and --help does not need it.
     from torch import Tensor
 
 
@@ -21,15 +21,15 @@ class Piece:
     """A batch of a measurement."""
 
     what: str  # is measured, in a word or two
-    work: str  # digest of the measurement and all that its batches share
+    work: str  # digest of the measurement and everything that its batches share
     name: str  # digest of the batch as well
     first: int  # its number, counted from where the measurement's shards begin
     number: int  # among the batches of its measurement
     batches: int  # how many there are
     rows: int
     tokens: int  # padding included; 0 where no forward is needed
-    cost: int | float  # forwards of each row, as far as they differ between measurements of a name
-    row: tuple[int, ...] | None  # shape of what comes of a row, where that is known
+    cost: int | float  # forwards of each row, where measurements of one name differ in them
+    row: tuple[int, ...] | None  # shape of a row's result, where that is known
 
 
 def write_part(path: Path, name: str, rows: list[Tensor], seconds: float) -> None:
@@ -37,7 +37,7 @@ def write_part(path: Path, name: str, rows: list[Tensor], seconds: float) -> Non
     import torch
     from safetensors.torch import save
 
-    # Rows may be of unequal length, replies say.
+    # Rows may be of unequal length, such as replies.
     kept = {
         "values": torch.cat([row.detach().cpu().reshape(-1) for row in rows]),
         "shapes": torch.tensor([list(row.shape) for row in rows]),
@@ -49,8 +49,8 @@ def write_part(path: Path, name: str, rows: list[Tensor], seconds: float) -> Non
 
 
 def read_part(path: Path, name: str) -> tuple[list[Tensor] | None, float]:
-    """The rows of a part and the seconds that it took; None where it is missing or damaged, and is
-    to be made again."""
+    """The rows of a part and the seconds that it took; None where it is missing or damaged and must
+    be made again."""
     from safetensors.torch import load
 
     try:

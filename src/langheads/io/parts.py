@@ -1,16 +1,16 @@
 """Work in parts: what a killed run has done is kept, and several processes share one run.
 
-A part is what came of one batch of documents, or prompts, under one measurement: a file in a
-folder beside the result, written whole or not at all, with a checksum. Its name is a digest of all
-that its values depend on: the model as it is in memory, the tokens, the gates, the measurement and
-the versions of what computes it. So a part is never taken for another, whatever was changed
-between two runs. Batches are cut in the same way whoever runs them, so that the values do not
-depend on who did which part, nor on how often the run was killed: they are those of one process,
-bit by bit.
+A part is the result of one batch of documents, or prompts, under one measurement: a file in a
+folder beside the result, written whole or not at all, with a checksum. Its name is a digest of
+everything that its values depend on: the model as it is in memory, the tokens, the gates, the
+measurement and the versions of the libraries. So a part is never taken for another, whatever
+changed between two runs. All processes cut the same batches, so the values do not depend on which
+process made which part, nor on how often the run was killed: they are those of one process, bit by
+bit.
 
-Of N shards each makes the parts whose number has its remainder. What one of them still has to make
-is missing for the others, who go on with some of what does not depend on it (`together`) and are
-then told that they wait (`Waiting`).
+Of N shards each makes the parts whose number has its remainder. Parts that one of them still has
+to make are missing for the others, which do other work meanwhile (`together`) and then wait
+(`Waiting`).
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from langheads.io.files import parse_json, temporary_prefix, write_text_atomical
 from langheads.io.part_file import Piece
 
 if TYPE_CHECKING:
-    # Torch takes seconds to import, and who asks for help needs none of it.
+    # Torch takes seconds to import, and --help does not need it.
     from torch import Tensor
 
 _SETTINGS = "settings.json"
 ESTIMATE = "estimate.json"
 """What the run was estimated to take, by hash of the command."""
 COMMAND = "command.json"
-"""What a shard that waits was given."""
+"""The arguments of a shard that waits."""
 KEPT = "kept"
-"""There where the parts of a run that is done were asked to stay."""
+"""A file that is there if the parts of a finished run were to be kept."""
 
 
 class Waiting(LangheadsError):  # noqa: N818 - nothing went wrong
-    """All that this shard can do is done; parts that others make are missing."""
+    """This shard has done all that it can; parts of other shards are missing."""
 
     def __init__(self, missing: int, late: Collection[int] = ()):
         some = ", ".join(map(str, sorted(late)[:9])) + (" and more" if len(late) > 9 else "")
@@ -70,8 +70,8 @@ class Parts:
     found: int = 0  # parts that it read
     left: int = 0  # parts that other shards still have to make
     late: set[int] = field(default_factory=set)  # those shards, from 1
-    seconds: float = 0.0  # what the parts took to make that it read
-    again: float = 0.0  # of these, those in `mine`, which it had made itself in a round before
+    seconds: float = 0.0  # that it took to make the parts which this process read
+    again: float = 0.0  # of these, those in `mine`, which it made itself in an earlier round
     mine: set[str] = field(default_factory=set)
     _names: set[str] = field(default_factory=set)
 
@@ -80,11 +80,11 @@ class Parts:
     ) -> tuple[list[Tensor] | None, bool]:
         """The rows of a part, a tensor each, read or made now, and whether they were made now.
 
-        None for rows that another shard is to make. Refuses to go on where it cannot be written.
+        None for rows that another shard makes. Raises where the part cannot be written.
         """
         name = piece.name
         if name in self._names:
-            # The same again, or a name that lacks what tells two measurements apart: never shared.
+            # The same again, or a name that does not identify the measurement: never shared.
             return make(), True
         self._names.add(name)
         path = self.folder / f"{piece.work[:12]}-{piece.number:05d}-{name[:32]}.part"
@@ -97,10 +97,10 @@ class Parts:
         return rows, False
 
     def first(self, piece: Piece, make: Callable[[], list[Tensor]]) -> list[Tensor]:
-        """The rows of a part that every shard needs before any other: of whoever is first.
+        """The rows of a part that every shard needs first, made by the first shard to need them.
 
-        On another kind of machine the last bits may be others, and parts are named by them. What
-        needs no forward is not worth keeping by itself.
+        All take the same rows: on another kind of machine the last bits may differ, and the names
+        of later parts depend on them. A part without a forward is not worth keeping by itself.
         """
         suffix = ".part" if piece.tokens else ".all"
         path = self.folder / f"{piece.work[:12]}-all-{piece.name[:32]}{suffix}"
@@ -108,14 +108,14 @@ class Parts:
             return rows
         if self.shard < 0 and piece.tokens:
             self.late.update(range(1, self.shards + 1))
-            raise Waiting(1)  # Who merges makes none; any shard can.
+            raise Waiting(1)  # A merge makes none; any shard can.
         own = path.with_name(f"{path.stem}-{os.getpid()}-{platform.node()[:40]}{suffix}")
         made = self._make(own, piece.name, make)
         try:
             os.link(own, path)
         except OSError:
-            # Another one was first, or it is damaged, or there are no hard links here, on a drive
-            # of Colab say.
+            # Another shard was first, or its file is damaged, or there are no hard links, as on
+            # Colab's drive.
             if part_file.read_part(path, piece.name)[0] is None:
                 own.replace(path)
         own.unlink(missing_ok=True)
@@ -143,7 +143,7 @@ class Parts:
 
     @property
     def gone(self) -> bool:
-        """Whether another shard has finished meanwhile, and taken the parts away."""
+        """Whether another shard has finished meanwhile and removed the parts."""
         return self.shards > 1 and not (self.folder / _SETTINGS).exists()
 
     @property
@@ -152,12 +152,12 @@ class Parts:
         return hashlib.sha256(self.settings.encode()).hexdigest()
 
     def write_settings(self) -> None:
-        """Say what the run was asked for, where that is not said."""
+        """Write the run's settings where they are missing."""
         if not (self.folder / _SETTINGS).exists():
             write_text_atomically(self.folder / _SETTINGS, self.settings)
 
     def check(self) -> None:
-        """Refuse to go on with parts of a run that was asked for something else."""
+        """Refuse parts of a run with other settings."""
         path = self.folder / _SETTINGS
         try:
             before = path.read_text("utf-8")
@@ -187,7 +187,7 @@ class Parts:
 
 
 kept_folders: list[Path] = []
-"""Where this process has kept parts, for whoever is told that it was interrupted."""
+"""Where this process has kept parts, for the message after an interrupt."""
 _active: ContextVar[Parts | None] = ContextVar("parts", default=None)
 
 
@@ -197,12 +197,12 @@ def parts_folder(out: str) -> Path:
 
 
 def active_parts() -> Parts | None:
-    """The parts that work inside `kept_in_parts` keeps; None outside."""
+    """The parts of the enclosing `kept_in_parts`; None outside."""
     return _active.get()
 
 
 def spared() -> int:
-    """How many parts this process needed not to make so far."""
+    """How many parts this process did not have to make so far."""
     return 0 if (parts := _active.get()) is None else parts.found + parts.left
 
 
@@ -221,8 +221,8 @@ def kept_in_parts(
 ) -> Iterator[Parts]:
     """Keep what is measured inside the block in parts, and read those that are there.
 
-    Parts of another run, by the settings it was asked for (in types of JSON), are refused with what
-    differs; `fresh` removes them. A shard is which of how many this process is, from 0.
+    Parts of a run with other `settings` (in types of JSON) are refused, with what differs; `fresh`
+    removes them. A shard is which of how many this process is, from 0.
     """
     parts = Parts(Path(folder), spelled(settings), *shard)
     if fresh:
@@ -233,7 +233,7 @@ def kept_in_parts(
     kept_folders.append(parts.folder)
     temporary_prefix(parts.folder)
     if parts.shards > 1:
-        # It is there as long as the parts are, see `rows`.
+        # The file exists as long as the parts do, see `gone`.
         parts.write_settings()
     try:
         with use_parts(parts):
@@ -245,7 +245,7 @@ def kept_in_parts(
 
 @contextmanager
 def use_parts(parts: Parts) -> Iterator[None]:
-    """Have what is measured inside the block ask these for its rows."""
+    """Take the rows of what is measured inside the block from these parts."""
     token = _active.set(parts)
     try:
         yield
@@ -255,11 +255,11 @@ def use_parts(parts: Parts) -> Iterator[None]:
 
 @contextmanager
 def together() -> Iterator[AbstractContextManager[None]]:
-    """Go on with the rest where one piece of work waits for parts of other shards.
+    """Go on with other pieces of work where one waits for parts of other shards.
 
     Yields:
-        What each piece of work is put into; at the end of the block `Waiting` is raised if one had
-        to wait.
+        A context for each piece of work; at the end of the block `Waiting` is raised if one had to
+        wait.
     """
     each = _Each()
     yield each

@@ -1,8 +1,8 @@
 """Progress of long work: a bar at a terminal or in a notebook, a line a minute in a log.
 
-Of work in parts it says how many parts are done of about how many, of all and of this shard's own,
-and how long this process will take for those that are its own: by the pace of what it made, since
-parts that were there take no time.
+For work in parts it shows how many parts are done of about how many, of all and of this shard's
+own, and the time left for this shard's own: at the pace of those that it made, since parts that
+were there take no time.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def progress_bar(*, total: int, unit: str, desc: str) -> auto.tqdm:
 def count_part(
     bar: auto.tqdm, units: int | float, shards: int, *, own: bool, done: bool, made: bool
 ) -> None:
-    """Count a part of so many units in what a bar of `progress_bar` says; any other is left alone.
+    """Count a part of so many units in a bar of `progress_bar`; other bars are left alone.
 
-    It is this shard's `own` to make, of so many; it is there (`done`), or `made` by this process.
+    The part is this shard's `own` or another's; it is `done`, and perhaps `made` by this process.
     """
     if (tally := getattr(bar, "tally", None)) is None:
         return
@@ -52,18 +52,18 @@ def count_part(
 
 @dataclass
 class _Tally:
-    """Parts that the work has come by, and their units."""
+    """Parts that were reached so far, and their units."""
 
     shards: int = 1
     units: float = 0
     read: float = 0  # of parts that were there
-    others: float = 0  # of parts that others still have to make
-    all: list[int] = field(default_factory=lambda: [0, 0])  # done, come by
+    others: float = 0  # of parts that other shards still have to make
+    all: list[int] = field(default_factory=lambda: [0, 0])  # done, reached
     own: list[int] = field(default_factory=lambda: [0, 0])
 
 
 class _Tallied(std.tqdm):
-    """A bar with more to say."""
+    """A bar that also counts parts."""
 
     def __init__(self, **settings: Any):
         self.tally = _Tally()
@@ -71,11 +71,11 @@ class _Tallied(std.tqdm):
 
     @property
     def format_dict(self) -> Any:
-        """What a format can name."""
+        """The names that a format can use."""
         shown, tally = super().format_dict, self.tally
         n, total, parts, left = shown["n"], shown["total"], "", "?"
         if tally.units:
-            # Parts are of like size, so those to come are as many a unit.
+            # Parts are of like size, so those to come have as many units.
             whole, own = (
                 f"{done} of about {round(by * total / tally.units)}"
                 for done, by in (tally.all, tally.own)
@@ -84,16 +84,16 @@ class _Tallied(std.tqdm):
         if (made := n - tally.read) > 0:
             to_make = max(0, total - n - tally.others) / tally.shards
             left = self.format_interval(to_make * shown["elapsed"] / made)
-        # Half of a prompt is none.
+        # Half a prompt is not counted.
         return shown | {"n": int(n), "parts": parts, "left": left}
 
 
 class _Bar(_Tallied, auto.tqdm):
-    """What a terminal or a notebook shows."""
+    """The bar of a terminal or a notebook."""
 
 
 class _Lines(_Tallied, tqdm_asyncio):
-    """Whole lines, none for work that is done sooner."""
+    """Whole lines, none for short work."""
 
     # No thread that would print between two updates.
     monitor_interval = 0
@@ -103,7 +103,7 @@ class _Lines(_Tallied, tqdm_asyncio):
         super().__init__(mininterval=0, miniters=1, leave=False, bar_format=_LINE, **settings)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-        """A line, where it is time for one."""
+        """Print a line if it is time for one."""
         now, every = time.monotonic(), float(os.environ.get("TQDM_MININTERVAL", 60))
         if msg is None and now - self._printed_at >= every:
             self._printed_at = now

@@ -1,7 +1,7 @@
 """JSON as declared records (pydantic), checked where it is read and not where it is used.
 
-What does not fit is told in one line: file, line and key, what was found, what is expected. Types
-are strict: ``"3"`` is no number and true is no 1. Keys that no record declares are left alone.
+An error is one line: file, line and key, what was found, what is expected. Types are strict:
+``"3"`` is not a number and true is not 1. Keys that no record declares are left alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from langheads.io.errors import InputError, LangheadsError
 from langheads.io.files import check_suffix, json_lines, read_json, write_text_atomically
 from langheads.io.tables import Tabular
 
-# Not Self, which beartype knows in decorated classes alone.
+# Not Self, which beartype knows only in decorated classes.
 R = TypeVar("R", bound="Record")
 S = TypeVar("S", bound="Saved")
 _WORDS = {
@@ -47,8 +47,8 @@ class Record(BaseModel):
     """What an object of JSON must hold: subclasses declare its keys.
 
     A record of a whole file declares, where it has them, ``format`` and ``kind`` with the only
-    value that they may have, and says `what` the file is and `made` by what, for messages.
-    Where `null_is_absent`, a key that holds null is as good as none.
+    value that they may have, and for messages `what` the file is and what it is `made` by.
+    Where `null_is_absent`, a key that holds null counts as missing.
 
     Example:
         >>> class Reading(Record):
@@ -65,8 +65,8 @@ class Record(BaseModel):
 
     @classmethod
     def parse(cls: type[R], given: Any, where: object, **absent: Any) -> R:
-        """The record that `given`, read at `where`, is; `absent` fills in keys that it lacks.
-        Refuses a key that is missing or holds something else."""
+        """`given`, read at `where`, as a record; `absent` fills in missing keys. Refuses other keys
+        that are missing, or hold something else."""
         if not isinstance(given, Mapping):
             needed = [key for key, field in cls.model_fields.items() if field.is_required()]
             keys = ", ".join(f'"{key}"' for key in needed if key not in absent)
@@ -84,12 +84,12 @@ class Record(BaseModel):
 
     @classmethod
     def load(cls: type[R], path: str | Path) -> R:
-        """The record that a JSON file is; refuses another format or kind, or as `parse`."""
+        """A JSON file as a record; refuses another format or kind, or as `parse`."""
         return cls.of_file(read_json(path), path)
 
     @classmethod
     def of_file(cls: type[R], given: Any, path: str | Path) -> R:
-        """The record that the content of a JSON file is; raises as `load`."""
+        """The content of a JSON file as a record; raises as `load`."""
         fields = cls.model_fields
         head = {key: fields[key].default for key in ("format", "kind") if key in fields}
         if not isinstance(given, Mapping) or any(given.get(k) != v for k, v in head.items()):
@@ -99,7 +99,8 @@ class Record(BaseModel):
 
 
 class Saved(Tabular):
-    """What is one JSON file on disk; a subclass names its `Record` and makes itself of one."""
+    """An object stored as one JSON file; a subclass names its `Record` and builds itself from
+    one."""
 
     _record: ClassVar[type[Record]]
     _allow_nan: ClassVar[bool] = False
@@ -115,7 +116,7 @@ class Saved(Tabular):
 
     @classmethod
     def _like(cls: type[S], record: Any, **made: Any) -> S:
-        """Of what was `made`, and for the rest of what the record has under the same names."""
+        """From `made`, and for other fields from the record's keys of the same names."""
         names = (of.name for of in fields(cls))  # type: ignore[arg-type]
         return cls(**made, **{name: getattr(record, name) for name in names if name not in made})
 
@@ -147,7 +148,7 @@ class Saved(Tabular):
 
 
 def parse(kind: Any, given: Any, where: object) -> Any:
-    """A piece of JSON as a type that is no `Record`, such as ``dict[str, float]``.
+    """A piece of JSON as a type other than a `Record`, such as ``dict[str, float]``.
 
     Raises:
         InputError: where it was read, key, what was found and what is expected.
@@ -191,7 +192,7 @@ def _key(place: tuple[int | str, ...]) -> str:
 
 
 def holds(kind: type) -> AfterValidator:
-    """That a mapping has the keys of a `TypedDict`; it stays as it is, other keys included."""
+    """Checks the keys of a `TypedDict` in a mapping, which stays as it is, other keys included."""
     fits: Callable[[Any], Any] = TypeAdapter(
         with_config(ConfigDict(strict=True))(kind)
     ).validate_python
@@ -204,13 +205,13 @@ def holds(kind: type) -> AfterValidator:
 
 
 def expected(words: str) -> WrapValidator:
-    """The words for what a key must hold, in the place of pydantic's for a part of it."""
+    """Our words for what a key must hold, in place of pydantic's."""
 
     def check(value: Any, fits: Callable[[Any], Any]) -> Any:
         try:
             return fits(value)
         except Misfit as error:
-            # A validator's own sentence says more.
+            # A validator's own message says more.
             if error.errors()[0]["type"] == "value_error":
                 raise
             raise PydanticCustomError("expected", "{words}", {"words": words}) from None
@@ -247,7 +248,7 @@ Id = Annotated[Text, BeforeValidator(_as_text), expected("a text or a whole numb
 Number = Annotated[float, Field(allow_inf_nan=False), expected("a finite number")]
 From0 = Annotated[int, Field(ge=0), expected("a whole number from 0")]
 From1 = Annotated[int, Field(ge=1), expected("a whole number from 1")]
-# As many as a float can count.
+# The largest whole number that a float holds exactly.
 Count = Annotated[int, Field(ge=0, le=2**53), expected("a whole number from 0")]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED), expected(f"a whole number from 0 to {MAX_SEED}")]
 Shape = Annotated[tuple[From1, From1], Field(strict=False), expected("two whole numbers from 1")]

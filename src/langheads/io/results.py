@@ -36,8 +36,8 @@ def provenance(
     """What a result was made from, flat, in types that netCDF and JSON both hold.
 
     `model` as `langheads.model.describe` has it, `corpus` a `langheads.text.Corpus`, `sources` are
-    results that it was made from, `settings` everything else that fixes the numbers. Refuses a kind
-    without a schema.
+    results that it was made from, `settings` everything else that determines the numbers. Refuses a
+    kind without a schema.
     """
     if kind not in SCHEMAS:
         raise InputError(f"no schema of kind {kind!r}: see langheads.io.schemas.register")
@@ -77,7 +77,7 @@ def with_rounding(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def rounding_words(dataset: xr.Dataset) -> str:
-    """That some effects of a result are lost in rounding; nothing where none is."""
+    """A sentence on effects that are lost in rounding; empty where none are."""
     scores = json.loads(dataset.attrs.get("forward_equivalents", "{}"))
     known = ("delta_nats_per_token", "delta_nats_per_byte", *(x.replace("-", "_") for x in scores))
     nats = dataset.filter_by_attrs(units=lambda units: str(units).startswith("nats per "))
@@ -108,7 +108,7 @@ def save(dataset: xr.Dataset, path: str | Path) -> Path:
         PosixPath('scores.nc')
     """
     check_suffix(path, ".nc")
-    # HDF5 crashes the process when a disk is full on closing, so the file is made in memory.
+    # HDF5 crashes the process if the disk is full on closing, so the file is made in memory.
     content = io.BytesIO()
     with opened(content, "w") as file:
         _without_nul(dataset).dump_to_store(H5NetCDFStore(file))
@@ -118,7 +118,7 @@ def save(dataset: xr.Dataset, path: str | Path) -> Path:
 
 
 def _without_nul(dataset: xr.Dataset) -> xr.Dataset:
-    """Texts with the picture of a NUL for each: HDF5 refuses it, and a model may well say one."""
+    """Texts with a picture for each NUL, which HDF5 refuses and a model may produce."""
     shown = {
         name: (of.dims, np.vectorize(lambda text: str(text).replace("\0", "\u2400"))(of), of.attrs)
         for name, of in dataset.variables.items()
@@ -152,9 +152,9 @@ def load_result(path: str | Path, kind: str | None = None) -> xr.Dataset:
     except InputError:
         raise
     except Exception as error:
-        # HDF5, h5netcdf and xarray raise many kinds over a file that was changed.
+        # A file that was changed makes HDF5, h5netcdf and xarray raise many kinds of error.
         raise InputError(f"{path} is not a netCDF result of langheads") from error
-    # A file gives numpy's numbers back; what was saved were Python's.
+    # Files return numpy's numbers; Python's were saved.
     dataset.attrs = plain_attrs(dataset)
     found = dataset.attrs.get("kind")
     if not isinstance(found, str) or repr(dataset.attrs.get("format")) != "1":
@@ -166,7 +166,7 @@ def load_result(path: str | Path, kind: str | None = None) -> xr.Dataset:
 
 
 def plain_attrs(dataset: xr.Dataset) -> dict[str, Any]:
-    """Provenance in types that JSON holds, too."""
+    """Provenance in types that JSON can hold."""
     return {
         str(key): value.tolist() if isinstance(value, np.generic | np.ndarray) else value
         for key, value in dataset.attrs.items()

@@ -1,4 +1,4 @@
-"""What results of each kind are on disk: one table for those who write, read and show them.
+"""What each kind of result is on disk: one table for writing, reading and showing them.
 
 A new kind of result is one `Schema` in the table, or one `register` from outside the package; its
 section of the report is one module in `langheads.view.kinds`.
@@ -27,10 +27,10 @@ class Schema:
         file: its name in a run folder; a file of this name is of this kind, or it is refused.
             Empty where a folder may hold any number of them, each under a name of its own.
         dims: dimensions of a netCDF file, none of them empty, parted by blanks.
-        variables: those that readers need -> unit; there may be more.
+        variables: variables that readers need -> unit; there may be more.
         over: dimensions of a variable that is not over all of `dims`.
         texts: variables over all of `dims`, and perhaps more, that hold text and not numbers.
-        sources: whose method it is, keys of `view/references.bib`.
+        sources: the papers of its method, keys of `view/references.bib`.
     """
 
     kind: str
@@ -171,7 +171,7 @@ def register(schema: Schema) -> Schema:
 
 
 def kind_of_file(name: str) -> str | None:
-    """The kind that a file of this name is of; None where the file says it itself."""
+    """The kind of a file of this name; None where the file itself says it."""
     return next((s.kind for s in SCHEMAS.values() if s.file and s.file == name), None)
 
 
@@ -187,8 +187,8 @@ def files_in_words() -> str:
 
 
 def check_layout(path: object, dataset: xr.Dataset, kind: str) -> None:
-    """Refuse a result that was cut or changed so that its kind's readers would stumble; of an
-    unknown kind nothing is asked."""
+    """Refuse a result that was cut or changed so that readers of its kind would fail; an unknown
+    kind is not checked."""
     schema = SCHEMAS.get(kind, Schema(kind, kind))
     dims = schema.dims.split()
     for dim in dims:

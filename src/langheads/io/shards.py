@@ -27,32 +27,31 @@ def in_parts(
     keep: bool = False,
     make: bool = True,
 ) -> Result:
-    """Do long work so that it can be killed and gone on with, and shared by several processes.
+    """Do long work so that it can be killed and continued, and shared by several processes.
 
-    What langheads measures inside is kept in parts; what is there already is not measured again.
+    What langheads measures inside is kept in parts; parts that are there are not measured again.
     Under ``torchrun`` every rank does its share, and all of them return the whole result.
 
     Args:
-        work: calls functions of langheads; what it does beside that is done anew each time.
+        work: calls functions of langheads; anything else that it does is repeated each time.
         folder: for the parts, one that all processes can write to.
-        settings: what tells this run from others, in types of JSON; parts of one with other
-            settings are refused, those of one with the same are taken as far as they fit. What was
-            changed in a model beside weights, configuration and hooks, such as a module's forward,
-            is told here.
-        save: does something with the result before the parts go; under ``torchrun`` in the first
-            rank only.
+        settings: what identifies this run, in types of JSON; parts of a run with other settings are
+            refused, parts of one with the same are used as far as they fit. Name here what was
+            changed in a model beside weights, configuration and hooks, such as a module's forward.
+        save: called with the result before the parts are removed; under ``torchrun`` in the
+            first rank only.
         shard: (which, of how many), from 1; None for all, or what ``torchrun`` says.
         fresh: start over.
-        keep: leave the parts when the work is done; else all that are in the folder go.
+        keep: leave the parts when the work is done; else all in the folder are removed.
         make: False makes no part, and merges those that shards have made.
 
     Returns:
         What `work` returns.
 
     Raises:
-        Waiting: of `shard`: it has done what it can, other shards have not. Without `make`, parts
-            are missing.
-        InputError: a shard that there is not, or parts of a run with other settings are there.
+        Waiting: a shard has done what it can, and others have not; without `make`, parts are
+            missing.
+        InputError: a shard number out of range, or parts of a run with other settings.
 
     Example:
         >>> from langheads import score
@@ -78,7 +77,7 @@ def in_parts(
                 try:
                     result = result or [work()]
                 except Waiting as waiting:
-                    # What it has made itself, others may have waited for, and have ended.
+                    # Other ranks may have waited for what it made, and have ended.
                     if ranks == 1 and (parts.gone or not parts.made):
                         raise Waiting(waiting.missing, parts.late) from waiting
                 finished = all_agree(bool(result))
@@ -95,7 +94,7 @@ def in_parts(
 
 @contextmanager
 def _ranks() -> Iterator[tuple[int, int, Agree]]:
-    """Which rank of how many this process is, and whether all ranks say yes.
+    """Which rank of how many this process is, and a function: whether all ranks say yes.
 
     Only under ``torchrun``: other launchers set the same variables for processes that share
     nothing.

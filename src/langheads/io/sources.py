@@ -1,6 +1,6 @@
 """What a result was made from, by content: heads name their scores, a proof its heads, and so on.
 
-So a page can leave out what stands beside a newer file than the one that it was made from.
+So a page can leave out results that were made from an older version of a file.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from langheads.io.records import Saved, parse
 
 
 def content_hash(result: xr.Dataset | Saved) -> str:
-    """SHA-256 of what a result says and of what it was made from, the same in memory and in its
-    file, whenever it was made: of a Dataset by its variables, of what is saved as JSON by all but
-    its provenance and the name of its model."""
+    """SHA-256 of a result's values and of what it was made from, the same in memory and in its
+    file, whenever it was made: of a Dataset its variables, of JSON all but its provenance and the
+    name of its model."""
     made = result.attrs if isinstance(result, xr.Dataset) else getattr(result, "provenance", {})
     digest = hashlib.sha256(json.dumps(named_in(made, "made_from"), sort_keys=True).encode())
     if isinstance(result, xr.Dataset):
         for name, of in sorted(result.variables.items(), key=lambda item: str(item[0])):
             digest.update(json.dumps([name, of.dims, of.shape]).encode())
             if of.dtype.kind in "UO":
-                # A file keeps the picture of a NUL for each.
+                # A file holds a picture for each NUL.
                 texts = [str(text).replace("\0", "\u2400") for text in of.values.flat]
                 digest.update(json.dumps(texts).encode())
             else:
@@ -44,7 +44,7 @@ def made_from(model: Mapping[str, Any], *sources: Any) -> dict[str, str]:
     ``other_weights``, kind -> weight hash, of what was chosen in another checkpoint than `model`
     (as `describe` has it), or in the same weights under another configuration.
 
-    Of the sources, what is none, or was given by hand and has no provenance, is left out.
+    A source of None, or one made by hand without a provenance, is skipped.
     """
     hashes, others = {}, {}
     for of in sources:
@@ -61,18 +61,18 @@ def made_from(model: Mapping[str, Any], *sources: Any) -> dict[str, str]:
 
 
 def named_in(provenance: Mapping[str, Any], key: str) -> dict[str, str]:
-    """What ``made_from`` or ``other_weights`` of a provenance says; empty where it says nothing."""
+    """``made_from`` or ``other_weights`` of a provenance; empty where it has none."""
     try:
         found: dict[str, str] = parse(
             dict[str, str], parse_json(str(provenance.get(key, "{}")), key), key
         )
     except InputError:
-        # Of a hand-made file.
+        # In a hand-made file.
         return {}
     return found
 
 
 def _kind(of: Saved) -> str:
-    """Head sets, the oldest kind, do not say what they are."""
+    """Head sets, the oldest kind, do not name their kind."""
     fields = of._record.model_fields
     return str(fields["kind"].default) if "kind" in fields else "heads"

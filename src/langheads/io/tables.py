@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Tabular:
-    """What is a table in a natural way."""
+    """A result that is naturally a table."""
 
     def _rows(self) -> Iterable[Mapping[str, Any]]:
         raise NotImplementedError
@@ -25,7 +25,7 @@ class Tabular:
         """As a table of pandas; see `langheads.to_dataframe`."""
         import pandas as pd
 
-        # What stands within a cell gets columns of its own.
+        # A mapping within a cell gets columns of its own.
         return pd.json_normalize([dict(row) for row in self._rows()], sep="_")
 
 

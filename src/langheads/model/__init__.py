@@ -1,4 +1,4 @@
-"""The only floor that knows hook names, flags and TransformerLens."""
+"""The only room that knows hook names, flags and TransformerLens."""
 
 from langheads.model.batches import map_documents as map_documents
 from langheads.model.budget import token_budget as token_budget

@@ -1,9 +1,9 @@
-"""Attention patterns of chosen heads, and what they give to parts of a text.
+"""Attention patterns of chosen heads, and their attention to parts of a text.
 
     A[l,h][q,k] = softmax_k(q[l,h]_q k[l,h]_k / sqrt(d_head))     (``blocks.{l}.attn.hook_pattern``)
     mass[l,h,s] = sum over k in span s of A[l,h][last, k]
 
-Only pictures and attention transfer need them; everything else runs on fused attention, which has
+Only pictures and attention transfer need them; everything else runs on fused attention, which makes
 none.
 """
 
@@ -95,7 +95,7 @@ def _of_layers(
     layers: Iterable[int],
     look: Callable[[int, Float[Tensor, "batch head query key"]], Any],
 ) -> dict[int, Any]:
-    """What `look` makes of each layer's patterns in one forward with eager attention."""
+    """`look` at each layer's patterns in one forward with eager attention; what it returns."""
     found: dict[int, Any] = {}
     fired = dict.fromkeys(layers, 0)
     batch, size = tokens.shape

@@ -27,7 +27,7 @@ Row = TypeVar("Row")
 
 
 class Batches:
-    """Batches of like length, smaller for good once memory has run out.
+    """Batches of rows of similar length, smaller for good once memory has run out.
 
     Attributes:
         tokens: budget of a batch, padding included.
@@ -49,16 +49,16 @@ class Batches:
         progress: tqdm | None = None,
         keep: Keeper | None = None,
     ) -> list[Row]:
-        """Do the work batch by batch; one that does not fit is halved, which the log says.
+        """Do the work batch by batch; one that does not fit is halved, with a warning.
 
         Args:
             lengths: tokens of each row.
-            work: indices of a batch -> what comes of each row.
-            alone: index -> what did not fit and what to do about it, where memory runs out on one
-                row (`OutOfMemoryError`); by default the error is passed on.
+            work: indices of a batch -> the result of each row.
+            alone: index -> what does not fit and what to do about it, for the `OutOfMemoryError`
+                of a single row; by default the error is passed on.
             progress: updated by the number of rows done.
-            keep: where what came of each batch is kept, see `Keeper`; rows are then tensors,
-                and `Waiting` is raised where another shard makes some of them.
+            keep: keeps the results of each batch, see `Keeper`; rows are then tensors, and
+                `Waiting` is raised where another shard makes some of them.
         """
         rows: dict[int, Row] = {}
         missing = 0
@@ -125,19 +125,19 @@ def map_documents(
     """Apply `measure` to every document, in batches of like length; rows are on the CPU.
 
     Args:
-        model: its parameters do not collect gradients meanwhile.
+        model: its parameters collect no gradients meanwhile.
         documents: of one language.
         measure: (tokens ``[batch, pos]``, lengths ``[batch]``) -> one row a document, on any
             device.
-        work: names the measurement, with all that its values depend on beside the model, tokens and
-            `given`; by this it is kept in parts (`langheads.in_parts`). None keeps nothing.
+        work: names the measurement, with everything that its values depend on beside the model,
+            tokens and `given`; identifies its parts (`langheads.in_parts`). None keeps nothing.
         given: something for every document, handed to `measure` as a third argument.
         batch_tokens: see `token_budget`; halved when memory runs out.
         progress: updated by the number of documents done.
-        updates: by how much `measure` itself updates `progress` for each document; None where it
-            leaves that to this function.
-        cost: forwards that `measure` makes of each document, for estimates of the time.
-        row: shape of a row, if known, for the same.
+        updates: by how much `measure` itself updates `progress` for each document; None where this
+            function does it.
+        cost: forwards that `measure` runs on each document, for estimates of the time.
+        row: shape of a row, if known, also for estimates.
 
     Raises:
         NonFiniteError: a row is NaN or infinite; names the language and the document.
@@ -177,7 +177,7 @@ def map_documents(
 
 @contextmanager
 def out_of_memory_named(what: str) -> Iterator[None]:
-    """Say in one line on what memory ran out, where there is nothing to halve."""
+    """Name, in a one-line error, what memory ran out on, where there is no batch to halve."""
     try:
         yield
     except Exception as error:

@@ -1,15 +1,14 @@
-"""How many tokens a batch has where that is left to langheads.
+"""The number of tokens a batch where langheads chooses it.
 
-What a sum of floating-point numbers comes to depends, in its last bits, on what else is in the
-batch. So the number must not depend on memory that happens to be free: it follows from the shape of
-the model and from the memory that its devices have in all, and the processes of a run in parts take
-that of whoever is first, whatever they run on. Memory that others use is found out when it is
-missing: then a batch is halved, see `langheads.model.batches`.
+The last bits of a sum of floating-point numbers depend on what else is in the batch. So the number
+must not depend on memory that happens to be free: it follows from the shape of the model and from
+the whole memory of its devices, and all processes of a run in parts take the first one's number, on
+any device. Where other programs use that memory, a batch is halved, see `langheads.model.batches`.
 
     tokens = (0.9 total - weights) / 2 / what all blocks keep of a token
 
-so that a backward pass, which may take half of what is free (`langheads.model.checkpointing`), does
-no matrix product again; not more than a device has use for, nor less than keeps it busy.
+so that a backward pass, which may take half of what is free (`langheads.model.checkpointing`),
+repeats no matrix product; not more than a device can use, nor less than keeps it busy.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from langheads.io.estimate import estimating
 from langheads.io.part_file import Piece
 from langheads.io.parts import active_parts
 
-# A CPU is busy with so many, and its caches hold no more.
+# So many keep a CPU busy, and its caches hold no more.
 _ON_CPU = 1024
 _LEAST, _MOST = 1024, 16384
 _SHARE = 0.9
@@ -40,7 +39,7 @@ def token_budget(model: TransformerBridge, batch_tokens: int | str) -> int:
 
 
 def budget_settings(model: TransformerBridge) -> dict[str, str]:
-    """For provenance, where memory decides: what ``auto`` stands for, and the devices' memory."""
+    """For provenance, where memory decides: the number for ``auto``, and the devices' memory."""
     if not (total := _memory(model)):
         return {}
     return {
@@ -50,7 +49,7 @@ def budget_settings(model: TransformerBridge) -> dict[str, str]:
 
 
 def kept_of_a_token(model: TransformerBridge) -> int:
-    """Bytes that all blocks keep of a token for a backward pass that does no matrix product again:
+    """Bytes that all blocks keep of a token for a backward pass that repeats no matrix product:
     their inputs, matrix products but for the last, and fused attention with its normaliser."""
     cfg = model.cfg
     kv_heads = cfg.n_key_value_heads or cfg.n_heads
@@ -60,7 +59,7 @@ def kept_of_a_token(model: TransformerBridge) -> int:
 
 
 def _agreed(model: TransformerBridge) -> int:
-    """What ``auto`` is for this model in this run."""
+    """The number for ``auto``, of this model in this run."""
     if not (total := _memory(model)):
         return _ON_CPU
     weights = sum(weight.nbytes for weight in model.original_model.parameters())
@@ -75,7 +74,7 @@ def _agreed(model: TransformerBridge) -> int:
 
 
 def _memory(model: TransformerBridge) -> int:
-    """Bytes that the devices of the weights have; 0 on a CPU, where they decide nothing."""
+    """Bytes of memory of the weights' devices; 0 on a CPU, where they decide nothing."""
     if str(model.cfg.device) == "cpu":
         return 0
     devices = {weight.device for weight in model.original_model.parameters()}

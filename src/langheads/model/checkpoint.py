@@ -1,5 +1,5 @@
-"""A checkpoint, looked at before transformers reads it and again when it has: safetensors only,
-sizes that the stored weights bear out, and every weight in its place."""
+"""Checks of a checkpoint before transformers reads it, and afterwards: safetensors only, sizes that
+agree with the stored weights, and every weight in its place."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OTHER_WIDTHS = (
 )
 _SIZES = (*_LAYERS, *_STORED_WIDTHS, *_OTHER_WIDTHS, "max_position_embeddings", "n_ctx")
 _LARGEST = 10**8
-# Anywhere in a configuration; one that is infinite, say, gives numbers all the same.
+# Anywhere in a configuration; an infinite one, say, would still give numbers.
 _ABOVE_0 = ("rope_theta", "factor", "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon")
 _SIZE = Annotated[int, Field(ge=1, le=_LARGEST)]
 _Size = Annotated[
@@ -49,9 +49,9 @@ _OTHER_PARTS = re.compile(r"(^|\.)(vision|visual|audio|multi_modal|image|mtp)")
 
 
 def check_checkpoint(name: str, revision: str | None) -> None:
-    """Refuse (`ModelError`) a model, a folder or an id on the Hub, of which something else than its
-    weights in safetensors would be read, or whose configuration cannot be that of its weights;
-    nothing is built, no weight is read, and only small files are fetched."""
+    """Refuse (`ModelError`) a folder, or an id on the Hub, whose weights would be read from
+    anything but safetensors, or whose configuration does not agree with its weights. Nothing is
+    built, no weight is read, and only small files are fetched."""
     if _file(name, "adapter_config.json", revision):
         raise ModelError(
             f"{name} holds an adapter that is not merged (adapter_config.json); merge it with "
@@ -61,7 +61,7 @@ def check_checkpoint(name: str, revision: str | None) -> None:
     if rules := _file(name, "tokenizer.json", revision):
         check_rules(rules, name)
     _check_values(config, name)
-    # Wherever it stands: another key can be mapped to it.
+    # At any depth: another key can be mapped to it.
     if "transformers_weights" in json.dumps(config):
         raise ModelError(
             f"config.json of {name} says transformers_weights; only *.safetensors are read, under "
@@ -81,13 +81,13 @@ def _file(name: str, file: str, revision: str | None) -> Path | None:
     try:
         found = cached_file(name, file, revision=revision)
     except Exception:
-        # The Hub's client raises many kinds when it cannot be asked; loading then says why.
+        # Without a connection the Hub's client raises many kinds of error; loading then says why.
         return None
     return None if found is None else Path(found)
 
 
 def _small_json(path: Path | None, name: str) -> dict[str, Any]:
-    """What a JSON file of a checkpoint holds; empty where there is no file."""
+    """The content of a JSON file of a checkpoint; empty where there is no file."""
     if path is None:
         return {}
     try:
@@ -104,7 +104,7 @@ def _small_json(path: Path | None, name: str) -> dict[str, Any]:
 
 
 def _parts(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """A configuration and those that it holds of its parts."""
+    """A configuration and the configurations of parts inside it."""
     inner = [of for key, of in config.items() if key.endswith("_config") and isinstance(of, dict)]
     return [config, *inner]
 
@@ -161,7 +161,8 @@ def _shapes(files: Iterable[Path], name: str) -> dict[str, list[int]]:
 def _check_against_weights(
     config: Mapping[str, Any], name: str, shapes: Mapping[str, list[int]]
 ) -> None:
-    """Sizes that the stored weights cannot have would cost time and memory to build."""
+    """Refuse sizes that disagree with the stored weights; they would cost time and memory to
+    build."""
     named = ".".join(shapes).split(".")
     stored = 1 + max((int(part) for part in named if part.isdecimal()), default=-1)
     widths = {size for shape in shapes.values() for size in shape}
@@ -183,8 +184,8 @@ def _check_against_weights(
 
 
 def check_hub(name: str, revision: str | None) -> None:
-    """Refuse a model on the Hub of which only pickled weights are to be had, or whose configuration
-    cannot be that of its weights; it is asked where they are not beside that in the cache."""
+    """Refuse a model on the Hub that has only pickled weights, or whose configuration does not
+    agree with its weights. Asks the Hub only where the weights are not in the cache."""
     if Path(name).is_dir():
         return
     config, shapes = _file(name, "config.json", revision), dict[str, list[int]]()
@@ -195,7 +196,7 @@ def check_hub(name: str, revision: str | None) -> None:
 
 
 def _shapes_on_hub(name: str, revision: str | None) -> dict[str, list[int]]:
-    """As `_shapes`, of the files' headers alone; none where, as in `_file`, it cannot be asked."""
+    """As `_shapes`, from the Hub; empty where, as in `_file`, it cannot be asked."""
     from huggingface_hub import HfApi
     from transformers.utils import has_file
 
@@ -221,7 +222,7 @@ def _shapes_on_hub(name: str, revision: str | None) -> dict[str, list[int]]:
 
 
 def stored_weights(name: str, revision: str | None) -> dict[str, Callable[[], Tensor]]:
-    """Name of a weight -> what reads it from the checkpoint, which has been loaded before."""
+    """Name of a weight -> a function that reads it from the checkpoint, which was loaded before."""
     index = _file(name, _INDEX, revision)
     listed = dict(_small_json(index, name).get("weight_map") or {_WEIGHTS: _WEIGHTS})
     paths = [_file(name, str(file), revision) for file in sorted(set(listed.values()))]
@@ -231,7 +232,7 @@ def stored_weights(name: str, revision: str | None) -> dict[str, Callable[[], Te
 
 class Whole:
     """`from_pretrained` of transformers that refuses weights which are missing, left over or of
-    another shape, where transformers draws random ones and goes on."""
+    another shape; transformers itself would draw random ones and go on."""
 
     def __init__(self, auto_class: Any, **keywords: Any):
         self._auto_class, self._keywords = auto_class, keywords
@@ -266,15 +267,15 @@ class Whole:
         return network
 
     def _check_size(self, name: str, config: Any, **keywords: Any) -> None:
-        """Built without memory, of whatever sizes its configuration has, a model has about as many
-        numbers as its files."""
+        """Refuse a model that, built without memory from its configuration, has many more or fewer
+        numbers than its files."""
         code = {key: of for key, of in keywords.items() if key == "trust_remote_code"}
         with torch.device("meta"):
             built = self._auto_class.from_config(deepcopy(config), **code)
         files = _weight_files(Path(name))
         stored = sum(math.prod(shape) for shape in _shapes(files, name).values())
         if getattr(config, "quantization_config", None) is not None:
-            # Two numbers a byte.
+            # Packed weights: two numbers a byte.
             stored = 2 * sum(path.stat().st_size for path in files)
         # Embeddings that are tied are stored once; masks and angles are not stored.
         more = {"weights": (built.parameters(), 0), "constants": (built.buffers(), 2**26)}

@@ -1,12 +1,13 @@
-"""Backward passes that fit: of a block, only what is dear to compute is kept, or its input alone.
+"""Backward passes that fit in memory: a block keeps only what is expensive to compute, or its
+input.
 
-A gradient of gates needs no weight's, but what a block's elementwise steps (norms, rotary angles,
-activations) leave for the backward pass is as large as what its matrix products do. So the first
-block of a forward runs as ever, and says how much the others would keep. Where that is more than
-there is room for, they keep matrix products and fused attention, and the backward pass does the
-elementwise steps again; where that is too much still, some keep their input and fused attention
-alone, the dearest for its size. This is PyTorch's selective activation checkpointing. Hooks fire
-once more in what is computed again.
+A gradient of gates needs no gradient of a weight, but a block's elementwise steps (norms, rotary
+angles, activations) store as much for the backward pass as its matrix products. So the first block
+of a forward runs normally and measures what the others would keep. Where that does not fit, they
+keep matrix products and fused attention, and the backward pass repeats the elementwise steps; where
+that does not fit either, some keep only their input and fused attention, the most expensive step
+for its size. This is PyTorch's selective activation checkpointing. Hooks fire once more in what is
+computed again.
 """
 
 from __future__ import annotations
@@ -43,22 +44,22 @@ _ATTENTION = {
     _ATEN._scaled_dot_product_efficient_attention.default,
     _ATEN._scaled_dot_product_cudnn_attention.default,
 }
-# With what a backward pass takes beside it, 1.5 GiB for 1.2 billion weights and 2,048 tokens.
+# With the rest of a backward pass 1.5 GiB, for 1.2 billion weights and 2,048 tokens.
 _ROOM_ON_CPU = 18 * 2**26
 
 
 class Kept(NamedTuple):
     """What a block keeps for the backward pass, bytes."""
 
-    whole: int  # as ever, at most
+    whole: int  # without checkpointing, at most
     dear: int  # its input, matrix products and fused attention
     bare: int  # its input and fused attention
 
 
 def blocks_to_cut(blocks: int, kept: Kept, room: int) -> tuple[int, int]:
-    """How many of the blocks are to keep (as little as can be, what is dear); the others keep all.
+    """How many of the blocks keep (``bare``, ``dear``); the others keep all.
 
-    As little is computed again as fits in `room` bytes; where nothing fits, as much as can be.
+    As little is computed again as `room` bytes allow; where nothing fits, as much as possible.
 
     Example:
         >>> [blocks_to_cut(10, Kept(8, 5, 1), room) for room in (80, 50, 49, 30, 3)]
@@ -72,7 +73,7 @@ def blocks_to_cut(blocks: int, kept: Kept, room: int) -> tuple[int, int]:
 
 
 def room_for_backward(device: torch.device) -> int:
-    """Bytes that what is kept for a backward pass may take: half of what is free."""
+    """Bytes that may be kept for a backward pass: half of what is free."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return (torch.cuda.mem_get_info(device)[0] + unused) // 2
@@ -81,12 +82,12 @@ def room_for_backward(device: torch.device) -> int:
 
 @contextmanager
 def checkpointed(model: TransformerBridge, room: int | None = None) -> Iterator[None]:
-    """Keep what fits, in forwards inside the block that have a backward pass there, too: in `room`
-    bytes, by default those of `room_for_backward`.
+    """Forwards inside the block, with their backward passes, keep what fits in `room` bytes, by
+    default `room_for_backward`.
 
-    Nothing is changed outside `langheads.model.chunked_losses`, nor while hooks stand, of torch,
-    too, which may count, keep what they see or draw; interventions of langheads inside the block
-    are done again.
+    Changes nothing outside `langheads.model.chunked_losses`, nor while other hooks are set (of
+    torch, too), which may count, store or draw random numbers; interventions of langheads inside
+    the block run again.
     """
     if not in_chunks(model) or hooked(model):
         yield
@@ -103,8 +104,8 @@ class _Plan:
 
     def __init__(self, model: TransformerBridge, room: int):
         self._room, self._blocks = room, len(model.blocks)
-        # The product that leaves the MLP is not dear: no backward pass needs its value, but for
-        # that of a norm after it.
+        # The MLP's last product is not kept: no backward pass needs its value, except that of
+        # a norm after it.
         self._left_out = None if hasattr(model.blocks[0], "ln2_post") else model.cfg.d_mlp
         self._cut = (0, 0)
 
@@ -141,7 +142,7 @@ def _is_attention(op: Any, args: Any) -> bool:
 def _selective(
     keeps: Callable[[Any, Any], bool],
 ) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    """What runs a block, and what runs it again."""
+    """Contexts for a block's forward, and for its recomputation."""
 
     def policy(context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
         return CheckpointPolicy.MUST_SAVE if keeps(op, args) else CheckpointPolicy.PREFER_RECOMPUTE
@@ -157,9 +158,9 @@ def _second(context: AbstractContextManager[Any]) -> Iterator[None]:
 
 
 def trim() -> None:
-    """Give back what is free between what is kept, where the C library can.
+    """Return free memory between kept tensors to the system, where the C library can.
 
-    glibc seldom fits what comes and goes in a block into the gaps that the last one left.
+    glibc seldom fits a block's temporary tensors into the gaps that the last one left.
     """
     on_cpu = sys.platform == "linux" and not torch.cuda.is_initialized()
     if on_cpu and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
@@ -169,7 +170,7 @@ def trim() -> None:
 class _Counted(TorchDispatchMode):
     """Counts what the first block keeps, and what others would keep.
 
-    Its input wants no gradient, so it keeps less than they do: these keep at most all that is made.
+    Its input needs no gradient, so it keeps less than they do: they keep at most all that is made.
     """
 
     def __init__(self, is_dear: Callable[[Any, Any], bool]):
@@ -205,7 +206,7 @@ class _Counted(TorchDispatchMode):
     def _pack(self, of: Tensor) -> Tensor:
         if not isinstance(of, torch.nn.Parameter):
             self._storages[of.untyped_storage().data_ptr()] = of.untyped_storage().nbytes()
-        # Itself, it would hold on to the node that holds it.
+        # The tensor itself would hold a reference to the node that holds it.
         return of.detach()
 
     @property
@@ -214,5 +215,5 @@ class _Counted(TorchDispatchMode):
         return sum(self._storages.values())
 
     def by_others(self, given: int) -> Kept:
-        """What others keep that are given so many bytes."""
+        """What other blocks keep, whose input has so many bytes."""
         return Kept(given + self._made, given + self._dear, given + self._attention)

@@ -1,14 +1,14 @@
 """Losses without the logits of all positions.
 
-``[batch, pos, vocab]`` overflows a card long before the model does. So the network's forward is
-cut where its decoder hands over the last hidden states, after the final norm, and all that stands
-behind (unembedding and its bias, Cohere's logit scale, Gemma's soft cap) runs for some positions
-at a time, as the network's own code. A position's loss depends on its own hidden state alone: its
-gradient is taken while its logits are there, and no product is computed twice. PyTorch's
-``linear_cross_entropy``, which has chunks too, knows nothing of scales and caps.
+``[batch, pos, vocab]`` fills a GPU's memory long before the model does. So the network's forward is
+cut where its decoder returns the last hidden states, after the final norm, and what follows
+(unembedding and its bias, Cohere's logit scale, Gemma's soft cap) runs for some positions at a
+time, in the network's own code. A position's loss depends only on its own hidden state: its
+gradient is taken while its logits are in memory, and no product is computed twice. PyTorch's
+``linear_cross_entropy``, which also has chunks, does not know scales and caps.
 
-The first use on a model compares losses and gradients with those of whole logits, without the
-hooks that stand then, and keeps whole logits where they differ.
+The first use on a model compares losses and gradients with those of whole logits, with hooks
+removed, and keeps whole logits where they differ.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from langheads.io.errors import logger
 from langheads.model.state import HOOKS, forwards, frozen, without_hooks
 from langheads.model.tokens import probe_tokens
 
-# Logits that are had by one product: of many rows, since each goes through all of the weights.
+# Logits of one product: of many rows, since each product reads all of the weights.
 _CHUNK_BYTES = {"cpu": 2**27, "elsewhere": 2**28}
-# Of them, in float32, those whose softmax is taken at once. A CPU keeps them in its cache, and its
-# allocator hands blocks below 32 MB out again, while it gets larger ones page by page every time.
+# Of them, in float32, those of one softmax. A CPU keeps them in its cache, and its allocator
+# reuses blocks below 32 MB, while it fetches larger ones page by page every time.
 _SOFTMAX_BYTES = {"cpu": 2**22, "elsewhere": 2**28}
-# Of all, in float32, where there is nothing to cut.
+# Bytes of all logits, in float32, below which they are not cut.
 _WHOLE_BYTES = 2**25
 
 _OUTPUTS: WeakKeyDictionary[TransformerBridge, type | None] = WeakKeyDictionary()
-"""Of models whose check is done: the class that the decoder returns; None, logits are whole."""
+"""Model whose check is done -> the class that its decoder returns; None: its logits stay whole."""
 _inside: WeakSet[TransformerBridge] = WeakSet()
 
 
@@ -47,7 +47,7 @@ def chunked_losses(model: TransformerBridge) -> Iterator[bool]:
     """Inside the block `langheads.model.token_nll` holds the logits of a few positions at a time;
     yields whether it does, False where the model's check failed.
 
-    Logits are whole also while a hook stands on the unembedding, the decoder or the whole model,
+    Logits stay whole also while the unembedding, the decoder or the whole model carries a hook,
     which sees all positions, and where weights collect gradients.
     """
     if model not in _OUTPUTS and not _equal_to_whole(model):
@@ -63,7 +63,7 @@ def chunked_losses(model: TransformerBridge) -> Iterator[bool]:
 
 
 def in_chunks(model: TransformerBridge) -> bool:
-    """Whether the losses of a forward now are to be computed in chunks, see `chunked_losses`."""
+    """Whether a forward would now compute its losses in chunks, see `chunked_losses`."""
     if model not in _inside:
         return False
     network: Any = model.original_model
@@ -76,7 +76,7 @@ def in_chunks(model: TransformerBridge) -> bool:
 def last_hidden(
     model: TransformerBridge, tokens: Int[Tensor, "batch pos"]
 ) -> Float[Tensor, "batch pos d_model"]:
-    """What the decoder hands to the unembedding in one forward, in which nothing is unembedded."""
+    """The decoder's last hidden states of one forward, without the unembedding."""
     kept: list[Tensor] = []
 
     def keep(hidden: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def last_hidden(
         return hidden[:, :0]
 
     with _hidden_states(model, keep):
-        # Keys and values are for forwards that go on.
+        # Keys and values are for forwards that continue a text.
         model(tokens, return_type=None, use_cache=False)
     return kept[0]
 
@@ -101,7 +101,7 @@ def nll_of_rows(
 
 
 class _ChunkedNLL(torch.autograd.Function):
-    """Some rows at a time the loss and, where asked for, its gradient, of first order only."""
+    """The loss, some rows at a time, and where needed its gradient, of first order only."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, targets: Tensor, model: TransformerBridge) -> Tensor:
@@ -116,8 +116,8 @@ class _ChunkedNLL(torch.autograd.Function):
             part = part.detach().requires_grad_(wanted)
             with torch.set_grad_enabled(wanted):
                 logits = _logits(model, part)
-            # A row's slope takes its place: nobody asks for logits twice. Where a network does,
-            # PyTorch refuses to write over them, and logits stay whole.
+            # The gradient overwrites the logits, which nothing reads again. Where a network does,
+            # PyTorch refuses to overwrite them, and logits stay whole.
             values = logits.detach()
             for start in range(0, len(part), some):
                 rows = slice(start, min(start + some, len(part)))
@@ -129,7 +129,7 @@ class _ChunkedNLL(torch.autograd.Function):
                     values[rows] = slope
             if wanted:
                 slopes.append(torch.autograd.grad(logits, part, values)[0])
-            # Before the next are made.
+            # Freed before the next are made.
             del logits, values
         ctx.save_for_backward(torch.cat(slopes) if wanted else hidden.new_empty(0))
         return torch.cat(nll)
@@ -144,7 +144,7 @@ class _ChunkedNLL(torch.autograd.Function):
 def _logits(
     model: TransformerBridge, hidden: Float[Tensor, "row d_model"]
 ) -> Float[Tensor, "row vocab"]:
-    """What the network makes of last hidden states."""
+    """The network's logits of last hidden states."""
     network: Any = model.original_model
     unembed = model.unembed.original_component
     # TransformerLens puts zeros where the checkpoint has no bias; they are not added.
@@ -167,7 +167,7 @@ def _logits(
 
 @contextmanager
 def _hidden_states(model: TransformerBridge, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Change what the decoder hands to the unembedding in forwards inside the block."""
+    """Change the decoder's last hidden states in forwards inside the block."""
     network: Any = model.original_model
     decoder = network.get_decoder()
     run = decoder.forward
@@ -197,7 +197,7 @@ def _equal_to_whole(model: TransformerBridge) -> bool:
             wide = torch.promote_types(logits.dtype, torch.float32)
             whole = F.cross_entropy(logits.to(wide), targets, reduction="none")
             hidden = leaves[0][:, :-1].flatten(0, 1)
-            # Cut, as long texts are.
+            # In chunks, as for long texts.
             ours = torch.cat(
                 [
                     _ChunkedNLL.apply(hidden[at], targets[at], model)
@@ -206,10 +206,10 @@ def _equal_to_whole(model: TransformerBridge) -> bool:
             )
             found = [torch.autograd.grad(nll.sum(), leaves)[0] for nll in (ours, whole)]
         except Exception as error:
-            # Whatever an architecture raises here, whole logits work; say why they are kept.
+            # An architecture may raise anything here; whole logits still work.
             logger.info("losses are taken from whole logits: %s", error)
             return False
-    # Products of other sizes round otherwise; in 16 bits by some percent.
+    # Products of other sizes round differently; in 16 bits by some percent.
     allowed = min(1000 * torch.finfo(model.cfg.dtype).eps, 0.05)
     equal = all(
         bool((a - b).norm() <= allowed * b.norm()) for a, b in [(ours, whole), tuple(found)]

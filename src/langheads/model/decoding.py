@@ -2,8 +2,8 @@
 
 Hugging Face's `generate` on the network inside the bridge keeps its own cache and fires every
 hook once a forward: once for the prompts, then once for each new token. It is given a blank
-generation configuration, so a checkpoint's repetition penalty, top-p or suppressed tokens play
-no part; only its end-of-sequence tokens are kept.
+generation configuration, so a checkpoint's repetition penalty, top-p or suppressed tokens have no
+effect; only its end-of-sequence tokens are kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from langheads.model.gates import gated
 from langheads.model.kept import batch_keeper
 from langheads.model.state import evaluating
 
-# The value does not matter: padding is masked, and what follows the end is cut off.
+# Any value will do: padding is masked, and tokens after the end are cut off.
 _PADDING = 0
 
 
@@ -188,7 +188,7 @@ def _until_end(row: Int[Tensor, " new"], ends: Sequence[int]) -> Int[Tensor, " _
 
 @contextmanager
 def _blank_generation_config(network: Any) -> Iterator[None]:
-    """What `generate` is not told it takes from the checkpoint's settings: show it none."""
+    """`generate` fills missing settings from the checkpoint's: hide those."""
     before = network.generation_config
     try:
         network.generation_config = GenerationConfig()
@@ -198,12 +198,12 @@ def _blank_generation_config(network: Any) -> Iterator[None]:
 
 
 class _Finite(LogitsProcessor):
-    """Refuses logits that choose nothing: the argmax of NaN is a token like any other."""
+    """Refuses NaN and infinite logits, whose argmax would be a token like any other."""
 
     def __call__(
         self, input_ids: Int[Tensor, "batch pos"], scores: Float[Tensor, "batch vocab"]
     ) -> Float[Tensor, "batch vocab"]:
-        # A model may rule tokens out by -inf, but not all of them.
+        # A model may exclude tokens by -inf, but not all of them.
         if not bool(torch.isfinite(scores.max(dim=-1).values).all()):
             raise NonFiniteError(
                 "logits of a reply are NaN or infinite; check the weights, or take gates "

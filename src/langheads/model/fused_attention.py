@@ -5,11 +5,11 @@ TransformerLens computes attention eagerly so that patterns can be hooked, and s
 `fused_attention` every attention component delegates to the Hugging Face module that it wraps (as
 TransformerLens' base class does) under PyTorch's scaled-dot-product attention; ``hook_z`` fires
 as before. There is no public switch for this, so this module is the one place that does it. Norms
-delegate as well, where TransformerLens would compute for hooks that do not stand what they see.
+delegate as well; TransformerLens would compute values for hooks that are not set.
 
-Not every architecture survives it: some refuse the kernel, one lost its gradients. So the first
-use on a model compares losses and gate gradients with eager attention on a padded random batch,
-without the hooks that stand then, and keeps eager attention where they differ.
+It does not work for every architecture: some refuse the kernel, one lost its gradients. So the
+first use on a model compares losses and gate gradients with eager attention on a padded random
+batch, with hooks removed, and keeps eager attention where they differ.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ _trusted: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
 def fused_attention(model: TransformerBridge) -> Iterator[bool]:
     """Run forwards inside the block with fused attention where it is known to be equal.
 
-    Yields whether it is fused; it stays eager where the model's check failed or a hook stands on a
-    point that only eager attention passes (patterns, say).
+    Yields whether it is fused; it stays eager where the model's check failed, or at a hook on a
+    point that only eager attention has (patterns, say).
 
     Memory: without ``[batch, head, pos, pos]`` a layer, where the wrapped module has a fused kernel
-    (BLOOM's has none, and stays as it is). ``hook_pattern`` need not fire inside.
+    (BLOOM's has none and stays eager). ``hook_pattern`` need not fire inside.
     """
     inside = _has_hooks_inside(model)
     if model not in _trusted and not inside:
@@ -62,10 +62,10 @@ def fused_attention(model: TransformerBridge) -> Iterator[bool]:
 
 
 def _has_hooks_inside(model: TransformerBridge) -> bool:
-    """Whether a hook stands inside an attention component, where the fused kernel passes it by.
+    """Whether there is a hook inside an attention component, where the fused kernel skips it.
 
-    Only the component's own ends and those of its output projection, ``hook_z`` among them, are
-    what they are in eager attention.
+    Only the ends of the component and of its output projection, with ``hook_z``, have the same
+    values as in eager attention.
     """
     for component in _components(model):
         ends = [end for of in (component, component.o) for end in (of.hook_in, of.hook_out)]
@@ -98,8 +98,8 @@ def _fused(model: TransformerBridge) -> Iterator[None]:
 
 
 def _unseen(norm: NormalizationBridge, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The wrapped norm's own output, which TransformerLens gives, too, after computing for the
-    hooks inside what it would show them."""
+    """The wrapped norm's own output; TransformerLens returns the same, after it has computed values
+    for the hooks inside."""
     if norm.hook_scale.has_hooks() or norm.hook_normalized.has_hooks():
         return run(x)
     output: Tensor = norm.original_component(x)  # type: ignore[misc]
@@ -107,15 +107,15 @@ def _unseen(norm: NormalizationBridge, run: Callable[[Tensor], Tensor], x: Tenso
 
 
 def _equal_to_eager(model: TransformerBridge) -> bool:
-    # Under gates of 0, say, every kernel would be equal.
+    # Under gates of 0 every kernel would be equal.
     with without_hooks(model):
-        # What raises here says nothing about the fused kernel.
+        # An error here says nothing about the fused kernel.
         eager = _probe(model)
         try:
             with _fused(model):
                 fused = _probe(model)
         except Exception as error:
-            # Whatever an architecture raises here, eager attention works; say why it is kept.
+            # An architecture may raise anything here; eager attention still works.
             logger.info("fused attention is not used: %s", error)
             return False
     equal = _close(fused, eager, torch.finfo(model.cfg.dtype).eps)
@@ -130,9 +130,9 @@ Probe = tuple[Float[Tensor, " batch"], Float[Tensor, "batch layer head"]]
 def _close(ours: Probe, theirs: Probe, eps: float) -> bool:
     """Whether losses and every layer's gate gradients agree as far as the dtype allows.
 
-    Layer by layer, since a lost gradient of one layer would drown in the size of another's. In 16
-    bits single gradients differ by a tenth between kernels; there their direction must agree.
-    Losses that do not depend on any head say nothing.
+    Layer by layer, since a lost gradient of one layer is small beside another layer's. In 16 bits
+    single gradients differ by a tenth between kernels; there their direction must agree. Losses
+    that do not depend on any head prove nothing.
     """
     (nll, gradient), (eager_nll, eager_gradient) = ours, theirs
     off = (nll - eager_nll).abs().max() > max(4 * eps, 1e-5) * eager_nll.abs().max()

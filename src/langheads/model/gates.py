@@ -1,4 +1,4 @@
-"""The gate: one intervention for everything.
+"""The gate: one intervention switches off, weakens and strengthens heads.
 
     z'[l,h] = m[l,h] z[l,h] + (1 - m[l,h]) baseline[l,h]
 
@@ -41,7 +41,7 @@ Gates = (
     | np.ndarray
     | Float[Tensor, "*batch layer head"]
 )
-"""Heads, which get one value; a gate a head; or the gates of all heads."""
+"""Heads, which get one value; one gate a head; or the gates of all heads."""
 
 
 def gates_of_all(
@@ -53,7 +53,7 @@ def gates_of_all(
 ) -> Float[Tensor, "*batch layer head"]:
     """The gates of all heads of a model; arguments and errors as for `gated`.
 
-    A gate that is no finite number is refused: every logit would be NaN, and every reply one token.
+    Refuses gates that are not finite: every logit would be NaN, and every reply one token.
     """
     layers, heads = head_shape(model)
     if isinstance(gates, HeadMask):
@@ -109,8 +109,8 @@ def gated(
         model: the model; its hooks are as before when the block ends, however it ends.
         gates: heads (a `HeadSet`, names like ``["L3H7"]``, or those of `language`), which get
             `value` while all others get 1; or head -> its gate, ``{"L3H7": 0.5}``; or the gates
-            themselves, ``[layer, head]`` or ``[batch, layer, head]``, the second for a gate of
-            its own for every row of the batch. Gates that require a gradient get one. Or a
+            themselves, ``[layer, head]`` or ``[batch, layer, head]``, the second for different
+            gates in every row of the batch. Gates that require a gradient get one. Or a
             `HeadMask`, with the baseline that it was learned with.
         value: the gate of heads that are given without one.
         baseline: what stands in for a head at gate 0, ``[layer, head, d_head]`` (see `mean_z`);
@@ -148,12 +148,12 @@ def gated(
             f"gates of layers before first_layer {first_layer} must be 1: they do not run"
         )
     of_layer = rearrange(gates, "... layer head -> layer ... 1 head 1")
-    # Untouched layers are left alone: bit-equal, and nothing to compute.
+    # Untouched layers are skipped: bit-equal, and nothing to compute.
     idle = [not gates.requires_grad and bool((m == 1).all()) for m in of_layer]
 
     def change(layer: int, z: Z) -> Z | None:
         if baseline is not None and baseline.shape[2] != z.shape[3]:
-            # One number a head would be broadcast without a word.
+            # One number a head would be broadcast without an error.
             raise InterventionError(
                 f"hook_z of layer {layer} is {list(z.shape)}, but the baseline is "
                 f"{list(baseline.shape)}, [layer, head, d_head]"

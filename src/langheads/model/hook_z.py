@@ -1,8 +1,8 @@
 """Interventions on z[l,h], the output of head h of layer l before W_O, at
 ``blocks.{l}.attn.hook_z``.
 
-Cut here and nowhere later: after W_O a slice of the attention output is a set of residual
-coordinates, not a head. Interventions on z are in the order in which they are opened.
+Heads are cut here and nowhere later: after W_O a slice of the attention output is a set of residual
+coordinates, not a head. Interventions on z act in the order in which they are opened.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Z = Float[Tensor, "batch pos head d_head"]
 
 @contextmanager
 def again() -> Iterator[None]:
-    """What a backward pass computes a second time, in this thread: no forward of its own."""
+    """Marks what a backward pass computes again in this thread, which is not a new forward."""
     before = computing_again()
     _thread.again = True
     try:
@@ -55,9 +55,9 @@ def on_every_hook_z(
 
     Args:
         model: its hooks are as before when the block ends, however it ends.
-        change: (layer, z) -> the new z, or None for no change; the same every time, as backward
-            passes may compute a layer again.
-        what: what is set, in the plural, for errors.
+        change: (layer, z) -> the new z, or None for no change; deterministic, as backward passes
+            may compute a layer again.
+        what: the name of what is set, in the plural, for errors.
         batch: rows that z must have; None for any number.
         d_head: width that z must have; None for any.
         first_layer: the first layer that runs, see `langheads.model.replay.starting_at`.

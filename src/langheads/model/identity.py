@@ -25,13 +25,13 @@ EMBEDDED = {"demo": _DATA / "model", "demo-hard": _DATA / "hard_model"}
 """The embedded models, made by ``analyses/train_demo_model.py``."""
 DEMO = EMBEDDED["demo"]
 SELF_TESTS: WeakKeyDictionary[TransformerBridge, tuple[str, int]] = WeakKeyDictionary()
-"""What came of a model's self-test, and which weights it had then."""
+"""Model -> the outcome of its self-test, and its weights at that time."""
 _HASHED: WeakKeyDictionary[TransformerBridge, tuple[dict[str, str], int]] = WeakKeyDictionary()
 TAKES_OTHERS: WeakSet[TransformerBridge] = WeakSet()
 """Models that were loaded to take heads, masks and scores of another checkpoint."""
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32}
-# Of a configuration: where it was read from and by what, and what changes no number.
+# Keys of a configuration that change no number: where it was read from, and by what.
 _NOT_OF_THE_MODEL = (
     *("transformers_version", "dtype", "torch_dtype", "use_cache", "pad_token_id", "return_dict"),
     *("architectures", "initializer_range", "quantization_config"),
@@ -41,18 +41,18 @@ _NOT_OF_THE_MODEL = (
 def describe(model: TransformerBridge) -> dict[str, str]:
     """Name, revision, hashes, dtype and device of a model as it is in memory, for provenance.
 
-    - ``weight_hash``: SHA-256 over the weights rounded to bfloat16, the same in every dtype that
-      they are loaded in, and however they are quantised then;
-    - ``exact_weight_hash``: over their bytes as they are, which two models of one dtype share;
+    - ``weight_hash``: SHA-256 over the weights rounded to bfloat16, the same in whatever dtype or
+      quantization they are loaded;
+    - ``exact_weight_hash``: over their bytes as they are, to compare models of one dtype;
     - ``config_hash``: of the configuration, where it differs from its class's defaults;
-    - ``model_type``: whose class that is;
+    - ``model_type``: the name of that class;
     - ``tokenizer_hash``;
-    - ``quantization``: of what width weights are packed and by what, where they are;
+    - ``quantization``: the width of packed weights and what packed them, where there are any;
     - ``self_test``: passed, skipped, or not run, see `langheads.model.self_test`;
     - ``hooks``: the hook points and modules that carry a hook, where there are any;
-    - ``auto_batch_tokens``, ``device_memory_gib``: elsewhere than on a CPU, see
+    - ``auto_batch_tokens``, ``device_memory_gib``: except on a CPU, see
       `langheads.model.budget`;
-    - ``other_weights``: for `require_same_model`, where the model was loaded to take such.
+    - ``other_weights``: for `require_same_model`, where the model was loaded with it.
 
     Reads all weights once.
     """
@@ -62,12 +62,12 @@ def describe(model: TransformerBridge) -> dict[str, str]:
 
 
 def described_before(model: TransformerBridge) -> dict[str, str]:
-    """What `describe` says but for the self-test; weights are hashed where they changed since."""
+    """`describe` without the self-test; weights are hashed again only where they changed."""
     read, weights = _HASHED.get(model, ({}, 0))
     if weights != (now := weights_in_memory(model)):
         read = _read(model)
         _HASHED[model] = read, now
-    # A setting may change by itself.
+    # The tokenizer's settings may change without the weights.
     config = {"config_hash": _config_hash(model.original_model.config)}
     return {**read, **config, **_as_used(model)}
 
@@ -92,7 +92,7 @@ def _read(model: TransformerBridge) -> dict[str, str]:
 def hooked(model: TransformerBridge) -> set[str]:
     """The hook points and modules that carry a hook."""
     hooks = {name for name, point in model.hook_dict.items() if point.has_hooks()}
-    # Those of torch; what both trees have is called what the network calls it.
+    # Torch's hooks; modules of both trees get the network's name.
     named = {of: name for net in (model, model.original_model) for name, of in net.named_modules()}
     for of, name in named.items():
         of_torch = (hook for key in HOOKS for hook in of.__dict__[key].values())
@@ -110,7 +110,7 @@ def _as_used(model: TransformerBridge) -> dict[str, str]:
 
 
 def _of_the_user(hook: Any) -> bool:
-    """TransformerLens and transformers set some of their own, on norms and to keep outputs."""
+    """Not one that TransformerLens or transformers set, on norms and to keep outputs."""
     package, _, _ = str(getattr(hook, "__module__", "")).partition(".")
     return package not in ("transformer_lens", "transformers")
 
@@ -128,18 +128,18 @@ def self_test_of(model: TransformerBridge) -> str:
 
 
 def weights_in_memory(model: TransformerBridge) -> int:
-    """How often each of the weights was written to, and, as torch does not count what is written
-    through ``.data``, sums over the bits of each."""
-    # Under several names each, for TransformerLens and where embeddings are tied; beside packed
-    # weights stands what is made anew each time.
+    """How often each weight was written to, and, since torch does not count writes through
+    ``.data``, sums over the bits of each."""
+    # Weights have several names each, for TransformerLens and where embeddings are tied; packed
+    # weights come with tensors that are made anew each time.
     state = model.original_model.state_dict().values()
     each = {(of.data_ptr(), of.shape, of.stride()): of for of in state}
     return hash(tuple((of._version, *at[1:], *_bit_sums(of)) for at, of in each.items()))
 
 
 def _bit_sums(tensor: torch.Tensor) -> Iterator[bytes]:
-    """The bits as integers, summed exactly over each row and each column: some number anywhere,
-    another order of rows or columns, all change them. A pass over memory each."""
+    """The bits as integers, summed exactly over each row and each column: a changed number, or
+    another order of rows or columns, changes them. One pass over memory each."""
     rows = torch.atleast_2d(tensor.detach()).flatten(0, -2).contiguous()
     if rows.shape[1] == 1:
         # Packed weights are one column.
@@ -147,7 +147,7 @@ def _bit_sums(tensor: torch.Tensor) -> Iterator[bytes]:
     size = rows.element_size()
     whole = all(n * size % 8 == 0 for n in (rows.shape[1], rows.storage_offset()))
     bits = rows.view(torch.int64 if whole else _INTEGERS[size])
-    # Modulo 2^64 two signs at the top that flip would cancel. A few MB at a time.
+    # Modulo 2^64 two flipped top bits would cancel. A few MB at a time.
     some = bits.split(1 + 2**20 // max(1, bits.shape[1]))
     top = torch.cat([(of >> 32).sum(1) for of in some])
     for sums in (bits.sum(0), bits.sum(1), top):
@@ -155,8 +155,7 @@ def _bit_sums(tensor: torch.Tensor) -> Iterator[bytes]:
 
 
 def _weight_hashes(model: TransformerBridge) -> tuple[str, str]:
-    """SHA-256 over names and weights, as they were before they were packed and rounded to bfloat16,
-    and as they are."""
+    """SHA-256 over names and weights: unpacked and rounded to bfloat16, and as they are."""
     state = sorted(model.original_model.state_dict().items())
     rounded, exact, before = hashlib.sha256(), hashlib.sha256(), BEFORE.get(model, {})
     for name, tensor in state:
@@ -169,9 +168,9 @@ def _weight_hashes(model: TransformerBridge) -> tuple[str, str]:
             exact.update(name.encode())
             exact.update(flat.view(torch.uint8).numpy())
     if all(tensor.dtype == torch.bfloat16 for _, tensor in state):
-        # The same bytes, which need not be read twice.
+        # The same bytes: read once.
         return rounded.hexdigest(), rounded.hexdigest()
-    # Weights that are bfloat16 among others are in the rounded hash as they are.
+    # Bfloat16 weights of a mixed model need no rounding.
     exact.update(rounded.digest())
     return rounded.hexdigest(), exact.hexdigest()
 
@@ -180,9 +179,9 @@ def _config_hash(config: Any) -> str:
     try:
         defaults = type(config)().to_dict()
     except Exception:
-        # A class of a repository's own may have none.
+        # A class from a repository's own code may have none.
         defaults = {}
-    # Another version of transformers may know more settings, all at their defaults.
+    # Another version of transformers may add settings, all at their defaults.
     settings = {
         key: value
         for key, value in config.to_dict().items()

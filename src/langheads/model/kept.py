@@ -1,8 +1,9 @@
-"""Which part of a run a batch is, told by all that its values depend on; see `langheads.io.parts`.
+"""Results of batches, kept as parts of a run; see `langheads.io.parts`.
 
-Beside the tokens that is the model as it is in memory, the measurement, its gates, the versions of
-what computes it, and the budget of a batch, as sums of floating-point numbers depend on what else
-is in it. What a user's hook does cannot be told: under one nothing is kept.
+A part is identified by everything its values depend on. Beside the tokens these are the model as it
+is in memory, the measurement, its gates, the versions of the libraries, and the budget of a batch,
+as sums of floating-point numbers depend on what else is in it. Interventions of langheads are
+`declared` for this. A user's hook cannot be identified: under one nothing is kept.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ from langheads.io.progress import count_part
 from langheads.model.identity import described_before
 
 Keeper = Callable[[int, int, list[int], Callable[[], list[Any]]], list[Any] | None]
-"""Number of a batch, of how many, its rows, what makes what comes of them -> that; None if others
-make it."""
+"""(number of a batch, of how many, its rows, what makes their results) -> the results, read or
+made; None if another shard makes them."""
 
 _under: ContextVar[tuple[Any, ...]] = ContextVar("under", default=())
 
 
 @contextmanager
 def declared(model: TransformerBridge, *interventions: Any) -> Iterator[None]:
-    """Hooks that are set inside the block are told by these values, so that parts can be kept.
+    """Hooks that are set inside the block are declared by these values, so that parts can be kept.
 
-    Those that stand on the model already cannot be told.
+    Hooks that the model carries already cannot be declared.
     """
     unknown = not _under.get() and "hooks" in described_before(model)
     token = _under.set(() if unknown else (*_under.get(), *interventions))
@@ -47,7 +48,7 @@ def declared(model: TransformerBridge, *interventions: Any) -> Iterator[None]:
 
 
 def are_declared() -> bool:
-    """Whether the hooks that are set now are told; under others every forward must run."""
+    """Whether the hooks that are set now are declared; under others every forward must run."""
     return bool(_under.get())
 
 
@@ -64,20 +65,20 @@ def batch_keeper(
     row: tuple[int, ...] | None = None,
     by_all: bool = False,
 ) -> Keeper | None:
-    """What keeps the batches of a measurement in the parts of this run; None where none are kept.
+    """Keeps the batches of a measurement in the parts of this run; None where none are kept.
 
     Args:
         model, work: the measurement and what it depends on; None keeps nothing.
         rows, budget: tokens of each row, and how many a batch has.
-        given: rows of a batch -> more that they are measured with.
-        progress, updates: what is told of rows that are read and not made, and by how much each.
-        cost, row: forwards that each row takes, and the shape of what comes of it, if known.
-        by_all: whoever needs a batch first makes it.
+        given: rows of a batch -> further input of their measurement.
+        progress, updates: a bar, and by how much each row that is read, not made, updates it.
+        cost, row: forwards that each row takes, and the shape of its result, if known.
+        by_all: a batch is made by the first process that needs it, not by its shard.
     """
     parts = active_parts()
     if parts is None or work is None or (of_all := _shared(model, work, budget)) is None:
         return None
-    # Which shard begins, so that short measurements are not all the first one's.
+    # The shard that begins, so that not all short measurements fall to the first.
     first = int(digest(of_all, [len(row) for row in rows])[:8], 16)
 
     def keep(
@@ -112,7 +113,7 @@ def batch_keeper(
 
 
 def _shared(model: TransformerBridge, work: Sequence[Any], budget: int) -> str | None:
-    """Digest of what all batches of a measurement share; None under hooks that cannot be told."""
+    """Digest of what all batches of a measurement share; None under undeclared hooks."""
     model_now = described_before(model)
     if "hooks" in model_now and not _under.get():
         return None
@@ -132,7 +133,7 @@ def kept_as_one(
 ) -> Tensor:
     """A tensor that is made from rows one after another, kept as one part.
 
-    Made by one shard, for which the others wait, or `by_all` who need it before it is there.
+    Made by one shard, for which the others wait, or `by_all`: by the first that needs it.
     """
     whole = list(range(len(rows)))
     if isinstance(parts := active_parts(), Estimate):

@@ -30,7 +30,7 @@ from langheads.model.state import evaluating
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
 
 
-# A model that is loaded inside inference mode could not be measured outside of it.
+# A model loaded inside inference mode could not be measured outside of it.
 @torch.inference_mode(False)
 def load(
     model: str | Path | TransformerBridge | PreTrainedModel,
@@ -49,25 +49,25 @@ def load(
     Args:
         model: a Hugging Face id, a local folder, or an embedded model: ``demo`` (planted language
             heads), ``demo-hard`` (harder to read).
-        dtype: ``float32`` (the default on a CPU), ``float64``, ``bfloat16``, ``float16``; elsewhere
-            by default the checkpoint's own. bfloat16 ranks heads as float32 does, but loses effects
-            below about 0.05 / sqrt(tokens of a language) nats per token.
+        dtype: ``float32`` (the default on a CPU), ``float64``, ``bfloat16``, ``float16``; on other
+            devices the default is the checkpoint's own. bfloat16 ranks heads as float32 does, but
+            loses effects below about 0.05 / sqrt(tokens of a language) nats per token.
         device: where to put it; by default TransformerLens' choice (CUDA, MPS, CPU), or the card of
             the rank under ``torchrun``.
         device_map: Hugging Face's placement over several devices, instead of `device`.
-        quantize: ``4bit`` (NF4) or ``8bit``: store the weights of linear layers but the unembedding
-            so, and compute in `dtype`; needs ``langheads[quantize]``.
+        quantize: ``4bit`` (NF4) or ``8bit``: how the weights of linear layers, except the
+            unembedding, are stored; computes in `dtype`; needs ``langheads[quantize]``.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run code that the repository brings along. Off unless asked for.
         other_weights: take heads, masks and scores of another checkpoint of the same shape, such as
             a base model's in the model tuned from it; results say so.
         self_test: check in a few short forwards that gating a head is zeroing its slice of W_O,
             that padding changes nothing and that dropout is off; results say whether it passed. By
-            default once a model, and not where it was left out before.
+            default once a model, and not where it was switched off before.
 
     Returns:
         A `TransformerBridge` in evaluation mode, weights as in the checkpoint. Given a model of
-        transformers, that model wrapped, with the tokenizer of where it was loaded from; given a
+        transformers, that model wrapped, with the tokenizer from where it was loaded; given a
         bridge, that bridge.
 
     Raises:
@@ -113,7 +113,7 @@ def _from_checkpoint(
     revision: str | None,
     trust_remote_code: bool,
 ) -> TransformerBridge:
-    """What is at `name`, looked at before it is read; errors call it `model`."""
+    """The model at `name`, checked before it is read; errors call it `model`."""
     check_checkpoint(name, revision)
     config = _config(name, revision, trust_remote_code)
     check_hub(name, getattr(config, "_commit_hash", None) or revision)
@@ -126,7 +126,7 @@ def _from_checkpoint(
         if getattr(config, "quantization_config", None) is not None:
             raise InputError(f"{model} is quantised already; load it without quantize")
         packed = {"quantization_config": quantization_config(quantize, dtype)}
-        # Where weights are packed when they are read, they are not moved afterwards.
+        # Weights that are packed while they are read are not moved afterwards.
         device_map = device_map or {"": str(where or get_device())}
     with _as_model_errors(model, where, packed=bool(packed)):
         kind = get_hf_model_class_for_architecture(determine_architecture_from_hf_config(config))
@@ -168,7 +168,7 @@ def _wrapped(model: Any) -> TransformerBridge:
 def _ready(
     bridge: TransformerBridge, other_weights: bool, self_test: bool | None
 ) -> TransformerBridge:
-    """Self-tested; what it was loaded for once stays so."""
+    """Self-tested; once loaded with `other_weights`, a model stays so."""
     if other_weights:
         TAKES_OTHERS.add(bridge)
     run_self_test(bridge, self_test)
@@ -187,7 +187,7 @@ def _checked(bridge: TransformerBridge) -> TransformerBridge:
 def _as_model_errors(
     model: str, where: torch.device | None, packed: bool = False
 ) -> Iterator[None]:
-    """Whatever TransformerLens and transformers raise over a checkpoint, as a `ModelError`."""
+    """Any error of TransformerLens and transformers over a checkpoint, as a `ModelError`."""
     try:
         yield
     except LangheadsError:
@@ -204,7 +204,7 @@ def _as_model_errors(
 
 
 def _card_of_the_rank() -> str | None:
-    """Under ``torchrun`` the card of this rank; the default would be the first one for all."""
+    """Under ``torchrun`` the GPU of this rank; the default would be the first one for all."""
     if "TORCHELASTIC_RUN_ID" in os.environ and torch.cuda.is_available():
         return f"cuda:{os.environ['LOCAL_RANK']}"
     return None
@@ -237,7 +237,7 @@ def _config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
             name, revision=revision, trust_remote_code=trust_remote_code
         )
     except Exception as error:
-        # A configuration with values of the wrong type raises what it happens to meet.
+        # A configuration with values of the wrong type raises many kinds of error.
         text = str(error)
         if "gated repo" in text or "restricted" in text:
             raise ModelError(
@@ -284,7 +284,7 @@ def _probe(model: TransformerBridge) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    """The first that says something: some end in a colon, and go on in the next."""
+    """The first line that is not blank; with the next, if it ends in a colon."""
     first, _, more = str(error).strip().partition("\n")
     goes_on = more.strip().partition("\n")[0] if first.endswith(":") else ""
     return f"{first} {goes_on}".strip() or type(error).__name__

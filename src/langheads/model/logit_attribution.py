@@ -2,13 +2,13 @@
 
 The logits are k (W_U N(r) + b_U), r the residual stream after the last block, N the final norm and
 k a constant (Cohere: 1/16). With its scale frozen at what it was in this forward, a norm is
-linear but for its bias:
+linear except for its bias:
 
     N(x) = s g * C(x) + b,   C(x) = x - mean(x) (LayerNorm) or x (RMSNorm),   s one number a row
 
 so that the difference of two logits is a sum over whatever is added to r. A norm between the
 attention and the residual stream (Gemma-2 and 3, OLMo-2) is frozen in the same way. Nothing here
-asks which architecture it is: g, b and C come from what the norm does to two known vectors, s from
+depends on the architecture: g, b and C come from what the norm does to two known vectors, s from
 its input and output, k from all logits, and the parts are compared with the logits.
 """
 
@@ -30,13 +30,13 @@ from langheads.model.shape import head_shape
 from langheads.model.state import evaluating
 
 PARTS = ("embedding", "heads", "attention_bias", "mlp", "constant")
-# Of the parts' absolute sum, by the bits of a number; parts and logits are rounded differently.
+# Shares of the parts' absolute sum, by dtype; parts and logits are rounded differently.
 _TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4}
 _HALF_TOLERANCE = 0.05
 
 
 class Readout(NamedTuple):
-    """Logit differences of a batch and the parts that they are a sum of, in logits."""
+    """Logit differences of a batch and the parts that add up to them, in logits."""
 
     heads: Float[Tensor, "batch layer head"]
     # In the order of `PARTS`; ``heads`` there is the sum of all heads, ``attention_bias`` b_O and
@@ -50,10 +50,10 @@ def last_positions(
     model: TransformerBridge, names: list[str], lengths: Int[Tensor, " batch"]
 ) -> Iterator[dict[str, Tensor]]:
     """Keep the last real position of each row of the named hook points, in float32 or wider; each
-    has to fire exactly once in the block."""
+    must fire exactly once in the block."""
     kept: dict[str, Tensor] = {}
 
-    # By closure: a hook point may call itself by another name than the one it was asked for by.
+    # By closure: a hook point may have another name than the one it was requested by.
     def keep(name: str) -> Any:
         def hook_fn(value: Tensor, hook: Any) -> None:
             if name in kept:
@@ -86,12 +86,11 @@ class FrozenNorm(NamedTuple):
 
     gain: Float[Tensor, " d_model"]
     bias: Float[Tensor, " d_model"]
-    centres: bool  # whether C takes the mean off
+    centres: bool  # whether C subtracts the mean
     scale: Float[Tensor, " batch"]
 
     def back(self, direction: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch d_model"]:
-        """The direction before the norm that gives what `direction` gives after it, but for the
-        bias."""
+        """The direction before the norm that equals `direction` after it, except for the bias."""
         before = rearrange(self.scale, "batch -> batch 1") * self.gain * direction
         return before - before.mean(dim=1, keepdim=True) if self.centres else before
 
@@ -103,9 +102,9 @@ def freeze(
     x: Float[Tensor, "batch d_model"],
     y: Float[Tensor, "batch d_model"],
 ) -> FrozenNorm:
-    """The norm as it was where it made y of x; refuses one that is no LayerNorm and no RMSNorm."""
+    """The norm frozen where it turned x into y; refuses any but LayerNorm and RMSNorm."""
     d_model = x.shape[1]
-    # Mean 0 and mean square 1, so that both kinds of norm leave it as it is.
+    # Mean 0 and mean square 1, so that both kinds of norm leave it unchanged.
     alternating = 1.0 - 2.0 * (torch.arange(d_model, device=x.device) % 2)
     probes = torch.stack([torch.zeros_like(alternating), alternating, alternating + 1])
     answers = widened(norm(rearrange(probes.to(dtype), "probe d_model -> probe 1 d_model")))
@@ -128,8 +127,8 @@ def _tolerance(dtype: torch.dtype) -> float:
 
 
 def require_linear_readout(model: TransformerBridge) -> None:
-    """Refuse a model whose logits are not linear in the residual stream's normed end: a final soft
-    cap follows (Gemma-2)."""
+    """Refuse a model whose logits are not linear in the normed residual stream: one with a final
+    soft cap (Gemma-2)."""
     cap = float(getattr(model.cfg, "output_logits_soft_cap", None) or 0.0)
     if cap > 0:
         raise InputError(
@@ -153,7 +152,7 @@ def readout(
         InputError: the logits are not linear in the normed residual stream, or the parts do not
             add up to them.
 
-    Memory: of one layer at a time W_O in float32; z, attention and MLP output of every layer at the
+    Memory: W_O of one layer at a time in float32; z, attention and MLP output of every layer at the
     last position only. ``[batch, pos, head, d_model]`` is never made.
     """
     require_linear_readout(model)
@@ -184,7 +183,7 @@ def readout(
     row = torch.arange(len(tokens), device=logits.device)
     difference = logits[row, answer] - logits[row, wrong]
     off = (together.sum(dim=1) - difference).abs()
-    # Big parts that cancel leave the rounding of the big ones.
+    # Large parts that cancel leave their rounding errors.
     size = together.abs().sum(dim=1) + by_head.abs().sum(dim=(1, 2))
     if bool((off > _tolerance(model.cfg.dtype) * size).any()):
         raise _refusal(

@@ -4,7 +4,7 @@ NLL of a document with tokens t_0 .. t_T, in nats, t_0 (BOS or the first token) 
 
     NLL = - sum_{p=1..T} log softmax(logits[p-1])[t_p]
 
-Logits are taken to float32 or wider before the softmax, whatever the model's dtype.
+Logits are converted to float32 or wider before the softmax, whatever the model's dtype.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A model's tokenizer: that it is the model's own, and that its rules do not blow up a text."""
+"""Checks of a model's tokenizer: it is the model's own, and its rules do not blow up a text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.io.errors import ModelError, logger
 
-# Letters of many scripts: what rules for classes of letters are tried on.
+# Letters of many scripts, to try rules for classes of letters on.
 _LETTERS = "aA0 .é猫あ한ภअبאЖΩბა…\n"
 _MOST_RULES, _LONGEST, _GROWTH = 10_000, 200, 100
 _NOTHING: dict[str, Any] = {
@@ -33,7 +33,7 @@ def check_rules(path: Path, name: str) -> None:
         found = json.loads(path.read_text("utf-8"))
         parts = {part: list(_rules(found.get(part))) for part in ("normalizer", "decoder")}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        # What is none is told when it is loaded.
+        # Invalid files are reported at loading.
         return
     for part, rules in parts.items():
         if why := _why_not(part, rules):
@@ -41,7 +41,7 @@ def check_rules(path: Path, name: str) -> None:
 
 
 def _why_not(part: str, rules: list[dict[str, Any]]) -> str:
-    """What rules do for which they are refused; "" where they may be used."""
+    """Why rules are refused; "" where they may be used."""
     too_long = f"makes a text more than {_GROWTH} times as long"
     if len(rules) > _MOST_RULES or any(len(str(of.get("content", ""))) > _LONGEST for of in rules):
         return too_long
@@ -54,7 +54,7 @@ def _why_not(part: str, rules: list[dict[str, Any]]) -> str:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            # A regular expression that takes too long raises what is no Exception.
+            # A regular expression that takes too long raises a BaseException.
             return f"fails on a short text ({' '.join(str(error).split())[:100]})"
         if len(text) > _GROWTH * len(first):
             return too_long
@@ -62,21 +62,21 @@ def _why_not(part: str, rules: list[dict[str, Any]]) -> str:
 
 
 def _rules(part: Any) -> Iterator[dict[str, Any]]:
-    """Of a sequence its parts, in order, at any depth."""
+    """The parts of a sequence, in order, at any depth."""
     if part is not None:
         inner = part.get("normalizers", part.get("decoders"))
         yield from [part] if inner is None else (rule for each in inner for rule in _rules(each))
 
 
 def check_tokenizer(model: TransformerBridge) -> None:
-    """Refuse (`ModelError`) a tokenizer with tokens that the model does not have, and tell where it
+    """Refuse (`ModelError`) a tokenizer with tokens that the model does not have, and warn where it
     looks like another model's."""
     tokenizer: Any = model.tokenizer
     if tokenizer is None:
         return
     d_vocab, vocabulary = int(model.cfg.d_vocab), tokenizer.get_vocab()
     token = max(vocabulary, key=vocabulary.__getitem__)
-    # Published models do have added tokens beyond; a text that has one is refused when it is met.
+    # Published models do have added tokens beyond; a text with one is refused when it is read.
     if vocabulary[token] >= d_vocab:
         ordinary = vocabulary.keys() - tokenizer.get_added_vocab().keys()
         token = max(ordinary, key=vocabulary.__getitem__, default=token)
@@ -92,7 +92,7 @@ def check_tokenizer(model: TransformerBridge) -> None:
             len(vocabulary),
         )
     said = getattr(model.original_model.config, "bos_token_id", None)
-    # As saved: TransformerLens gives a tokenizer without BOS one.
+    # As saved: TransformerLens adds a BOS token to a tokenizer without one.
     saved = str(getattr(tokenizer, "init_kwargs", {}).get("bos_token") or "")
     if isinstance(said, int) and saved in vocabulary and vocabulary[saved] != said:
         logger.warning(

@@ -1,10 +1,10 @@
 """Weights of 4 or 8 bits, packed by bitsandbytes through its configuration in transformers.
 
 In 4 bits as NF4, in blocks of 64 numbers with a scale each; in 8 bits as integers with a scale a
-row; linear layers but the unembedding. Products are not those of bitsandbytes: every one unpacks
-its weights into the model's dtype, so that the model is the one whose weights were rounded once,
-with gates and gradients as ever. LLM.int8() rounds activations, too, by what else is in a batch;
-the 4-bit kernel for some CPUs has no gradient.
+row; linear layers except the unembedding. Products are not those of bitsandbytes: every one unpacks
+its weights into the model's dtype, so the model is one whose weights were rounded once, and gates
+and gradients work as usual. LLM.int8() also rounds activations, depending on what else is in a
+batch; the 4-bit kernel for some CPUs has no gradient.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from langheads.model.checkpoint import stored_weights
 WIDTHS = ("4bit", "8bit")
 BEFORE: WeakKeyDictionary[TransformerBridge, dict[str, Callable[[], Tensor] | None]]
 BEFORE = WeakKeyDictionary()
-"""Of models that were packed when they were loaded: name of a packed weight -> what reads it as it
-was before; name of what was made with it -> None."""
+"""Model that was packed when it was loaded -> name of a packed weight -> what reads the original;
+names of tensors that packing added -> None."""
 
 
 def quantization_config(width: str, dtype: torch.dtype) -> BitsAndBytesConfig:
-    """How transformers packs weights; refuses unknown widths, float64, and to go without
+    """How transformers packs weights; refuses unknown widths, float64, and a missing
     bitsandbytes."""
     if width not in WIDTHS:
         raise InputError(f"quantize {width!r} asked for; allowed are {', '.join(WIDTHS)}")
     if dtype == torch.float64:
         raise InputError("quantize asked for in float64; allowed are float32, bfloat16, float16")
-    # Kernels that are not used are missed when it is imported.
+    # It complains at import about kernels that are not used.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         import bitsandbytes  # noqa: F401
@@ -57,7 +57,7 @@ def quantization_config(width: str, dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def quantization_of(model: TransformerBridge) -> str:
-    """How weights are packed, for provenance; nothing where they are not."""
+    """How weights are packed, for provenance; empty where they are not."""
     config: Any = getattr(model.original_model.config, "quantization_config", None)
     if isinstance(config, BitsAndBytesConfig):
         width = WIDTHS[0] if config.load_in_4bit else WIDTHS[1]
@@ -78,10 +78,10 @@ def use_unpacked(model: TransformerBridge) -> None:
 
 
 def remember_checkpoint(model: TransformerBridge, name: str, revision: str | None) -> None:
-    """Where the weights that were packed can be read as they were, to tell which model it is."""
+    """Remember where the original weights can be read, to identify the model."""
     stored, network = stored_weights(name, revision), model.original_model
     paths: dict[nn.Module, list[str]] = {}
-    # TransformerLens gives them other names beside the network's.
+    # TransformerLens adds names of its own to the network's.
     for path, module in network.named_modules(remove_duplicate=False):
         if _is_packed(module):
             paths.setdefault(module, []).append(path)
@@ -91,7 +91,7 @@ def remember_checkpoint(model: TransformerBridge, name: str, revision: str | Non
         known = (f"{path}.weight".replace("._original_component", "") for path in every)
         key = next((key for key in known if key in stored), None)
         if key is None:
-            # Stored in another form; the model is then told by its packed weights.
+            # Stored in another form; the packed weights then identify the model.
             return
         for path in every:
             made = (of for of in state if of.startswith(f"{path}.") and of != f"{path}.bias")
@@ -126,7 +126,7 @@ def _unpacked(module: Any) -> Float[Tensor, "out in"]:
     packed = module.weight.data
     if packed.dtype == torch.int8:
         return functional.int8_vectorwise_dequant(packed, module.state.SCB)
-    # Row by row a kernel for AVX-512 takes wrong scales where a row ends within a block.
+    # Row by row, a kernel for AVX-512 takes wrong scales where a row ends inside a block.
     state, shape = copy(module.weight.quant_state), module.weight.quant_state.shape
     size, block = shape.numel(), state.blocksize
     state.shape = torch.Size((1, size) if size % block else (size // block, block))
@@ -139,7 +139,7 @@ def _forward(module: Any, x: Tensor) -> Tensor:
 
 
 class _Product(torch.autograd.Function):
-    """Of what is packed nothing unpacked is kept for the backward pass."""
+    """A product that keeps no unpacked weights for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, module: Any) -> Tensor:

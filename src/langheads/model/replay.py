@@ -2,7 +2,7 @@
 
 A gate in layer l changes nothing before layer l. So the residual stream that enters each block is
 captured in one forward, and every further forward of the same tokens starts at block l: the
-blocks before it hand the captured residual through. Everything else is the model's own forward
+blocks before it pass the captured residual on. Everything else is the model's own forward
 (masks, rotary angles, final norm, logit scale, soft cap), so the losses are those of a full
 forward, bit by bit.
 
@@ -36,7 +36,7 @@ class BlockInputs:
 
     # Per layer; empty until the forward has run.
     residuals: list[Float[Tensor, "batch pos d_model"]] = field(default_factory=list)
-    # How many more things than the residual each block returns in its tuple; None where it returns
+    # How many values beside the residual each block returns in its tuple; None where it returns
     # the bare residual.
     extras: list[int | None] = field(default_factory=list)
 
@@ -64,7 +64,7 @@ def captured_block_inputs(model: TransformerBridge) -> Iterator[BlockInputs]:
     try:
         for layer in range(layers):
             block: torch.nn.Module = model.blocks[layer]
-            # Before the user's own, which a forward that starts here goes through again.
+            # Before the user's hooks, which run again in a forward that starts here.
             handles.append(block.register_forward_pre_hook(before, with_kwargs=True, prepend=True))
             handles.append(block.register_forward_hook(after))
         with evaluating(model):
@@ -85,7 +85,7 @@ def starting_at(
     """Forwards inside the block start at block `layer` from captured residuals.
 
     The tokens given to the model must be those of the captured forward, `copies` times over, one
-    whole batch after another. Gates inside must be told: ``gated(..., first_layer=layer)``. The
+    whole batch after another. Gates inside need ``gated(..., first_layer=layer)``. The
     model's blocks are as before when the block ends, however it ends.
     """
     skipped: list[Any] = [model.blocks[index] for index in range(layer)]
@@ -100,7 +100,7 @@ def starting_at(
     given = [lambda *args, _output=output, **kwargs: _output for output in outputs]
     try:
         for block in skipped:
-            # What they do to a block's output is in the residual.
+            # Their effect on a block's output is in the residual.
             block.__dict__["_forward_hooks"] = OrderedDict()
         with forwards(zip(skipped, given, strict=True)), evaluating(model):
             yield
@@ -116,7 +116,7 @@ Condition = tuple[HeadSet, float, Float[Tensor, "layer head d_head"] | None]
 def under_each(
     model: TransformerBridge, conditions: Iterable[Condition], run: Callable[[], Tensor]
 ) -> Iterator[Tensor]:
-    """What comes of one forward with nothing gated, then of the same under each condition."""
+    """The result of one forward with nothing gated, then of the same under each condition."""
     with captured_block_inputs(model) as inputs:
         untouched = run()
     yield untouched

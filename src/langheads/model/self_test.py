@@ -1,4 +1,4 @@
-"""The self-test of a model: whether a gate in it is what langheads takes a gate for.
+"""The self-test of a model: whether gates in it do what they should.
 
 A few forwards of one short fixed input, when a model is loaded for measuring:
 
@@ -33,10 +33,10 @@ _LONG, _SHORT = 8, 5
 
 
 def run_self_test(model: TransformerBridge, wanted: bool | None = None) -> None:
-    """Refuse (`ModelError`) a model whose heads cannot be gated rightly; once for its weights.
+    """Refuse (`ModelError`) a model whose heads cannot be gated correctly; once for its weights.
 
-    Where it carries hooks already it is not tested, as they may change anything. `wanted` False
-    only notes that it was not tested, which None leaves at that.
+    A model that carries hooks is not tested, as they may change anything. `wanted` False records
+    that the test was skipped; None does not repeat a skipped test.
     """
     busy = model.cfg.use_attn_result or any(p.has_hooks() for p in model.hook_dict.values())
     outcome = self_test_of(model)
@@ -51,7 +51,7 @@ def run_self_test(model: TransformerBridge, wanted: bool | None = None) -> None:
     except InterventionError as error:
         found = str(error)
     except NonFiniteError:
-        # Measurements refuse such a model themselves, and can say on which document.
+        # Measurements refuse such a model themselves, and name the document.
         return
     if found:
         kind = model.cfg.architecture or type(model.original_model).__name__
@@ -63,13 +63,13 @@ def run_self_test(model: TransformerBridge, wanted: bool | None = None) -> None:
 
 
 def _what_is_wrong(model: TransformerBridge) -> str:
-    """The first thing that is not as it must be; empty where all is well."""
+    """The first failure in words; empty where there is none."""
     shape, vocab = head_shape(model), int(model.cfg.d_vocab)
-    # From the middle of the vocabulary: special tokens stand at its ends.
+    # From the middle of the vocabulary: special tokens are at its ends.
     tokens = (vocab // 2 + 7 * torch.arange(_LONG)).remainder(vocab).to(model.cfg.device)
     ends = [(layer, head) for layer in (0, shape[0] - 1) for head in (0, shape[1] - 1)]
     gates = torch.ones(2 + len(ends), *shape)
-    # Other heads in their place would have other gates.
+    # Different gates, so that swapped heads are noticed.
     gates[1] = torch.linspace(0.5, 1.5, shape[0] * shape[1]).reshape(shape)
     for row, (layer, head) in enumerate(ends, start=2):
         gates[row, layer, head] = 0
@@ -89,7 +89,7 @@ def _what_is_wrong(model: TransformerBridge) -> str:
     noise, largest = (model(rows).float() - plain).abs().max(), plain.abs().max()
     if noise > 16 * eps * largest:
         return "two forwards of the same tokens differ, as if dropout were on"
-    # Gradients asked for, gates of 1 are multiplied like any others.
+    # Where gradients are needed, gates of 1 are multiplied like any others.
     with gated(model, gates.requires_grad_()):
         ours = model(rows).float()
     with _w_o_scaled(model, gates.detach()):
@@ -100,7 +100,7 @@ def _what_is_wrong(model: TransformerBridge) -> str:
     ]
     what += [f"gate 0 of {Head(*end)} is not its slice of W_O at zero" for end in ends]
     for name, of_gates, expected, before in zip(what, ours, by_w_o, plain, strict=True):
-        # The same factors on the same numbers: equal to the bit, where the device sees to that.
+        # The same factors on the same numbers: equal to the bit on a deterministic device.
         allowed = 0.01 * (expected - before).abs().max() + 4 * noise + 1e-6 * largest
         if not (of_gates - expected).abs().max() <= allowed:
             return name
@@ -111,7 +111,7 @@ def _what_is_wrong(model: TransformerBridge) -> str:
     try:
         padded = _next_logits(model, [tokens, tokens[:_SHORT]])
     except NonFiniteError:
-        # Masks of float64 are too low for float32 softmax; no reply in it gets by unnoticed.
+        # Masks of float64 are too low for float32 softmax; replies in it would fail visibly.
         return ""
     if _apart(padded[1], alone[0]) > tolerance:
         return "logits of a reply depend on its padding on the left"
@@ -152,7 +152,7 @@ def _w_o_scaled(
 
 
 def _next_logits(model: TransformerBridge, rows: list[Tensor]) -> Float[Tensor, "batch vocab"]:
-    """Logits of the first token of each row's reply, as `decode` has them."""
+    """Logits of the first token of each row's reply, as in `decode`."""
     kept: list[Tensor] = []
     keep = ("unembed.hook_out", lambda logits, hook: kept.append(logits[:, -1]))
     with model.hooks(fwd_hooks=[keep]):

@@ -1,4 +1,4 @@
-"""How many heads a model has, and heads by name as heads of it."""
+"""How many heads a model has, and names of heads as heads of that model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from langheads.io.errors import InputError, ModelError
 from langheads.model.identity import described_before
 
 _SHAPES: WeakKeyDictionary[TransformerBridge, tuple[int, int]] = WeakKeyDictionary()
-"""Of models whose every block was found to have heads."""
+"""Model whose every block has heads -> (layers, heads a layer)."""
 
 
 def head_shape(model: TransformerBridge) -> tuple[int, int]:
@@ -25,7 +25,7 @@ def head_shape(model: TransformerBridge) -> tuple[int, int]:
     layers, heads = int(model.cfg.n_layers), int(model.cfg.n_heads or 0)
     if _SHAPES.get(model) == (layers, heads):
         return layers, heads
-    # Put together anew each time that it is asked for.
+    # This dict is built anew on each access.
     hooks = model.hook_dict
     without = [layer for layer in range(layers) if f"blocks.{layer}.attn.hook_z" not in hooks]
     if without or not layers or heads < 1:
@@ -50,7 +50,7 @@ def heads_of(
 
 def all_heads_of(model: TransformerBridge, heads: Named | ByLanguage | None) -> HeadSet:
     """As `heads_of`, the heads of all languages together; None for every head of the model. Refuses
-    to give none."""
+    an empty set."""
     shape = head_shape(model)
     if heads is None:
         return HeadSet(np.ndindex(shape), shape)

@@ -1,4 +1,5 @@
-"""The model as every measurement wants it, put back afterwards."""
+"""The model in evaluation mode, without gradients of weights or without hooks; restored
+afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 @contextmanager
 def forwards(of: Iterable[tuple[torch.nn.Module, Callable[..., Any]]]) -> Iterator[None]:
-    """Each module runs what is given with it; what accelerate, say, had put there is put back."""
+    """Replace the forward of each module; an earlier replacement, such as accelerate's, is
+    restored."""
     before: list[tuple[torch.nn.Module, Any]] = []
     try:
         for module, forward in of:
@@ -33,7 +35,7 @@ def forwards(of: Iterable[tuple[torch.nn.Module, Callable[..., Any]]]) -> Iterat
 
 
 def modules_of(*networks: torch.nn.Module) -> list[torch.nn.Module]:
-    """Every module of them once, in no order; torch's own walk, which makes names, is slow."""
+    """Every module of them once, in no order; torch's own walk builds names, which is slow."""
     found: dict[int, torch.nn.Module] = {}
     left: list[torch.nn.Module | None] = list(networks)
     while left:
@@ -46,7 +48,7 @@ def modules_of(*networks: torch.nn.Module) -> list[torch.nn.Module]:
 
 @contextmanager
 def evaluating(model: TransformerBridge) -> Iterator[None]:
-    """Evaluation mode inside the block, so that dropout is off; every module's mode is put back."""
+    """Evaluation mode inside the block, so that dropout is off; every module's mode is restored."""
     # The bridge keeps the Hugging Face model outside its own tree of modules.
     both = modules_of(model, model.original_model)
     # Through __dict__: a bridge component passes attributes on to the module it wraps.
@@ -62,13 +64,13 @@ def evaluating(model: TransformerBridge) -> Iterator[None]:
 
 @contextmanager
 def frozen(model: TransformerBridge) -> Iterator[None]:
-    """No dropout, and no parameter collects a gradient; modes and flags are put back."""
+    """No dropout, and no parameter collects a gradient; modes and flags are restored."""
     parameters = list(model.original_model.parameters())
     flags = [parameter.requires_grad for parameter in parameters]
     try:
         for parameter in parameters:
             parameter.requires_grad_(False)
-        # Inside it no gradient of a gate can be had. To leave it turns gradients on.
+        # Inside inference mode gates have no gradient. Leaving it turns gradients on.
         inside = torch.is_inference_mode_enabled()
         with torch.inference_mode(False) if inside else nullcontext(), evaluating(model):
             yield
@@ -79,7 +81,7 @@ def frozen(model: TransformerBridge) -> Iterator[None]:
 
 @contextmanager
 def without_hooks(model: TransformerBridge) -> Iterator[None]:
-    """Only TransformerLens' own hooks, the permanent ones, are heard inside the block."""
+    """Only TransformerLens' own, permanent hooks are active inside the block."""
     saved = []
     try:
         for point in modules_of(model):

@@ -5,7 +5,7 @@
 on chosen heads, at every position, at ``blocks.{l}.attn.hook_z``. It steers a reply from B to A.
 The two means are `langheads.mean_z` of documents of each language.
 
-On a head that is gated, too, the two are in the order in which they are opened.
+On a head that is also gated, the two act in the order in which they are opened.
 ``with steered(...): generate(gates=...)``, and so the verb ``generate`` with both, gives
 m (z + a d): a gate of 0 silences the steering and one of 3 triples it.
 ``with gated(...), steered(...)`` gives m z + a d.

@@ -1,10 +1,10 @@
-"""A plain Hugging Face model without some heads, made from the weights of a loaded one.
+"""A plain Hugging Face model without some heads, made from the weights of a loaded model.
 
 A head writes z[l,h] W_O[l,h] into the residual stream, so it is gone when its slice of W_O is zero.
-That is exact in every architecture and saves nothing. Shapes shrink only where a configuration can
-say so: it has one number of heads for all layers, and key-value heads that query heads share. So
-as many whole key-value groups as are off in *every* layer are cut out of q, k, v and o, and what
-remains is zeroed.
+That is exact in every architecture and saves nothing. Shapes shrink only as far as a configuration
+can express: it has one number of heads for all layers, and key-value heads that query heads share.
+So as many whole key-value groups as are off in *every* layer are cut out of q, k, v and o, and the
+other heads are zeroed.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Pruned:
     network: Any  # a Hugging Face model to be saved; it shares no weight with the one it came from
     zeroed: HeadSet  # heads whose slice of W_O is zero
     cut: HeadSet  # heads that are gone from the shapes of q, k, v and o
-    # Per layer the old numbers of the heads that are left, in their new order; empty where nothing
-    # is cut and heads keep their numbers.
+    # Per layer the old numbers of the remaining heads, in their new order; empty where nothing is
+    # cut and heads keep their numbers.
     kept: list[list[int]]
     w_o: list[str]  # per layer the name of the network's module that holds W_O
     parameters_zeroed: int  # entries of W_O set to zero
@@ -61,7 +61,7 @@ def without_heads(model: TransformerBridge, heads: HeadSet) -> Pruned:
     if getattr(original.config, "quantization_config", None) is not None:
         raise ModelError(f"{kind} is quantised; heads are removed from unquantised weights only")
     config: Any = copy.deepcopy(original.config)
-    # TransformerLens asks for patterns; saved, that would slow down every later user.
+    # TransformerLens sets eager attention; saved, that would slow down every later user.
     config.output_attentions = False
     with torch.device("meta"):
         network = type(original)(config)
@@ -124,8 +124,8 @@ def wrong_slices(
     names: Sequence[str],
     kept: Sequence[Sequence[int]],
 ) -> HeadSet:
-    """Heads whose slice of W_O in a network read from files is not to the bit what it should be:
-    zero for the heads that were removed, the model's own for all others.
+    """Heads whose slice of W_O in a network read from files is not, to the bit, what it should be:
+    zero for removed heads, the model's own for all others.
 
     `names` and `kept`: see `Pruned.w_o` and `Pruned.kept`.
     """
@@ -152,7 +152,7 @@ def _by_head(
 
 
 def _stored(network: Any, state: dict[str, Tensor]) -> list[Tensor]:
-    """The tensors that are saved: those tied to another one are not."""
+    """The tensors that are saved; tied ones only once."""
     tied = set(network.all_tied_weights_keys or ())
     return [tensor for name, tensor in state.items() if name not in tied]
 
@@ -212,7 +212,7 @@ def _output_projection(model: TransformerBridge, network: Any, layer: int) -> st
 
 
 def _cut_groups(heads: HeadSet, groups: int, config: Any) -> tuple[dict[int, list[int]], Any]:
-    """Whole key-value groups to cut, as many in every layer, and the configuration that says so.
+    """Whole key-value groups to cut, as many in every layer, and the configuration for that.
 
     Nothing where some layer has no group that is off, or where the configuration refuses the
     number of heads that would be left (Llama's must divide d_model).
@@ -234,7 +234,7 @@ def _cut_groups(heads: HeadSet, groups: int, config: Any) -> tuple[dict[int, lis
         smaller.num_attention_heads = left * share
         smaller.num_key_value_heads = left
         try:
-            # Checks what loading will check.
+            # The constructor checks what loading will check.
             type(config).from_dict(smaller.to_dict())
         except (ValueError, StrictDataclassError):
             continue

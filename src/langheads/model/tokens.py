@@ -21,10 +21,10 @@ def tokenize_languages(
     max_tokens: int = 2048,
     bos: bool | None = None,
 ) -> dict[str, Documents]:
-    """Tokenise every language's documents once for this model; refuses as `tokenize`.
+    """Tokenise every language's documents once for this model; raises as `tokenize`.
 
     Documents are cut at `max_tokens`, and at the model's context length if that is shorter. `bos`
-    None does what the model's tokenizer does by itself.
+    None does what the model's tokenizer does by default.
     """
     tokenizer, bos, limit = how_to_read(model, max_tokens, bos)
     cut = {}
@@ -43,7 +43,7 @@ def tokenize_languages(
         if documents[language].cut:
             cut[language] = f"{language} {documents[language].cut} of {len(of)}"
     if cut:
-        # What a model cannot read was asked for all the same; a limit below is what was asked for.
+        # The user asked for more than the model can read; a limit below was asked for itself.
         by = f"{limit} tokens" + (", the model's context" if limit < max_tokens else "")
         logger.warning("documents cut at %s: %s", by, ", ".join(cut.values()))
     return documents
@@ -66,7 +66,7 @@ def how_to_read(
 
 
 def bos_policy(model: TransformerBridge, bos: bool | None) -> bool:
-    """Whether to prepend BOS; None does what the model's tokenizer does by itself."""
+    """Whether to prepend BOS; None does what the model's tokenizer does by default."""
     tokenizer_of(model)
     return bool(model.cfg.tokenizer_prepends_bos if bos is None else bos)
 
@@ -82,7 +82,7 @@ def check_tokens(
     """Refuse tokens of a text that the model does not have, or more than it can read with room for
     `new` ones; `where` they are, for errors."""
     if (highest := max(tokens)) >= model.cfg.d_vocab:
-        # TransformerLens gives a tokenizer without BOS one that the model never learned.
+        # To a tokenizer without BOS TransformerLens adds one that the model never learned.
         raise InputError(
             f"token {model.tokenizer.convert_ids_to_tokens(highest)} of {where} has number "
             f"{highest}, but the model has {model.cfg.d_vocab} tokens; use --no-bos if its "
@@ -102,7 +102,7 @@ def check_tokens(
 
 
 def probe_tokens(model: TransformerBridge, length: int) -> Int[Tensor, "2 pos"]:
-    """Two documents of random tokens, always the same, on which a model is looked at."""
+    """Two documents of random tokens, always the same, to check a model on."""
     generator = torch.Generator().manual_seed(0)
     vocab = min(int(model.cfg.d_vocab), 1000)
     return torch.randint(vocab, (2, length), generator=generator).to(model.cfg.device)

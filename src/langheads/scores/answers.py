@@ -31,8 +31,8 @@ from langheads.text.documents import shared_beginning
 class Answers:
     """One language's examples in tokens."""
 
-    prompts: Documents  # what greedy decoding continues, ``[pos]`` an example
-    texts: Documents  # prompt and first answer, ``[pos]`` an example; their documents
+    prompts: Documents  # prompts for greedy decoding, ``[pos]`` an example
+    texts: Documents  # prompt and first answer, ``[pos]`` an example
     starts: Int[np.ndarray, " example"]  # where the answer begins in `texts`, ``[example]``
 
 
@@ -47,14 +47,14 @@ def tokenize_answers(
 ) -> tuple[Questions, dict[str, Answers]]:
     """Tokenise every example once; those too long in any language are left out of all.
 
-    `max_tokens` is of a prompt with its answer; a reply needs room for `max_new_tokens` in the
-    model's context. Refuses questions of which none is short enough.
+    `max_tokens` limits a prompt with its answer; a reply needs room for `max_new_tokens` in the
+    model's context. Refuses questions that are all too long.
     """
     context = context_length(model) or max_tokens + max_new_tokens + 1
     tokens = {}
     fits = np.ones(len(questions.ids), dtype=bool)
     for language, examples in questions.examples.items():
-        # One more than is allowed, to see what is too long.
+        # One more than allowed, to notice longer ones.
         prompts, texts = (
             tokenize_languages(model, {language: of}, max_tokens=max_tokens + 1, bos=bos)[language]
             for of in (

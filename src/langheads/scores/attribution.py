@@ -1,4 +1,4 @@
-"""Head attribution: how much does each head speak for one answer and against another?
+"""Head attribution: how much does each head favour one answer over another?
 
 D is the logit of the answer minus that of the wrong token at the end of a prompt. Three measures:
 
@@ -9,10 +9,10 @@ D is the logit of the answer minus that of the wrong token at the end of a promp
                                              fall of D when the head is switched off
     patching  (D patched - D corrupt) / (D clean - D corrupt)        see `scores.patching`
 
-`direct` sees only what a head writes for the unembedding to read, at the last position; `gradient`
-also what later layers make of it, anywhere. TransformerLens' `direct_logit_attribution` gives the
-same `direct` for Llama, Mistral, Qwen3 and Cohere. It is not called here, because it wants the
-model changed (norms folded into the weights, which also moves value biases from the heads to the
+`direct` sees only what a head writes for the unembedding, at the last position; `gradient` also its
+effects through later layers, at all positions. TransformerLens' `direct_logit_attribution` gives
+the same `direct` for Llama, Mistral, Qwen3 and Cohere. It is not called here, because it needs a
+changed model (norms folded into the weights, which also moves value biases from the heads to the
 attention's bias), makes `[batch, pos, head, d_model]` of all layers, reads the padding where a row
 is shorter than its batch, takes no account of a norm after the attention (Gemma-3) or of a final
 soft cap (Gemma-2), and refuses OLMo-2.
@@ -67,7 +67,7 @@ def attribute(
             the answers part at the first token in which they differ, see `choice`.
         measures: of ``direct``, ``gradient``, ``patching``; by default the first two, and patching
             when a prompt has a ``corrupt``.
-        heads: those that are patched; all by default. The other measures cost the same for all.
+        heads: heads to patch; all by default. The other measures cost the same for all.
         bos: prepend BOS; by default as the tokenizer does.
         batch_tokens: tokens a forward, padding included; halved when memory runs out.
 
@@ -137,7 +137,7 @@ def _rows(
 
 
 def _choice(model: TransformerBridge, text: str, prompt: Prompt, bos: bool) -> Choice:
-    """As `choice`, within what the model can read."""
+    """As `choice`, within the model's vocabulary and context."""
     found = choice(engine.tokenizer_of(model), text, prompt, bos=bos)
     engine.check_tokens(model, found.tokens, prompt.where)
     engine.check_tokens(model, found[1:], prompt.where)

@@ -1,8 +1,8 @@
-"""What `attribute` measured, as a dataset: per prompt, and over the prompts of each language.
+"""The dataset of `attribute`: per prompt, and over the prompts of each language.
 
     M, M_se              of each measure M ``[language, layer, head]``, with its standard error
     M_of_prompt          ``[prompt, layer, head]``
-    logit_diff, part     of each prompt D, and what D is a sum of ``[prompt, part_of]``
+    logit_diff, part     of each prompt D, and the parts that add up to D ``[prompt, part_of]``
     clean_diff, corrupt_diff, language_of, answer_token, wrong_token
     read                 the text that was read
     prompts              of each language
@@ -72,7 +72,7 @@ def attribution_dataset(
             variables["logit_diff"] = ("prompt", rows[:, 0], _LOGIT)
         if name == "direct":
             variables["part"] = (("prompt", "part_of"), rows[:, 1 : 1 + len(PARTS)], _LOGIT)
-    # Where only patching was asked for, D of the prompts themselves is not known.
+    # With patching alone, D of the prompts themselves is not measured.
     variables.setdefault("logit_diff", ("prompt", np.full(len(read), np.nan), _LOGIT))
     variables |= _words(model, read, choices)
     counts = np.array([len(i) for i in of.values()], dtype=np.int64)
@@ -129,7 +129,7 @@ def _mean(values: PerPrompt) -> tuple[HeadMap, HeadMap]:
 
 
 def _same(gap: OnePerPrompt, size: OnePerPrompt) -> Bool[np.ndarray, " prompt"]:
-    """Whether clean and corrupt run have the same D, but for rounding."""
+    """Whether clean and corrupt run have the same D, up to rounding."""
     return np.abs(gap) <= 1e-6 * size
 
 
@@ -144,7 +144,7 @@ def _ratio(change: PerPrompt, gap: OnePerPrompt, size: OnePerPrompt) -> tuple[He
 def _words(
     model: TransformerBridge, read: Sequence[Prompt], choices: Sequence[Choice]
 ) -> dict[str, Any]:
-    """What was read, and the two answers, as text."""
+    """The text that was read, and the two answers."""
     decode = model.tokenizer.decode
     decoded = {
         "language_of": [prompt.language for prompt in read],

@@ -1,16 +1,16 @@
-"""Exact knock-out: what really happens to the loss when one head is removed.
+"""Exact knock-out: the change in the loss when one head is removed.
 
 For every head (l, h), with that head's gate alone at 0 (its baseline in its place):
 
     delta[l,h] = sum_i (NLL_i with the head off - NLL_i) / sum_i n_i
 
 over documents i with n_i predicted tokens (nats per token) or UTF-8 bytes (nats per byte), with
-the standard error of a ratio over paired documents (`langheads.stats`). No approximation: this is
-what gradient scores are judged against.
+the standard error of a ratio over paired documents (`langheads.stats`). No approximation: gradient
+scores are judged against it.
 
-Done naively this is one full forward a head; `scores.scan` runs no block again that a head does not
-reach. Counting multiplications for L equal blocks of cost B and an unembedding of cost U, the bound
-on the gain over full forwards is (L B + U) / ((L + 1) B / 2 + U).
+Naively this is one full forward a head; `scores.scan` does not run blocks again that a head does
+not reach. Counting multiplications for L equal blocks of cost B and an unembedding of cost U, the
+bound on the gain over full forwards is (L B + U) / ((L + 1) B / 2 + U).
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def knockout(
         sample: run only some documents of each language, a share (0.1) or a number (32), and
             estimate the effect on all from their gradients and lengths, with an interval: see
             `langheads.scores.sampled_knockout`. All are run by default.
-        top: find only the heads of each language that lose most, so many of them, by as few
-            knock-outs as it takes: see `langheads.scores.top_knockout`. With `sample`, at most so
-            many documents are run, and what could not be separated by then is said.
-        confidence: of `top`: that they are those of the scan of all heads and documents.
+        top: find only so many heads of each language, those that lose most, by as few knock-outs
+            as possible: see `langheads.scores.top_knockout`. With `sample`, at most so many
+            documents are run, and heads that were not separated by then are named.
+        confidence: of `top`: that they are the top of the scan of all heads and documents.
         baseline: ``zero``, ``mean`` (mean z over the same documents, all languages with equal
             weight) or both.
         languages: all by default.
@@ -97,7 +97,7 @@ def knockout(
         ``doc_tokens``. Provenance in ``attrs``. In bfloat16 ``rounding`` a language, nats per
         token, below which effects are lost.
         With `sample`: ``rise`` is NaN for documents that were not run; ``<name>_low`` and
-        ``<name>_high``, 95% for what all documents would give, NaN like ``<name>_se`` where the
+        ``<name>_high``, 95% for the result of all documents, NaN like ``<name>_se`` where the
         documents that were run have hardly any gradient of a head and others do; ``sampled``
         ``[language, doc]``, 1 where a document was run, else 0; ``attrs["forwards"]``, the cost
         in forwards of every document. With `top`: the same intervals; ``top``

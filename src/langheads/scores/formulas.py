@@ -9,10 +9,9 @@ respect to the gates m, at m = 1:
     grad_abs         mean_i(|g_i|)
     helpful          mean_i[g_i < 0]
 
-`lahis` is the formula of the authors' released code with the gate held at 1 (what their script
-does with the gate is `scores.gradient.lahis_sequential`); `lahis-paper` is the one in the paper's
-text (section 3.2), which puts the indicator inside the mean. The control ``random`` stands here,
-too.
+`lahis` is the formula of the authors' released code with the gate held at 1 (their script changes
+the gate: `scores.gradient.lahis_sequential`); `lahis-paper` is the one in the paper's text
+(section 3.2), which puts the indicator inside the mean. The control ``random`` is here, too.
 
 Standard errors are over documents, from each score's influence function (delta method).
 """
@@ -75,7 +74,7 @@ HELPFUL = MeanProduct((_helpful,))
 
 
 def random_score(languages: Mapping[str, OfLanguage]) -> dict[str, HeadMap]:
-    """Numbers drawn evenly from 0 to 1, others in each language."""
+    """Uniform random numbers from 0 to 1, different in each language."""
     return {
         language: np.random.default_rng(of.seed).random(of.rows["gradient"].shape[1:])
         for language, of in languages.items()

@@ -1,7 +1,7 @@
 """Gradients of every document's loss with respect to gates, and the sequential LAHIS score.
 
-What scores make of the gradients: `scores.formulas`, which defines them. `lahis-sequential` is what
-the script of the LAHIS authors (arXiv 2511.07498) really does: AdamW (learning rate 1e-2, default
+Scores from these gradients are defined in `scores.formulas`. `lahis-sequential` is what the script
+of the LAHIS authors (arXiv 2511.07498) really does: AdamW (learning rate 1e-2, default
 betas, weight decay 1e-2) moves the gates m after each document, so the score depends on their
 order. It is kept for comparison. Departure: their script adds up in bfloat16, where a sum of ones
 stops at 256; here gates and gradients are float32 or wider and means are float64, whatever the
@@ -50,7 +50,7 @@ def gate_gradients(
     all per-document gradients at once. Both are in nats per token, float64 arrays of values
     computed in float32 or wider.
 
-    Gates are 1 unless they are said (`at`); `baseline` is what one below 1 mixes in, see `gated`;
+    Gates are 1 unless `at` gives others; `baseline` is mixed in by gates below 1, see `gated`;
     `how`, and errors, as for `map_documents`.
 
     Memory: activations of one batch; the result is 8 bytes x documents x layers x heads.
@@ -141,7 +141,7 @@ def sequential_pass(of: OfLanguage) -> dict[str, np.ndarray]:
 
 
 def sequential_score(languages: Mapping[str, OfLanguage]) -> dict[str, HeadMap]:
-    """What the pass gave; it has no standard error, since documents depend on each other."""
+    """The pass's result; it has no standard error, since documents depend on each other."""
     return {language: of.rows["sequential"] for language, of in languages.items()}
 
 

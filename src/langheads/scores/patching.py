@@ -7,13 +7,13 @@ output there in the clean run:
                  / (D(clean) - D(corrupt))
 
 1: the head alone brings the clean run's preference back; 0: it does nothing (denoising, Heimersheim
-and Nanda, arXiv 2404.15255). A prompt and its translation have different lengths, and no position
-but the last of one belongs to a certain position of the other, so z is put in at the last position
-only: what a head does at earlier ones is not seen.
+and Nanda, arXiv 2404.15255). A prompt and its translation have different lengths, and only their
+last positions correspond, so z is put in at the last position only: effects of a head at earlier
+ones are not seen.
 
 TransformerLens' own `patching` runs every layer again for each head and patches by absolute
-position, which for prompts of different length are not each other's; here all heads of a layer
-run side by side from that layer on (see `model.replay`).
+position, which does not correspond in prompts of different length; here all heads of a layer run
+side by side from that layer on (see `model.replay`).
 """
 
 from __future__ import annotations

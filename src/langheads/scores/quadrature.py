@@ -15,22 +15,22 @@ others. With y_ih = g_ih(under the draw) - g_ih(1),
 
     g_h(1/3)  ~  g_h(1) + mean_{i in S} y_ih - mean_{i not in S} y_ih
 
-Call the difference of the two means a_h. The second takes away what the other drawn heads do to
-g_h: a randomised experiment with the documents as their own controls, without bias where heads
-interact in pairs, m_h m_k. What is left out is an interaction that is curved in gate h. Documents
-are weighted by predicted tokens, as in exact knock-out, so the two can be laid over each other: the
-estimate is nats over tokens, and its standard error that of a ratio by linearisation, as
-`stats.paired_ratio` has it.
+Call the difference of the two means a_h. The second mean removes the effect of the other drawn
+heads on g_h: a randomised experiment with the documents as their own controls, without bias where
+heads interact in pairs, m_h m_k. Not covered is an interaction that is curved in gate h. Documents
+are weighted by predicted tokens, as in exact knock-out, so the two can be compared: the estimate is
+nats over tokens, and its standard error that of a ratio by linearisation, as in
+`stats.paired_ratio`.
 
-Most of a_h's noise is that of the heads drawn with h. It is shrunk towards what the curvature of
-the loss lets expect, x_h = - mean_i g_ih^2 / mean_i tokens_i with g of the summed NLL (the Fisher
+Most of a_h's noise comes from the heads drawn with h. It is shrunk towards the value that the
+curvature of the loss predicts, x_h = - mean_i g_ih^2 / mean_i tokens_i with g of the summed NLL (the Fisher
 information of the gate), by the empirical Bayes estimate over the heads of a language,
 
     a_h ~ N(beta x_h, se_h^2 + (tau beta x_h)^2)
 
 beta and tau at the maximum of this likelihood, a_h moved to its posterior mean and by at most se_h.
-The standard error stays that of a_h before: it is that of the draws of documents and heads, and too
-small where a head's curvature is not what its Fisher information lets expect (such heads: 87% in
+The standard error stays that of a_h before shrinkage, from the draws of documents and heads, and is
+too small where a head's curvature is not what its Fisher information predicts (such heads: 87% in
 1.96 standard errors, all heads 96%). Nothing is fitted to knock-outs. Nodes and weights:
 Hildebrand, Introduction to Numerical Analysis, 8.11.
 """
@@ -54,7 +54,7 @@ from langheads.stats import standard_error
 from langheads.text import Documents
 
 NODE, WEIGHT = 1 / 3, 3 / 4
-_FEWEST = 8  # heads, of which two numbers can be fitted
+_FEWEST = 8  # heads that two parameters can be fitted to
 _NOISY = (
     "quadrature on %d documents of %s: each of the %d heads of a layer is drawn in few of them, "
     "so the estimate is noisy"
@@ -80,7 +80,7 @@ def quadrature(
             layer has heads, so a few times that many are needed for a usable estimate.
         gradients: `gate_gradients` of the same documents.
         seed: of the draw; give languages different ones.
-        shrink: move the noisy part towards what the gradients let expect, see above.
+        shrink: move the noisy part towards the gradients' prediction, see above.
         how: see `map_documents`, as for errors; progress counts every document three times.
     """
     shape = head_shape(model)
@@ -105,7 +105,7 @@ def quadrature(
     inside, outside = drawn.sum(axis=(0, 1)), (~drawn).sum(axis=(0, 1))
     mean_inside = np.where(drawn, change, 0).sum(axis=(0, 1)) / inside
     mean_outside = np.where(drawn, 0, change).sum(axis=(0, 1)) / outside
-    # What each document adds to the two means, so that rows spread as the estimate does.
+    # Each document's contribution to the two means, so that rows spread as the estimate does.
     spread = np.where(drawn, (change - mean_inside) / inside, (mean_outside - change) / outside)
     difference = mean_inside - mean_outside + len(documents) * spread.sum(axis=0)
     if shrink:
@@ -130,7 +130,7 @@ def shrunk(
     fitted = (se > 0) & (x != 0)
     if fitted.sum() < _FEWEST:
         return a
-    # Units fall out, so that the search starts at 1 whatever the model.
+    # Units cancel, so that the search starts at 1 for every model.
     a_, se_, x_ = a[fitted], se[fitted], x[fitted]
     unit = np.sum(a_ * x_ / se_**2) / np.sum((x_ / se_) ** 2) or 1.0
 

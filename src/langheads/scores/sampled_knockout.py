@@ -12,22 +12,22 @@ there, and delta_h = T_h / sum_i size_i, the sizes of all N documents being know
 O(1/n). Beside the line on x alone, length takes a tenth to two thirds off the squared error
 (n = 32; geometric mean over heads, by language). Tried and dropped: to run the documents of the
 largest x with certainty, weights by size (no gain on every model), more documents for heads that
-need them (what large heads win small ones lose), gradients of fewer documents (at the same cost,
+need them (large heads gain what small ones lose), gradients of fewer documents (at the same cost,
 fewer knock-outs lose less).
 
-Interval (``_low``, ``_high``): 95%, for what the scan of all N documents would give; it is no
-interval for the language. The variance of the plane at that point is from squared residuals over
+Interval (``_low``, ``_high``): 95%, for the result of the scan of all N documents, not for the
+language. The variance of the plane at that point is from squared residuals over
 1 - leverage (HC2, MacKinnon and White 1985) times 1 - n/N, the finite population factor, and times
 
     mean of x^4 over all / mean of x^4 over the n     where that is above 1
 
-since what first order leaves is of second order, and goes with the gate's Fisher information x^2
+since residuals of first order are of second order, and grow with the gate's Fisher information x^2
 (log standard deviation of residuals on log x^2, over heads: slope .7 to 1, correlation .91 to .98):
 a draw that missed the large documents has residuals that are too small. Where it missed nearly all
 of them there is no error and no interval. The quantile is that of t with n - 3 degrees of freedom.
 
-Standard error (``_se``): as in exact knock-out, of documents as a sample of the language, with the
-residuals that stand for documents that were not run, and the variance above.
+Standard error (``_se``): as in exact knock-out, of documents as a sample of the language, with
+residuals in place of documents that were not run, and the variance above.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ from langheads.text import Documents
 
 CONFIDENCE = 0.95
 _FEWEST = 8  # documents that an interval needs
-# Of the mean of x^4 over all: drawn documents with less have gradients of a hundredth of the
-# largest one's, and their residuals say nothing of its own.
+# Share of the mean of x^4 over all: drawn documents with less have a hundredth of the largest
+# one's gradient, and their residuals say nothing about its residual.
 _SEEN = 1e-6
-# Forwards that a forward with its backward costs, where no gradient of weights is made.
+# The cost of a forward with its backward, in forwards, without gradients of weights.
 BACKWARD = 2
 Heads = Float[np.ndarray, " heads"]
 Deltas = Float[np.ndarray, "doc heads"]
@@ -70,12 +70,12 @@ class Estimate:
     total: Heads  # the estimate
     error: Heads  # its standard error about the total of all documents
     width: Heads  # half of the interval
-    # Every document's rise, that of the plane where it was not run.
+    # Every document's ΔNLL, the plane's where it was not run.
     rise: Float[np.ndarray, "doc heads"]
-    scatter: Heads  # summed squared residuals of the plane that stand for documents not run
+    scatter: Heads  # summed squared residuals of the plane, in place of documents not run
 
     def per(self, size: Int[np.ndarray, " doc"]) -> tuple[Heads, Heads, Heads, Heads]:
-        """Rise a unit of size, its standard error over documents, and the ends of the interval."""
+        """ΔNLL a unit of size, its standard error over documents, and the ends of the interval."""
         delta, count = self.total / size.sum(), len(size)
         squares = ((self.rise - delta * size[:, None]) ** 2).sum(axis=0) + self.scatter
         between = count / (count - 1) * squares if count > 1 else np.full_like(delta, np.nan)
@@ -84,7 +84,7 @@ class Estimate:
 
 
 def sample_sizes(sample: int | float, documents: Mapping[str, Documents]) -> dict[str, int] | None:
-    """How many documents of each language are run; None, and a word on the log, if all are.
+    """How many documents of each language are run; None, with a warning, if all are.
 
     `sample` is a share of the documents, or a number of them (an int); too few for an interval are
     refused.
@@ -137,12 +137,12 @@ def first_order(
 
 
 def draw(documents: int, count: int, rng: np.random.Generator) -> Int[np.ndarray, " _"]:
-    """Which of so many documents are run: `count` of them, or all."""
+    """The documents that are run: `count` of so many, or all."""
     return np.sort(rng.permutation(documents)[:count])
 
 
 def estimate(rise: Deltas, of_all: Auxiliaries, drawn: Int[np.ndarray, " _"]) -> Estimate:
-    """Total ΔNLL over all documents, nats, from those `drawn`, and what is known of all."""
+    """Total ΔNLL over all documents, nats, from those `drawn` and the auxiliaries of all."""
     among, count, df = len(rise), len(drawn), len(drawn) - 1 - len(of_all)
     if count == among:
         none = np.zeros(rise.shape[1])
@@ -164,18 +164,18 @@ def plane(
     y: Float[np.ndarray, "drawn heads"], of_all: Auxiliaries, drawn: Int[np.ndarray, " drawn"]
 ) -> tuple[Deltas, Float[np.ndarray, "drawn heads"]]:
     """Every document's height on the least-squares plane of ΔNLL `y` on the auxiliaries, head by
-    head, and what the mean height owes to each drawn one's residual; its square is HC2's, times
-    what the draw missed of x^4, NaN where that is nearly all."""
+    head, and the share of each drawn document's residual in the mean height; its square is HC2's,
+    times what the draw missed of x^4, NaN where that is nearly all."""
     height = np.tile(y.mean(axis=0), (of_all.shape[1], 1))
     leverage, weight = np.full((2, *y.shape), 1 / len(drawn))
     before: list[tuple[Deltas, Heads]] = []
     for x in of_all:
         across = x - x[drawn].mean(axis=0)
-        # Gram and Schmidt: what it says beyond those before it.
+        # Gram and Schmidt: its part orthogonal to those before it.
         for other, squares in before:
             across = across - other * ((other * across)[drawn].sum(axis=0) / squares)
         squares = (across[drawn] ** 2).sum(axis=0)
-        # What is left of rounding, as of lengths that are all the same, has no slope.
+        # A remainder of rounding, as of equal lengths, gets no slope.
         squares = np.where(squares > 1e-12 * (x[drawn] ** 2).sum(axis=0), squares, np.inf)
         before.append((across, squares))
         height += across * ((across[drawn] * y).sum(axis=0) / squares)
@@ -191,7 +191,7 @@ def plane(
 def forwards(
     documents: Mapping[str, Documents], sizes: Mapping[str, int], heads: HeadSet, baselines: int
 ) -> float:
-    """What a sampled knock-out costs, in forwards of every document."""
+    """The cost of a sampled knock-out, in forwards of every document."""
     layers = heads.shape[0]
     scan = 1 + sum((layers - head.layer) / layers for head in heads)
     every = sum(map(len, documents.values()))

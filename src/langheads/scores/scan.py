@@ -34,7 +34,7 @@ from langheads.model.checkpointing import trim
 from langheads.text import Documents
 
 _HEADS_A_PART = 64
-# Logits of a forward from which on what it leaves free is given back.
+# Logits of a forward from which on its free memory is returned to the system.
 _MANY_LOGITS = 2**20
 Baseline = Float[Tensor, "layer head d_head"] | None
 """What stands in for a head that is off; None is zero."""
@@ -78,8 +78,8 @@ def knockout_nll(
 
 
 def _whole_layers(heads: HeadSet) -> Iterator[HeadSet]:
-    """The heads layer by layer, so many to a part that capturing the blocks' inputs costs little,
-    so few that a killed run does not lose much."""
+    """The heads layer by layer: enough to a part that capturing the blocks' inputs costs little,
+    and few enough that a killed run does not lose much."""
     some: list[Head] = []
     for _, of_layer in groupby(sorted(heads), key=lambda head: head.layer):
         some += of_layer
@@ -99,7 +99,7 @@ def _nll_with_heads_off(
     progress: tqdm | None,
     *batch: Int[Tensor, "batch ..."],
 ) -> Float[Tensor, "batch conditions"]:
-    """One batch, given as `document_nll` takes it."""
+    """One batch, in the form that `document_nll` takes."""
 
     def nll(copies: int) -> Float[Tensor, "copy batch"]:
         many = [repeat(of, "batch ... -> (copy batch) ...", copy=copies) for of in batch]
@@ -121,7 +121,7 @@ def _nll_with_heads_off(
             ):
                 found = nll(len(some))
             if len(some) * size * int(model.cfg.d_vocab) > _MANY_LOGITS:
-                # Gaps of some MB a forward, of a hundred forwards, are as much as the model.
+                # Gaps of some MB a forward, after a hundred forwards, are as large as the model.
                 trim()
             if progress is not None:
                 progress.update(found.numel())

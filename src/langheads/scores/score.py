@@ -1,4 +1,4 @@
-"""Scores of every head for every language: the passes that they share run once, then each score."""
+"""Scores of every head for every language: shared passes run once, then each score."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def score(
         languages: all by default.
         docs: documents a language; None for all.
         max_tokens: documents are cut here (and at the model's context length).
-        seed: order of documents, and of what scores draw.
+        seed: order of documents, and random draws of scores.
         bos: prepend the tokenizer's BOS; by default as the tokenizer itself does.
         batch_tokens: tokens a batch, padding included; halved when memory runs out.
         gradients: keep every document's gradients, which the contrast rule of `select` needs;
@@ -69,7 +69,7 @@ def score(
         ``grad_abs`` (mean of abs(g), nats per token), ``helpful`` (share of documents with
         g m < 0); per language ``docs``, ``skipped``, ``tokens`` (predicted), ``bytes``,
         ``nats_per_byte``. ``attrs["seconds"]`` is JSON: seconds of each pass over the documents,
-        and ``attrs["forward_equivalents"]`` what it costs in forwards (a backward counts one). With
+        and ``attrs["forward_equivalents"]`` its cost in forwards (a backward counts one). With
         `gradients`: ``gradient`` ``[language, doc, layer, head]``, NaN
         where a language has fewer documents. Provenance in ``attrs``.
 
@@ -110,7 +110,7 @@ def score(
 
 @dataclass
 class Measured:
-    """What was measured."""
+    """Passes that were run, and their cost."""
 
     languages: dict[str, OfLanguage]  # language -> its documents and what every pass gave
     seconds: dict[str, float]  # pass -> seconds, all languages together
@@ -134,7 +134,7 @@ def measure_scores(
     seed: int = 0,
     batch_tokens: int | str = "auto",
 ) -> Measured:
-    """Run every pass that the scores take, once; and the gradient pass in any case."""
+    """Run every pass that the scores need once, and always the gradient pass."""
     for of in methods:
         if len(documents) < of.min_languages:
             raise InputError(f"{of.name} compares languages: it needs at least {of.min_languages}")

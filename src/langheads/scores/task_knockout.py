@@ -1,4 +1,4 @@
-"""Task knock-out: what happens to a model's answers when one head is removed.
+"""Task knock-out: the change in a model's answers when one head is removed.
 
 Heads are gated to 0 (or to their mean) one at a time on examples that are the same in every
 language, as in arXiv 2602.08625. For example i with score s_i(m) under gates m:
@@ -118,7 +118,7 @@ def knockout_task(
 
 @dataclass(frozen=True)
 class _Plan:
-    """Which answers are measured under which heads."""
+    """The answers and heads that are measured."""
 
     model: TransformerBridge
     asked: Questions

@@ -1,4 +1,4 @@
-"""What a certified top k found, read from its result without the model."""
+"""The heads of a certified top k, read from its result without the model."""
 
 from __future__ import annotations
 

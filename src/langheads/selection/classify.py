@@ -3,7 +3,7 @@
     A-specific   without the head A gets worse, and B is shown to get little worse
     B-specific   the other way round
     agnostic     both get worse
-    undecided    one gets worse; of the other neither harm nor little harm is shown
+    undecided    one gets worse; for the other neither harm nor little harm is shown
     other        neither is shown to get worse
 
 The paper's thresholds are not public, so they are arguments here. With d the change that a result
@@ -21,17 +21,17 @@ too short; otherwise each language resamples its own.
 All resamples are one matrix of counts [resample, example], and all their means one product with
 [example, heads]: `scipy.stats.bootstrap` would copy every head's examples for every resample.
 
-"Little worse" is shown, not taken from a lack of evidence: with harm h = d on the harmful side,
+"Little worse" must be shown, a lack of evidence is not enough: with harm h = d on the harmful side,
 
     h[B] - h[A] / min_ratio     has the upper end of its interval below 0, or
     h[B]                        has it at `min_drop` or below,
 
 a test of non-inferiority at alpha/2, paired where examples are aligned. `HeadClasses.distinct`
-names those specific heads whose difference between the languages excludes 0. No correction for
-many heads is made; `expected_by_chance` says how many a class would hold at most if no head
-mattered: an interval lies above 0 for alpha/2 of such heads. Percentile intervals of few examples
-are too narrow (of few contexts, where questions share one): an end is moved out to that of the t
-interval, d -+ t(n - 1) sqrt(n / (n - 1)) sd over resamples, where that lies further.
+names those specific heads whose difference between the languages excludes 0. There is no correction
+for many heads; `expected_by_chance` says how many a class would hold at most if no head mattered:
+an interval lies above 0 for alpha/2 of such heads. Percentile intervals of few examples (of few
+contexts, where questions share one) are too narrow: each end is that of the t interval,
+d -+ t(n - 1) sqrt(n / (n - 1)) sd over resamples, where that is wider.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ def classify(
     Args:
         knockout: what `knockout_task` or `knockout` gave.
         languages: A and B.
-        measure: of a task one that was measured, by default the first; of a loss
+        measure: for a task one that was measured, by default the first; for a loss
             ``nats-per-byte`` (default) or ``nats-per-token``.
         baseline: which of the result's baselines; by default the first.
         alpha: the intervals cover 1 - alpha.
         min_drop: harm up to this much, in the measure's unit, is no drop; at least 0.
-        min_ratio: of a specific head, the other language's harm is shown to be below its own
+        min_ratio: for a specific head, the other language's harm must be shown to be below its own
             divided by this; at least 1.
-        n_resamples: how often the examples are drawn again.
+        n_resamples: how often the examples are resampled.
         seed: of these draws.
 
     Returns:
@@ -155,7 +155,7 @@ def classify(
 
 
 def _pair(knockout: xr.Dataset, languages: Iterable[str]) -> tuple[str, str]:
-    """The two languages, if the result is one of knock-outs and has them."""
+    """The two languages; refuses a result that is not of knock-outs, or lacks them."""
     kind = str(knockout.attrs.get("kind", "something else"))
     if kind not in ("knockout", "knockout-task"):
         raise InputError(f"expected a result of knockout, found {kind}")
@@ -197,7 +197,7 @@ def _measured(knockout: xr.Dataset, measure: str | None, task: bool) -> tuple[st
 def _examples(
     of_language: xr.Dataset, variable: str, measure: str, task: bool, mask: Mask
 ) -> tuple[Float[np.ndarray, "example heads"], Float[np.ndarray, " example"]]:
-    """Changes of every example under the heads measured, and what their sum is divided by."""
+    """Changes of every example under the heads measured, and the sizes to divide their sum by."""
     dim = "example" if task else "doc"
     values = of_language[variable].transpose(dim, "layer", "head").values[:, mask].astype(float)
     sizes = np.ones(len(values)) if task else of_language[_LOSS[measure]].values.astype(float)
@@ -220,7 +220,7 @@ def _in_one_order(
     knockout: xr.Dataset, examples: Mapping[str, tuple[np.ndarray, np.ndarray]]
 ) -> bool:
     """Whether document n of a loss is the same in every language."""
-    # One that was skipped would leave the others of its language a place too early.
+    # After a skipped one the others of its language would be a place too early.
     whole = not np.any(knockout.get("skipped", 1))
     return (
         whole and "aligned" in knockout.attrs and len({len(x) for x, _ in examples.values()}) == 1

@@ -15,13 +15,13 @@ Their mean over the n_A documents is the share; with their variance var[A,h], v 
 
     T[A,h] = contrast[A,h] / sqrt(v[A,h] + sum_{B != A} v[B,h] / (N - 1)^2)
 
-which a skewed mean and its own error pull apart; with k[A,h] the skewness of the contrast (third
-moments added up as variances are, those of the others with - 1 / (N - 1)^3) it is set right by
+which is biased where documents are skewed; with k[A,h] the skewness of the contrast (third moments
+added up as variances are, those of the others with - 1 / (N - 1)^3) it is corrected to
 
     T + k T^2 / 3 + k^2 T^3 / 27 + k / 6               (Hall 1992, JRSS B 54)
 
-Departure: k is multiplied by k^2 / (k^2 + 6 / n_A^2), 6 / n_A^2 being its variance in normal
-documents, where it is noise.
+Departure: k is multiplied by k^2 / (k^2 + 6 / n_A^2), since for normal documents it is noise, of
+variance 6 / n_A^2.
 
 p: the language labels of the x are permuted over all documents (each language keeps its number of
 documents) and T computed again with the variances of the permuted groups;
@@ -37,7 +37,7 @@ q: Benjamini-Hochberg over all heads and languages. Of the heads with q < alpha,
 the share alpha have no contrast (labels exchangeable, or at least contrast <= 0), where the
 p-values are independent or positively dependent. Shares add up to 1, so that heads of one language
 are slightly negatively dependent, for which BH is not proven; simulations (see the tests) found no
-excess. q says nothing of how large a contrast is.
+excess. q says nothing about the size of a contrast.
 
 low: the lower end of share - min_ratio * max(others, 0), which is the smaller of share and
 share - min_ratio * others; so the smaller of their lower ends, each an estimate minus t standard
@@ -45,26 +45,25 @@ errors (v as above; degrees of freedom by Welch and Satterthwaite). The t quanti
 1 - 0.05 / (heads * languages) (Bonferroni), so that a run claims any head of no more than
 `min_ratio` in at most 5% of cases, however the heads depend on each other (simulated: .4 to 1.4%
 for 20 such heads of 100). A bootstrap would need some 100,000 draws for so far a tail, and its
-maximum over heads is ruled by the head with the fewest helped documents. Far below 0 and with very
-skewed documents the end is surer than it should be, which makes no claim.
-A signed score can have negative shares; a head that every language is better off without is no
-language's head.
+maximum over heads depends on the head with the fewest helped documents. Far below 0 and with very
+skewed documents the end is too close, which makes no claim. A signed score can have negative
+shares; a head that every language is better off without is no language's head.
 
-What is not held: far out, where BH over many heads lives, p of a language with much noisier
-documents is too small (.005 is reached in up to 78 of 10,000 tests of no contrast with 12 or 48
+Limits: in the far tail, which BH over many heads uses, p of a language with much noisier documents
+is too small (.005 is reached in up to 78 of 10,000 tests of no contrast with 12 or 48
 documents); very skewed documents of one language (log-normal, sd 1.2) bring .058 to .063 at .05 in
 the others (.067 to .073 without k). Texts that are translations of each other (`aligned`) are not
-paired: where a sentence moves a head alike in all languages, errors are fewer (of 5% nominal 3.9%
-without it, 1.7% where it makes half of the variance, none at .9), and so are finds. And the rule
-tells texts apart, not languages: of two sorts of English text (turns of talk against stories) it
-claims a head that is used six times as much in one, rightly, but for no language. What it claims
-for is proven by ablation, on texts that differ in nothing else.
+paired: where a sentence affects a head equally in all languages, errors are fewer (of 5% nominal
+3.9% without it, 1.7% where it makes half of the variance, none at .9), and so are finds. And the
+rule separates texts, not languages: of two sorts of English text (dialogue and stories) it claims a
+head that is used six times as much in one, correctly, but for no language. The claim about a
+language needs proof by ablation, on texts that differ in nothing else.
 
 A head is specific to A where q < alpha and `low` lies above 0.
 
 Departure from a test alone: with enough documents every head differs between languages by a
-little, which the permutation test finds, and rightly so. `min_ratio` (default 3) asks that A leans
-on the head at least so many times as much as the others do on average; 1 is the test alone.
+little, which the permutation test correctly finds. `min_ratio` (default 3) requires that A uses the
+head at least so many times as much as the others do on average; 1 is the test alone.
 The default was raised from 2 to 3 after 2 had made 16 claims for the 14 planted heads of a demo
 model, so the demo's precision is no independent evidence for this value.
 """
@@ -88,7 +87,7 @@ from langheads.stats import ALPHA
 
 # Numbers in one array of a chunk of permutations: 8 MiB, which a cache holds.
 _AT_ONCE = 2**20
-# Of the pooled variance: less is rounding.
+# Share of the pooled variance; less is rounding.
 _LEAST_VARIANCE = 1e-12
 
 Heads = Float[np.ndarray, "*permutation language heads"]
@@ -174,7 +173,7 @@ def _permutation_p(
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "language heads"]:
     """p of each head's T in each language."""
-    # T knows neither an offset nor a unit; variances as means of squares do.
+    # T does not depend on offset or unit; variances as means of squares do.
     spread = values.std(axis=0)
     scaled = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     moments = np.concatenate([scaled, scaled**2, scaled**3], axis=1)
@@ -193,7 +192,8 @@ def _studentised(
     labels: Int[np.ndarray, "*permutation doc"],
     counts: Int[np.ndarray, " language"],
 ) -> Heads:
-    """T of the documents so labelled, less its skewness, from values, squares and cubes."""
+    """T of the documents with these labels, corrected for skewness, from values, squares and
+    cubes."""
     n, weight = counts[:, None], (len(counts) - 1.0) ** -2
     members = (labels[..., None, :] == np.arange(len(counts))[:, None]).astype(float)
     mean, square, cube = np.split(members @ moments / n, 3, axis=-1)

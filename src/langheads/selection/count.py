@@ -10,12 +10,11 @@ With s[l,h] a language's scores of the L x H heads of a model:
 
 Departure: n is at least 1, since 2% of a model with fewer than 50 heads is less than one head.
 
-It is a rule without a test: it finds "specific" heads in noise as well. How many heads each list
-really has is stored with the rule; whether they carry the language is for `ablate` to say.
+It is a rule without a test: it finds "specific" heads in noise as well. The real length of each
+list is stored with the rule; whether its heads carry the language is a question for `ablate`.
 
-The contrast rule takes for specific what `selection.contrast` finds by its test, by falling
-contrast, as many as there are; general heads are those of the count rule that are specific to no
-language.
+The contrast rule calls specific all heads that the test of `selection.contrast` finds, by falling
+contrast; general heads are those of the count rule that are specific to no language.
 
 The rule ``top`` takes the n heads of the highest score, general ones among them, as the paper's
 released code does for soft masks; it calls no head general.
@@ -74,11 +73,11 @@ def select(
 
     Returns:
         `LanguageHeads`; with the count rule ``rule["listed"]`` has the length of each language's
-        list before general heads were taken out; with the contrast rule ``rule["claims"]`` has what
-        each claim rests on.
+        list before general heads were removed; with the contrast rule ``rule["claims"]`` has the
+        numbers behind each claim.
 
     Raises:
-        InputError: unknown rule or score, one that is no number, or a parameter out of range.
+        InputError: unknown rule or score, NaN scores, or a parameter out of range.
 
     Example:
         >>> heads = select(scores, quantile=0.9, share=0.05)
@@ -131,7 +130,7 @@ def select(
 
 
 def _values(scores: xr.Dataset, score: str) -> dict[str, np.ndarray]:
-    """Language -> the score of every head, if that can be ranked."""
+    """Language -> the score of every head; refuses scores that cannot be ranked."""
     if scores.attrs.get("kind") != "scores":
         raise InputError(
             f"expected a scores file, found {scores.attrs.get('kind', 'something else')}"
@@ -143,7 +142,7 @@ def _values(scores: xr.Dataset, score: str) -> dict[str, np.ndarray]:
         raise InputError(f"score {score!r} asked for; the file has {', '.join(available)}")
     values = {str(x): scores[name].sel(language=x).values for x in scores.language.values}
     for language, of in values.items():
-        # One NaN would make a quantile NaN, and nothing is above that.
+        # One NaN would make a quantile NaN, and nothing is above it.
         if wrong := int((~np.isfinite(of)).sum()):
             raise InputError(
                 f"score {score} of language {language} is NaN or infinite for {wrong} heads; make "
@@ -166,7 +165,7 @@ def _by_contrast(
 ) -> tuple[dict[str, list[Head]], dict[str, dict[str, dict[str, float]]]]:
     """Language -> heads that the contrast rule finds specific, by falling contrast.
 
-    And language -> head -> what the claim rests on: share, contrast with standard error, lower end
+    And language -> head -> the numbers of the claim: share, contrast with standard error, lower end
     of the interval, p, q.
     """
     if "gradient" not in scores:
@@ -197,7 +196,7 @@ def _by_contrast(
 
 
 def _formula(score: str) -> MeanProduct | None:
-    """A score's formula of each document's gradients, if it is one."""
+    """A score's formula of each document's gradients, if it has one."""
     of = SCORES.get(score)
     formula = found(of.run) if of and of.run else None
     return formula if isinstance(formula, MeanProduct) else None

@@ -9,16 +9,17 @@ from langheads.io.errors import InputError, logger
 from langheads.text.readers import Keyed
 
 IN_PYTHON = "texts given in Python"
-"""The name of a source that has none."""
+"""The name of a source without a name."""
 
 
 def has_words(text: str) -> bool:
-    """Whether it is a document: neither blank nor a byte order mark alone."""
+    """Whether a text is a document: not blank, nor only a byte order mark."""
     return bool(text.replace("\ufeff", "").strip())
 
 
 def seem_aligned(found: Mapping[str, Sequence[str]], name: str) -> bool:
-    """Whether all documents have ids, the same in all languages; and a word where they may be."""
+    """Whether all documents have ids, the same in all languages; warns where they may be
+    aligned."""
     kept = [[text for text in texts if has_words(text)] for texts in found.values()]
     if len(kept) < 2:
         return False
@@ -60,7 +61,7 @@ def in_one_place(found: Mapping[str, Sequence[str]], name: str) -> dict[str, dic
         for language, texts in found.items()
     }
     lines = {language: _lines(texts) for language, texts in found.items()}
-    # The last may be missing, too: then it is a blank one.
+    # The last line may be missing, too: then it counts as blank.
     if not keyed and len(set(lines.values())) > 1 < len(set(map(len, found.values()))):
         counted = ", ".join(f"{language} {n}" for language, n in lines.items())
         raise InputError(
@@ -88,7 +89,7 @@ def _by_id(language: str, texts: Sequence[str], name: str) -> dict[str, str]:
 
 
 def _lines(texts: Sequence[str]) -> int:
-    """Up to the last that is not blank."""
+    """How many lines there are up to the last that is not blank."""
     return max(line for line, text in enumerate(texts, start=1) if has_words(text))
 
 

@@ -30,9 +30,10 @@ _ALSO = {"eng": "en", "deu": "de", "spa": "es", "vie": "vi"}
 
 
 def normalise(text: str, language: str) -> str:
-    """A text without what does not count in an answer; unchanged where nothing would be left.
+    """A text without the parts that do not count in an answer; unchanged where nothing would be
+    left.
 
-    Of a language's code anything behind ``-`` or ``_`` is ignored (``zh-CN``, ``zho_Hans``).
+    In a language's code anything after ``-`` or ``_`` is ignored (``zh-CN``, ``zho_Hans``).
 
     Example:
         >>> normalise("The  «Eiffel» Tower!", "en"), normalise("हाँ।", "hi")
@@ -52,7 +53,7 @@ def exact_match(reply: str, answer: str, language: str) -> float:
 
 
 def substring(reply: str, answer: str, language: str) -> float:
-    """1 where the answer stands in the reply, both normalised, else 0."""
+    """1 where the answer is part of the reply, both normalised, else 0."""
     return float(normalise(answer, language) in normalise(reply, language))
 
 

@@ -15,12 +15,12 @@ arXiv 2406.20052; rules of its released `compute_metrics.py`, in this order for 
     LCPR = 2 LPR WPR / (LPR + WPR)
 
 WPR only for ar, hi, ja, ko, ru, zh. A word is English if it is in a list of lower-case words of
-more than 3 letters; words are compared as they stand, so ``Hello`` is not found. Where nothing
-was counted the released code says 1.0; here it is None, as is whatever else has no denominator.
-LCPR, which the released code leaves to the reader, is 0 where LPR is, or its means would leave out
-just the languages that failed.
+more than 3 letters; words are compared as written, so ``Hello`` is not found. Where nothing was
+counted the released code gives 1.0; here it is None, as is any rate without a denominator. LCPR,
+which the released code does not compute, is 0 where LPR is; else its means would leave out the very
+languages that failed.
 
-Departures by default, each with a switch in `Rules`: the word list is not ours to give, so any
+Departures by default, each with a switch in `Rules`: the word list is not ours to ship, so any
 lower-case word of more than 3 letters a to z counts as English (a French loan word too, so WPR is
 at most the reference's); zh and ja are cut into pairs of characters unless ``segment`` is
 ``reference``; the detector is the caller's, and 0.3 was set with fastText.
@@ -68,12 +68,12 @@ def word_list(path: str | Path) -> Callable[[str], bool]:
 
 @dataclass(frozen=True)
 class Rules:
-    """Each choice that changes the rates; the defaults are the released code's, but for two.
+    """Each choice that changes the rates; the defaults are the released code's, except two.
 
     Attributes:
         min_words: lines of fewer words are left out.
         min_confidence: the detector must be surer than this.
-        lines: ``newline`` ends lines at ``\\n`` only; ``any`` at whatever Python calls a line end;
+        lines: ``newline`` ends lines at ``\\n`` only; ``any`` at every line end that Python knows;
             ``none`` takes the reply as one line.
         empty: replies without a counted line are left out (``skip``) or count as wrong
             (``wrong``).
@@ -146,7 +146,7 @@ def language_confusion(
         rules: the released code's by default, see the top of this module.
 
     Raises:
-        InputError: a language that the detector cannot answer with, so that nothing could pass.
+        InputError: a language that the detector does not know, so that nothing could pass.
 
     Example:
         >>> from langheads.text import detector
@@ -160,7 +160,7 @@ def language_confusion(
 
 
 def require_known(wanted: Iterable[str | None], detect: Detector) -> None:
-    """Refuse a wanted language that the detector cannot answer with: nothing could be right."""
+    """Refuse a wanted language that the detector does not know: nothing could be right."""
     unknown = [w for w in dict.fromkeys(wanted) if w is not None and w not in detect.languages]
     if unknown:
         raise InputError(
@@ -190,7 +190,7 @@ def pass_rates(judged: Sequence[Judged], language: str, rules: Rules) -> Confusi
 
 
 def counts(reply: Judged, rules: Rules) -> bool:
-    """Whether a reply is among those that LPR is a share of."""
+    """Whether a reply counts in the denominator of LPR."""
     return reply.lines > 0 or rules.empty == "wrong"
 
 
@@ -237,7 +237,7 @@ def judge(text: str, language: str, detect: Detector, rules: Rules) -> Judged:
 
 
 def words(line: str, language: str, segment: str = "pairs") -> list[str]:
-    """The words of a line as they are counted, see `Rules.segment`, which may need a package.
+    """The words of a line as they are counted, see `Rules.segment`, which may need another package.
 
     Example:
         >>> words("我们在桥边见面 today", "zh")

@@ -1,8 +1,8 @@
 """Texts of several languages, in an order fixed by seed and content, with a held-out end.
 
 Documents of a language are sorted by SHA-256 of (seed, text), whatever the order of lines in the
-file; texts that are the same but for case, white space and Unicode's compatibility forms (NFKC)
-count once. Aligned documents (translations of each other, with the same id or on the same line in
+file; texts that differ only in case, white space and Unicode's compatibility forms (NFKC) count
+once. Aligned documents (translations of each other, with the same id or on the same line in
 every language) are sorted by SHA-256 of (seed, id or line), so that all languages have one order.
 Scores take documents from the `front` of that order and proofs from the `back`, so a proof never
 uses scored text as long as the two do not meet, which `ablate` checks.
@@ -24,8 +24,8 @@ from langheads.io.errors import InputError
 from langheads.text.aligned import IN_PYTHON, has_words, in_one_place, seem_aligned
 from langheads.text.readers import DataSet, Keyed, given_texts, read_folder, read_hub
 
-# Hexadecimal digits of a document's digest: that two of a thousand documents and a thousand others
-# agree by chance has a probability of 1e-6.
+# Hexadecimal digits of a document's digest: between a thousand documents and a thousand others a
+# chance match has a probability of 1e-6.
 _MARK = 10
 
 
@@ -37,9 +37,10 @@ class Corpus:
         texts: language -> documents in sampling order, without duplicates and empty documents.
         source: where they came from, for provenance.
         seed: the seed of the order.
-        aligned: whether the n-th documents of all languages say the same; None where it is not said
-            yet, and whoever reads them on finds out.
-        given: the documents as they were read, of which another order can be made.
+        aligned: whether the n-th documents of all languages say the same; None where `read_texts`
+        has
+            not found out yet.
+        given: the documents as they were read, for another order.
     """
 
     texts: dict[str, tuple[str, ...]]
@@ -103,8 +104,8 @@ class Corpus:
     def marks(self, docs: int | None) -> dict[str, str]:
         """Language -> digests of the documents in `front`, by text and by key, one after the other.
 
-        What `seen_before` compares: a document is the same one in another case or spelling, and
-        after a corpus has been added to.
+        `seen_before` compares them: a document is recognised in other case or spelling, and in a
+        corpus that has grown.
         """
         return {
             language: "".join(itertools.chain(*map(_marks, texts)))
@@ -113,7 +114,7 @@ class Corpus:
 
 
 def source_name(text: str | Path | Mapping[str, Any] | DataSet | Corpus) -> str:
-    """What `Corpus.source` says of texts before they are read."""
+    """`Corpus.source` of texts, before they are read."""
     if isinstance(text, Corpus):
         return text.source
     return str(text) if isinstance(text, str | Path) else IN_PYTHON
@@ -193,7 +194,7 @@ def read_texts(
 
 
 def _in_one_order(places: Mapping[str, Mapping[str, str]], seed: int) -> dict[str, tuple[str, ...]]:
-    """Documents by place, in one order for all languages; told twice in one, it counts once."""
+    """Documents by place, in one order for all languages; a repeated text counts once."""
     seen: set[tuple[str, str]] = set()
     kept = []
     first = next(iter(places.values()))
@@ -210,8 +211,8 @@ def _digest(text: str) -> str:
 
 
 def seen_before(texts: Iterable[str], marks: str, keys: str = "") -> int:
-    """How many of these documents of a language are among those of its `Corpus.marks`; of those of
-    all languages (`keys`), where the same key means a translation."""
+    """How many of these documents of a language are in its `Corpus.marks`, or share a key with
+    those of any language (`keys`), where a key means a translation."""
     known, elsewhere = _split(marks), _split(keys)
     return sum(
         not (known.isdisjoint(of := _marks(text)) and elsewhere.isdisjoint(of[1:]))
@@ -224,22 +225,22 @@ def _split(marks: str) -> set[str]:
 
 
 def _marks(text: str) -> list[str]:
-    """Of the text, and of its key where it has one."""
+    """Marks of the text, and of its key where it has one."""
     key = getattr(text, "key", None)
     of_key = [] if key is None else [_digest(f"key\0{key}")[:_MARK]]
     return [_digest(normalised(text))[:_MARK], *of_key]
 
 
 def normalised(text: str) -> str:
-    """The text without what does not make it another: case, white space, compatibility forms."""
+    """The text without differences that do not count: case, white space, compatibility forms."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def reaches_into(texts: Iterable[str], seed: int, cutoff: str) -> int:
-    """How many of these documents stand before the cutoff of another sample of that seed.
+    """How many of these documents come before the cutoff of another sample of that seed.
 
-    A document of that sample always does, whatever has been added to or taken from its corpus
-    since; a document that never was in the corpus may do so by chance.
+    A document of that sample always does, whatever was added to or removed from its corpus since;
+    a document that was never in the corpus may do so by chance.
     """
     return sum(_key(text, seed) <= cutoff for text in texts)
 

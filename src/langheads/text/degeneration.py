@@ -4,8 +4,8 @@
     prompt copy = share of the reply's n-grams that are in the prompt
     empty       = nothing but white space
 
-n = 4 tokens; a reply shorter than that repeats nothing, and is a copy if it stands in the prompt
-as a whole. Repetition as in Welleck et al., arXiv 1908.04319, section 6. Labels and units are in
+n = 4 tokens; a shorter reply repeats nothing, and is a copy if the prompt contains it as a
+whole. Repetition as in Welleck et al., arXiv 1908.04319, section 6. Labels and units are in
 `langheads.io.measures`.
 """
 
@@ -34,7 +34,7 @@ def degeneration_checks(
 
 
 def repetition_share(tokens: Sequence[int], n: int = 4) -> float:
-    """Share of n-grams that stood in the reply before, 0 to 1.
+    """Share of n-grams that occurred earlier in the reply, 0 to 1.
 
     Example:
         >>> repetition_share([1, 2, 3, 1, 2], n=2)

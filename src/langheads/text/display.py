@@ -1,10 +1,10 @@
 """Tokens as a reader can read them: whole characters of the text, each shown once.
 
-Tokenizers cut where they like: byte-level and byte-fallback pieces are parts of a character, and
-pieces of Hindi or Thai begin with a vowel sign that cannot stand alone. A display unit is the
-shortest run of tokens that ends between two characters, a letter with its signs and an emoji with
-all that is joined to it being one character. The labels of the units are slices of the text, so
-joined they give it back.
+Tokenizers cut anywhere: byte-level and byte-fallback pieces are parts of a character, and pieces of
+Hindi or Thai begin with a vowel sign that cannot stand alone. A display unit is the shortest run of
+tokens that ends between two characters, where a letter with its signs, or an emoji with everything
+joined to it, is one character. The labels of the units are slices of the text, so joined they are
+the text again.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from langheads.io.records import Text, parse
 from langheads.text.documents import beginning, bos_prefix
 
 _JOINER = "\u200d"
-# Scripts that are written without spaces: there a unit is as good as a word.
+# Scripts that are written without spaces: there a unit counts as a word.
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 
 
 @dataclass(frozen=True)
 class DisplayTokens:
-    """A text's tokens and the units that they are shown as."""
+    """A text's tokens and their display units."""
 
     ids: tuple[int, ...]  # the tokens
     labels: tuple[str, ...]  # a text a unit
-    # The unit's tokens as (start, stop) into `ids`; units follow each other and take all.
+    # The unit's tokens as (start, stop) into `ids`; consecutive, and all of them.
     tokens: tuple[tuple[int, int], ...]
     # The unit's characters as (start, stop) into the text; empty for BOS.
     chars: tuple[tuple[int, int], ...]
@@ -62,8 +62,8 @@ class DisplayTokens:
 def display_tokens(tokenizer: Any, text: str, *, bos: bool, max_tokens: int) -> DisplayTokens:
     """Tokenise a text and find its display units; BOS is shown as ``<bos>``.
 
-    A slow tokenizer has no offsets; its pieces are decoded, so labels are slices of what they
-    decode to. Tokens beyond `max_tokens` are cut off, BOS included. Refuses a text without tokens
+    A slow tokenizer has no offsets; its pieces are decoded, so labels are slices of the decoded
+    text. Tokens beyond `max_tokens` are cut off, BOS included. Refuses a text without tokens
     or with half of a character.
 
     Example:
@@ -137,8 +137,8 @@ def _units(
     text: str, offsets: Sequence[tuple[int, int]], used: int
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Units of the first `used` tokens: their tokens, and their characters."""
-    # Where each token ends: at the furthest character reached so far. What no token claims, such
-    # as the spaces that some offsets leave out, goes to the token after it.
+    # Where each token ends: at the furthest character reached so far. Characters of no token, such
+    # as the spaces that some offsets leave out, go to the token after them.
     ends, reached = [], 0
     for _, stop in offsets:
         reached = max(reached, stop)
@@ -179,7 +179,7 @@ def _may_part(text: str, at: int) -> bool:
         while run < at and _is_flag_part(text[at - 1 - run]):
             run += 1
         return run % 2 == 0
-    # A sign has to be shown on its letter; emoji tags and variation selectors are such signs too,
+    # A sign must be shown with its letter; emoji tags and variation selectors are such signs too,
     # and so is the vowel AM of Thai and Lao, which Unicode counts as a letter.
     if after in "\u0e33\u0eb3":
         return False
@@ -191,7 +191,7 @@ def _is_flag_part(character: str) -> bool:
 
 
 def _decoded(tokenizer: Any, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-    """What the tokens decode to, and the characters of each."""
+    """The decoded text of the tokens, and the characters of each."""
 
     def decode(some: Sequence[int]) -> str:
         return tokenizer.decode(some, clean_up_tokenization_spaces=False)

@@ -2,8 +2,7 @@
 
 Token counts cannot be compared across languages, so losses are also given per UTF-8 byte:
 `Documents.n_bytes` counts the bytes of exactly the text whose tokens are predicted, after
-truncation and without a first token that nothing predicts; a character that this cuts in two
-counts whole.
+truncation and without an unpredicted first token; a character that this cuts in two counts whole.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ class Documents:
     skipped: int  # documents left out because they have fewer than 2 tokens
     bos: bool  # whether each begins with the tokenizer's BOS
     max_tokens: int  # where they were cut
-    cut: int = 0  # documents of which the end is left out, as they have more than `max_tokens`
-    kept: tuple[int, ...] = ()  # which of the texts each is; all of them where empty
+    cut: int = 0  # documents whose end is left out, as they have more than `max_tokens`
+    kept: tuple[int, ...] = ()  # the number of each one's text; empty: all texts in order
 
     @classmethod
     def of_rows(cls, language: str, rows: Iterable[Sequence[int] | Tensor]) -> Documents:
-        """Rows of tokens made elsewhere; nobody counts their bytes."""
+        """Rows of tokens made elsewhere; their bytes are not counted."""
         tokens = tuple(torch.as_tensor(row) for row in rows)
         longest = max(map(len, tokens), default=0)
         return cls(language, tokens, np.zeros(len(tokens), dtype=np.int64), 0, False, longest)
@@ -55,7 +54,7 @@ class Documents:
 
     @property
     def index(self) -> Int[np.ndarray, " doc"]:
-        """Which of the texts each document is."""
+        """The number of each document's text."""
         return np.array(self.kept or range(len(self)), dtype=np.int64)
 
     @property
@@ -71,7 +70,7 @@ def tokenize(
 
     BOS is put in front when `bos` (and never counted as predicted); EOS is never added; documents
     are cut at `max_tokens` tokens, at least 2, BOS included; documents of fewer than 2 tokens have
-    nothing to predict and are left out, with a count. Refuses to give none.
+    nothing to predict and are left out, with a count. Refuses an empty result.
     """
     if max_tokens < 2:
         raise InputError(f"max_tokens {max_tokens} asked for; a document needs at least 2 tokens")
@@ -79,7 +78,7 @@ def tokenize(
     with_offsets = bool(getattr(tokenizer, "is_fast", False))
     room = max_tokens - len(prefix)
     begun = [beginning(tokenizer, text, room + 1) for text in texts]
-    # Cut by hand: asking a fast tokenizer to truncate leaves that setting in it.
+    # Cut by hand: truncation by a fast tokenizer would stay set in it.
     settings = {"add_special_tokens": False, "return_offsets_mapping": with_offsets}
     encoded = tokenizer(begun, verbose=False, **settings)
     tokens, n_bytes, kept, cut = [], [], [], 0
@@ -113,11 +112,11 @@ def tokenize(
 
 
 def beginning(tokenizer: Any, text: str, n_tokens: int) -> str:
-    """So much of a text as its first tokens need; all of it unless it has a million characters.
+    """As much of a text as its first tokens need; all of it unless it has a million characters.
 
-    Tokenising takes about a hundred bytes a character. No token stands for more characters than the
-    longest has, so the first n end within n times as many; the cut is at white space beyond them,
-    where what is before it is split as in the whole text. (A tokenizer that drops characters, or
+    Tokenising takes about a hundred bytes a character. No token covers more characters than the
+    longest one, so the first n end within n times as many; the cut is at white space after them, so
+    that the text before it is split as in the whole text. (A tokenizer that drops characters, or
     has one token for many unknown ones, may find fewer than n in it.)
 
     Example:
@@ -132,7 +131,7 @@ def beginning(tokenizer: Any, text: str, n_tokens: int) -> str:
 
 
 def bos_prefix(tokenizer: Any, bos: bool) -> list[int]:
-    """What stands before a text: nothing, or the tokenizer's BOS; refuses one that has none."""
+    """Tokens before a text: none, or the tokenizer's BOS; refuses a tokenizer without one."""
     if bos and tokenizer.bos_token_id is None:
         raise InputError("BOS asked for, but the tokenizer has no BOS token; use --no-bos")
     return [tokenizer.bos_token_id] if bos else []
@@ -145,10 +144,10 @@ def shared_beginning(a: Sequence[Any], b: Sequence[Any]) -> int:
 
 
 def length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Group documents of like length so that a padded batch has at most `batch_tokens` tokens.
+    """Group documents of similar length so that a padded batch has at most `batch_tokens` tokens.
 
     A document longer than that is a batch of its own. Indices into `lengths`, longest batch first,
-    so that what does not fit fails at once.
+    so that a batch that does not fit fails at once.
 
     Example:
         >>> length_batches([3, 9, 4, 10], batch_tokens=20)
@@ -167,8 +166,8 @@ def length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]
 def pad_right(tokens: Sequence[Int[Tensor, " _"]]) -> Int[Tensor, "batch pos"]:
     """One batch, padded on the right with token 0.
 
-    A causal model's real positions never see what comes after them, so neither the value of the
-    padding nor an attention mask matters; the padding is left out of every loss.
+    A causal model's real positions never see later ones, so neither the value of the padding nor an
+    attention mask matters; the padding is left out of every loss.
     """
     return torch.nn.utils.rnn.pad_sequence(list(tokens), batch_first=True)
 

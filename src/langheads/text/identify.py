@@ -1,14 +1,14 @@
-"""Which language is this text in? One question, several libraries that answer it.
+"""The language of a text, by one of several libraries.
 
-A detector is called with a text and gives (language, confidence): an ISO 639-1 code and a share
-from 0 to 1. Restricted to candidates, it chooses among them alone and its confidences sum to 1
+A detector is called with a text and returns (language, confidence): an ISO 639-1 code and a share
+from 0 to 1. Restricted to candidates, it chooses only among them and its confidences sum to 1
 over them; on short replies that is far more reliable than a choice among a hundred languages. But
 of n candidates the likeliest has at least 1/n, whatever the text: a threshold of 0.3 rejects
 nothing with three, and a reply in a fourth language counts as one of them
 (`warn_if_too_few_candidates`).
 
-Confidences of different libraries are not calibrated alike: a threshold that was set with one
-means something else with another, so a detector's name belongs into every result.
+Confidences of different libraries are not calibrated alike: a threshold for one means something
+else for another, so every result names its detector.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from langheads.io.arguments import asked_name
 from langheads.io.errors import InputError, logger
 
 UNKNOWN = "unknown"
-"""The answer where nothing speaks for one language: no letters, or a tie; its confidence is 0."""
+"""The answer to a text without letters, or to a tie; its confidence is 0."""
 
 
 @runtime_checkable
 class Detector(Protocol):
-    """What identifies a language."""
+    """Identifies the language of a text."""
 
     @property
     def name(self) -> str:
@@ -39,7 +39,7 @@ class Detector(Protocol):
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The codes that it can answer with."""
+        """The codes that it can return."""
 
     def __call__(self, text: str) -> tuple[str, float]:
         """(language, confidence) of a text."""
@@ -47,7 +47,7 @@ class Detector(Protocol):
 
 @dataclass(frozen=True)
 class _Detector:
-    """Scores of some languages, largest wins; scores are shares of the candidates' sum."""
+    """Scores of some languages, as shares of their sum; the largest wins."""
 
     name: str
     languages: tuple[str, ...]
@@ -82,7 +82,7 @@ def detector(
 
     Raises:
         InputError: another library, one that is not installed, unknown candidates, or a model
-            file missing or not asked for.
+            file missing or not needed.
 
     Example:
         >>> detect = detector(candidates=["en", "de"])
@@ -111,14 +111,14 @@ def detector(
 
 
 def installed_version(library: str) -> str:
-    """The version of a library that `detector` takes."""
+    """The version of a library of `detector`."""
     return version({"lingua": "lingua-language-detector"}.get(library, library))
 
 
 def warn_if_too_few_candidates(detect: Detector, min_confidence: float) -> None:
-    """Tell on the log of a threshold that a detector's candidates are too few for.
+    """Warn of a threshold that is too low for so few candidates.
 
-    Only one that `detector` made is judged; another's confidences may mean anything.
+    Only detectors made by `detector` are judged; confidences of others may mean anything.
     """
     n = len(detect.languages)
     if isinstance(detect, _Detector) and 1 / n >= min_confidence:
@@ -191,7 +191,7 @@ def _fasttext(path: str | Path | None) -> _Made:
     labels = tuple(sorted(label.removeprefix("__label__") for label in model.labels))
 
     def scores(text: str) -> dict[str, float]:
-        # Past model.predict, whose wrapping of the result fails with numpy 2.
+        # Not model.predict, whose wrapping of the result fails with numpy 2.
         found = model.f.predict(f"{text}\n", len(labels), 0.0, "strict")
         return {label.removeprefix("__label__"): float(share) for share, label in found}
 

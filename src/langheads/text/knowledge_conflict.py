@@ -29,10 +29,10 @@ class KnowledgeConflict:
     """One prompt."""
 
     prompt: str  # what the model reads
-    # How the query goes on after the first and after the second fact, with the leading space where
-    # the language writes one.
+    # The continuation of the query by the first and by the second fact, with the leading space
+    # where the language writes one.
     answers: tuple[str, str]
-    native: tuple[str, str]  # the same two in the language of their own fact, as the fact has them
+    native: tuple[str, str]  # the same two as they are written in their facts
     # Characters of the prompt that hold the first and the second fact, from and to.
     spans: tuple[Span, Span]
 
@@ -62,7 +62,7 @@ def occupation_pairs(
     pairs = list(itertools.permutations(range(n_occupations), 2))
     if limit is None or limit >= len(pairs):
         return pairs
-    # Only Random.random() promises the same numbers in every Python version.
+    # Only Random.random() gives the same numbers in every Python version.
     rng = random.Random(f"job pairs/{seed}")
     drawn = sorted(range(len(pairs)), key=lambda _: rng.random())[:limit]
     return [pairs[i] for i in sorted(drawn)]
@@ -79,13 +79,13 @@ def knowledge_conflicts(
 ) -> list[KnowledgeConflict]:
     """One prompt a pair of occupations, that in the first fact and that in the second.
 
-    The filler is in the language of the first fact, the answers are in that of the query, and
-    refused where they are the same word. `seed` draws persons and fillers.
+    The filler is in the language of the first fact, the answers in that of the query; equal
+    answers are refused. `seed` draws persons and fillers.
     """
     made = []
     one, other, asked = templates[first], templates[second], templates[query]
     for pair in pairs:
-        # A pair and its reverse are told of the same person, so that they differ in nothing else.
+        # A pair and its reverse are about the same person, so that they differ in nothing else.
         rng = random.Random(f"conflict/{seed}/{sorted(pair)}")
         person = int(rng.random() * len(one.names))
         filler = one.filler[int(rng.random() * len(one.filler))]
@@ -129,7 +129,7 @@ def conflict_tokens(tokenizer: Any, conflict: KnowledgeConflict, *, bos: bool) -
 
 
 def token_span(offsets: Sequence[Span], span: Span) -> Span:
-    """The tokens, from and to, whose characters overlap a span of the text; refuses to find none.
+    """The tokens, from and to, whose characters overlap a span of the text; refuses an empty span.
 
     `offsets` are the characters of each token, from and to, as a fast tokenizer gives them.
 

@@ -24,7 +24,7 @@ class _Line(Record, extra="forbid"):
     wrong: Filled
     clean: Filled | None = None
     corrupt: Filled | None = None
-    language: Filled = "und"  # the code of ISO 639-2 for a language that nobody named
+    language: Filled = "und"  # ISO 639-2's code for an unnamed language
 
     @model_validator(mode="after")
     def _can_be_patched(self) -> _Line:
@@ -37,24 +37,24 @@ class _Line(Record, extra="forbid"):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt and two ways to go on."""
+    """A prompt and two continuations."""
 
     prompt: str  # what the model reads
-    answer: str  # the right way to go on, with its leading space where the language writes one
-    wrong: str  # the other way
+    answer: str  # the right continuation, with its leading space where the language writes one
+    wrong: str  # the wrong continuation
     language: str  # of the prompt; ``und`` where none was given
-    clean: str  # the prompt whose heads are put into the other run, as a rule `prompt` itself
+    clean: str  # the prompt whose heads are put into the other run, usually `prompt` itself
     corrupt: str | None  # its counterpart, for instance its translation, or None
     where: str  # file and line, or number in the list, for messages
 
     def record(self) -> str:
-        """As one line of JSON, without where it was read."""
+        """As one line of JSON, without `where`."""
         fields = {key: value for key, value in asdict(self).items() if key != "where"}
         return json.dumps(fields, ensure_ascii=False, sort_keys=True)
 
 
 class Choice(NamedTuple):
-    """What the model reads, and the two tokens of which one comes next."""
+    """The tokens that the model reads, and the two candidates for the next one."""
 
     tokens: tuple[int, ...]
     answer: int
@@ -65,8 +65,8 @@ def read_prompts(source: str | Path | Sequence[Mapping[str, Any]]) -> tuple[Prom
     """Read prompts.
 
     Args:
-        source: a file with a line of JSON a prompt, ``{"prompt", "answer", "wrong"}`` and where
-            wanted ``"language"`` and ``"corrupt"`` (with ``"clean"``, if that is not the prompt);
+        source: a file with a line of JSON a prompt, ``{"prompt", "answer", "wrong"}`` and optional
+            ``"language"`` and ``"corrupt"`` (with ``"clean"``, if that is not the prompt);
             or a list of such mappings.
 
     Raises:
@@ -87,12 +87,12 @@ def read_prompts(source: str | Path | Sequence[Mapping[str, Any]]) -> tuple[Prom
 
 
 def choice(tokenizer: Any, text: str, prompt: Prompt, *, bos: bool) -> Choice:
-    """The tokens of `text`, a form of the prompt, and the two between which the answers part.
+    """The tokens of `text`, a form of the prompt, and the first two in which the answers differ.
 
     Both answers are appended to the text and tokenised as one. The model reads the tokens that the
-    two share - the text, and what the answers have in common (``"te"`` of ``"teacher"`` and
-    ``"tester"``) - and the first in which they differ are the answer's and the wrong one's. Refuses
-    answers of which one begins with the whole of the other, or that share no token.
+    two share: the text, and the common beginning of the answers (``"te"`` of ``"teacher"`` and
+    ``"tester"``). Refuses answers of which one begins with the whole of the other, or that share no
+    token.
     """
     prefix = bos_prefix(tokenizer, bos)
     right, wrong = (

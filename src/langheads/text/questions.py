@@ -1,7 +1,7 @@
 """Questions with answers, the same examples in the same order in every language.
 
 Examples are aligned by id and sorted by SHA-256 of (seed, id), so example n is the same one in
-every language and whatever the order of lines in the files.
+every language, whatever the order of lines in the files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from langheads.io.records import Id, Record, Text, expected
 from langheads.text.readers import language_files
 
 QA_TEMPLATE = "{context}\nQ: {question}\nA:"
-"""How a question is put; a space joins the answer, also in languages that write without."""
+"""The default template; a space joins the answer, also in languages that write without spaces."""
 _PARTS = {
     "ar": ("أجب عن السؤال من النص بأقل عدد من الكلمات.", "النص", "السؤال", "الجواب"),
     "de": ("Beantworte die Frage aus dem Text, so kurz wie möglich.", "Text", "Frage", "Antwort"),
@@ -46,7 +46,7 @@ QA_TEMPLATES = {
     language: f"{ask}\n{text}: {{context}}\n{question}: {{question}}\n{answer}:"
     for language, (ask, text, question, answer) in _PARTS.items()
 }
-"""Language -> a template in it, in words of our own."""
+"""Language -> a template in it, in our own words."""
 
 
 def _not_blank(text: str) -> str:
@@ -56,7 +56,7 @@ def _not_blank(text: str) -> str:
 
 
 def _flat(answers: Any) -> Any:
-    """SQuAD's nesting of answers, undone."""
+    """Answers without SQuAD's nesting."""
     return answers.get("text") if isinstance(answers, Mapping) else answers
 
 
@@ -69,7 +69,7 @@ class Question(Record):
     Attributes:
         id: the same in every language.
         context: a text that holds the answer.
-        question: what is asked of it.
+        question: the question.
         answers: right answers, at least one; the first is the one whose probability is measured.
     """
 
@@ -85,7 +85,7 @@ class Question(Record):
 
     @property
     def context_digest(self) -> str:
-        """A short name of the context by its text, spaces at its ends ignored."""
+        """A short digest of the context, without spaces at its ends."""
         return hashlib.sha256(self.context.strip().encode()).hexdigest()[:16]
 
     def prompt(self, template: str = QA_TEMPLATE) -> str:
@@ -143,9 +143,9 @@ def read_questions(
 
     Args:
         source: a folder of ``<language>.jsonl``, a line ``{"context", "question",
-            "answers": [...]}``, where SQuAD's ``"answers": {"text": [...]}`` will do as well; or
-            a mapping language -> such records; or `Questions`. An ``"id"`` says which questions
-            of different languages are the same one; without, the n-th of each language are.
+            "answers": [...]}``, also with SQuAD's ``"answers": {"text": [...]}``; or a mapping
+            language -> such records; or `Questions`. Questions with the same ``"id"`` in different
+            languages are the same one; without ids, the n-th of each language are.
         languages: which languages, in which order; all by default.
         seed: fixes the order of examples.
 
@@ -183,7 +183,7 @@ def read_questions(
 def _opened(
     source: str | Path | Mapping[str, Sequence[Mapping[str, Any]]] | Questions,
 ) -> tuple[str, list[str], Callable[[str], dict[str, Question]]]:
-    """Its name, its languages, and what reads the questions of one, id -> question."""
+    """The source's name, its languages, and a function that reads one of them, id -> question."""
     if isinstance(source, Questions):
         held = source.examples
         return source.source, [*held], lambda language: {q.id: q for q in held[language]}
@@ -205,12 +205,12 @@ def _opened(
 
 
 def check_template(template: str) -> str:
-    """The template; refuses one that has not both fields, or any other."""
+    """The template; refuses one without both fields, or with any other."""
     try:
         parsed = [parts for parts in Formatter().parse(template) if parts[1] is not None]
     except ValueError:
         parsed = []
-    # {context:100} would pad, {context!x} raise: nothing may stand behind a field's name.
+    # {context:100} would pad, {context!x} raise: nothing may follow a field's name.
     plain = all(not spec and conversion is None for _, _, spec, conversion in parsed)
     if not plain or {field for _, field, _, _ in parsed} != {"context", "question"}:
         raise InputError(
@@ -221,7 +221,7 @@ def check_template(template: str) -> str:
 
 
 def template_in(template: str, language: str) -> str:
-    """The template, or for ``language`` that of `QA_TEMPLATES`; refuses what cannot be used."""
+    """The template, or for ``language`` that of `QA_TEMPLATES`; refuses an unusable one."""
     if template != "language":
         return check_template(template)
     if language not in QA_TEMPLATES:

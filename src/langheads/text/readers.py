@@ -13,13 +13,13 @@ from langheads.io.hub import why_silent
 from langheads.io.parquet import text_and_id
 from langheads.io.records import Id, Record, Text, parse
 
-# A corpus on the Hub can be far larger than any sample taken of it; this many documents a
-# language are read, in the order of the data set, before sampling.
+# A corpus on the Hub can be far larger than any sample of it; so many documents a language are
+# read, in the order of the data set, before sampling.
 _HUB_DOCUMENTS = 20_000
-# `datasets` no longer runs a data set's own script (as XL-Sum has one). Of such a data set the Hub
+# `datasets` no longer runs a data set's own script (such as XL-Sum's). Of such a data set the Hub
 # keeps a parquet copy, CONFIG/SPLIT/0000.parquet, in this revision.
 _PARQUET_COPY = "refs/convert/parquet"
-# What lies beside texts.
+# Names of files that lie beside texts.
 _PAPERS = {
     *("README", "LICENSE", "LICENCE", "COPYING", "NOTICE", "NOTES", "AUTHORS", "CHANGELOG"),
     *("CHANGES", "CITATION", "CONTRIBUTORS", "CREDITS", "METADATA", "SOURCE", "SOURCES", "TODO"),
@@ -55,10 +55,10 @@ def read_folder(folder: Path, wanted: tuple[str, ...] | None) -> dict[str, Seque
 def language_files(
     folder: Path, wanted: Iterable[str] | None = None, suffixes: Sequence[str] = TEXT_SUFFIXES
 ) -> list[Path]:
-    """Files of a folder that are of a language each.
+    """Files of a folder that hold one language each.
 
-    Hidden ones are not, nor are those with names like LICENSE and notes, which is told, unless
-    they are wanted.
+    Not hidden files, nor, with a warning, files with names like LICENSE and notes, unless they are
+    wanted.
     """
     files = [path for path in sorted(folder.iterdir()) if path.suffix in suffixes]
     files = [path for path in files if path.is_file() and not path.name.startswith(".")]
@@ -72,7 +72,7 @@ def language_files(
 
 @runtime_checkable
 class DataSet(Protocol):
-    """A `Dataset` or `DatasetDict` of the library datasets, or what looks like one."""
+    """A `Dataset` or `DatasetDict` of the library datasets, or an object like one."""
 
     @property
     def column_names(self) -> Any:
@@ -85,7 +85,7 @@ _SPLITS = {"train", "validation", "valid", "dev", "test"}
 
 
 def given_texts(source: Any) -> dict[str, Sequence[str]]:
-    """Language -> documents of what Python holds: a mapping, or a data set of `datasets`.
+    """Language -> documents, from a mapping or a data set of `datasets`.
 
     Args:
         source: language -> documents, one string being one document; a `Dataset` with columns
@@ -136,7 +136,7 @@ class _Document(Record):
 
 
 class Keyed(str):
-    """A document that has a key, by which it is known again whatever its text has become."""
+    """A document with a key, which identifies it even if its text changes."""
 
     key: str
 
@@ -163,7 +163,7 @@ def _read_file(path: Path) -> list[str]:
 
 
 def _keyed(texts: Sequence[str], ids: Sequence[Any]) -> list[str]:
-    """The texts, with those ids that are a text or a whole number."""
+    """The texts, each with its id where that is a text or a whole number."""
     return [
         Keyed(text, str(key)) if isinstance(key, str | int) else text
         for text, key in zip(texts, ids, strict=True)
@@ -171,8 +171,8 @@ def _keyed(texts: Sequence[str], ids: Sequence[Any]) -> list[str]:
 
 
 def records(source: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
-    """Place and content of prompts, of a file with a line of JSON each or of a list; refuses
-    none."""
+    """Place and content of prompts, from a file with a line of JSON each or from a list; refuses an
+    empty one."""
     if not isinstance(source, str | Path):
         name, found = "the list", [(f"prompt {n}", of) for n, of in enumerate(source, start=1)]
     elif Path(source).is_file():
@@ -203,7 +203,8 @@ def read_hub(name: str, wanted: tuple[str, ...] | None) -> dict[str, Sequence[st
     except InputError:
         raise
     except Exception as error:
-        # datasets raises many kinds (network, authorisation, format); all mean the same here.
+        # datasets raises many kinds of error (network, authorisation, format); all mean the same
+        # here.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"cannot read data set hf:{name}: {reason}") from error
     texts: dict[str, list[str]] = {}
@@ -213,7 +214,7 @@ def read_hub(name: str, wanted: tuple[str, ...] | None) -> dict[str, Sequence[st
 
 
 def _configurations(name: str, wanted: tuple[str, ...] | None) -> dict[str, str]:
-    """The configurations to read, which are languages; empty where there is but the default."""
+    """The configurations to read, which are languages; empty where there is only the default."""
     import datasets
 
     try:

@@ -1,4 +1,4 @@
-"""Prompts that want a reply: a line of JSON each."""
+"""Prompts for replies: a line of JSON each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from langheads.text.readers import records
 
 
 class Request(Record):
-    """What a reply is wanted to."""
+    """A prompt, and the language that its reply should be in."""
 
     null_is_absent = True
 
@@ -27,12 +27,12 @@ def read_requests(
     """Read prompts for generation.
 
     Args:
-        source: a file with a line ``{"prompt"}`` a prompt, where wanted with ``"language"`` and
-            ``"id"``; or a list of such mappings, or of requests. Other keys are left alone.
+        source: a file with a line ``{"prompt"}`` a prompt, optionally with ``"language"`` and
+            ``"id"``; or a list of such mappings, or of requests. Other keys are ignored.
 
     Raises:
-        InputError: no such file, not UTF-8 or JSON, a line without a prompt, or with an id or
-            language that is none (with file and line), an id given twice, or no prompts.
+        InputError: no such file, not UTF-8 or JSON, a line without a prompt, or with an invalid id
+            or language (with file and line), an id given twice, or no prompts.
 
     Example:
         >>> read_requests([{"prompt": "Hola, ", "language": "es"}])

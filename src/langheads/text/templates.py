@@ -41,10 +41,10 @@ class Template:
 
     language: str  # its name
     fact: str  # a sentence with ``{name}`` (or ``{name.FORM}``) and ``{job}``
-    query: str  # the beginning of such a sentence, up to right before the answer
-    answer: str  # what follows the query, ``" {job}"`` or ``"{job}"``
-    space: str  # what stands between two sentences
-    filler: tuple[str, ...]  # sentences that have nothing to do with it
+    query: str  # the beginning of such a sentence, up to the answer
+    answer: str  # the continuation of the query, ``" {job}"`` or ``"{job}"``
+    space: str  # between two sentences
+    filler: tuple[str, ...]  # unrelated sentences
     # A person each, form -> text; ``name`` is the plain form, ``gender`` m or f.
     names: tuple[dict[str, str], ...]
     occupations: tuple[dict[str, str], ...]  # ``job`` and where it differs ``f`` each

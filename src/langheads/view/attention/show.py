@@ -198,11 +198,11 @@ def show_attention(
     said = "" if scores is None else score_name(scores, score)
     about = {k: v for k, v in about.items() if k != "other_weights"}
     about |= made_from(about, heads, scores)
-    about = {**about, **spent()} if provenance else {"model": str(model.cfg.model_name)}
+    origin = {**about, **spent()} if provenance else {"model": str(model.cfg.model_name)}
 
     def made(words: bool, last: int | None = None) -> AttentionData:
         contexts = tuple(each.shown(words, window, last) for each in read)
-        return AttentionData(rows, contexts, said, about)
+        return AttentionData(rows, contexts, said, origin)
 
     return AttentionView(_that_fits(made, pool_words, window is None))
 
