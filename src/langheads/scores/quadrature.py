@@ -23,8 +23,8 @@ nats over tokens, and its standard error that of a ratio by linearisation, as in
 `stats.paired_ratio`.
 
 Most of a_h's noise comes from the heads drawn with h. It is shrunk towards the value that the
-curvature of the loss predicts, x_h = - mean_i g_ih^2 / mean_i tokens_i with g of the summed NLL (the Fisher
-information of the gate), by the empirical Bayes estimate over the heads of a language,
+curvature of the loss predicts, x_h = - mean_i g_ih^2 / mean_i tokens_i with g of the summed NLL
+(the Fisher information of the gate), by the empirical Bayes estimate over the heads of a language,
 
     a_h ~ N(beta x_h, se_h^2 + (tau beta x_h)^2)
 

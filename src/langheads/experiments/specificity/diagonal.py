@@ -62,7 +62,7 @@ def in_units(
     error: Float[np.ndarray, "heads_of choice text_of"],
     per_unit: Mapping[str, Float[np.ndarray, " text_of"]],
 ) -> dict[str, Float[np.ndarray, "heads_of choice text_of"]]:
-    """Unit -> the rises in it; see the head of this module.
+    """Unit -> the matrix in it; see the head of this module.
 
     Args:
         every: nats per byte of each row's heads, then of its random head sets (NaN where fewer).
