@@ -14,6 +14,7 @@ from langheads import attribute, load_result, save
 from langheads.io.errors import InputError, InterventionError
 from langheads.model import head_shape
 from langheads.model.logit_attribution import last_positions, readout
+from langheads.scores import patching
 from langheads.scores.attribution_dataset import _ratio
 from langheads.text.prompts import choice, read_prompts
 from tests.models.zoo import TEXTS, tokens_of
@@ -129,6 +130,25 @@ def test_batches_and_chosen_heads_change_nothing(zoo, found):
         np.testing.assert_allclose(
             some.patching[:, layer, head], found.patching[:, layer, head], rtol=1e-4, atol=1e-5
         )
+
+
+def test_heads_are_patched_with_fewer_side_by_side_where_memory_runs_out(zoo, found, monkeypatch):
+    """Prompts are not halved for it: one alone, with every head of a layer, is too much here."""
+    difference, rows = patching.logit_difference, []
+
+    def full(model, tokens, *args):
+        rows.append(len(tokens))
+        if len(tokens) > 2:
+            raise MemoryError
+        return difference(model, tokens, *args)
+
+    monkeypatch.setattr(patching, "logit_difference", full)
+    model = zoo.bridge("llama-gqa", torch.float64)
+    some = attribute(model, PROMPTS[:1], bos=True, measures="patching", batch_tokens=512)
+    assert max(rows) > 2
+    np.testing.assert_allclose(
+        some.patching_of_prompt[0], found.patching_of_prompt[0], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_model_is_as_before_also_after_a_failure(zoo, monkeypatch):

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from langheads.cli.checks import check
-from langheads.cli.parts import run_in_parts, run_model
+from langheads.cli.parts import run_model
 from langheads.cli.signatures import Function, read_function
 from langheads.cli.tell import ending_of, lines_about, path_of, table_of, tell, write_csv
 from langheads.cli.values import flag, kind_of
-from langheads.cli.verbs import DEFAULT_OUT, IN_PARTS, MODEL, SUFFIX, VERBS, WRITTEN, runs_a_model
+from langheads.cli.verbs import DEFAULT_OUT, MODEL, SUFFIX, VERBS, WRITTEN, runs_a_model
 from langheads.io.cost import counted, spent, spent_in_words
 from langheads.io.files import check_suffix, check_writable
 
@@ -77,8 +77,7 @@ def carry_out(verb: str, given: Mapping[str, Any], load: Callable[..., Any] | No
     work = partial(called, **values)
     finish = partial(_save_and_print, function, out, given)
     if runs_a_model(function):
-        run = run_in_parts if verb in IN_PARTS else run_model
-        run(work, given, finish, verb=verb, model=values.get("model"), out=out)
+        run_model(work, given, finish, verb=verb, model=values.get("model"), out=out)
     else:
         finish(work())
 

@@ -23,6 +23,7 @@ import typer
 from langheads.cli.settings import run_settings
 from langheads.cli.tell import tell, write_csv
 from langheads.cli.values import flag, keyword
+from langheads.cli.verbs import IN_PARTS
 from langheads.io.errors import InputError, LangheadsError, OutOfMemoryError
 from langheads.io.files import RUN_FILES, write_text_atomically
 from langheads.io.parts import COMMAND, ESTIMATE, KEPT, parts_folder
@@ -69,19 +70,23 @@ def run_model(
     model: Any,
     out: str,
 ) -> None:
-    """As `run_in_parts`, but no parts are kept, only a dry run's estimate until the work is
-    done."""
+    """Do the work (a function with its arguments), of a verb whose work is kept in parts what is
+    missing of it, and finish with its result; in a dry run only say what it will take."""
     from langheads.io.cost import keep_estimate, recall_estimate
     from langheads.io.digest import command_hash
 
-    folder = parts_folder(out)
+    folder, in_parts, settings = parts_folder(out), verb in IN_PARTS, dict[str, Any]()
+    shard = _shard(given["shard"]) if "shard" in given else None
     waiting = (folder / ESTIMATE).exists()
-    if given.get("dry_run") or waiting:
-        command = command_hash(run_settings(verb, given, work, model))
+    if in_parts or waiting or given.get("dry_run"):
+        settings = run_settings(verb, given, work, model)
         if given.get("dry_run"):
-            keep_estimate(folder, command, *_tell_estimate(work, None))
+            keep_estimate(folder, command_hash(settings), *_tell_estimate(work, shard))
             return
-        recall_estimate(folder, command)
+        recall_estimate(folder, command_hash(settings))
+    if in_parts:
+        _run_in_parts(work, {"verb": verb, **given}, finish, settings, shard, out)
+        return
     finish(work())
     if waiting:
         with suppress(OSError):
@@ -89,29 +94,19 @@ def run_model(
             folder.rmdir()
 
 
-def run_in_parts(
+def _run_in_parts(
     work: partial[Any],
     given: Mapping[str, Any],
     finish: Callable[[Any], None],
-    *,
-    verb: str,
-    model: Any,
+    settings: Mapping[str, Any],
+    shard: tuple[int, int] | None,
     out: str,
 ) -> None:
-    """Do the work (a function with its arguments), or what is missing of it; finish with its
-    result."""
-    from langheads.io.cost import keep_estimate, recall_estimate
     from langheads.io.digest import command_hash
     from langheads.io.parts import Waiting, kept_in_parts
     from langheads.io.shards import in_parts
 
     folder = parts_folder(out)
-    settings = run_settings(verb, given, work, model)
-    shard = _shard(given["shard"]) if "shard" in given else None
-    if given.get("dry_run"):
-        keep_estimate(folder, command_hash(settings), *_tell_estimate(work, shard))
-        return
-    recall_estimate(folder, command_hash(settings))
     fresh = bool(given.get("fresh"))
     how: dict[str, Any] = {"shard": shard, "fresh": fresh, "keep": bool(given.get("keep_parts"))}
 
@@ -144,7 +139,7 @@ def run_in_parts(
         # Another shard may have removed the parts; and on a full disk it still waits.
         if folder.is_dir():
             with suppress(InputError):
-                write_text_atomically(folder / COMMAND, json.dumps({"verb": verb, **given}))
+                write_text_atomically(folder / COMMAND, json.dumps(given))
         raise
 
 

@@ -28,9 +28,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.heads import HeadSet
+from langheads.heads import Head, HeadSet
 from langheads.io.errors import InterventionError
 from langheads.model import captured_block_inputs, head_shape, starting_at
+from langheads.model.batches import Batches
 from langheads.model.logit_attribution import last, last_positions, widened
 
 
@@ -72,29 +73,26 @@ def patched_differences(
     tokens, lengths = corrupt
     with captured_block_inputs(model) as inputs:
         columns["corrupt"] = logit_difference(model, tokens, lengths, answer, wrong)
-    side_by_side = max(1, budget // tokens.numel())
+    batches, batch = Batches(budget), (tokens, lengths, answer, wrong)
     for layer, name in enumerate(names):
         of_layer = [head for head in heads if head.layer == layer]
-        for start in range(0, len(of_layer), side_by_side):
-            together = of_layer[start : start + side_by_side]
-            copies = len(together)
-            indices = torch.tensor([head.head for head in together])
+
+        def patched(
+            some: list[int], layer: int = layer, name: str = name, of: list[Head] = of_layer
+        ) -> Tensor:
+            copies, indices = len(some), torch.tensor([of[i].head for i in some])
             with (
                 starting_at(model, inputs, layer, copies=copies),
                 _put_in(model, name, z[name], indices, lengths) as fired,
             ):
-                differences = logit_difference(
-                    model,
-                    repeat(tokens, "batch pos -> (copy batch) pos", copy=copies),
-                    *(
-                        repeat(each, "batch -> (copy batch)", copy=copies)
-                        for each in (lengths, answer, wrong)
-                    ),
-                )
+                many = [repeat(x, "batch ... -> (copy batch) ...", copy=copies) for x in batch]
+                differences = logit_difference(model, *many)
             if fired != [name]:
                 raise InterventionError(f"{name} fired {len(fired)} times in one forward")
-            rows = rearrange(differences, "(copy batch) -> copy batch", copy=copies)
-            columns |= dict(zip(together, rows, strict=True))
+            return rearrange(differences, "(copy batch) -> copy batch", copy=copies)
+
+        sizes = [tokens.numel()] * len(of_layer)
+        columns |= zip(of_layer, batches.map(sizes, patched), strict=True)
     return torch.stack([columns["clean"], columns["corrupt"], *(columns[h] for h in heads)], dim=1)
 
 

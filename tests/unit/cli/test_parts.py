@@ -107,7 +107,7 @@ def test_parts_that_a_killed_run_left_beside_its_result_go(tiny, tmp_path, monke
 
     def run(name):
         how = {"verb": name, "model": tiny, "out": str(tmp_path / "s.nc")}
-        parts.run_in_parts(partial(work), {}, lambda _: None, **how)
+        parts.run_model(partial(work), {}, lambda _: None, **how)
 
     def killed(*_):
         raise KeyboardInterrupt
@@ -144,7 +144,7 @@ def test_a_shard_waits_also_where_it_cannot_leave_what_it_was_given(tiny, tmp_pa
     monkeypatch.setattr(parts, "write_text_atomically", full)
     how = {"verb": "score", "model": tiny, "out": str(tmp_path / "s.nc")}
     with pytest.raises(Waiting):
-        parts.run_in_parts(partial(waits), {"shard": "1/2"}, lambda _: None, **how)
+        parts.run_model(partial(waits), {"shard": "1/2"}, lambda _: None, **how)
 
 
 def test_a_shard_whose_parts_were_taken_away_leaves_no_folder(tiny, tmp_path):
@@ -156,7 +156,7 @@ def test_a_shard_whose_parts_were_taken_away_leaves_no_folder(tiny, tmp_path):
 
     how = {"verb": "score", "model": tiny, "out": str(tmp_path / "s.nc")}
     with pytest.raises(Waiting):
-        parts.run_in_parts(partial(waits), {"shard": "1/2"}, lambda _: None, **how)
+        parts.run_model(partial(waits), {"shard": "1/2"}, lambda _: None, **how)
     assert not folder.exists()
 
 
