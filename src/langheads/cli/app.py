@@ -21,7 +21,7 @@ from langheads.cli.on_ray import run_on_ray
 from langheads.cli.parts import DRY_RUN, PARTS_OPTIONS
 from langheads.cli.signatures import Function, Parameter, plain, read_function
 from langheads.cli.tell import tell
-from langheads.cli.values import LIMITS, flag, keyword, kind_of, shown_default
+from langheads.cli.values import LIMITS, flag, keyword, shown_default, type_of
 from langheads.cli.verbs import DEFAULT_OUT, IN_PARTS, MODEL, VERBS, WRITTEN, runs_a_model
 from langheads.io.apart import ready
 from langheads.io.errors import InputError
@@ -95,7 +95,7 @@ def _parameters(verb: str, function: Function) -> Iterator[inspect.Parameter]:
     """What typer asks for: the function's first argument, what must be given, what may be."""
     first, *others = function.parameters
     loading = read_function("load").parameters if MODEL in first.types else ()
-    options = [p for p in others if kind_of(p) is not None]
+    options = [p for p in others if type_of(p) is not None]
     if first.name == "out":
         options.insert(0, first)
     else:
@@ -115,7 +115,7 @@ def _parameters(verb: str, function: Function) -> Iterator[inspect.Parameter]:
 
 
 def _option(parameter: Parameter) -> inspect.Parameter:
-    kind = kind_of(parameter)
+    kind = type_of(parameter)
     assert kind is not None
     name = flag(parameter.name)
     if kind.shell is bool and parameter.default is not False:

@@ -34,7 +34,7 @@ def prepare(verb: str, given: Mapping[str, Any]) -> Prepared:
     function = read_function(VERBS[verb])
     values, files = {}, {}
     for parameter in function.parameters:
-        kind, name = kind_of(parameter), parameter.name
+        kind, name = type_of(parameter), parameter.name
         if kind is None or name not in given or MODEL in parameter.types:
             continue
         values[name] = given[name] if kind.parse is None else kind.parse(flag(name), given[name])

@@ -18,8 +18,8 @@ LIMITS = {"seed": (0, MAX_SEED), "n_controls": (0, MAX_CONTROLS)}
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A type of argument."""
+class ArgumentType:
+    """How arguments of one type are written and read."""
 
     metavar: str | None = None  # what stands for the value in the help
     # The type of the shell's text; a list where the option may be repeated.
@@ -42,26 +42,26 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def kind_of(parameter: Parameter) -> Kind | None:
+def type_of(parameter: Parameter) -> ArgumentType | None:
     """How an argument is given; None for what no command line can give, such as a tensor."""
     if parameter.name == "template":
-        return Kind("TEXT", parse=lambda _, value: value.replace("\\n", "\n"))
+        return ArgumentType("TEXT", parse=lambda _, value: value.replace("\\n", "\n"))
     if parameter.name == "method":
-        return Kind("A,B", parse=_names, note=f"Known are {', '.join(registry.names())}.")
-    types = [name for name in _KINDS if name in parameter.types]
+        return ArgumentType("A,B", parse=_names, note=f"Known are {', '.join(registry.names())}.")
+    types = [name for name in _TYPES if name in parameter.types]
     if not types:
         return None
     if {"int", "str"} <= set(types):
-        return Kind("N|auto", parse=_auto)
+        return ArgumentType("N|auto", parse=_auto)
     if {"int", "float"} <= set(types):
-        return Kind("SHARE|N", parse=_share_or_number)
+        return ArgumentType("SHARE|N", parse=_share_or_number)
     if types[0] == "int" and "None" in parameter.types and parameter.default is not None:
-        return Kind("N|none", parse=_number_or_none)
+        return ArgumentType("N|none", parse=_number_or_none)
     if types[0] in _LISTS and (files := [name for name in types if name in _FILES]):
         return replace(_HEADS, read=lambda value, _: _file_or_names(value, files))
     if types == ["xr.Dataset"] and parameter.name == "scores":
         return _file("xr.Dataset", "scores")
-    return _KINDS[types[0]]
+    return _TYPES[types[0]]
 
 
 def shown_default(default: object) -> Any:
@@ -202,18 +202,18 @@ def _file_or_names(value: str, types: list[str]) -> Any:
     return found
 
 
-def _file(name: str, *expected: str) -> Kind:
-    return Kind("FILE", read=lambda value, _: _load(name, value, *expected))
+def _file(name: str, *expected: str) -> ArgumentType:
+    return ArgumentType("FILE", read=lambda value, _: _load(name, value, *expected))
 
 
-def _repeated(metavar: str, parse: Callable[[str, list[str]], Any]) -> Kind:
-    return Kind(metavar, list[str], parse, note="May be given again.")
+def _repeated(metavar: str, parse: Callable[[str, list[str]], Any]) -> ArgumentType:
+    return ArgumentType(metavar, list[str], parse, note="May be given again.")
 
 
 _FILES = ("LanguageHeads", "HeadMask", "HeadClasses", "xr.Dataset")
 _SUFFIX = {"xr.Dataset": ".nc"}
-_LIST = Kind("A,B", parse=_names)
-_HEADS = Kind(
+_LIST = ArgumentType("A,B", parse=_names)
+_HEADS = ArgumentType(
     "FILE|HEADS",
     read=lambda value, _: _file_or_names(value, ["LanguageHeads"]),
     note="Heads like L3H7,L5H0 or zh=L3H7,L5H0.",
@@ -222,29 +222,29 @@ _LISTS = {
     "HeadSet": _HEADS,
     "Iterable[str]": _LIST,
     "Sequence[str]": _LIST,
-    "Sequence[float]": Kind("X,Y", parse=_numbers),
-    "Iterable[Pair]": Kind("A:B,C:D", parse=_pairs),
+    "Sequence[float]": ArgumentType("X,Y", parse=_numbers),
+    "Iterable[Pair]": ArgumentType("A:B,C:D", parse=_pairs),
 }
 # The first that fits is taken.
-_KINDS: dict[str, Kind] = {
-    "Corpus": Kind(
+_TYPES: dict[str, ArgumentType] = {
+    "Corpus": ArgumentType(
         "TEXTS",
         read=_texts,
         note="Folder of <language>.jsonl/.txt/.parquet, or hf:REPO[:CONFIG].",
     ),
-    "Questions": Kind(
+    "Questions": ArgumentType(
         "FOLDER",
         read=_questions,
         note='Folder of <language>.jsonl with {"context", "question", "answers"}.',
     ),
     **_LISTS,
     **{name: _file(name) for name in _FILES},
-    "tuple[int, int]": Kind("START:STOP", parse=_range),
+    "tuple[int, int]": ArgumentType("START:STOP", parse=_range),
     "Mapping[str, float]": _repeated("NAME=NUMBER", _amounts),
     "Mapping[str, str | tuple[int, int]]": _repeated("NAME=PART", _parts),
-    "Path": Kind("PATH", read=lambda value, _: value),
-    "bool": Kind(shell=bool),
-    "int": Kind(shell=int),
-    "float": Kind(shell=float),
-    "str": Kind(),
+    "Path": ArgumentType("PATH", read=lambda value, _: value),
+    "bool": ArgumentType(shell=bool),
+    "int": ArgumentType(shell=int),
+    "float": ArgumentType(shell=float),
+    "str": ArgumentType(),
 }

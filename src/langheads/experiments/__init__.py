@@ -1,1 +1,1 @@
-"""Experiments that prove, or fail to prove, what selected heads do; a folder each."""
+"""Experiments that test what selected heads do; a folder each."""

@@ -1,4 +1,4 @@
-"""What proofs by ablation share: documents that were not scored, and losses with heads off."""
+"""Parts of every proof by ablation: documents that were not scored, and losses with heads off."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ Condition = tuple[HeadSet, Float[Tensor, "layer head d_head"] | None]
 class HeldOut:
     """Documents to prove on."""
 
-    corpus: Corpus  # where they are from
-    texts: Mapping[str, Sequence[str]]  # language -> those at the back of its order
+    corpus: Corpus  # their source
+    texts: Mapping[str, Sequence[str]]  # language -> documents at the back of its order
     documents: dict[str, Documents]  # language -> their tokens
     overlap: int  # how many of them were scored; -1 where the scores cannot say
 
     @property
     def settings(self) -> dict[str, int | bool]:
-        """How they were read, for the provenance of a result."""
+        """How the documents were read, for the provenance of a result."""
         return read_as(self.documents)
 
 
@@ -58,13 +58,13 @@ def held_out(
     allow_overlap: bool = False,
     aligned: bool | None = None,
 ) -> HeldOut:
-    """Documents from the back of the order that scoring took from the front, read as it did.
+    """Documents from the back of the order whose front was scored, read in the same way.
 
     Args:
         scored: provenance of the scores, or of the heads made from them.
         docs: documents a language; None for all.
         max_tokens, seed, bos: by default as for the scores.
-        allow_overlap: take scored documents all the same; `HeldOut.overlap` counts them.
+        allow_overlap: accept scored documents; `HeldOut.overlap` counts them.
         aligned: as for `read_texts`; by default as for the scores, if these are the same texts.
 
     Raises:
@@ -79,7 +79,7 @@ def held_out(
     across = bool(corpus.aligned or scored.get("aligned"))
     overlap = check_held_out(texts, scored, allow_overlap=allow_overlap, across=across)
     if across and not scored.get("aligned") and not corpus.has_ids and overlap == 0:
-        overlap = -1  # which lines were scored in another language, these scores do not say
+        overlap = -1  # these scores do not say which lines were scored in another language
     max_tokens = int(scored.get("max_tokens", 2048)) if max_tokens is None else max_tokens
     if "bos" in scored:
         as_scored = bool(scored["bos"])
@@ -103,10 +103,10 @@ def check_held_out(
     """How many proof documents were scored, or may have been; -1 where the scores cannot say.
 
     `scored` is the provenance of the scores or of the heads made from them. Where documents are
-    translations (`across`), one with the key of one that was scored in another language counts.
-    Refuses any (`ProvenanceError`) unless `allow_overlap`.
+    translations (`across`), one that shares a key with a document scored in another language
+    counts. Refuses any (`ProvenanceError`) unless `allow_overlap`.
     """
-    # Scores of before there were marks say only how far into the order they reached.
+    # Older score files have only a cutoff in the order of documents.
     name = "scored" if "scored" in scored else "scored_up_to"
     if name not in scored:
         return -1
@@ -167,7 +167,7 @@ def losses_with_heads_off(
     how: dict[str, Any] = {"batch_tokens": batch_tokens, "progress": bar}
     columns: list[Tensor] = []
     with together() as each:
-        # The condition of no heads off is measured with each part: replay takes it from there.
+        # Nothing off is measured with every part: replay needs it.
         for start in range(0, len(conditions) or 1, _CONDITIONS_A_PART):
             with each:
                 some = conditions[start : start + _CONDITIONS_A_PART]

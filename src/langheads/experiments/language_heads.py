@@ -1,4 +1,4 @@
-"""Heads by the name of the language that they serve, in the model that they were chosen in."""
+"""Gates of heads by the name of the language that they serve."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The matched-head control: the same intervention on other heads, so nothing differs but which.
+"""The matched-head control: the same intervention on other heads.
 
 In each layer the touched heads are replaced by as many others, drawn at random (see
-`HeadSet.other_sets`). Gates go with them, so a control has the same numbers in the same layers.
+`HeadSet.other_sets`). They get the same gates, so a control has the same gates in the same layers.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor
 from langheads.heads import Head, HeadSet
 
 Matched = dict[Head, Head]
-"""Touched head -> the head of its layer that is touched in its place."""
+"""Touched head -> the head of its layer that takes its place."""
 NULL_DRAWS = 999
-"""Draws of a test over several rows, where there are so many different ones."""
+"""The most draws of a test over several rows; fewer where not so many differ."""
 
 
 def matched_controls(touched: HeadSet, n_controls: int, rng: np.random.Generator) -> list[Matched]:
@@ -43,9 +43,9 @@ def controls_by_row(
 ) -> dict[str, list[HeadSet]]:
     """Row -> its random head sets, all different and none its own; see `HeadSet.matched_sets`.
 
-    Rows with as many heads in each layer share their sets, so that these are run once: where one
-    of them is a row's own, the heads for which they were drawn take its place. A row without heads
-    has none.
+    Rows with as many heads in each layer share their sets, so that these run once: where one of
+    them is a row's own, the heads that they were drawn for take its place. A row without heads has
+    none.
     """
     first: dict[tuple[int, ...], tuple[HeadSet, list[HeadSet]]] = {}
     for heads in filter(None, rows.values()):
@@ -65,11 +65,11 @@ def random_choices(
     *,
     same: Sequence[int] | None = None,
 ) -> Int[np.ndarray, "draw row"]:
-    """Different random ways to take one of ``counts[row]`` for each row, but the first of each.
+    """Different random choices of one of ``counts[row]`` for each row, not all of them the first.
 
     All of them where there are fewer than n. The first is a row's own heads, the others its random
-    ones: under the null all ways are equally likely, the observed one among them. Rows with equal
-    numbers in `same` are the same heads, which are taken together.
+    ones: under the null all choices are equally likely, with the observed one. Rows with equal
+    numbers in `same` are the same heads, which are chosen together.
 
     Example:
         >>> random_choices([2, 2], 9, np.random.default_rng(0)).tolist()
@@ -100,5 +100,5 @@ def matched_gates(
 
 
 def matched_set(heads: HeadSet, control: Matched) -> HeadSet:
-    """The heads of the control that stand for these."""
+    """The heads of the control in place of these."""
     return HeadSet([control[head] for head in heads], heads.shape)

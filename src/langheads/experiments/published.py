@@ -1,6 +1,6 @@
 """The settings of arXiv 2511.07498 (LAHIS): what `as_published` sets, and what it cannot.
 
-By paper and released code (GitHub, Linuxin-xxx/LAHIS), where the two differ by the code:
+From paper and released code (GitHub, Linuxin-xxx/LAHIS); where the two differ, from the code:
 
     ablate      published: 2% of all heads off, their output 0, on 1,000 articles of 2,048 tokens at
                 most; perplexity as the mean over documents of exp(loss); beside it 9 random heads
@@ -75,7 +75,7 @@ R = TypeVar("R")
 
 
 def published(function: Callable[P, R]) -> Callable[P, R]:
-    """Gives a function of `PUBLISHED` its published settings where `as_published` is asked for."""
+    """Decorates a function of `PUBLISHED`: `as_published` gives it its published settings."""
 
     @functools.wraps(function)
     def run(*args: P.args, **given: P.kwargs) -> R:
@@ -88,7 +88,7 @@ def published(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def published_settings(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a function of `PUBLISHED` as published; refuses others than these or its
+    """Arguments of a function of `PUBLISHED` as published; refuses any but these and its
     defaults."""
     settings, asked = PUBLISHED[function.__name__], inspect.signature(function).parameters
     for name, value in settings.items():
@@ -102,7 +102,7 @@ def published_settings(function: Callable[..., Any], given: Mapping[str, Any]) -
 
 
 def _plain(value: Any) -> Any:
-    """Lists and single names as the tuples that settings are."""
+    """Lists and single names as tuples, as in the settings."""
     if isinstance(value, (list, tuple)):
         return value[0] if len(value) == 1 else tuple(value)
     return value

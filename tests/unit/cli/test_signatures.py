@@ -11,7 +11,7 @@ import langheads
 from langheads import cli
 from langheads.cli.parts import PARTS_OPTIONS
 from langheads.cli.signatures import plain, read_function
-from langheads.cli.values import _KINDS, _texts, kind_of
+from langheads.cli.values import _TYPES, _texts, type_of
 from langheads.cli.verbs import IN_PARTS
 from langheads.scores import registry
 
@@ -50,17 +50,17 @@ def test_the_options_of_a_verb_are_keywords(commands, verb):
     options = {p.name for p in commands[verb].params} - {"help"}
     takes_model = any("TransformerBridge" in p.types for p in read.parameters)
     loading = {p.name for p in read_function("load").parameters} if takes_model else set()
-    own = {p.name for p in read.parameters if kind_of(p) is not None}
+    own = {p.name for p in read.parameters if type_of(p) is not None}
     parts = {"dry_run"} if takes_model or verb == "demo" else set()
     parts |= {option.name for option in PARTS_OPTIONS} if verb in IN_PARTS else set()
     assert not parts & own
     assert options == own | loading | parts | {"out", "csv"}
     # A type is known by the name that the table of types has for it, whatever module is before it.
-    assert {of.rpartition(".")[2] for p in read.parameters for of in p.types} & {*_KINDS} <= {
+    assert {of.rpartition(".")[2] for p in read.parameters for of in p.types} & {*_TYPES} <= {
         of for p in read.parameters for of in p.types
     }
     # What a command line cannot give must be optional.
-    assert all(kind_of(p) or not p.required or p.name == "model" for p in read.parameters)
+    assert all(type_of(p) or not p.required or p.name == "model" for p in read.parameters)
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
@@ -111,13 +111,13 @@ def test_help_names_every_score_also_one_from_outside(monkeypatch):
 def test_values_by_type(types, option, text, value):
     from langheads.cli.signatures import Parameter
 
-    kind = kind_of(Parameter("x", types, False, option, ""))
+    kind = type_of(Parameter("x", types, False, option, ""))
     assert kind.parse("--x", text) == value
 
 
 def test_a_tensor_is_no_option():
     baseline = next(p for p in read_function("adapt").parameters if p.name == "baseline")
-    assert kind_of(baseline) is None
+    assert type_of(baseline) is None
 
 
 def test_ids_are_seen_in_a_proofs_texts_when_it_is_known_that_the_scores_had_others(

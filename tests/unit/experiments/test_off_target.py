@@ -13,7 +13,7 @@ from langheads.experiments.replies.judge import reply_nll
 from langheads.experiments.replies.off_target import CONDITIONS, _sets, off_target
 from langheads.experiments.replies.off_target_summary import (
     RATES,
-    Run,
+    Outcome,
     rates_with_intervals,
     summary,
 )
@@ -310,7 +310,9 @@ def test_no_interval_ends_beyond_what_it_is_of():
     """Of two prompts t reaches mean -+ 12.71 sqrt(2) sd, sd over resamples."""
     how = {"repetition": [0.4, 0.6], "prompt_copy": [0, 0], "empty": [0, 1], "nll": [1, 9]}
     runs = {
-        ("zh", name): [Run(1, {x: np.array(of, float) for x, of in values.items()}, [RIGHT] * 2)]
+        ("zh", name): [
+            Outcome(1, {x: np.array(of, float) for x, of in values.items()}, [RIGHT] * 2)
+        ]
         for name, values in (
             ("none", {"right": [0, 1], "suspect": [1, 0]} | how),
             ("own off", {"right": [1, 0], "suspect": [0, 0]} | how),

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from langheads.experiments.replies.plan import Asked
+from langheads.experiments.replies.plan import NamedIntervention
 from langheads.io.arguments import asked_name
 from langheads.io.errors import InputError
 from langheads.text.identify import detector
@@ -20,7 +20,7 @@ def test_what_is_not_one_name_that_there_is(given):
 @pytest.mark.usefixtures("untyped")
 def test_a_list_of_one_baseline_is_not_taken_for_zero():
     for baseline in (["mean"], ("zero", "mean"), None):
-        asked = Asked(None, {"de": 0.0}, {}, baseline, None)
+        asked = NamedIntervention(None, {"de": 0.0}, {}, baseline, None)
         with pytest.raises(InputError, match=r"asked for; allowed are zero, mean"):
             asked.check()
 

@@ -1,4 +1,4 @@
-"""What a benchmark scores again: the same documents with other seeds, and two halves of them."""
+"""Repeated scores of a benchmark: the same documents with other seeds, and two halves of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def again(
 ) -> Iterator[tuple[Path, int, Texts, Sequence[str]]]:
     """File, number to add to the seed, texts and scores of each.
 
-    Halves have draws of their own, or chance would look reliable.
+    Halves have their own random draws, or chance would look reliable.
     """
     drawing = [name for name in methods if SCORES[name].draws]
     for number in range(1, seeds if drawing else 1):

@@ -1,11 +1,11 @@
-"""Deletion curves: how much does each language lose as heads go in the order of a score?
+"""Deletion curves: how much does each language lose as heads are removed in the order of a score?
 
 For a score s, a language A and k = 1, 2, 4, ... heads:
 
     rise[s, A, k, B] = (NLL of text in B without A's k highest heads - NLL with all) / NLL with all
 
-on held-out text, with gates at 0. A score that finds heads which matter to A alone has a steep
-curve for B = A and flat ones for all others:
+on held-out text, with gates at 0. A score that finds heads which matter only to A has a steep curve
+for B = A and flat ones for all others:
 
     area[s, A] = mean_k (rise[s, A, k, A] - mean_{B != A} rise[s, A, k, B])
 

@@ -1,8 +1,8 @@
-"""Sampled knock-out and certified top k, beside the scores that they cost as much as.
+"""Sampled knock-out and certified top k, to compare with scores of the same cost.
 
 Both run exact knock-out on some of the documents. Where the scan of all of them is stored, and the
-gradients of the same documents, no forward is needed: they are drawn from it, `DRAWS` times. What
-is told is the mean over draws; ends are those that 95% of the draws lie between.
+gradients of the same documents, no forward is needed: they are drawn from it, `DRAWS` times. Values
+are means over draws, with the ends that 95% of the draws lie between.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ SIZES, DRAWS, CONFIDENCE = (16, 32, 64), 20, 0.95
 
 
 def scan_forwards(layers: int = 32, heads: int = 32) -> float:
-    """Of every document, for all heads: one in full, and the blocks from layer l on a head of l."""
+    """Forwards a document for all heads: a full one, and for each head of layer l the blocks from
+    l."""
     return 1 + heads * (layers + 1) / 2
 
 
 def top_size(heads: int) -> int:
-    """How many heads `top` asks for: ten, or a quarter of few."""
+    """How many heads `top` counts: ten, or a quarter of few."""
     return min(10, max(1, heads // 4))
 
 

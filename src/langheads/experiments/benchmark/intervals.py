@@ -1,7 +1,7 @@
-"""How sure rank correlations with exact knock-out are: 95% intervals over documents.
+"""95% intervals over documents of rank correlations with exact knock-out.
 
-For what infinitely many documents like these would give. The documents of a language are put into
-G = min(20, documents) random groups, and correlation theta is made again without each of them
+They are for the result of infinitely many documents like these. The documents of a language are put
+into G = min(20, documents) random groups, and correlation theta is made again without each of them
 (delete-group jackknife) and from 200 resamples of all (bootstrap), knock-outs and scores from the
 same documents each time. On the scale z = arctanh(theta) (differences as they are), with
 t = the .975 quantile of t with G - 1 degrees of freedom,
@@ -11,18 +11,20 @@ t = the .975 quantile of t with G - 1 degrees of freedom,
     z + bias / 2  -+  sqrt((t se)^2 + bias^2)
 
 Noise in a ranking lowers its correlations, and noise that score and knock-out share raises them.
-Resampling shows either, too roughly to correct for, so half goes into the centre and all of it into
-the width. Ranks are no smooth function of means, and the jackknife is too wide for them: simulated
-with known population rankings and 100 documents the interval covers 93 to 99% on the mean over
-scores, 88 to 100% of a score of one language (the lowest where a few documents hold most of it).
+Resampling shows both, too roughly to correct for, so half goes into the centre and all of it into
+the width. Ranks are not a smooth function of means, and the jackknife is too wide for them:
+simulated with known population rankings and 100 documents the interval covers 93 to 99% on the mean
+over scores, 88 to 100% of a score of one language (the lowest where a few documents hold most of
+it).
 
-`lahis`, `lahis-paper`, `taylor`, `grad_abs` and exact knock-out are made again from what their
-files hold of every document. Of other scores a file has the standard error at most: they are drawn
-from the normal distribution it gives, independently of knock-outs, which adds to se^2 and to the
-resamples. `random` knows no documents; others without a standard error have no interval.
+`lahis`, `lahis-paper`, `taylor`, `grad_abs` and exact knock-out are computed again from the values
+of every document in their files. Of other scores a file has at most the standard error: they are
+drawn from the normal distribution that it gives, independently of knock-outs, which adds to se^2
+and to the resamples. `random` does not depend on documents; others without a standard error have no
+interval.
 
-Documents of the same number are drawn together in all languages, as translations have to be; for
-texts that are none this adds no correlation.
+Documents of the same number are drawn together in all languages, as translations must be; for other
+texts this adds no correlation.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ Rows = Float[np.ndarray, "repeat heads"]
 
 @dataclass(frozen=True)
 class Repeats:
-    """What one language's correlations are made from, again and again.
+    """The values that one language's correlations are computed from, repeatedly.
 
     Rows: all documents; each group of them left out; resamples; all documents again, for noise.
     """
@@ -57,7 +59,8 @@ class Repeats:
     groups: int
 
     def of(self, score: Score, scores: xr.Dataset) -> Rows | None:
-        """A score of one language in every repeat; None where its file does not say enough."""
+        """A score of one language in every repeat; None where its file does not have enough for
+        it."""
         run = None if score.run is None else found(score.run)
         if isinstance(run, MeanProduct) and self.gradient is not None:
             count = self.weights.sum(axis=1, keepdims=True)
@@ -77,7 +80,7 @@ class Repeats:
 
 
 def repeats(scores: xr.Dataset, exact: xr.Dataset, groups: int, *, paired: bool) -> Repeats:
-    """Of one language, from its part of both files."""
+    """The repeats of one language, from its part of both files."""
     there = exact.doc_tokens.values > 0
     rise = exact.rise.values[there].reshape(int(there.sum()), -1).astype(float)
     count, rng = len(rise), np.random.default_rng(0)
@@ -112,7 +115,7 @@ def interval(
     """Ends of the interval of a correlation over so many heads; None: of a difference of such."""
     if not np.isfinite(theta).all():
         return float("nan"), float("nan")
-    # 1 has no finite z; two neighbours that change places take twice this from it.
+    # 1 has no finite z; swapping two neighbours takes twice this from it.
     limit = 2.0 if heads is None else 1 - 6 / (heads**3 - heads)
     z = theta if heads is None else np.arctanh(np.clip(theta, -limit, limit))
     full, jackknife = z[0], z[1 : 1 + groups]

@@ -14,7 +14,7 @@ layers of 32 heads."""
 
 
 def as_text(comparison: xr.Dataset) -> str:
-    """A row a score: means over languages, the lowest rank correlation of any, what it costs."""
+    """A row a score: means over languages, the lowest rank correlation of any, and its cost."""
     columns = {"top": "top", "slope": "slope", "prec": "precision", "AP": "average_precision"}
     columns |= {"decoys": "decoys", "area": "area", "split": "split_half"}
     costs = {"fwd 32x32": ("forwards_large", 0), "fwd": ("forwards", 0), "s": ("seconds", 1)}

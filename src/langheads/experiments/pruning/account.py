@@ -57,7 +57,7 @@ class Pruning(Saved):
 
     dropped: tuple[str, ...]  # languages, or ``general``, whose heads were removed
     # Language -> ``before``, ``after``, ``rise`` in nats per byte, the ends of its interval
-    # and what random heads do; NaN where the file has no such number. Empty where nothing was
+    # and the same of random heads; NaN where the file has no such number. Empty where nothing was
     # measured.
     losses: Mapping[str, Mapping[str, float]]
     n_controls: int  # random head sets behind these
@@ -71,12 +71,12 @@ class Pruning(Saved):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """That of the pruning; the head set's own is in its file."""
+        """The provenance of the pruning; that of the head set is in its own file."""
         return {k: v for k, v in self.account.get("provenance", {}).items() if k != "heads"}
 
     @classmethod
     def of(cls, given: Any, path: str | Path = "pruned.json") -> Pruning:
-        """Made of the content of the file."""
+        """From the content of the file."""
         return replace(super().of(given, path), account={"provenance": {}, **given})
 
     def _document(self) -> dict[str, Any]:

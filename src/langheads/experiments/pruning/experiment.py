@@ -1,4 +1,4 @@
-"""Remove heads from a model for good, save it for plain `transformers`, and say what that costs.
+"""Remove heads from a model for good, save it for plain `transformers`, and measure the cost.
 
 For every language, over paired documents (see `langheads.stats.paired_ratio`):
 
@@ -7,8 +7,8 @@ For every language, over paired documents (see `langheads.stats.paired_ratio`):
     control_p    = (1 + random sets whose ΔNLL is as large) / (1 + random sets)
 
 and the ends of their 95% intervals: ``rise_low`` and ``rise_high``, 1.96 standard errors (None for
-one document), ``control_low`` and ``control_high``, 2.5% and 97.5% of the sets. Gate 0 stands for a
-removed head, as `prune` checks.
+one document), ``control_low`` and ``control_high``, 2.5% and 97.5% of the sets. Gate 0 equals
+removing a head, as `prune` checks.
 
 Memory: two copies of the weights on the CPU, one after the other.
 Cost: with texts, 2 + n_controls forwards of every document.
@@ -78,15 +78,15 @@ def prune(
         languages: of the text; all by default.
         docs: documents a language; None for all.
         max_tokens: documents are cut here; by default where they were for the scores.
-        n_controls: random head sets, as many heads in each layer, whose loss at gate 0 stands
-            beside that of the pruned model; 0 or at least 2. They take most of the time.
+        n_controls: random head sets, as many heads in each layer, whose loss at gate 0 is compared
+            with that of the pruned model; 0 or at least 2. They take most of the time.
         seed: order of documents, and of the random heads; by default that of the scores.
         bos: prepend BOS; by default as for the scores.
         batch_tokens: tokens a forward, padding included.
         allow_overlap: measure on scored documents all the same; recorded.
 
     Returns:
-        What `langheads.experiments.pruning.account` says, saved as ``pruned.json``.
+        The account, see `langheads.experiments.pruning.account`, saved as ``pruned.json``.
 
     Raises:
         InputError: heads that are not in the file or are all of the model, an unusable folder.
@@ -125,8 +125,8 @@ def prune(
 def _saved_without(
     model: TransformerBridge, removed: HeadSet, folder: Path
 ) -> tuple[dict[str, Any], Any]:
-    """Save the model without these heads, check the files, and say what is gone and the folder; in
-    an estimate nothing is saved, and weights in memory stand for the saved ones."""
+    """Save the model without these heads and check the files; what was removed, and the folder. An
+    estimate saves nothing, and uses weights in memory in place of the saved ones."""
     tokenizer, pruned = files.tokenizer_as_read(model), without_heads(model, removed)
     gone = {"removed": removed, "cut": pruned.cut, "zeroed": pruned.zeroed}
     saved: dict[str, Any] = {name: [str(head) for head in of] for name, of in gone.items()}
@@ -139,7 +139,7 @@ def _saved_without(
     pruned.network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     w_o = pruned.w_o
-    # Its weights go before the saved ones are read.
+    # Its weights are freed before the saved ones are read.
     del pruned
     apart = files.check_saved(model, removed, folder, w_o, saved["kept"])
     return saved | {"logits_differ_by": apart}, folder
@@ -157,7 +157,7 @@ def _costs(
     after = model
     if isinstance(saved, Path):
         after = load(saved, dtype=model.cfg.dtype, device=str(model.cfg.device))
-    # Different ones; all where there are fewer.
+    # All different; fewer where there are not so many.
     random = removed.matched_sets(n_controls, np.random.default_rng(proof.corpus.seed))
     found: dict[str, dict[str, float | None]] = {}
     steps = (len(random) + 1) * sum(map(len, proof.documents.values()))
@@ -177,7 +177,7 @@ def _loss(
     off: Sequence[Float[np.ndarray, " doc"]],
     n_bytes: Int[np.ndarray, " doc"],
 ) -> dict[str, float | None]:
-    """Nats per byte of one language: of the model, of the pruned one, and what random heads do."""
+    """Nats per byte of one language: of the model, of the pruned one, and under random heads."""
     rise, se = map(float, paired_ratio(on, pruned, n_bytes))
     size = n_bytes.sum()
     found: dict[str, float | None] = {
@@ -215,7 +215,7 @@ def _removed(heads: LanguageHeads, names: list[str], out: Path, n_controls: int)
 
 
 def _also_heads_of(heads: LanguageHeads, names: list[str], removed: HeadSet) -> dict[str, str]:
-    """Who else loses heads; told on the log, too."""
+    """Other languages that lose heads, with a warning."""
     others = {
         name: str(of & removed)
         for name, of in [*heads.specific.items(), (GENERAL, heads.general)]

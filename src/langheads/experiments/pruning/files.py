@@ -1,4 +1,4 @@
-"""The folder of a pruned model: written as a whole or not at all, and checked before it stands."""
+"""The folder of a pruned model: written as a whole or not at all, and checked before."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ def check_saved(
     w_o: Sequence[str],
     kept: Sequence[Sequence[int]],
 ) -> float:
-    """Load the folder with plain `transformers`; how far its logits are from those under gates."""
+    """Load the folder with plain `transformers`; the distance of its logits from those under
+    gates."""
     kind: Any = type(model.original_model)
     network = kind.from_pretrained(folder, dtype=model.cfg.dtype, attn_implementation="eager")
     apart = float(differs_from_gates(model, removed, network.eval()))
     # In 16 bits, kernels of different devices differ by some units in the last place; there the
-    # slices of W_O tell what logits cannot.
+    # slices of W_O decide, not the logits.
     if not apart <= max(1e-5, 10 * torch.finfo(model.cfg.dtype).eps):
         raise ModelError(
             f"{model.cfg.architecture}: logits of the pruned model differ by {apart:.2g} of the "
@@ -55,8 +56,8 @@ def check_saved(
 def tokenizer_as_read(model: TransformerBridge) -> Any:
     """The tokenizer as it was read; TransformerLens gives its own copy special tokens.
 
-    It is read again, in the model's revision where it came with the model. If what is found there
-    by now does not cut texts as the model's own does, the model's own is taken.
+    It is read again, in the model's revision where it came with the model. If the files there no
+    longer cut texts as the model's own tokenizer does, that one is taken.
     """
     from transformers import AutoTokenizer
 
@@ -99,12 +100,13 @@ def new_folder(out: Path) -> Iterator[Path]:
         prefix = temporary_prefix(parent)
         temporary = Path(tempfile.mkdtemp(dir=parent, prefix=prefix, suffix=".tmp"))
         yield temporary
-        # Private so far, and safetensors' files, too; a result is as readable as any other.
+        # The folder is private so far, and safetensors' files, too; make them as readable as
+        # others.
         umask = os.umask(0)
         os.umask(umask)
         for path in (temporary, *temporary.rglob("*")):
             path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
-        # Over an empty folder this works, too; over one that was filled meanwhile it does not.
+        # This also replaces an empty folder, but not one that was filled meanwhile.
         temporary.replace(out)
         temporary = None
     except (OSError, SafetensorError) as error:

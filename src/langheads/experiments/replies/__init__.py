@@ -7,4 +7,4 @@ TWINS = {
     "random suspect off": "suspect off",
     "random shift": "shift",
 }
-"""Conditions on random heads -> the one that they stand beside, with as many in each layer."""
+"""Condition on random heads -> the one that it is the control of, with as many in each layer."""

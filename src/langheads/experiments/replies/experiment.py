@@ -1,4 +1,4 @@
-"""Replies under gates and steering that are named by language: prompts in, judged replies out."""
+"""Replies under gates and steering by the names of languages: prompts in, judged replies out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from langheads.experiments.matched_heads import matched_controls
 from langheads.experiments.published import published
 from langheads.experiments.replies.files import Replies
 from langheads.experiments.replies.judge import Answered, answer, over_controls, reply_summary
-from langheads.experiments.replies.plan import Asked
+from langheads.experiments.replies.plan import NamedIntervention
 from langheads.heads import LanguageHeads, as_language_heads, heads_of
 from langheads.heads.given import ByLanguage
 from langheads.heads.mask import HeadMask
@@ -75,13 +75,13 @@ def generate_replies(
         max_tokens: those documents are cut here.
         max_new_tokens: length limit of a reply.
         temperature: 0 is greedy; else from 1e-4 to 1e4.
-        seed: order of documents, and of whatever is drawn.
+        seed: order of documents, and all random draws.
         detector: ``py3langid``, ``lingua`` or ``fasttext``.
         detector_model: file of the model of fastText.
-        candidates: languages a reply can be in; by default all that the detector knows.
+        candidates: languages that a reply can be in; by default all that the detector knows.
         min_words: shorter lines are not judged.
         min_confidence: the detector must be surer than this.
-        compare: let the untouched model reply, too.
+        compare: also get the untouched model's replies.
         n_controls: draws of random heads of the same layers under the same gates.
         chat: use the chat template.
         use_cache: keep keys and values.
@@ -91,7 +91,7 @@ def generate_replies(
             `langheads.experiments.published`. Refuses what is given otherwise.
 
     Returns:
-        A record a prompt, their summary, and what they were made from.
+        A record a prompt, their summary, and their provenance.
 
     Raises:
         LangheadsError: see `langheads.generate`; gates, steering or a mask that cannot be set or
@@ -104,7 +104,7 @@ def generate_replies(
     requests = read_requests(prompts)
     detect = text_detector(detector, candidates=candidates, model_path=detector_model)
     steering = _pairs(steer, heads)
-    asked = Asked(heads, gate or {}, steering, baseline, text, mask, docs, max_tokens)
+    asked = NamedIntervention(heads, gate or {}, steering, baseline, text, mask, docs, max_tokens)
     rules = Rules(min_words=min_words, min_confidence=min_confidence)
     run = _Run(
         model, described, requests, detect, asked, rules, compare, n_controls, seed,
@@ -118,13 +118,13 @@ def generate_replies(
 
 @dataclass(frozen=True)
 class _Run:
-    """What fixes the replies."""
+    """Everything that determines the replies."""
 
     model: TransformerBridge
     described: Mapping[str, str]
     requests: Sequence[Request]
     detect: Detector
-    asked: Asked
+    asked: NamedIntervention
     rules: Rules
     compare: bool
     n_controls: int
@@ -203,14 +203,14 @@ def check_replies(
     candidates: Iterable[str] | None = None,
     detector_model: str | Path | None = None,
 ) -> None:
-    """Refuse what `generate_replies` could not do, without a model; arguments as there."""
+    """Refuse arguments that `generate_replies` would refuse, before a model is loaded."""
     if docs < 1:
         raise InputError(f"{docs} documents asked for; at least 1 a language is needed (--docs)")
     if heads is not None:
         heads = as_language_heads(heads)
     requests = read_requests(prompts)
     detect = text_detector(detector, candidates=candidates, model_path=detector_model)
-    Asked(heads, gate or {}, _pairs(steer, heads), baseline, text).check()
+    NamedIntervention(heads, gate or {}, _pairs(steer, heads), baseline, text).check()
     require_known([request.language for request in requests], detect)
 
 

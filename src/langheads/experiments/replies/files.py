@@ -33,7 +33,7 @@ class Range(Record):
 
 
 class JudgedReply(Record):
-    """A reply and the language that was detected; `right` is None where none was wanted."""
+    """A reply and its detected language; `right` is None where no language was wanted."""
 
     reply: str
     language: str
@@ -89,7 +89,7 @@ class _Summary(Record):
 
 @dataclass(frozen=True)
 class Replies(Tabular):
-    """What `langheads.generate_replies` found."""
+    """The result of `langheads.generate_replies`."""
 
     # One a reply, in order; empty where their file is not beside the summary.
     records: Sequence[Mapping[str, Any]]
@@ -105,7 +105,8 @@ class Replies(Tabular):
 
     @cached_property
     def numbers(self) -> dict[str, float]:
-        """Those of the summary, each in its unit; NaN where there was nothing to divide by."""
+        """The numbers of the summary, each in its unit; NaN where there was nothing to divide
+        by."""
         own = {name: of for name, of in self.summary.items() if name != "random_heads"}
         return {name: float("nan") if of is None else float(of) for name, of in own.items()}
 
@@ -174,7 +175,7 @@ class Replies(Tabular):
     def save(self, path: str | Path) -> Path:
         """Write the replies, and their summary and origin beside them; both atomically.
 
-        The summary names the replies by hash, so that two that are not of one run are refused.
+        The summary holds a hash of the replies, so that files of two runs are refused.
         """
         check_suffix(path, ".jsonl")
         lines = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in self.records)

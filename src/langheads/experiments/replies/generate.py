@@ -2,9 +2,9 @@
 
 Each prompt is continued token by token, greedily unless a temperature is asked for, with its
 gates on every position of every forward: those of the prompt and those of the reply. Batches hold
-prompts of like length, padded on the left; a reply does not depend on the batch that its prompt
-is in, nor on the cache, but for what rounding in 16 bits does to tokens that are all but equally
-likely. Attention is eager, as TransformerLens runs it.
+prompts of similar length, padded on the left; a reply does not depend on the batch of its prompt,
+nor on the cache, except that in 16 bits rounding may decide between tokens of almost equal
+probability. Attention is eager, as TransformerLens runs it.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from langheads.io.progress import progress_bar
 from langheads.io.records import Text, parse
 from langheads.text import beginning, bos_prefix
 
-# Nearer to 0, logits divided by the temperature leave float32; a user there means greedy.
+# Nearer to 0, logits divided by the temperature overflow float32; the user means greedy.
 _COLDEST, _HOTTEST = 1e-4, 1e4
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model said to one prompt.
+    """The model's reply to one prompt.
 
     Attributes:
         prompt: as it was given.
         text: the reply without special tokens; the bytes of a last character that the length
             limit cut in two are left out.
         tokens: the tokens of the reply, the end-of-sequence token included.
-        prompt_tokens: what was continued: BOS, prompt, and the chat template's marks.
+        prompt_tokens: the tokens before the reply: BOS, prompt, and the chat template's marks.
         finished: ``eos`` where the model ended the reply itself, ``length`` where the limit did.
     """
 
@@ -82,7 +82,7 @@ def generate(
             every prompt gates of its own, None leaves the model alone.
         max_new_tokens: length limit of a reply.
         temperature: 0 is greedy; from 1e-4 to 1e4, a sample of softmax(logits / temperature).
-        seed: of the samples; prompt n draws from a stream of its own, whatever its batch.
+        seed: of the samples; every prompt has its own random numbers, whatever its batch.
         batch_tokens: tokens a batch, padding and replies included; halved when memory runs out.
         use_cache: keep keys and values; without, replies are the same, only slower.
         chat: put each prompt into the tokenizer's chat template, as a user's turn.
@@ -114,7 +114,7 @@ def generate(
     with progress_bar(total=len(rows), unit="prompt", desc="generate") as bar:
         grown = engine.decode_rows(
             model, rows, max_new_tokens=max_new_tokens, gates=under, baseline=baseline,
-            # Streams of consecutive seeds must not meet: prompts are spread apart.
+            # Streams of consecutive seeds must not overlap: prompts are spread apart.
             seeds=[seed * 1_000_003 + i for i in range(len(rows))],
             batch_tokens=batch_tokens, progress=bar, temperature=temperature, use_cache=use_cache,
         )  # fmt: skip
@@ -130,7 +130,7 @@ def _check_sampling(max_new_tokens: int, temperature: float) -> None:
 
 
 def as_prompts(prompts: str | Sequence[str]) -> list[str]:
-    """Prompts; one string is one, and what is no string is refused."""
+    """A list of prompts; a string is one prompt, and anything but strings is refused."""
     if isinstance(prompts, str):
         return [prompts]
     many = isinstance(prompts, Iterable) and not isinstance(prompts, Mapping)
@@ -161,7 +161,7 @@ def prompt_tokens(
                 "or use an instruction-tuned model"
             )
         texts = as_chats(tokenizer, texts)
-    # Tokenizers take no half of a character, which Python and a template can hold.
+    # Tokenizers refuse half a character, which Python and a template can hold.
     parse(list[Text], texts, "prompts")
     # A chat template has its own BOS.
     prefix = bos_prefix(tokenizer, bool(bos) if chat else engine.bos_policy(model, bos))

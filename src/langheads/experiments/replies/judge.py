@@ -1,4 +1,4 @@
-"""What replies are worth: their language, and checks that tell a switch from degeneration; sums."""
+"""Judging replies: their language, and checks that separate a switch from degeneration; sums."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Judgement:
 
     language: str  # as detected on the whole reply
     confidence: float  # of the detector, share
-    # Whether that is the wanted language, and with enough confidence; an empty reply is not. None
+    # Whether that is the wanted language, with enough confidence; False for an empty reply, None
     # where no language is wanted.
     right: bool | None
-    repetition: float  # share of 4-grams of tokens that stood in the reply before
+    repetition: float  # share of 4-grams of tokens that occurred earlier in the reply
     prompt_copy: float  # share of 4-grams of tokens that the prompt has
     empty: bool  # nothing but white space
 
@@ -39,7 +39,7 @@ class Judgement:
 class Answered(NamedTuple):
     """Replies to some prompts."""
 
-    replies: Sequence[Reply]  # what was written
+    replies: Sequence[Reply]  # the texts
     judged: Sequence[Judgement]  # language and degeneration checks of each
     nll: Float[np.ndarray, " reply"]  # of each by the untouched model, nats per token
 
@@ -90,10 +90,10 @@ def reply_nll(
 ) -> Float[np.ndarray, " reply"]:
     """NLL of each reply given its prompt, in nats per token, its end-of-sequence token included.
 
-    - sum of log p(token | prompt and reply before it) / tokens of the reply, by the model as it is
-    when this is called. Two degeneration checks come of it: replies made under gates, judged by
-    the model without them (is it still language, to that model?), and replies of the untouched
-    model, judged under the gates (what do the gates cost?).
+    - sum of log p(token | prompt and reply before it) / tokens of the reply, by the model in its
+    current state. Two degeneration checks use it: replies made under gates, judged by the model
+    without them (is it still language for that model?), and replies of the untouched model, judged
+    under the gates (what do the gates cost?).
     """
     rows = [(*reply.prompt_tokens, *reply.tokens) for reply in replies]
     documents = text.Documents.of_rows("of the replies", rows)

@@ -4,7 +4,7 @@ For each wanted language L, the same prompts under each condition:
 
     none                 nothing off
     own off              L's specific heads off (should hurt, if they carry L)
-    rivals off           specific heads of all other languages off, but for those that L has, too
+    rivals off           specific heads of all other languages off, except those that L shares
     rivals, general off  and the general heads
     suspect off          specific heads of the language that replies stray into (English)
     shift                steering: heads of L and the suspect get
@@ -15,21 +15,21 @@ For each wanted language L, the same prompts under each condition:
     random shift         the same steering of random heads, as many in each layer as `shift` has,
                          each by the difference of its own means
 
-Random heads are drawn outside the heads that they stand for and outside L's own: with L's own among
-them they would hurt, and the rivals would look better than they are. Only where a layer has not
-enough others some of these come in, L's own last; the rivals of many languages can be most of a
-layer. Sets differ from each other and from what they stand for.
+Random heads are drawn outside the heads that they are the control of and outside L's own: with L's
+own among them they would hurt, and the rivals would look better than they are. Only where a layer
+has too few others are some of these used, L's own last; the rivals of many languages can be most of
+a layer. Sets differ from each other and from the heads that they are the control of.
 
-Measured: share of replies in L, LPR, WPR, LCPR, and the degeneration checks that tell a reply that
-came back from one that fell apart. Random sets are drawn several times; how intervals are made of
-them is said in `langheads.experiments.replies.off_target_summary`.
+Measured: share of replies in L, LPR, WPR, LCPR, and the degeneration checks that separate a reply
+that came back from one that fell apart. Random sets are drawn several times; their intervals are
+described in `langheads.experiments.replies.off_target_summary`.
 
-Source: LAHIS, arXiv 2511.07498, section 5 (XL-Sum). Whose heads are off is told in two ways: the
+Source: LAHIS, arXiv 2511.07498, section 5 (XL-Sum), which is not clear on whose heads are off: the
 paper's text says those of English, which is ``suspect off``; its released code passes the language
 of the prompt, which is ``own off``, and would rather drive replies away. Both are offered, so that
-a published number can be held to either. Departures: the paper takes 1% of all heads; here the head
-set decides, and of the suspect's heads those that L has, too, stay on. It reports BERTScore; here
-degeneration checks stand for quality. More: `langheads.experiments.published`.
+a published number can be compared with either. Departures: the paper takes 1% of all heads; here
+the head set decides, and those of the suspect's heads that L shares stay on. It reports BERTScore;
+here degeneration checks take the place of quality. More: `langheads.experiments.published`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from langheads.experiments.published import published
 from langheads.experiments.replies import TWINS
 from langheads.experiments.replies.generate import as_prompts
 from langheads.experiments.replies.judge import answer
-from langheads.experiments.replies.off_target_summary import Run, summary
+from langheads.experiments.replies.off_target_summary import Outcome, summary
 from langheads.experiments.replies.plan import Intervention, mean_z_by_language
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.given import ByLanguage
@@ -113,7 +113,7 @@ def off_target(
         conditions: some of `CONDITIONS`; ``none`` is always there.
         amount: of the steering, times the difference of the means.
         n_controls: random head sets for each random condition.
-        rules: of the pass rates; its `min_confidence` decides about whole replies, too.
+        rules: of the pass rates; its `min_confidence` applies to whole replies, too.
         n_resamples: of the bootstrap over prompts.
         seed: of random heads and bootstrap.
         max_new_tokens, batch_tokens, chat, bos: see `langheads.generate`.
@@ -156,7 +156,7 @@ def off_target(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is asked under which conditions."""
+    """The prompts and their conditions."""
 
     model: TransformerBridge
     heads: LanguageHeads
@@ -171,16 +171,16 @@ class _Plan:
     seed: int
     how: Mapping[str, Any]
 
-    def run_all(self) -> dict[tuple[str, str], list[Run]]:
+    def run_all(self) -> dict[tuple[str, str], list[Outcome]]:
         """(language, condition) -> the run of every head set."""
-        runs: dict[tuple[str, str], list[Run]] = {}
+        runs: dict[tuple[str, str], list[Outcome]] = {}
         total = len(self.prompts) * len(self.conditions)
         bar = progress_bar(total=total, unit="condition", desc="offtarget")
         with bar, together() as each:
             for row, language in enumerate(self.prompts):
                 for condition in self.conditions:
                     bar.set_postfix_str(f"{language}, {condition}")
-                    # A condition's random heads are the same whichever others are asked for.
+                    # A condition's random heads do not depend on the other conditions.
                     rng = np.random.default_rng([self.seed, row, CONDITIONS.index(condition)])
                     which = (condition, self.heads, language, self.suspect)
                     sets = _sets(*which, self.n_controls, rng)
@@ -191,7 +191,7 @@ class _Plan:
                     bar.update()
         return runs
 
-    def run(self, some: HeadSet, language: str, condition: str) -> Run:
+    def run(self, some: HeadSet, language: str, condition: str) -> Outcome:
         """Values of `PER_PROMPT` of the replies under one head set, and their lines."""
         under = Intervention(torch.from_numpy(some.gates()) if some else None)
         if condition in _STEERED:
@@ -205,7 +205,7 @@ class _Plan:
         strayed = [one.language == self.suspect and one.confidence > sure for one in made.judged]
         values = made.values() | {"suspect": np.array(strayed, dtype=float)}
         lines = [judge(reply.text, language, self.detect, self.rules) for reply in made.replies]
-        return Run(len(some), values, lines)
+        return Outcome(len(some), values, lines)
 
 
 def _checked(
@@ -250,7 +250,8 @@ def _sets(
     n_controls: int,
     rng: np.random.Generator,
 ) -> list[HeadSet]:
-    """The head sets of a condition: one, or the draws of a random one; none where it has none."""
+    """The head sets of a condition: one, or the draws of a random one; none where it has no
+    heads."""
     none, own = HeadSet([], heads.shape), heads.specific[language]
     if condition == "none":
         return [none]

@@ -10,16 +10,16 @@ the suspect:
                          ``wpr``, ``lcpr``; ``delta_right`` and ``delta_nll`` against ``none``
     n_heads              how many heads were touched
 
-Intervals are of a bootstrap over prompts, see `langheads.stats.bootstrap_interval` (of rates its
-percentiles), and end where a share or an NLL does; those of a change are paired by prompt. A random
-condition is the mean over its draws before any interval is made, so its interval holds the few sets
-that were drawn fixed. With w_p, how often prompt p was drawn, a rate of one draw is
+Intervals are from a bootstrap over prompts, see `langheads.stats.bootstrap_interval` (for rates its
+percentiles), and stay within the range of a share or an NLL; those of a change are paired by
+prompt. A random condition is the mean over its draws before any interval is made, so its interval
+treats the drawn sets as fixed. With w_p, how often prompt p was drawn, a rate of one draw is
 
     LPR = sum_p w_p passed_p / sum_p w_p counted_p
     WPR = 1 - sum_p w_p passed_p english_p / sum_p w_p passed_p
 
-and LCPR their harmonic mean, 0 where LPR is 0, see `langheads.text.confusion`; a resample where
-nothing is left to divide by has none.
+and LCPR their harmonic mean, 0 where LPR is 0, see `langheads.text.confusion`; a resample without a
+denominator has none.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PAIRED = {"delta_right": "right", "delta_nll": "nll"}
 _ENDS = ("", "_low", "_high")
 
 
-class Run(NamedTuple):
+class Outcome(NamedTuple):
     """Replies to the prompts of one language under one head set."""
 
     n_heads: int  # how many heads were touched
@@ -51,7 +51,7 @@ class Run(NamedTuple):
 
 
 def summary(
-    runs: Mapping[tuple[str, str], Sequence[Run]],
+    runs: Mapping[tuple[str, str], Sequence[Outcome]],
     prompts: Mapping[str, Sequence[str]],
     conditions: Sequence[str],
     rules: Rules,

@@ -1,4 +1,4 @@
-"""What is done to a model while it replies: gates and steering by the names of languages."""
+"""Interventions on a model while it replies: gates and steering by the names of languages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from langheads.model import mean_over_languages, mean_z, tokenize_languages
 from langheads.text import Corpus
 
 Steering = tuple[HeadSet, Float[Tensor, "layer head d_head"], float]
-"""Heads, what is added to their z, and how many times."""
+"""Heads, the direction that is added to their z, and how many times."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Intervention:
 
 
 @dataclass(frozen=True)
-class Asked:
+class NamedIntervention:
     """An intervention by the names of languages; see `langheads.generate_replies`."""
 
     heads: LanguageHeads | None
@@ -109,7 +109,7 @@ class Asked:
         return Intervention(gates, tuple(steering), mean)
 
     def settings(self) -> dict[str, Any]:
-        """What was asked for, as records and provenance have it."""
+        """The arguments, in the form of records and provenance."""
         mask = self.mask and dict(zip(map(str, self.mask.heads), self.mask.values, strict=True))
         shift = {f"{to}-{away}": amount for (to, away), amount in self.steer.items()}
         return {"gates": dict(self.gate), "mask": mask, "shift": shift}
@@ -122,6 +122,6 @@ def mean_z_by_language(
     max_tokens: int = 2048,
     bos: bool | None = None,
 ) -> dict[str, Float[Tensor, "layer head d_head"]]:
-    """Mean of z over each language's documents: the ends of steering, and mean baselines."""
+    """Mean of z over each language's documents, for steering and mean baselines."""
     documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
     return {language: mean_z(model, of.tokens) for language, of in documents.items()}

@@ -5,12 +5,12 @@ For each head h alone at gate 0, greedy replies to the same prompts:
     switch rate[h] = share of prompts whose reply was in the wanted language with nothing off, and
                      is not with h off
 
-A reply that fell apart is not in the wanted language either, so every head has its degeneration
-checks beside its rate, and `sound` says which rates may be read as a change of language: what the
-head's absence costs on the untouched model's own replies, repetition, and empty replies all stay
-within limits. The limit of 1 nat is that of the public study of single heads (GPT-2, Qwen2.5,
-Gemma-3, Llama-3.2); the others are ours. The control of a head is every other one; where only some
-are tried, as many others of the same layers, drawn at random, are tried with them.
+A reply that fell apart is not in the wanted language either, so every head has degeneration checks
+beside its rate, and `sound` says which rates may be read as a change of language: the ΔNLL of the
+untouched model's own replies without the head, repetition, and empty replies all stay within
+limits. The limit of 1 nat is that of the public study of single heads (GPT-2, Qwen2.5, Gemma-3,
+Llama-3.2); the others are ours. The control of a head is every other head; where only some are
+tried, as many others of the same layers, drawn at random, are tried with them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from langheads.text import Corpus, Detector, switch_rate
 from langheads.text.confusion import require_known
 from langheads.text.identify import warn_if_too_few_candidates
 
-# Replies made in one call: heads times prompts, each row with a gate of its own.
+# Replies of one call: heads times prompts, each row with its own gates.
 _ROWS = 4096
 _TRIED = "1 asked for, 0 drawn beside, -1 not tried"
 _SOUND = "1 within the limits, 0 not, -1 not tried"
@@ -116,7 +116,7 @@ def switch_rates(
 
 @dataclass(frozen=True)
 class _Run:
-    """Which heads are tried, on which prompts, within which limits."""
+    """The heads, prompts and limits."""
 
     model: TransformerBridge
     prompts: Mapping[str, Sequence[str]]
@@ -160,7 +160,7 @@ class _Run:
     def _side_by_side(
         self, old: Answered, language: str, group: Sequence[Head]
     ) -> Iterator[tuple[Head, dict[str, float]]]:
-        """The same of some heads, whose replies are written in one go."""
+        """The same for some heads, whose replies are generated in one call."""
         model, settings = self.model, self.settings
         texts = [reply.prompt for reply in old.replies]
         n = len(texts)
@@ -209,7 +209,7 @@ class _Run:
 def _chosen_and_tried(
     model: TransformerBridge, heads: Named | ByLanguage | None, controls: bool, seed: int
 ) -> tuple[HeadSet, HeadSet]:
-    """The heads asked for, and these with the ones drawn beside."""
+    """The heads asked for, and all that are tried: these and the random ones."""
     tried = chosen = all_heads_of(model, heads)
     if controls and len(chosen) < math.prod(chosen.shape):
         for others in chosen.other_sets(1, np.random.default_rng(seed)):

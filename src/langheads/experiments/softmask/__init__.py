@@ -1,1 +1,1 @@
-"""Soft head masks: gates learned from answers, and what they are worth beside random heads."""
+"""Soft head masks: gates learned from answers, compared with masks on random heads."""

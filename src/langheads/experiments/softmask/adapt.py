@@ -1,17 +1,17 @@
 """Soft head mask: the gates of a few heads, learned from questions of one language.
 
-As in arXiv 2511.07498, section 5.3: everything of the model is frozen; the gates m of the given
+As in arXiv 2511.07498, section 5.3: the whole model is frozen; the gates m of the given
 heads start at 1 and AdamW (learning rate 1e-2) steps them for 2 epochs over 200 questions. The
-loss counts the tokens of the answers and nothing else:
+loss counts only the tokens of the answers:
 
     L(m) = - sum_i sum_k log p(y_ik | context_i, question_i, y_i,<k; m) / number of answer tokens
 
 over the questions i of a step. Gates are float32 or wider whatever the model's dtype. Departures:
 the released code takes the heads of the highest score, general ones among them; here the heads are
-given (``select --rule top`` has those). It steps after every question, and asks in the language;
-here `batch_size` and `template` say. Its split is by position in XQuAD; here whole contexts go to
-one side, in an order fixed by a seed. The gates of the last step are kept, as there; the loss on
-validation questions is recorded and chooses nothing. More: `langheads.experiments.published`.
+given (``select --rule top`` chooses those). It steps after every question, and asks in the
+language; here `batch_size` and `template` decide. Its split is by position in XQuAD; here whole
+contexts go to one side, in an order fixed by a seed. The gates of the last step are kept, as there;
+the loss on validation questions is recorded but not used. More: `langheads.experiments.published`.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def adapt(
     """Learn the gates of the given heads on questions of one language.
 
     Args:
-        model: the model; nothing of it changes.
-        heads: whose gates are learned: a head set of languages, or heads.
+        model: the model; it is not changed.
+        heads: the heads whose gates are learned: a head set of languages, or heads.
         questions: see `read_questions`.
         language: which of their languages.
         heads_of: of a head set of languages, which language's heads, or ``general``; by default
@@ -72,8 +72,8 @@ def adapt(
         train: questions to train on; no test question shares a context with one of them.
         epochs: times that each is used, in a new order.
         learning_rate: of AdamW.
-        weight_decay: of AdamW; its default there, and so in the paper. It pulls gates towards 0,
-            by `learning_rate` times this times the gate in every step.
+        weight_decay: of AdamW; AdamW's and the paper's default. In every step it pulls gates
+            towards 0 by `learning_rate` times this times the gate.
         batch_size: questions a step.
         validation: questions, as a share of `train`, whose loss is recorded meanwhile.
         template: of the prompt, with the fields ``{context}`` and ``{question}``; or ``language``
@@ -83,16 +83,16 @@ def adapt(
         baseline: what stands in for a head at gate 0, see `langheads.gated`.
         max_tokens: longer questions are left out.
         seed: order of contexts and of steps.
-        bos: prepend BOS; None does what the model's tokenizer does by itself.
-        batch_tokens: tokens a forward, padding included; a step that has more is made of several
-            forwards, and is the same step.
+        bos: prepend BOS; None does what the model's tokenizer does by default.
+        batch_tokens: tokens a forward, padding included; a step that has more takes several
+            forwards, with the same result.
 
     Returns:
         The gates, with losses and split.
 
     Raises:
         InputError: no heads or one that the model does not have, unusable questions or template,
-            too few questions, numbers that make no sense.
+            too few questions, numbers out of range.
         ProvenanceError: a head set of another model.
         NonFiniteError: a loss or gradient is NaN or infinite; names the step.
         OutOfMemoryError: see `map_documents`.
@@ -147,7 +147,7 @@ def adapt(
 
 
 def require_raw_top(heads: Named | ByLanguage) -> None:
-    """Refuse heads that `select` did not choose by the rule ``top``; given by name, any will do."""
+    """Refuse heads that `select` did not choose by the rule ``top``; heads by name are accepted."""
     if isinstance(heads, LanguageHeads) and heads.rule.get("name") != "top":
         raise InputError(
             f"heads of the rule {heads.rule.get('name', 'not recorded')!r:.60} given, but as "
@@ -158,7 +158,7 @@ def require_raw_top(heads: Named | ByLanguage) -> None:
 def _named(
     everything: Sequence[Question], examples: Sequence[Question], split: training.ContextSplit
 ) -> dict[str, Any]:
-    """The split in ids, as a mask keeps it; `everything` has those too long to train on, too."""
+    """The split in ids, for the mask; `everything` includes questions too long to train on."""
     used = [examples[i] for i in (*split.train, *split.validation, *split.spare)]
     contexts = list(dict.fromkeys(question.context_digest for question in used))
     return {

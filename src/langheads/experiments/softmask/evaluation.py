@@ -5,15 +5,15 @@
     f1           overlap in words (characters in Chinese, Japanese, Thai) of that line with one
     answer_nll   - log p(first right answer | prompt), nats, summed over its tokens
 
-and degeneration checks that tell a reply that changed from one that fell apart:
+and degeneration checks that separate a reply that changed from one that fell apart:
 
-    repetition   share of the reply's 4-grams of tokens that stood in it before
+    repetition   share of the reply's 4-grams of tokens that occurred in it earlier
     prompt_copy  share of them that the prompt has
     empty        share of replies that are nothing but white space
     reply_nll    NLL of the reply given its prompt, nats per token, by the untouched model
 
 Replies are greedy, 10 tokens by default, or until EOS; both sides are normalised as SQuAD does
-(arXiv 1606.05250, see `langheads.text.answers`), and the right answer that fits best counts.
+(arXiv 1606.05250, see `langheads.text.answers`), and the best of all right answers counts.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class How:
 
 
 class Asked(NamedTuple):
-    """Which questions are asked under which gates; no gates are the untouched model, first."""
+    """The questions and the gates that they are asked under; the untouched model, None, is
+    first."""
 
     how: How
     examples: Sequence[text.Question]
@@ -81,7 +82,7 @@ class Asked(NamedTuple):
 def plan_questions(
     model: TransformerBridge, questions: Source, gates: Gates | Mapping[str, Gates] | None, how: How
 ) -> Asked:
-    """What `langheads.evaluate_qa` asks; refuses what it cannot."""
+    """The questions and gates of `langheads.evaluate_qa`; refuses unusable ones."""
     if how.docs is not None and how.docs < 1:
         raise InputError(f"{how.docs} questions asked for; at least 1 is needed")
     if how.max_new_tokens < 1 or not 1 <= how.n_resamples <= MAX_RESAMPLES:
@@ -181,7 +182,7 @@ def _judged(
 
 
 def _learned(key: str, given: Any, masks: Mapping[str, HeadMask], default: Any) -> Any:
-    """A setting as it was given, or else as the masks were learned with."""
+    """A setting as given, or else the one that the masks were learned with."""
     if given is not None:
         return given
     learned = list(dict.fromkeys(mask.settings.get(key, default) for mask in masks.values()))

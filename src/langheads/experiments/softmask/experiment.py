@@ -1,12 +1,12 @@
-"""What a soft head mask on language heads is worth: beside random heads, and beside all heads.
+"""A soft head mask on language heads, compared with masks on random heads and on all heads.
 
-Each mask is trained alike, on the same questions in the same order (`adapt`), and each is asked
+All masks are trained in the same way, on the same questions in the same order (`adapt`), and asked
 the same questions afterwards (`evaluation`). Random heads are as many in each layer as the language
-heads, and others than these wherever the layer has enough. All heads tell how far more gates go.
+heads, and others than these wherever the layer has enough. All heads show how far more gates get.
 
 Where a mask is asked in another language or under other settings than it was learned in, the random
-heads are not trained: they get the mask's own gates (`evaluate_matched`), which tells what such
-gates do on any heads.
+heads are not trained: they get the mask's own gates (`evaluate_matched`), which shows the effect of
+such gates on any heads.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _AS_LEARNED = ("train", "epochs", "learning_rate", "weight_decay", "batch_size",
                "max_tokens", "bos")  # fmt: skip
 
 _OF_THE_MASK = ("max_tokens", "template", "bos", "allow_overlap")
-"""What a mask is asked with is what it was learned with, unless one of these is given."""
+"""A mask is asked with the settings that it was learned with, unless one of these is given."""
 
 
 def evaluate_qa(
@@ -70,7 +70,7 @@ def evaluate_qa(
         model: the model.
         questions: see `read_questions`.
         language: which of their languages.
-        gates: a mask, gates ``[layer, head]``, head -> gate, or heads, which then are off; or
+        gates: a mask, gates ``[layer, head]``, head -> gate, or heads, which are then off; or
             several of these by name.
         n_controls: random head sets beside a mask: trained alike, with one mask of all heads,
             where it is asked in its own language and settings (`compare_masks`), and under the
@@ -81,10 +81,10 @@ def evaluate_qa(
         max_new_tokens: of a reply.
         template: of the prompt, ``language`` for one in the language; by default that of the masks.
         seed: order of questions, and of the bootstrap.
-        bos: prepend BOS; by default as for the masks, or as the model's tokenizer does by itself.
+        bos: prepend BOS; by default as for the masks, or as the model's tokenizer does.
         batch_tokens: tokens a forward, padding included.
         n_resamples: of the questions.
-        allow_overlap: ask also questions on contexts that masks were learned on, in any language.
+        allow_overlap: also ask questions on contexts that masks were learned on, in any language.
 
     Returns:
         Dataset of kind ``qa``, see `langheads.experiments.softmask.summarise`.
@@ -108,12 +108,12 @@ def evaluate_qa(
         found = compare_masks(model, gates, questions, n_controls=n_controls, **own)
     else:
         found = evaluate_matched(model, gates, questions, n_controls=n_controls, **vars(how))
-    # What the questions were made from is told before they are asked.
+    # The provenance of the questions comes before they are asked.
     return found.assign_attrs({**made_from(found.attrs, gates), **spent()})
 
 
 def check_controls(n_controls: int | None, with_mask: bool) -> int:
-    """How many random head sets stand beside gates: by default 3 beside a mask, else none."""
+    """How many random head sets gates are compared with: by default 3 for a mask, else none."""
     if n_controls is None:
         return 3 if with_mask else 0
     if n_controls < 0 or (n_controls and not with_mask):
@@ -175,7 +175,7 @@ def compare_masks(
             raise InputError(_OTHER_QUESTIONS)
     how |= {key: training[key] for key in ("baseline", "bos", "max_tokens") if key in training}
     found = evaluate_qa(
-        # Read again, since those held out come in the order of the seed.
+        # Read again, since held-out questions come in the order of the seed.
         model, questions, gates=masks, docs=docs, max_new_tokens=max_new_tokens, seed=seed,
         n_resamples=n_resamples, **how,
     )  # fmt: skip
@@ -201,8 +201,8 @@ def evaluate_matched(
         than `n_controls` where not so many differ; `settings` are its further arguments.
 
     Returns:
-        Dataset of kind ``qa`` as of `compare_masks`, without ``all heads`` and without what
-        belongs to training.
+        Dataset of kind ``qa`` as of `compare_masks`, without ``all heads`` and without variables
+        of training.
     """
     gates, rng = mask.gates(), np.random.default_rng(seed)
     drawn = matched_controls(mask.heads, n_controls, rng)
@@ -216,14 +216,14 @@ def evaluate_matched(
 
 
 def _beside_random(found: xr.Dataset, heads: HeadSet, **attrs: Any) -> xr.Dataset:
-    """With the differences to the random heads, and what these are."""
+    """With the differences to the random heads, and a description of these."""
     n_controls = sum(str(name).startswith("random heads") for name in found.condition.values)
     compared = found.assign(versus_random(found, n_controls))
     return compared.assign_attrs(controls=n_controls, heads=str(heads), **attrs)
 
 
 def _named(random: list[Any], heads: HeadSet, n_controls: int) -> dict[str, Any]:
-    """Random heads by name; refuses to go without any."""
+    """Random heads by name; at least one set is needed."""
     if n_controls < 1:
         raise InputError(f"{n_controls} controls asked for; at least 1 random head set is needed")
     if not random:
@@ -235,7 +235,7 @@ def _named(random: list[Any], heads: HeadSet, n_controls: int) -> dict[str, Any]
 
 
 def _as_learned(mask: HeadMask, language: str, training: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `adapt` that train other heads as a mask was."""
+    """Arguments of `adapt` that train other heads in the same way as a mask."""
     if language != mask.language:
         raise InputError(
             f"questions of language {language} given; the mask was learned on {mask.language}, "

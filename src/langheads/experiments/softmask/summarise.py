@@ -6,15 +6,15 @@ measure M (`softmask.evaluation`):
     M, example_M             its mean ``[condition]``, its values ``[condition, example]``
     delta_M                  the difference to the untouched model, with ``_low`` and ``_high``
     versus_random_M          that to the mean of the random heads, where there are some (NaN for
-                             these), which the interval holds fixed
+                             these), which the interval treats as fixed
 
-and ``reply``, ``answer_tokens``, ``gates``; where masks were learned beside each other also
-``trained`` (1 for heads that were), ``train_set_loss`` ``[condition, when]``, before and after,
+and ``reply``, ``answer_tokens``, ``gates``; for masks that were compared also ``trained`` (1 for
+heads that were), ``train_set_loss`` ``[condition, when]``, before and after,
 ``train_loss`` ``[condition, step]`` and ``validation_loss`` ``[condition, check]``.
 
-The 95% intervals of differences are of a bootstrap over contexts (`stats.bootstrap_interval`), and
-end where a difference of shares does: questions on one paragraph are not independent of each other,
-so they are drawn together. Fewer than 5 contexts have none.
+The 95% intervals of differences are from a bootstrap over contexts (`stats.bootstrap_interval`),
+since questions on one paragraph are not independent of each other, and stay within the range of a
+difference of shares. Fewer than 5 contexts have none.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from langheads.stats import bootstrap_interval, cluster_sums
 
 MEASURES = ("accuracy", "exact_match", "f1", "answer_nll", *measures.TEXT_CHECKS, "reply_nll")
 _UNITS = measures.units(MEASURES)
-# Resampling fewer contexts says too little of others.
+# Resampling fewer contexts says too little about others.
 _FEWEST = 5
 
 
@@ -48,7 +48,7 @@ def summary(
     """Dataset of kind ``qa``, see the top of this file."""
     contexts = [question.context_digest for question in asked.examples]
     variables: dict[str, Any] = {"context": ("example", contexts)}
-    n_resamples, seed = asked.attrs["bootstraps"], asked.attrs["seed"]
+    n_resamples, seed = asked.how.n_resamples, asked.attrs["seed"]
     for name in MEASURES:
         values, units = found[name], {"units": _UNITS[name]}
         variables[name] = ("condition", values.mean(axis=1), units)
@@ -117,7 +117,7 @@ def _differences(
 
 
 def training_losses(masks: Mapping[str, HeadMask], shape: tuple[int, int]) -> dict[str, Any]:
-    """Which heads each condition trained, and the losses meanwhile; the untouched model first."""
+    """The heads that each condition trained, and its losses; the untouched model first."""
     every = list(masks.values())
     first = every[0].losses
     units = {"units": "nats per answer token"}

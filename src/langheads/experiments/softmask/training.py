@@ -1,6 +1,6 @@
 """Questions split so that no context is on two sides, and gradient steps of gates on the answers.
 
-What is minimised: `adapt`.
+For the loss that is minimised see `adapt`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from langheads.model.checkpointing import checkpointed
 from langheads.scores.answers import Answers
 from langheads.text import Question
 
-# Validation losses an epoch, beside the one before the first step.
+# Validation losses an epoch, after the one before the first step.
 _CHECKS = 4
 
 
@@ -35,8 +35,7 @@ class ContextSplit:
 
     train: tuple[int, ...]  # exactly as many as were asked for
     validation: tuple[int, ...]  # the same; none where the share asked for is 0
-    # Questions of the last context of `train` or `validation` that were too many; they may be in no
-    # test.
+    # Questions of the last context of `train` or `validation` that were too many; not for testing.
     spare: tuple[int, ...]
     test: tuple[int, ...]  # all others
 
@@ -46,9 +45,9 @@ def split_by_context(
 ) -> ContextSplit:
     """Give whole contexts to training, then to validation, and leave the rest for testing.
 
-    Contexts come in the order in which the questions first name them, which is the order that a
-    seed fixed (`read_questions`). `validation` is a share of `train`, rounded up. Refuses numbers
-    that make no sense, or that leave no question for testing.
+    Contexts are in the order in which the questions first have them, which depends on the seed
+    (`read_questions`). `validation` is a share of `train`, rounded up. Refuses numbers out of
+    range, or that leave no question for testing.
 
     Example:
         >>> rest = {"question": "?", "answers": ("!",)}
@@ -117,14 +116,14 @@ def train_gates(
     """Step the gates of some heads, from 1, through the training side of a split.
 
     Returns the learned gates in the order of the heads; and the losses in nats per answer token:
-    ``train`` of every step before it was taken, and pairs (steps taken, loss) of the whole
+    ``train``, the loss before every step, and pairs (steps taken, loss) of the whole
     ``train_set`` before and after and of ``validation`` questions.
     """
     forwards: dict[str, Any] = {"baseline": how.baseline, "batch_tokens": how.batch_tokens}
     values = torch.ones(len(heads), requires_grad=True)
     optimizer = torch.optim.AdamW([values], lr=how.learning_rate, weight_decay=how.weight_decay)
     steps = _steps(split.train, how)
-    # Steps hold different questions, so only the whole set tells whether its loss fell.
+    # Steps have different questions, so only the loss of the whole set shows whether it fell.
     checks = {"train_set": (split.train, {0, len(steps)})}
     if split.validation:
         n = _CHECKS * how.epochs
@@ -156,7 +155,7 @@ def train_gates(
 
 
 def _steps(train: Sequence[int], how: Training) -> list[list[int]]:
-    """Questions of each step, in a new order every epoch; none reaches over the end of one."""
+    """Questions of each step, in a new order every epoch; no step spans two epochs."""
     rng = np.random.default_rng(how.seed)
     orders = [rng.permutation(train).tolist() for _ in range(how.epochs)]
     firsts = range(0, len(train), how.batch_size)
@@ -173,8 +172,8 @@ def loss_and_gradient(
 ) -> tuple[float, Float[Tensor, " chosen"]]:
     """Loss of a step, nats per answer token, and its gradient with respect to the heads' gates.
 
-    Every question has gates of its own, so that its row of the gradient does not depend on the
-    batch that it is in; rows are added up in float64.
+    Every question has its own row of gates, so its gradient does not depend on the batch that it is
+    in; rows are added up in float64.
     """
     layers, numbers = _at(heads)
 
@@ -188,7 +187,7 @@ def loss_and_gradient(
         chosen = gradient[:, layers.to(gradient.device), numbers.to(gradient.device)]
         return torch.cat([nll.detach()[:, None], chosen.to(nll.dtype)], dim=1)
 
-    # A step takes less time than its parts would be worth.
+    # A step is too short to be kept in parts.
     work = ("training steps", str(heads)) if estimating() else None
     how: dict[str, Any] = {"batch_tokens": batch_tokens, "work": work, "row": (1 + len(heads),)}
     rows = _per_answer(model, answers, measure, **how)

@@ -3,8 +3,8 @@
     share  = share of rows A in which B = A has the largest ΔNLL
     margin = mean_A (D[A, A] - mean_{B != A} D[A, B])
 
-Null: each row's heads are a random head set of the same number of heads in each layer, any of the
-chosen one and its controls; p over null matrices that are all different.
+Null: each row's heads are a random one of the chosen set and its controls, which have as many heads
+in each layer; p over null matrices that are all different.
 
 Which language a head hurts most depends on the unit: a column in nats per token is that in nats per
 byte times the bytes a token of that language. Every statistic is therefore taken in each of
@@ -13,10 +13,10 @@ byte times the bytes a token of that language. Every statistic is therefore take
     nats per document                                    the same, where documents are translations
     random heads' effect                                 r[A, B] / mean_B (|r[A, B]| + se(r[A, B]))
 
-with r[A, B] = D[A, B] / mean_s |D[s, B]|, s over A's heads and its random head sets: what any heads
-of these layers cost that text, so that neither the unit nor the language nor the layer is left in
-it; and taken as a share of its row, so that heads that hurt all languages are no more specific
-than weak ones. The standard error keeps a ΔNLL that is noise from being a large share.
+with r[A, B] = D[A, B] / mean_s |D[s, B]|, s over A's heads and its random head sets: relative to
+the effect of any heads of these layers on that text, so independent of unit, language and layer;
+and taken as a share of its row, so that heads that hurt all languages are no more specific than
+weak ones. The standard error keeps a ΔNLL that is noise from being a large share.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def in_units(
 def own_over_others(
     share: Float[np.ndarray, "heads_of choice text_of"], own: Sequence[int]
 ) -> Float[np.ndarray, "heads_of choice"]:
-    """How much more of a row's effect falls on its own language than on the others, on average."""
+    """The share of a row's effect on its own language, minus the mean share of the others."""
     rows = np.arange(len(share))
     mine = share[rows, :, own]
     return mine - (share.sum(axis=2) - mine) / (share.shape[2] - 1)
@@ -105,9 +105,9 @@ def diagonal_test(
         own: column of each row's own language.
         controls: for each row, the ΔNLL under different random layer-matched head sets, none of
             them its own; NaN after the last of a row that has fewer.
-        rng: source of the draws; a null matrix takes a random choice of each row, so few controls
-            a row can make many. All units are tested with the same ones.
-        same: equal numbers for rows that are the same heads, which are drawn together.
+        rng: source of the draws; a null matrix takes a random choice in each row, so few controls
+            a row make many matrices. All units are tested with the same ones.
+        same: equal numbers for rows with the same heads, which are drawn together.
     """
     *units, n_rows, n_texts = matrix.shape
     if n_texts < 2:

@@ -2,11 +2,11 @@
 
     D[b, A, B] = (NLL of text in B with the heads of A off - NLL with nothing off) / bytes
 
-in nats per UTF-8 byte, on text that was not used for scoring; b is the baseline that takes the
-place of a head's output: 0, or the head's mean over the reference texts of all languages.
-A's heads carry A if the diagonal D[b, A, A] stands out: against the other languages in its row,
-and against random head sets with as many heads in each layer. The test is in `langheads.stats`;
-a verdict counts only where zero and mean ablation agree.
+in nats per UTF-8 byte, on text that was not used for scoring; b is the baseline that replaces a
+head's output: 0, or the head's mean over the reference texts of all languages. A's heads carry A if
+the diagonal D[b, A, A] stands out: against the other languages in its row, and against random head
+sets with as many heads in each layer. The test is in `specificity.diagonal`; a verdict counts only
+where zero and mean ablation agree.
 
 Perplexity stands beside it, but depends on the tokenizer and cannot be compared across languages:
 
@@ -74,7 +74,7 @@ def ablate(
         text: texts, see `read_texts`; documents come from the back of the seeded order.
         baseline: ``zero``, ``mean`` or both.
         n_controls: different random head sets for each distinct number of heads per layer; rows
-            with the same numbers share them, but for their own heads. Fewer where there are not so
+            with the same numbers share them, except their own heads. Fewer where there are not so
             many. At least 2; 100 or more for a p-value worth quoting.
         n_random: so many random heads anywhere in the model, switched off once, too.
         languages: of the text; all by default.
@@ -95,8 +95,8 @@ def ablate(
         ``control_p`` ((1 + sets that hurt at least as much) / (1 + sets)), ``perplexity``,
         ``perplexity_off``, ``perplexity_by_document`` and ``perplexity_by_document_off``,
         ``nats_per_byte``; per baseline ``diagonal_share``, ``diagonal_p``,
-        ``own_minus_others``, ``own_minus_others_p`` and ``null_matrices``, how many stand behind
-        these p; per row ``heads`` and ``n_heads``; with `n_random` also ``random_heads``, and their
+        ``own_minus_others``, ``own_minus_others_p`` and ``null_matrices``, the number behind these
+        p; per row ``heads`` and ``n_heads``; with `n_random` also ``random_heads``, and their
         ``random_heads_delta``, ``random_heads_perplexity_off`` and
         ``random_heads_perplexity_by_document_off`` over ``baseline, text_of``. A
         language without specific heads is a row of NaN.
@@ -187,7 +187,7 @@ def _plan(
 
 
 def _reference_documents(proof: HeldOut) -> dict[str, Sequence[str]]:
-    """As many documents outside the proof as in it, from the front; else the proof's own."""
+    """As many documents from the front as the proof has, outside it; else the proof's own."""
     outside: dict[str, Sequence[str]] = {}
     for language, used in proof.texts.items():
         everything = proof.corpus.texts[language]

@@ -1,7 +1,7 @@
 """The specificity matrix as data: delta NLL, controls and the test of the diagonal, from losses.
 
-Formulas are in `specificity.experiment` (the matrix) and `langheads.stats` (its errors and
-tests).
+Formulas are in `specificity.experiment` (the matrix), `specificity.diagonal` (its test) and
+`langheads.stats` (errors).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _IN_ITS_UNIT = {"units": "as said by unit"}
 
 @dataclass(frozen=True)
 class Plan:
-    """What is switched off."""
+    """The heads that are switched off."""
 
     rows: dict[str, HeadSet]  # language, or `GENERAL`, -> its heads; empty sets give rows of NaN
     # Row -> random head sets beside it, different from it and from each other.
@@ -255,8 +255,8 @@ def _paired(
 ) -> dict[str, tuple[Any, ...]]:
     """Own minus the mean of the others, nats per document, over documents that all languages have.
 
-    A document and its translations are one draw, so what makes it hard for all falls out. One that
-    is cut in any language is left out of all: its parts need not say the same.
+    A document and its translations are one draw, so difficulty that all share cancels. A document
+    that is cut in any language is left out of all: its parts may not say the same.
     """
     whole = [
         {

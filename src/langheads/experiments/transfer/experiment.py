@@ -10,16 +10,16 @@ answer to A's fact. Four measures of every prompt:
     first_token_a          1 where log p(first token of A's answer) > log p(first token of B's)
     logprob_difference     log p(A's answer) - log p(B's answer), nats, over all their tokens
 
-and for the reader the attention that the last position gives to each fact, head by head.
-Degeneration checks of what is written (repetition, copied prompt, nothing at all) and the NLL of
-the prompt tell a change of mind from a model that fell apart.
+and for information the attention from the last position to each fact, head by head. Degeneration
+checks of the reply (repetition, copied prompt, empty) and the NLL of the prompt separate a change
+of mind from a model that fell apart.
 
 Departures from the paper and its released code: both orders of the facts, since recency alone
 favours the later one; random heads, as many in each layer, at the same gate as control; sentences,
-persons and words of our own, since the released ones come without a licence; an answer is whole
-words, and of both answers the one that comes first, where the code takes any part of a word and
-A's answer before B's; `first_token_a` is of the query's language, where the code takes for each
-answer the better of the query's language and the fact's.
+persons and words of our own, since the released ones have no licence; an answer is whole words, and
+of both answers the one that comes first, while the code accepts any part of a word and A's answer
+before B's; `first_token_a` is in the query's language, while the code takes for each answer the
+better of the query's language and the fact's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.published import published
 from langheads.experiments.transfer import plan as planning
-from langheads.experiments.transfer.plan import ORDERS, Asked, Pair, Plan
+from langheads.experiments.transfer.plan import ORDERS, Pair, PairPrompts, Plan
 from langheads.experiments.transfer.run import Reading, Run
 from langheads.experiments.transfer.summarise import summary
 from langheads.heads import LanguageHeads
@@ -82,7 +82,7 @@ def transfer(
         query: language of the question and of its answers.
         gates_enhance: gates of A's heads, each 1 or above; more than one make a sweep.
         gates_weaken: gates of B's heads, each 1 or below.
-        orders: ``A first``, ``A last`` or both; where the fact in A stands.
+        orders: ``A first``, ``A last`` or both: the place of the fact in A.
         n_controls: different random head sets for each distinct number of heads per layer, at
             every gate; fewer where there are not so many. At least 2; they take most of the time.
         templates: folder of sentences and words, see `langheads.text.templates`; None for those of
@@ -142,14 +142,15 @@ def transfer(
 
 
 def _checked_bos(model: TransformerBridge, heads: LanguageHeads, bos: bool | None) -> bool:
-    """The BOS policy; refuses a tokenizer that cannot do what is asked of it."""
+    """The BOS policy; refuses a tokenizer that is not fast, or lacks a BOS token that is asked
+    for."""
     tokenizer = model.tokenizer
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
             "attention transfer needs a fast tokenizer, one that knows which characters a token "
             "stands for; load the model from a folder that has a tokenizer.json"
         )
-    # A dataset's attributes hold it as 0 or 1.
+    # Attributes of a dataset hold it as 0 or 1.
     scored = heads.provenance.get("bos")
     return bos_policy(model, bool(scored) if bos is None and scored is not None else bos)
 
@@ -157,7 +158,7 @@ def _checked_bos(model: TransformerBridge, heads: LanguageHeads, bos: bool | Non
 def _run_all(
     model: TransformerBridge,
     plan: Plan,
-    asked: Mapping[Pair, Asked],
+    asked: Mapping[Pair, PairPrompts],
     attention: bool,
     max_new_tokens: int,
     batch_tokens: int | str,

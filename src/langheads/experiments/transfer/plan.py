@@ -1,4 +1,4 @@
-"""What attention transfer will run: pairs of languages, prompts in tokens, conditions."""
+"""The plan of attention transfer: pairs of languages, prompts in tokens, conditions."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from langheads.text.knowledge_conflict import ConflictTokens, conflict_tokens, k
 from langheads.text.templates import Template, read_templates
 
 ORDERS = ("A first", "A last")
-"""Where in the prompt the fact in A stands."""
+"""The place of the fact in A in the prompt."""
 Pair = tuple[str, str]
 Condition = tuple[HeadSet, float]
-"""Heads and the gate that they get; no heads is the untouched model."""
+"""Heads and their gate; no heads is the untouched model."""
 
 
 class Setting(NamedTuple):
-    """A condition, and the gate that A's heads (enhance) or B's (weaken) get in it."""
+    """A condition, and the gate of A's heads (enhance) or B's (weaken) in it."""
 
     condition: str
     gate: float
@@ -37,7 +37,7 @@ class Setting(NamedTuple):
         return f"{self.condition} {self.gate:g}"
 
 
-class Asked(NamedTuple):
+class PairPrompts(NamedTuple):
     """Prompts of one pair of first and second language."""
 
     tokens: list[ConflictTokens]
@@ -47,7 +47,7 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Which heads get which gate on which prompts."""
+    """The gates of heads and the prompts."""
 
     pairs: Sequence[Pair]  # (A, B)
     orders: Sequence[str]  # of `ORDERS`
@@ -64,7 +64,8 @@ class Plan:
         return list(dict.fromkeys(texts))
 
     def layers(self, text: Pair) -> list[int]:
-        """From the first of these heads on: a gate moves attention in later layers only."""
+        """The layers after the first of these heads: a gate changes attention only in later
+        layers."""
         first = min((head.layer for x in text for head in self.own.get(x, ())), default=None)
         return [] if first is None else list(range(first, self.own[text[0]].shape[0]))
 
@@ -86,7 +87,8 @@ class Plan:
 
 
 def settings_of(enhance: Sequence[float], weaken: Sequence[float]) -> list[Setting]:
-    """Every condition at every gate; refuses gates on the wrong side of 1, and two of one name."""
+    """Every condition at every gate; refuses gates on the wrong side of 1, and two with one
+    name."""
     if any(not 1 <= gate < math.inf for gate in enhance) or any(
         not -math.inf < gate <= 1 for gate in weaken
     ):
@@ -119,7 +121,7 @@ def settings_of(enhance: Sequence[float], weaken: Sequence[float]) -> list[Setti
 def check_sizes(
     n_controls: int, n_occupations: int, limit: int | None, new: int, orders: Sequence[str]
 ) -> None:
-    """Refuse numbers that nothing can be made of."""
+    """Refuse numbers that are too small."""
     few = n_controls < 2 or n_occupations < 2 or (limit is not None and limit < 2)
     if few or new < 1:
         raise InputError(
@@ -149,7 +151,7 @@ def language_pairs(
     query: str,
     source: str,
 ) -> list[Pair]:
-    """(A, B) asked for, or all that have a template; refuses what has no template or no heads."""
+    """(A, B) asked for, or all with a template; refuses languages without a template or heads."""
     given = None if pairs is None else list(dict.fromkeys(pairs))
     asked = asked_languages(languages)
     named = [*(asked or ()), *itertools.chain(*(given or ()))]
@@ -194,8 +196,8 @@ def asked_in(
     *,
     bos: bool,
     max_new_tokens: int,
-) -> Asked:
-    """Prompts in tokens; refuses those that the model cannot read."""
+) -> PairPrompts:
+    """Prompts in tokens; refuses prompts that the model cannot read."""
     made = knowledge_conflicts(templates, *text, query, plan.occupations, seed=plan.seed)
     tokens = [conflict_tokens(model.tokenizer, conflict, bos=bos) for conflict in made]
     where = f"a prompt in {text[0]} and {text[1]}"
@@ -203,7 +205,7 @@ def asked_in(
         check_tokens(model, each.prompt, where, new=max_new_tokens)
         for with_answer in each.texts:
             check_tokens(model, with_answer, f"{where} with its answer")
-    return Asked(tokens, [tuple(zip(of.answers, of.native, strict=True)) for of in made])
+    return PairPrompts(tokens, [tuple(zip(of.answers, of.native, strict=True)) for of in made])
 
 
 def random_sets(
@@ -211,10 +213,10 @@ def random_sets(
 ) -> dict[str, list[HeadSet]]:
     """Language -> different random head sets with as many heads in each layer as its own.
 
-    Languages with the same numbers share their sets, each in an order of its own: with one order
-    for all, the k-th set would move (A, B) as far to A as (B, A) to B, and its mean over pairs of
-    languages would be 0 whatever it does. So it is for languages that have the same heads, and so
-    for their random ones.
+    Languages with the same numbers share their sets, each in its own order: with one order for all,
+    the k-th set would move (A, B) as far to A as (B, A) to B, and its mean over pairs of languages
+    would always be 0. Languages with the same heads share order, too, since the same holds for
+    their own heads.
     """
     orders: dict[HeadSet, np.ndarray] = {}
     return {

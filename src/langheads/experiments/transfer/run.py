@@ -1,7 +1,7 @@
-"""What a model makes of prompts with two contradicting facts, with nothing gated and under gates.
+"""A model's answers to prompts with two contradicting facts, with nothing gated and under gates.
 
 For every prompt and every condition (heads, gate): the log-probability of both answers, the NLL of
-the prompt itself, what the model writes, and where the last position looks.
+the prompt itself, the reply, and the attention of the last position.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads import model as engine
-from langheads.experiments.transfer.plan import Asked, Condition
+from langheads.experiments.transfer.plan import Condition, PairPrompts
 from langheads.io import measures
 from langheads.io.parts import together
 from langheads.model.attention_patterns import attention_to_spans
@@ -30,7 +30,7 @@ from langheads.text import Documents, degeneration_checks
 
 MEASURES = ("answer_a", "answer_b", "first_token_a", "logprob_difference")
 CHECKS = (*measures.TEXT_CHECKS, "prompt_nll")
-"""Degeneration checks: of what is written after the prompt, and the NLL of the prompt itself."""
+"""Degeneration checks: of the reply, and the NLL of the prompt itself."""
 # Kana and Han, Thai and Lao, Burmese, Khmer.
 _UNSPACED = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
@@ -39,12 +39,12 @@ _UNSPACED = re.compile(
 
 @dataclass(frozen=True)
 class Run:
-    """What the model made of the prompts of one text."""
+    """The model's answers to the prompts of one pair of languages."""
 
     conditions: list[Condition]  # heads and gate; no heads first
-    # Nats, of the first token and of the whole of both answers.
+    # Nats, of the first token of both answers, and of all their tokens.
     logprob: Float[np.ndarray, "condition prompt answer part"]
-    # Which answer was given, 0 (that of the first fact), 1 or -1.
+    # The answer that was given: 0 (the first fact's), 1 (the second's) or -1 (neither).
     said: Int[np.ndarray, "condition prompt"]
     checks: Float[np.ndarray, "condition prompt check"]  # in the order of `CHECKS`
     shared: Bool[np.ndarray, " prompt"]  # whether both answers begin with the same token
@@ -62,10 +62,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Reading:
-    """A model before the prompts of one text; `progress` counts prompts times conditions."""
+    """A model and the prompts of one pair of languages; `progress` counts prompts times
+    conditions."""
 
     model: TransformerBridge
-    asked: Asked
+    asked: PairPrompts
     batch_tokens: int | str
     progress: tqdm
 
@@ -135,11 +136,11 @@ class Reading:
     def _continuations(
         self, conditions: Sequence[Condition], max_new_tokens: int
     ) -> list[list[tuple[str, list[int]]]]:
-        """Text and tokens that the model writes after every prompt, greedily,
+        """Text and tokens of the greedy reply to every prompt,
         ``[condition][prompt]``.
 
-        Conditions run side by side, every row of a batch under gates of its own; a character that
-        the limit cut in two is left out of the text.
+        Conditions run side by side, every row of a batch under its own gates; a character that the
+        limit cut in two is left out of the text.
         """
         model = self.model
         gates = torch.from_numpy(np.stack([heads.gates(value) for heads, value in conditions]))
@@ -192,12 +193,11 @@ def _parts(
 def said(reply: str, answers: Sequence[Sequence[str]]) -> int:
     """Which of two answers, each in any of its forms, a short reply gives: 0, 1, or -1 for neither.
 
-    The answer that stands first in the reply as whole words, whatever their case; the longer one
-    where one is the beginning of the other. A reply that is itself the beginning of one answer
-    only, because the limit cut it, gives that answer; a word that is a form of both gives none.
-    Scripts without spaces between words
-    (Chinese, Japanese, Thai, Lao, Burmese, Khmer) have no ends of words to be held to. An inflected
-    or prefixed form of an answer is another word.
+    The answer that comes first in the reply as whole words, whatever their case; the longer one
+    where one is the beginning of the other. A reply that is itself the beginning of only one
+    answer, because the limit cut it, gives that answer; a word that is a form of both gives none.
+    In scripts without spaces between words (Chinese, Japanese, Thai, Lao, Burmese, Khmer) parts of
+    words count, too. An inflected or prefixed form of an answer is another word.
 
     Example:
         >>> said(" Doctor. It", [(" baker", "面包师"), (" doctor", "医生")])
@@ -228,7 +228,7 @@ def _folded(text: str) -> str:
 def _joined(text: str, at: int) -> bool:
     """Whether the characters before and at a place belong to one word of a script with spaces."""
     sides = text[at - 1 : at + 1] if at > 0 else ""
-    # Combining marks, the vowels of Hindi, are no word characters to `re`.
+    # Combining marks, such as the vowels of Hindi, are not word characters for `re`.
     return len(sides) == 2 and all(
         unicodedata.category(side)[0] in "LMN" and not _UNSPACED.match(side) for side in sides
     )

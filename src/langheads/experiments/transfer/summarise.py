@@ -7,15 +7,15 @@ with replacement, and a prompt counts as often as its two occupations together:
 
     weight of (i, j) = times i was drawn x times j was drawn
 
-The standard error is the deviation of these draws, and intervals are their percentiles; the same
-draws for every pair of languages, since all tell the same facts. Where occupations do not matter
-at all this errs on the wide side (Owen 2007, the pigeonhole bootstrap). NaN for fewer than 3
+The standard error is the standard deviation of these draws, and intervals are their percentiles;
+the same draws for every pair of languages, since all state the same facts. Where occupations do not
+matter at all this is too wide (Owen 2007, the pigeonhole bootstrap). NaN for fewer than 3
 occupations. p = (1 + random sets that move the measure at least as far towards A) / (1 + random
-sets), one-sided. Over all pairs, a random set is one for each language whose heads are gated, its
-own or a random one: drawn at random, all different, `NULL_DRAWS` at most.
+sets), one-sided. Over all pairs, a random set is a choice for each language whose heads are gated,
+its own or a random set: drawn at random, all different, `NULL_DRAWS` at most.
 
-Degeneration checks have the same arithmetic and no p-value: a model that no longer expects the
-prompt, or that repeats itself, has not changed its mind.
+Degeneration checks are computed in the same way, without a p-value: a model that no longer expects
+the prompt, or that repeats itself, has not changed its mind.
 
 The dataset is of kind ``transfer`` over ``a, b, order, setting``: an order is one of the two or
 ``both``, the mean of the two over the same two occupations; a setting is ``enhance 3`` and so on,
@@ -23,7 +23,7 @@ with coordinates ``condition`` and ``gate``. NaN where a pair was not run or a l
 heads. For each measure M:
 
     M_before, M, M_change    means over prompts; M_change_se, M_change_low and M_change_high
-    M_control_change         of every random set; M_control_mean, and M_control_p but for checks
+    M_control_change         of every random set; M_control_mean, and M_control_p except for checks
     M_overall_...            the same over the pairs of languages; the k-th set of each language,
                              from the first again where it has fewer, and null_draws behind p
     attention_before, attention_after    share of 1 [..., layer, head, fact], from the first layer
@@ -96,7 +96,8 @@ def _gathered(
     Float[np.ndarray, "a b order run layer head fact"],
     Float[np.ndarray, "a b"],
 ]:
-    """Of every prompt, random set and head; a run is the untouched model, then each setting."""
+    """Values of every prompt, random set and head; runs are the untouched model, then each
+    setting."""
     languages = list(plan.own)
     shape = next(iter(plan.own.values())).shape
     cells = (len(languages), len(languages), len(plan.orders))
@@ -180,7 +181,8 @@ def _over_languages(
     Float[np.ndarray, "measure order setting control"],
     Float[np.ndarray, "measure order setting draw"],
 ]:
-    """Means over pairs under the k-th random set of each language, and under draws for p."""
+    """Means over pairs of languages: under the k-th random set of each language, and under random
+    choices of sets, for p."""
     every = np.concatenate([change[..., None], control], axis=-1)
     n_sets = np.array([len(plan.random[language]) for language in plan.own])
     own = list(plan.own.values())
@@ -203,7 +205,7 @@ def _over_languages(
 
 
 def _mean(values: Float[np.ndarray, "..."], axes: int = 1) -> Float[np.ndarray, "..."]:
-    """Mean over the last axes of what is finite; NaN where nothing is."""
+    """Mean of the finite values over the last axes; NaN where there are none."""
     last = tuple(range(-axes, 0))
     finite = np.isfinite(values)
     return ratio(np.where(finite, values, 0.0).sum(axis=last), finite.sum(axis=last))
@@ -221,7 +223,7 @@ def _resampled(
     known, pairs = np.unique(np.array(occupations), return_inverse=True)
     n = len(known)
     if n < 3:
-        # The one draw that has a prompt at all is the sample itself.
+        # Only the sample itself as a draw has a prompt at all.
         return np.full((_RESAMPLES, *changes.shape[:-1]), np.nan)
     drawn = bootstrap_weights(n, _RESAMPLES, np.random.default_rng(seed)).astype(float)
     times = drawn[:, pairs.reshape(-1, 2)].prod(axis=-1)
@@ -232,6 +234,6 @@ def _resampled(
 
 
 def _deviation(draws: Float[np.ndarray, "draw ..."]) -> Float[np.ndarray, "..."]:
-    """Standard deviation over the draws that have a value."""
+    """Standard deviation over the draws with a value."""
     last = np.moveaxis(draws, 0, -1)
     return np.sqrt(_mean((last - _mean(last)[..., None]) ** 2))
