@@ -13,7 +13,7 @@ from langheads.cli.checks import check
 from langheads.cli.parts import run_model
 from langheads.cli.signatures import Function, read_function
 from langheads.cli.tell import ending_of, lines_about, path_of, table_of, tell, write_csv
-from langheads.cli.values import flag, kind_of
+from langheads.cli.values import flag, type_of
 from langheads.cli.verbs import DEFAULT_OUT, MODEL, SUFFIX, VERBS, WRITTEN, runs_a_model
 from langheads.io.cost import counted, spent, spent_in_words
 from langheads.io.files import check_suffix, check_writable

@@ -64,8 +64,7 @@ class Plan:
         return list(dict.fromkeys(texts))
 
     def layers(self, text: Pair) -> list[int]:
-        """The layers after the first of these heads: a gate changes attention only in later
-        layers."""
+        """The layers from the first of these heads on: a gate changes attention only later on."""
         first = min((head.layer for x in text for head in self.own.get(x, ())), default=None)
         return [] if first is None else list(range(first, self.own[text[0]].shape[0]))
 
