@@ -31,6 +31,7 @@ from langheads.heads import HeadSet
 from langheads.io.results import provenance
 from langheads.model import describe, head_shape
 from langheads.model.logit_attribution import PARTS
+from langheads.scores.formulas import HeadMap
 from langheads.text import Corpus
 from langheads.text.prompts import Choice, Prompt
 
@@ -40,7 +41,6 @@ _MAP, _OF_PROMPT = ("language", "layer", "head"), ("prompt", "layer", "head")
 
 PerPrompt = Float[np.ndarray, "prompt layer head"]
 OnePerPrompt = Float[np.ndarray, " prompt"]
-HeadMap = Float[np.ndarray, "layer head"]
 
 
 def attribution_dataset(

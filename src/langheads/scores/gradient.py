@@ -29,11 +29,9 @@ from langheads.model.chunked_losses import chunked_losses
 from langheads.model.fused_attention import fused_attention
 from langheads.model.kept import kept_as_one
 from langheads.model.state import frozen
+from langheads.scores.formulas import Gradients, HeadMap
 from langheads.scores.registry import OfLanguage
 from langheads.text import Documents
-
-Gradients = Float[np.ndarray, "doc layer head"]
-HeadMap = Float[np.ndarray, "layer head"]
 
 
 def gate_gradients(

@@ -22,11 +22,10 @@ from langheads.io.progress import progress_bar
 from langheads.io.results import provenance, with_rounding
 from langheads.model import describe, head_shape, load, tokenize_languages
 from langheads.scores import registry
+from langheads.scores.formulas import HeadMap
 from langheads.scores.registry import SCORES, OfLanguage, Rows, Score, found
 from langheads.text import Corpus, Documents, read_texts
 from langheads.text.documents import document_counts, read_as
-
-HeadMap = Float[np.ndarray, "layer head"]
 
 
 def score(
