@@ -76,7 +76,7 @@ def one_head_set(
         return as_head_set(heads, shape)
     of = as_language_heads(heads, shape)
     if language is None:
-        known = [name for name, some in [*of.specific.items(), (GENERAL, of.general)] if some]
+        known = [name for name, some in of.by_name.items() if some]
         if len(known) != 1:
             raise InputError(
                 f"heads of {', '.join(known) or 'no language'} given; name one of them, "
@@ -91,4 +91,4 @@ def every_head(heads: Named | ByLanguage, shape: tuple[int, int]) -> HeadSet:
     if not isinstance(heads, LanguageHeads | Mapping):
         return as_head_set(heads, shape)
     of = as_language_heads(heads, shape)
-    return HeadSet(itertools.chain(*of.specific.values(), of.general), shape)
+    return HeadSet(itertools.chain(*of.by_name.values()), shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -126,21 +126,23 @@ class LanguageHeads(Saved):
         """(layers, heads a layer)."""
         return self.general.shape
 
+    @property
+    def by_name(self) -> dict[str, HeadSet]:
+        """The specific heads of each language, then those of `GENERAL`."""
+        return self.specific | {GENERAL: self.general}
+
     def __getitem__(self, name: str) -> HeadSet:
         """The specific heads of a language, or those of `GENERAL`; there may be none.
 
         Raises:
             InputError: a name that the head set does not have.
         """
-        if name != GENERAL and name not in self.specific:
-            raise InputError(
-                f"heads of {name} asked for; the head set has "
-                f"{', '.join([*self.specific, GENERAL])}"
-            )
-        return self.general if name == GENERAL else self.specific[name]
+        if name not in (sets := self.by_name):
+            raise InputError(f"heads of {name} asked for; the head set has {', '.join(sets)}")
+        return sets[name]
 
     def __repr__(self) -> str:
-        rows = "".join(f"\n  {name}: {heads}" for name, heads in self._sets())
+        rows = "".join(f"\n  {name}: {heads}" for name, heads in self.by_name.items())
         return (
             f"LanguageHeads of {self.model}, {self.shape[0]} layers of {self.shape[1]} heads{rows}"
         )
@@ -149,7 +151,7 @@ class LanguageHeads(Saved):
         rows = "".join(
             f'<tr><th style="text-align:left"><bdi>{html.escape(name)}</bdi></th>'
             f'<td>{len(heads)}</td><td style="text-align:left">{heads}</td></tr>'
-            for name, heads in self._sets()
+            for name, heads in self.by_name.items()
         )
         return (
             f"<table><caption>Heads by language of <bdi>{html.escape(self.model)}</bdi>, "
@@ -159,11 +161,8 @@ class LanguageHeads(Saved):
             f"<tbody>{rows}</tbody></table>"
         )
 
-    def _sets(self) -> Iterable[tuple[str, HeadSet]]:
-        return [*self.specific.items(), (GENERAL, self.general)]
-
     def _rows(self) -> Iterator[dict[str, Any]]:
-        for name, heads in self._sets():
+        for name, heads in self.by_name.items():
             for rank, head in enumerate(heads, start=1):
                 yield {"language": name, "rank": rank, **head._asdict()}
 

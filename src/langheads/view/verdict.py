@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from langheads.heads import GENERAL, LanguageHeads
+from langheads.heads import LanguageHeads
 from langheads.stats import ALPHA
 from langheads.view.figures.style import names
 from langheads.view.language_verdict import (
@@ -244,9 +244,8 @@ def proves(ablation: xr.Dataset, heads: LanguageHeads) -> bool:
     """Whether the heads that were off are those of `heads`, in every row that the proof has."""
     if "heads" not in ablation:
         return True
-    chosen = heads.specific | {GENERAL: heads.general}
     return all(
-        {str(head) for head in chosen.get(row, ())} == set(str(off).split())
+        {str(head) for head in heads.by_name.get(row, ())} == set(str(off).split())
         for row, off in zip(names(ablation, "heads_of"), ablation["heads"].values, strict=True)
     )
 

@@ -32,7 +32,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from langheads.experiments.held_out import HeldOut, held_out, losses_with_heads_off
 from langheads.experiments.pruning import files
 from langheads.experiments.pruning.account import Pruning
-from langheads.heads import GENERAL, HeadSet, LanguageHeads, heads_of
+from langheads.heads import HeadSet, LanguageHeads, heads_of
 from langheads.heads.given import ByLanguage
 from langheads.io.errors import InputError, logger
 from langheads.io.estimate import estimating
@@ -200,9 +200,7 @@ def _loss(
 def _removed(heads: LanguageHeads, names: list[str], out: Path, n_controls: int) -> HeadSet:
     """The heads of these names; refuses what cannot be removed or written."""
     if not names:
-        raise InputError(
-            f"no language to drop; the head set has {', '.join([*heads.specific, GENERAL])}"
-        )
+        raise InputError(f"no language to drop; the head set has {', '.join(heads.by_name)}")
     files.check_folder(out)
     removed = HeadSet([head for name in names for head in heads_of(heads, name)], heads.shape)
     if len(removed) == heads.shape[0] * heads.shape[1]:
@@ -218,7 +216,7 @@ def _also_heads_of(heads: LanguageHeads, names: list[str], removed: HeadSet) -> 
     """Other languages that lose heads, with a warning."""
     others = {
         name: str(of & removed)
-        for name, of in [*heads.specific.items(), (GENERAL, heads.general)]
+        for name, of in heads.by_name.items()
         if name not in names and of & removed
     }
     for name, shared in others.items():

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from langheads.heads import GENERAL, HeadSet, LanguageHeads
+from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.classes import HeadClasses
 from langheads.io.schemas import as_shown
 from langheads.view.contents import Kind, RunFolder, captioned
@@ -18,11 +18,10 @@ from langheads.view.table import NONE, Table, isolated, plain, readable
 
 
 def _tables(heads: LanguageHeads, run: RunFolder) -> Iterator[Table]:
-    sets = [*heads.specific.items(), (GENERAL, heads.general)]
     yield Table(
         "Chosen heads, strongest first (L3H7 is head 7 of layer 3, both counted from 0).",
         ["language", "number", "heads"],
-        [[name, str(len(chosen)), str(chosen) or NONE] for name, chosen in sets],
+        [[name, str(len(chosen)), str(chosen) or NONE] for name, chosen in heads.by_name.items()],
     )
 
 
