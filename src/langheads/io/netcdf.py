@@ -57,6 +57,11 @@ class _FoundOnce(h5py.File):
             self._found[name] = super().__getitem__(name)
         return self._found[name]
 
+    @property
+    def attrs(self) -> h5py.AttributeManager:
+        """In the order in which they were written, which those of the file's own handle lose."""
+        return h5py.Group(h5py.h5g.open(self.id, b"/")).attrs
+
     def __delitem__(self, name: str) -> None:
         super().__delitem__(name)
         self._found.pop(name, None)
