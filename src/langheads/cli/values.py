@@ -75,13 +75,6 @@ def _names(option: str, value: str) -> list[str]:
     return [part.strip() for part in value.split(",")]
 
 
-def _numbers(option: str, value: str) -> list[float]:
-    try:
-        return [float(part) for part in value.split(",") if part.strip()]
-    except ValueError:
-        raise InputError(f"{option} {value!r}: write numbers like 1.5,3") from None
-
-
 def _pairs(option: str, value: str) -> list[tuple[str, str]]:
     pairs = [tuple(part.split(":")) for part in _names(option, value)]
     for pair in pairs:
@@ -91,39 +84,39 @@ def _pairs(option: str, value: str) -> list[tuple[str, str]]:
     return pairs  # type: ignore[return-value]
 
 
-def _range(option: str, value: str) -> tuple[int, int]:
+def _range(value: str) -> tuple[int, int]:
     start, _, stop = value.partition(":")
-    try:
-        return int(start), int(stop)
-    except ValueError:
-        raise InputError(f"{option} {value!r}: write first and last + 1, like 100:200") from None
+    return int(start), int(stop)
 
 
-def _auto(option: str, value: str) -> int | str:
-    if value == "auto":
-        return value
-    try:
-        return int(value)
-    except ValueError:
-        raise InputError(f"{option} {value!r}: allowed are auto or a number > 0") from None
+def _read_by(read: Callable[[str], Any], otherwise: str) -> Callable[[str, str], Any]:
+    """What `read` makes of the text; its ValueError is told with what to write."""
+
+    def parse(option: str, value: str) -> Any:
+        try:
+            return read(value)
+        except ValueError:
+            raise InputError(otherwise.format(option, value)) from None
+
+    return parse
 
 
-def _share_or_number(option: str, value: str) -> int | float:
-    try:
-        return int(value) if value.strip().isdecimal() else float(value)
-    except ValueError:
-        raise InputError(f"{option} {value!r}: write a share like 0.1, or a number") from None
-
-
-def _number_or_none(option: str, value: str) -> int | None:
-    if value == "none":
-        return None
-    try:
-        return int(value)
-    except ValueError:
-        raise InputError(
-            f"Invalid value for '{option}': {value!r} is not a valid integer, nor none"
-        ) from None
+_numbers = _read_by(
+    lambda value: [float(part) for part in value.split(",") if part.strip()],
+    "{} {!r}: write numbers like 1.5,3",
+)
+_auto = _read_by(
+    lambda value: value if value == "auto" else int(value),
+    "{} {!r}: allowed are auto or a number > 0",
+)
+_share_or_number = _read_by(
+    lambda value: int(value) if value.strip().isdecimal() else float(value),
+    "{} {!r}: write a share like 0.1, or a number",
+)
+_number_or_none = _read_by(
+    lambda value: None if value == "none" else int(value),
+    "Invalid value for '{}': {!r} is not a valid integer, nor none",
+)
 
 
 def _parts(option: str, given: list[str]) -> dict[str, str]:
@@ -239,7 +232,9 @@ _TYPES: dict[str, ArgumentType] = {
     ),
     **_LISTS,
     **{name: _file(name) for name in _FILES},
-    "tuple[int, int]": ArgumentType("START:STOP", parse=_range),
+    "tuple[int, int]": ArgumentType(
+        "START:STOP", parse=_read_by(_range, "{} {!r}: write first and last + 1, like 100:200")
+    ),
     "Mapping[str, float]": _repeated("NAME=NUMBER", _amounts),
     "Mapping[str, str | tuple[int, int]]": _repeated("NAME=PART", _parts),
     "Path": ArgumentType("PATH", read=lambda value, _: value),

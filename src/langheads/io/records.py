@@ -83,6 +83,18 @@ class Record(BaseModel):
         return ((where, cls.parse(given, where)) for where, given in json_lines(path))
 
     @classmethod
+    def by_id(cls: type[R], given: Iterable[tuple[str, Any]]) -> dict[str, R]:
+        """Id -> record of each place and content, or record; a number from 1 where one has no id.
+        Refuses an id that comes twice, and as `parse` does."""
+        found: dict[str, R] = {}
+        for number, (where, of) in enumerate(given, start=1):
+            record: Any = of if isinstance(of, cls) else cls.parse(of, where, id=number)
+            if record.id in found:
+                raise InputError(f"{where}: id {record.id:.60} a second time; ids must differ")
+            found[record.id] = record
+        return found
+
+    @classmethod
     def load(cls: type[R], path: str | Path) -> R:
         """A JSON file as a record; refuses another format or kind, or as `parse`."""
         return cls.of_file(read_json(path), path)

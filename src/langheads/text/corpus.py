@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 from langheads.io.arguments import MAX_NAME, asked_languages, check_seed
 from langheads.io.errors import InputError
 from langheads.text.aligned import IN_PYTHON, has_words, in_one_place, seem_aligned
-from langheads.text.readers import DataSet, Keyed, given_texts, read_folder, read_hub
+from langheads.text.readers import DataSet, Keyed, given_texts, languages_in, read_folder, read_hub
 
 # Hexadecimal digits of a document's digest: between a thousand documents and a thousand others a
 # chance match has a probability of 1e-6.
@@ -78,7 +78,7 @@ class Corpus:
         Raises:
             InputError: fewer than 1 asked for.
         """
-        return self._cut(docs, lambda texts: texts[:docs])
+        return self._cut(docs, slice(docs))
 
     def back(self, docs: int | None) -> dict[str, tuple[str, ...]]:
         """The last `docs` documents a language (None: all); what proofs are made of.
@@ -86,14 +86,12 @@ class Corpus:
         Raises:
             InputError: fewer than 1 asked for.
         """
-        return self._cut(docs, lambda texts: texts[-docs if docs else None :])
+        return self._cut(docs, slice(-docs if docs else None, None))
 
-    def _cut(
-        self, docs: int | None, cut: Callable[[tuple[str, ...]], tuple[str, ...]]
-    ) -> dict[str, tuple[str, ...]]:
+    def _cut(self, docs: int | None, part: slice) -> dict[str, tuple[str, ...]]:
         if docs is not None and docs < 1:
             raise InputError(f"{docs} documents asked for; at least 1 is needed")
-        return {language: cut(texts) for language, texts in self.texts.items()}
+        return {language: texts[part] for language, texts in self.texts.items()}
 
     def cutoffs(self, docs: int | None) -> dict[str, str]:
         """Language -> sort key of its last document in `front`; what `reaches_into` compares."""
@@ -168,12 +166,7 @@ def read_texts(
         found = read_hub(name[3:], wanted)
     else:
         found = read_folder(Path(source), wanted)
-    missing = [language for language in wanted or () if language not in found]
-    if missing:
-        raise InputError(
-            f"no texts for language {', '.join(missing)} in {name}; found {', '.join(found)}"
-        )
-    found = {language: found[language] for language in wanted or found}
+    found = {language: found[language] for language in languages_in(name, "texts", found, wanted)}
     if aligned is None:
         aligned = source.aligned if isinstance(source, Corpus) else None
     if aligned is None:

@@ -19,7 +19,7 @@ from langheads.io.arguments import asked_languages, check_seed
 from langheads.io.errors import InputError, logger
 from langheads.io.files import MAX_LINE, json_lines
 from langheads.io.records import Id, Record, Text, expected
-from langheads.text.readers import language_files
+from langheads.text.readers import language_files, languages_in
 
 QA_TEMPLATE = "{context}\nQ: {question}\nA:"
 """The default template; a space joins the answer, also in languages that write without spaces."""
@@ -160,13 +160,7 @@ def read_questions(
     """
     seed, wanted = check_seed(seed), asked_languages(languages)
     name, present, read = _opened(source)
-    missing = [language for language in wanted or () if language not in present]
-    if missing or not present:
-        raise InputError(
-            f"no questions for language {', '.join(missing) or 'any'} in {name}; found "
-            f"{', '.join(present) or 'no <language>.jsonl'}"
-        )
-    found = {language: read(language) for language in wanted or present}
+    found = {x: read(x) for x in languages_in(name, "questions", present, wanted)}
     everywhere = set.intersection(*map(set, found.values()))
     left_out = len(set.union(*map(set, found.values()))) - len(everywhere)
     if not everywhere:
@@ -192,7 +186,7 @@ def _opened(
         return (
             "questions given in Python",
             [*given],
-            lambda language: _by_id(
+            lambda language: Question.by_id(
                 (f"{language}, question {n}", record)
                 for n, record in enumerate(given[language], start=1)
             ),
@@ -201,7 +195,11 @@ def _opened(
     if not str(source) or not folder.is_dir():
         raise InputError(f"no folder {source}; questions are a folder of <language>.jsonl")
     present = [path.stem for path in language_files(folder, suffixes=(".jsonl",))]
-    return str(source), present, lambda name: _by_id(json_lines(folder / f"{name}.jsonl", MAX_LINE))
+    return (
+        str(source),
+        present,
+        lambda name: Question.by_id(json_lines(folder / f"{name}.jsonl", MAX_LINE)),
+    )
 
 
 def check_template(template: str) -> str:
@@ -230,13 +228,3 @@ def template_in(template: str, language: str) -> str:
             "template of your own"
         )
     return QA_TEMPLATES[language]
-
-
-def _by_id(records: Iterable[tuple[str, Any]]) -> dict[str, Question]:
-    found: dict[str, Question] = {}
-    for number, (where, record) in enumerate(records, start=1):
-        question = Question.parse(record, where, id=number)
-        if question.id in found:
-            raise InputError(f"{where}: id {question.id:.60} a second time; ids must differ")
-        found[question.id] = question
-    return found

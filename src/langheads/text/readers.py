@@ -52,6 +52,20 @@ def read_folder(folder: Path, wanted: tuple[str, ...] | None) -> dict[str, Seque
     return {language: _read_file(files[language]) for language in wanted or files}
 
 
+def languages_in(
+    where: object, what: str, there: Iterable[str], wanted: Iterable[str] | None
+) -> list[str]:
+    """The languages that are wanted, all by default; refuses none, and one that is not there."""
+    there, wanted = list(there), list(wanted or there)
+    missing = [language for language in wanted if language not in there]
+    if missing or not wanted:
+        raise InputError(
+            f"no {what} for language {', '.join(missing) or 'any'} in {where}; found "
+            f"{', '.join(there) or 'no <language>.jsonl'}"
+        )
+    return wanted
+
+
 def language_files(
     folder: Path, wanted: Iterable[str] | None = None, suffixes: Sequence[str] = TEXT_SUFFIXES
 ) -> list[Path]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from langheads.io.errors import InputError
 from langheads.io.records import Filled, Id, Record
 from langheads.text.readers import records
 
@@ -38,11 +37,4 @@ def read_requests(
         >>> read_requests([{"prompt": "Hola, ", "language": "es"}])
         (Request(prompt='Hola, ', language='es', id='1'),)
     """
-    found: dict[str, Request] = {}
-    for number, (where, record) in enumerate(records(source), start=1):
-        known = isinstance(record, Request)
-        request = record if known else Request.parse(record, where, id=number)
-        if request.id in found:
-            raise InputError(f"{where}: id {request.id} was given before; ids must differ")
-        found[request.id] = request
-    return tuple(found.values())
+    return tuple(Request.by_id(records(source)).values())

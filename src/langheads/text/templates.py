@@ -25,7 +25,7 @@ from langheads.io.arguments import asked_languages
 from langheads.io.errors import InputError
 from langheads.io.files import MAX_LINE, json_lines
 from langheads.io.records import Text, parse
-from langheads.text.readers import language_files
+from langheads.text.readers import language_files, languages_in
 
 BUILT_IN = Path(str(resources.files("langheads"))) / "data" / "transfer"
 """Templates that come with langheads."""
@@ -95,14 +95,7 @@ def read_templates(
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; templates are a folder of <language>.jsonl")
     files = {path.stem: path for path in language_files(folder, suffixes=(".jsonl",))}
-    asked = asked_languages(languages)
-    wanted = list(files if asked is None else asked)
-    missing = [language for language in wanted if language not in files]
-    if missing or not wanted:
-        raise InputError(
-            f"no template for language {', '.join(missing) or 'any'} in {folder}; found "
-            f"{', '.join(files) or 'no <language>.jsonl'}"
-        )
+    wanted = languages_in(folder, "template", files, asked_languages(languages))
     found = {language: _template(files[language], language) for language in wanted}
     first, *others = found.values()
     for other in others:
