@@ -72,7 +72,7 @@ def draw(slot: str, lexicon: dict[str, Any], rng: random.Random, slots: Slots) -
     return slots[slot]
 
 
-# Only Random.random() promises the same numbers in every Python version.
+# Only Random.random() gives the same numbers in every Python version.
 def pick(items: Sequence[T], rng: random.Random) -> T:
     """Choose one of the items."""
     return items[int(rng.random() * len(items))]

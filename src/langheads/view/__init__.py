@@ -1,8 +1,7 @@
-"""Pictures and the report: functions of saved results, but `show_attention`, which runs the model
-for what it shows."""
+"""Pictures and the report: functions of saved results, except `show_attention`, which runs the
+model."""
 
 import lazy_loader
 
-# Imported when first used, from where __init__.pyi says: a picture of a mask brings torch along,
-# and no other does.
+# Imported when first used, as listed in __init__.pyi: only a picture of a mask imports torch.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

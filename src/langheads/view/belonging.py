@@ -13,7 +13,7 @@ from langheads.view.contents import RunFolder
 
 
 def leave_out_other_models(run: RunFolder) -> dict[str, Any]:
-    """Keep what is of the model that most files are of, or was used in it; returns that model."""
+    """Keep results of the model of most files, or heads used in it; returns that model."""
     sources = run.sources()
     counts = Counter(_model(attrs) for _, attrs in sources)
     same = [attrs for _, attrs in sources if counts[_model(attrs)] == max(counts.values())]
@@ -21,7 +21,7 @@ def leave_out_other_models(run: RunFolder) -> dict[str, Any]:
     family = {weights for attrs in same for weights in _weights(attrs)}
     for name, attrs in sources:
         if _model(attrs) != _model(same[0]) and _weights(attrs) & family:
-            # Heads of one checkpoint used in another, which the page tells.
+            # Heads of one checkpoint used in another; the page says so.
             continue
         try:
             require_same_model(name, same[0], attrs)
@@ -35,13 +35,13 @@ def _model(attrs: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _weights(attrs: Mapping[str, Any]) -> set[str]:
-    """The weights that a result is of, and those that its heads were chosen in."""
+    """The weights of a result, and those that its heads were chosen in."""
     others = named_in(attrs, "other_weights").values()
     return {str(attrs.get("weight_hash", "")), *others} - {""}
 
 
 def leave_out_other_sources(run: RunFolder) -> None:
-    """Leave out what was not made from the file that is here, and then what was made from that."""
+    """Leave out results that were not made from the files here, then results made from those."""
     named = {name: named_in(attrs, "made_from") for name, attrs in run.sources()}
     wanted = {kind for of in named.values() for kind in of}
     hashes = {
@@ -54,7 +54,7 @@ def leave_out_other_sources(run: RunFolder) -> None:
 def _strangers(
     run: RunFolder, named: Mapping[str, dict[str, str]], hashes: Mapping[str, dict[str, str]]
 ) -> Iterator[tuple[str, str]]:
-    """Files made from another file than is here, and why they do not belong."""
+    """Files that were not made from the files here, and why they do not belong."""
     for _, name, _ in run:
         for kind, made_from in named.get(name, {}).items():
             there = hashes[kind]
@@ -69,7 +69,7 @@ def _strangers(
 
 
 def other_weights_words(run: RunFolder) -> list[str]:
-    """Which results are of heads that were chosen in another checkpoint."""
+    """Sentences on results of heads that were chosen in another checkpoint."""
     return [
         f"{name}: its {kind} are of {_other_than(weights, attrs)}, as was asked for."
         for name, attrs in run.sources()

@@ -1,4 +1,4 @@
-"""What to cite for a folder of results: the packages, and whose methods they were made with."""
+"""What to cite for a folder of results: the packages, and the sources of their methods."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _SAMPLED = ("cochran1977sampling", "mackinnon1985heteroskedasticity")
 
 
 def cite(run: str | Path, out: str | Path | None = None) -> Path:
-    """Write BibTeX of what the results of a folder were made with.
+    """Write BibTeX for the methods behind the results of a folder.
 
-    Named are langheads and TransformerLens, and for each result the sources of its method; a line
-    above each entry says for which files. Model and texts are not among them.
+    It has langheads and TransformerLens, and for each result the sources of its method; a line
+    above each entry names the files. Model and texts are not included.
 
     Args:
         run: a folder with results of one model.
@@ -56,10 +56,10 @@ def cite(run: str | Path, out: str | Path | None = None) -> Path:
     entries = references()
     made_by = ", ".join(sorted(versions)) or version("langheads")
     entries["langheads"] = entries["langheads"].replace("VERSION", made_by)
-    # A score from outside the package may name what it alone knows.
+    # A score from outside the package may name a source that is not in our list.
     missing = "% {}: no entry of langheads\n"
     text = "\n".join(
-        # What follows an @ is an entry to BibTeX, wherever it stands.
+        # BibTeX reads an entry after every @, also in comments.
         f"% {printable(', '.join(files)).replace('@', '(at)') or 'all results'}\n"
         f"{entries.get(key, missing.format(key))}"
         for key, files in wanted.items()
@@ -68,7 +68,7 @@ def cite(run: str | Path, out: str | Path | None = None) -> Path:
 
 
 def references() -> dict[str, str]:
-    """Key -> entry, of everything that can be cited."""
+    """Key -> entry of everything that can be cited."""
     entries = re.split(r"\n(?=@)", resource("references.bib"))
     return {re.findall(r"\{([^,]+),", entry)[0]: entry.strip() + "\n" for entry in entries}
 

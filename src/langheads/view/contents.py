@@ -1,4 +1,4 @@
-"""What a page is made of: the results of a run folder, and how a kind of result is shown."""
+"""The contents of a page: the results of a run folder, and how a kind of result is shown."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ Planted = Mapping[str, Collection[Sequence[int]]]
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure and what stands below it."""
+    """A figure and its caption."""
 
     figure: go.Figure
     caption: str
@@ -26,7 +26,7 @@ class Picture:
 
 @dataclass
 class RunFolder:
-    """The results in a folder; a figure that needs two of them finds the other here."""
+    """The results in a folder, also for figures that need two of them."""
 
     results: dict[str, dict[str, Any]] = field(default_factory=dict)  # kind -> file name -> result
     planted: Planted = field(default_factory=dict)  # language -> its planted heads
@@ -38,7 +38,7 @@ class RunFolder:
         return self.results.get(kind, {})
 
     def leave_out(self, name: str, why: str) -> None:
-        """Show a file no more, and say why."""
+        """Do not show a file, and record why."""
         self.reasons[name] = why
         self.results = {
             kind: kept
@@ -48,12 +48,12 @@ class RunFolder:
 
     @property
     def heads(self) -> LanguageHeads | None:
-        """The head set that the page takes as the chosen one."""
+        """The head set that the page shows as chosen."""
         return next(iter(self.of("heads").values()), None)
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """(layers, heads a layer) of the model, where a result says so."""
+        """(layers, heads a layer) of the model, if a result has it."""
         sizes = (of.sizes for _, _, of in self if isinstance(of, xr.Dataset))
         found = ((of["layer"], of["head"]) for of in sizes if {"layer", "head"} <= {*of})
         return self.heads.shape if self.heads else next(found, None)
@@ -81,7 +81,7 @@ class Kind:
     Attributes:
         name: the kind, as its schema in `langheads.io.schemas` names it.
         title: heading of its section.
-        shows: what the figures show, and what they do not.
+        shows: what the figures show, and what they do not show.
         pictures: figures with captions.
         tables: the same as numbers.
         summary: sentences for the head of the page.
@@ -102,7 +102,7 @@ class Kind:
 def captioned(
     draw: Callable[[Any], go.Figure], caption: str
 ) -> Callable[[Any, RunFolder], Iterator[Picture]]:
-    """Pictures of a kind that has one, which needs nothing but the result."""
+    """Pictures of a kind with a single figure, which needs only the result."""
 
     def pictures(result: Any, run: RunFolder) -> Iterator[Picture]:
         yield Picture(draw(result), caption)

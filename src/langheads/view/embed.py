@@ -1,4 +1,4 @@
-"""How scripts and data stand inside a page: escaped, and known to its policy by their hashes."""
+"""Scripts and data inside a page: escaped, and allowed by its policy through their hashes."""
 
 import base64
 import hashlib
@@ -23,7 +23,7 @@ def page(template: str, scripts: Sequence[str], **values: Any) -> str:
     values["scripts"] = [Markup(script) for script in scripts]
     values["script_hashes"] = [csp_hash(script) for script in scripts]
     made = environment.from_string(resource(template)).render(values)
-    # Half of a surrogate pair, which JSON can hold, has no UTF-8.
+    # Half a surrogate pair, which JSON can hold, has no UTF-8.
     return made.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -44,10 +44,10 @@ class Framed:
         return write_text_atomically(path, self.html)
 
     def _repr_html_(self) -> str:
-        # A frame of its own keeps styles and names apart from the notebook's and runs the script
-        # in every front end; the sandbox gives it no way to the notebook.
-        # Plain ASCII reads the same in a page of any charset; the policy of the frame's page holds
-        # scripts to hashes, so one letter read wrongly would leave it blank.
+        # A frame keeps styles and names apart from the notebook's and runs the script in every
+        # front end; the sandbox keeps it away from the notebook. Plain ASCII reads the same in a
+        # page of any charset; the frame's policy checks hashes of scripts, so one wrong letter
+        # would leave it blank.
         page = html.escape(self.html).encode("ascii", "xmlcharrefreplace").decode("ascii")
         return (
             f'<iframe sandbox="allow-scripts" style="width:100%;height:{self.height}px;border:0" '
@@ -56,14 +56,14 @@ class Framed:
 
 
 def script_json(text: str) -> Markup:
-    """JSON that can stand in a script tag: no character of it can end the tag or open a comment."""
+    """JSON for a script tag: none of its characters can end the tag or open a comment."""
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
 
 
 def csp_hash(script: str) -> str:
-    """How a content security policy names a script."""
+    """The name of a script in a content security policy."""
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 

@@ -1,4 +1,4 @@
-"""How a chain ends: what its folder proves, language by language, and what can be done next."""
+"""The end of a chain: what its folder proves, language by language, and the next command."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from langheads.view.verdict import verdict
 
 @dataclass(frozen=True)
 class Ending:
-    """What is told when a chain is done."""
+    """What is printed at the end of a chain."""
 
     headline: list[str]  # the verdict, then the general heads
-    # Per language its heads, what switching them off does, and whether they carry it; with planted
-    # heads, how many were found.
+    # Per language its heads, ΔNLL without them, and whether they carry it; with planted heads, how
+    # many were found.
     table: str
     next: str  # a command
 
@@ -40,7 +40,7 @@ def ending(run: Path) -> Ending:
     if general := off.get(GENERAL):
         headline.append(f"general heads: {general}")
     answers = language_answers(proof)
-    # Those that are shown first.
+    # Languages that are proven first.
     order = sorted((x for x in answers if off[x]), key=lambda x: answers[x] != "yes")
     look = [
         *("langheads", "attention", str(proof.attrs["model"]), "--text", "A text of yours."),

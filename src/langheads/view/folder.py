@@ -1,6 +1,6 @@
 """A folder of results, read for the report: every kind of result by file name.
 
-Beside them may stand the heads on which training made each language lean (``planted.json``).
+Heads that training made each language depend on may be beside them (``planted.json``).
 """
 
 from pathlib import Path
@@ -26,9 +26,9 @@ from langheads.view.verdict import proves
 def read_run(folder: Path) -> RunFolder:
     """Everything in a folder that the report can show.
 
-    Pruned models have folders of their own: their accounts are read one level below, too. What is
-    of another model than most, or made from another file than is here, is left out with a reason.
-    Refuses a folder with nothing to show, or with a file under a name of ours that is broken.
+    Pruned models have folders of their own: their accounts are read one level below, too. Results
+    of another model than most, or made from files that are not here, are left out with a reason.
+    Refuses a folder with nothing to show, or with a broken file under one of our names.
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; a run is a folder with scores.nc or ablation.nc")
@@ -43,7 +43,7 @@ def read_run(folder: Path) -> RunFolder:
         try:
             _take(run, path, name)
         except InputError as error:
-            # A file of another name need not be a result of langheads.
+            # A file of another name may not be a result of langheads.
             if name in named:
                 raise
             said = " ".join(str(error).removeprefix(str(path)).removeprefix(":").split())
@@ -66,7 +66,7 @@ def read_run(folder: Path) -> RunFolder:
 
 
 def _take(run: RunFolder, path: Path, name: str) -> None:
-    """Put a file where it belongs, under its name within the folder."""
+    """Add a file to the run, under its name within the folder."""
     wanted = kind_of_file(path.name)
     if wanted == "planted":
         return
@@ -83,7 +83,7 @@ def _take(run: RunFolder, path: Path, name: str) -> None:
 
 
 def _kind_of(path: Path) -> str:
-    """JSON says what it is; head sets, the oldest kind, do not."""
+    """The kind of a JSON file; head sets, the oldest kind, do not name it."""
     document = read_json(path)
     if is_summary(document):
         return "replies"
@@ -96,7 +96,7 @@ def planted_table(run: RunFolder) -> Table:
     proofs = [a for a in run.of("ablation").values() if heads is None or proves(a, heads)]
     ablation: xr.Dataset | None = next(iter(proofs), None)
     header = ["language", "planted heads"]
-    caption = "Heads on which training made each language lean."
+    caption = "Heads that training made each language depend on."
     if heads:
         header.append("found among its specific heads")
         caption = f"{caption[:-1]}, and whether they were found."

@@ -1,4 +1,4 @@
-"""What an ablation proves of each language by itself, with p corrected over the languages."""
+"""What an ablation proves for each language by itself, with p corrected over the languages."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def language_verdicts(ablation: xr.Dataset) -> Table:
 
 
 def _own_p(ablation: xr.Dataset, baseline: str, language: str) -> float:
-    """p of both: that random heads hurt it as much, and are as specific to it."""
+    """The larger p of two: random heads hurt it as much, or are as specific to it."""
     at = {"baseline": baseline, "heads_of": language}
     p = number(ablation, "control_p", **at, text_of=language)
     if "specific_p" not in ablation:
@@ -77,8 +77,8 @@ def _own_p(ablation: xr.Dataset, baseline: str, language: str) -> float:
 def corrected_p(ablation: xr.Dataset, baseline: str) -> dict[str, float]:
     """Language -> p of its own text, corrected over the languages that have one.
 
-    After Benjamini and Hochberg: of the languages whose p is below the level, the share that are
-    there by chance is expected to be at most the level.
+    After Benjamini and Hochberg: of the languages whose p is below the level, the expected share by
+    chance is at most the level.
     """
     p = {x: _own_p(ablation, baseline, x) for x in _languages(ablation)}
     finite = {language: value for language, value in p.items() if np.isfinite(value)}
@@ -87,20 +87,20 @@ def corrected_p(ablation: xr.Dataset, baseline: str) -> dict[str, float]:
 
 
 def language_answers(ablation: xr.Dataset) -> dict[str, str]:
-    """Language -> ``yes``, ``no``, `NOT_SHOWN`, `NO_HEADS`, or why it cannot be told."""
+    """Language -> ``yes``, ``no``, `NOT_SHOWN`, `NO_HEADS`, or `CANNOT_TELL` with the reason."""
     corrected = {name: corrected_p(ablation, name) for name in names(ablation, "baseline")}
     return {x: _language_verdict(ablation, x, corrected) for x in _languages(ablation)}
 
 
 def _languages(ablation: xr.Dataset) -> list[str]:
-    """Those with a row and a text."""
+    """Languages with a row and a text."""
     return [x for x in names(ablation, "heads_of") if x in names(ablation, "text_of")]
 
 
 def _language_verdict(
     ablation: xr.Dataset, language: str, corrected: Mapping[str, Mapping[str, float]]
 ) -> str:
-    """Its answer, from p by baseline and language."""
+    """A language's answer, from p by baseline and language."""
     if not number(ablation, "n_heads", heads_of=language):
         return NO_HEADS
     if overlap(ablation) > 0:
@@ -128,7 +128,7 @@ def _language_verdict(
         elif corrected[name][language] < ALPHA:
             said.add("yes")
         else:
-            # No random set does as well, so no heads could have had a smaller p.
+            # No random set does as well, so p is the smallest possible.
             least = p <= 1 / (1 + controls)
             said.add(
                 f"{CANNOT_TELL}: too few random heads for so many languages" if least else NOT_SHOWN
@@ -139,19 +139,19 @@ def _language_verdict(
 
 
 def in_units(ablation: xr.Dataset, name: str) -> xr.DataArray:
-    """A variable in every unit; in the file's own alone where it is from before there were more."""
+    """A variable in every unit; older files have only their own."""
     if f"{name}_by_unit" in ablation:
         return ablation[f"{name}_by_unit"]
     return ablation[name].expand_dims(unit=["nats per byte"])
 
 
 def each_unit(shown: xr.DataArray) -> dict[str, bool]:
-    """Unit -> whether it is shown in it."""
+    """Unit -> whether the diagonal is shown in it."""
     return dict(zip(map(str, shown["unit"].values), shown.values.tolist(), strict=True))
 
 
 def by_outcome(shown: Mapping[str, bool]) -> str:
-    """Units in which something is shown, and those in which it is not."""
+    """The units in which something is shown, and the others, in words."""
     yes, no = ([unit for unit, is_so in shown.items() if is_so is of] for of in (True, False))
     return ", ".join(yes) + (f" (not in {', '.join(no)})" if no else "")
 
@@ -190,7 +190,7 @@ def own_and_other(ablation: xr.Dataset, baseline: str, language: str) -> list[st
         if not np.isfinite(delta):
             return NONE
         before = number(ablation, "nats_per_byte", text_of=text)
-        # What rounds to 0 has no minus.
+        # A value that rounds to 0 has no minus.
         percent = shown(round(100 * delta / before, 2) + 0.0, "+.2f") + "%" if before > 0 else ""
         beside = ", ".join(filter(None, (percent, name)))
         return decimal(delta, 4) + (f" ({beside})" if beside else "")

@@ -1,9 +1,9 @@
 """One page from a folder of results: no network, no other file, safe with any names in it.
 
-The page holds plotly.js once and every figure as JSON. Its content security policy lets exactly
-its own scripts run, known by their hashes, and no request leave; names from files are escaped all
-the same. Figures take their colours from a template, which the page's script chooses by the
-reader's light or dark setting. What stands in the page for each kind of result: `kinds.KINDS`.
+The page holds plotly.js once and every figure as JSON. Its content security policy runs only its
+own scripts, identified by their hashes, and allows no requests; names from files are also escaped.
+Figures take their colours from a template, which the page's script chooses by the reader's light or
+dark setting. The contents for each kind of result: `kinds.KINDS`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,9 +38,9 @@ from langheads.view.verdict import Verdict, proofs_of_other_heads, verdict
 def report(run: str | Path, out: str | Path | None = None) -> Path:
     """Write one offline HTML page about a folder of results.
 
-    Taken is every file of a known kind, whatever its name, and ``planted.json``. What is missing,
-    of another model than most files, or not made from the files beside it, is left out of the page
-    with a note.
+    It takes every file of a known kind, whatever its name, and ``planted.json``. Files that are
+    missing, of another model than most, or not made from the files beside them, are left out of the
+    page with a note.
 
     Args:
         run: a folder with results of one model.
@@ -64,13 +64,13 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; the words of those that are always the same stand in the template."""
+    """A part of the page; sections with fixed words have them in the template."""
 
     anchor: str  # its link
     title: str  # its heading
-    lead: Sequence[str] = ()  # what the result says, in sentences
+    lead: Sequence[str] = ()  # the result, in sentences
     verdict: Verdict | None = None  # of a proof
-    paragraphs: Sequence[str] = ()  # what its figures show, and what not
+    paragraphs: Sequence[str] = ()  # what its figures show and do not show
     pictures: Sequence[Picture] = ()  # figures with captions
     tables: Sequence[Table] = ()  # the same as numbers
     attention: Sequence[AttentionData] = ()  # views that the page draws
@@ -98,7 +98,7 @@ def _sections(run: RunFolder) -> list[Section]:
                     attention=[result] if kind == "attention" else [],
                 )
     glance = at_a_glance(run)
-    # The proof, else what stands first.
+    # The proof, else the first picture.
     drawn = [sections[glance.proof]] if glance.proof else sections.values()
     first = next((picture for section in drawn for picture in section.pictures), None)
     planted = []
@@ -118,7 +118,7 @@ def _sections(run: RunFolder) -> list[Section]:
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """Say on one line of which file an error is; of one that langheads did not write so, too."""
+    """Name the file in a one-line error; also for files that langheads did not write."""
     try:
         yield
     except InputError as error:
@@ -134,7 +134,7 @@ def _naming(name: str) -> Iterator[None]:
 
 
 def _left_out(run: RunFolder) -> Iterator[str]:
-    """What the folder lacks, what of it is not shown, and which heads are of other weights."""
+    """Which results are missing or not shown, and which heads are of other weights."""
     expected = (SCHEMAS[kind] for kind in ("scores", "heads", "ablation"))
     absent = [
         f"{of.what} ({of.file})"

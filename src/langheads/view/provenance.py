@@ -1,7 +1,6 @@
-"""What the results were made with: every setting of every file, said once a value.
+"""What the results were made with: every setting of every file, each value once.
 
-A reader checks first that model, texts and versions are the expected ones; everything else is
-there to be looked up, and stands folded.
+A reader first checks model, texts and versions; everything else is for reference, and folded.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ _ALL = "all files"
 
 
 def provenance_tables(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Table]:
-    """A row a setting and value, with the files that share it: what a reader needs first, all other
-    settings, and the hashes behind the short ones. Sources are file name and provenance."""
+    """Tables with a row a setting and value, and the files that share it: the first settings, all
+    others, and the hashes in full. Sources are file name and provenance."""
     found = [
         (name, {key: plain(of) for key, of in as_shown(attrs).items()})
         for name, attrs in sources
@@ -49,7 +48,7 @@ def provenance_tables(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[
 
 
 def _rows(key: str, found: list[tuple[str, dict[str, str]]]) -> list[list[str]]:
-    """A row a value, with its files; those without the setting are in none."""
+    """A row a value, with its files; files without the setting have no row."""
     files: dict[str, list[str]] = {}
     for name, attrs in found:
         if key in attrs:
@@ -59,7 +58,7 @@ def _rows(key: str, found: list[tuple[str, dict[str, str]]]) -> list[list[str]]:
 
 
 def _named(names: list[str], everything: list[str]) -> str:
-    """These files; by those that are missing, where that is far shorter."""
+    """These files in words; as all but the missing ones, if that is far shorter."""
     missing = [name for name in everything if name not in names]
     if not missing:
         return _ALL
@@ -73,7 +72,7 @@ def _short(value: str) -> str:
 
 
 def _hashes(keys: Iterable[str], found: list[tuple[str, dict[str, str]]]) -> list[list[str]]:
-    """Every hash once, with the settings that it stands in."""
+    """Every hash once, with the settings that contain it."""
     settings: dict[str, dict[str, None]] = {}
     for key in keys:
         for _, attrs in found:

@@ -1,5 +1,5 @@
-"""A table of text, numbers as its cells (a true minus sign, a dash for what is not there), and when
-checks say that texts fell apart, so that no other number means what it says."""
+"""A table of text, numbers as its cells (a true minus sign, a dash for a missing value), and when
+checks say that texts fell apart, so that other numbers lose their meaning."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from langheads.stats import ALPHA
 
 NONE = "–"
 LONG = 12
-"""A table of more rows is folded."""
+"""Tables with more rows are folded."""
 LIMITS_IN_WORDS = (
     f"repetition or empty replies up by more than {MEASURES['empty'].limit:g}, "
     f"or NLL by more than {MEASURES['nll'].limit:g} nat per token"
@@ -38,17 +38,17 @@ class Table:
     header: Sequence[str]  # column names
     rows: Sequence[Sequence[str]]  # cells; the first of a row names it
     folded: bool = False  # shown only when the reader opens it
-    # Columns of running text; each of its lines in its own writing direction.
+    # Columns of running text; each line has its own writing direction.
     prose: Sequence[int] = ()
 
 
 def mean(values: np.ndarray) -> float:
-    """Of what is finite, NaN where nothing is."""
+    """The mean of the finite values; NaN where there are none."""
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def number(dataset: xr.Dataset, name: str, **at: str) -> float:
-    """One value, NaN where the file does not have it."""
+    """One value; NaN where the file does not have it."""
     if name not in dataset:
         return float("nan")
     variable = dataset[name]
@@ -56,7 +56,7 @@ def number(dataset: xr.Dataset, name: str, **at: str) -> float:
 
 
 def shown(value: float, form: str = ".3g") -> str:
-    """In this format, with a true minus sign; a dash for what is not there.
+    """A number in this format, with a true minus sign; a dash for a missing one.
 
     Example:
         >>> shown(-0.0271), shown(float("nan"))
@@ -66,7 +66,7 @@ def shown(value: float, form: str = ".3g") -> str:
 
 
 def decimal(value: float, decimals: int = 3) -> str:
-    """With so many decimals.
+    """A number with so many decimals.
 
     Example:
         >>> decimal(-0.0271), decimal(-0.0002), decimal(float("nan"))
@@ -74,7 +74,7 @@ def decimal(value: float, decimals: int = 3) -> str:
     """
     if not np.isfinite(value):
         return NONE
-    # What rounds to 0 has no sign: −0 + 0 is 0.
+    # A value that rounds to 0 has no sign: −0 + 0 is 0.
     return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
@@ -90,7 +90,7 @@ def p_words(p: float, n: float) -> str:
 
 
 def p_of(dataset: xr.Dataset, name: str, **at: str) -> str:
-    """A p-value in a sentence, also where the file does not have it."""
+    """A p-value in a sentence, or that the file does not have it."""
     p = number(dataset, name, **at)
     return f"p = {p:.2g}" if np.isfinite(p) else "no p-value"
 
@@ -120,7 +120,7 @@ def count(value: float) -> str:
 
 
 def readable(model: object) -> str:
-    """A model by the name that people know it by: of a folder its last part.
+    """A model's short name: of a folder the last part.
 
     Example:
         >>> readable("/home/me/models/Llama-3.2-1B/"), readable("meta-llama/Llama-3.2-1B")
@@ -141,7 +141,7 @@ def isolated(name: str) -> str:
 
 
 def plain(value: Any) -> str:
-    """A value as a person reads it; provenance holds JSON in strings.
+    """A value in readable form; provenance holds JSON in strings.
 
     Example:
         >>> plain('{"en": 1, "rule": {"name": "count"}}'), plain(None), plain({})
@@ -163,7 +163,7 @@ def plain(value: Any) -> str:
 
 
 def fallen(changes: Mapping[str, float]) -> str:
-    """The checks that rose beyond their limit, in words; empty where none did.
+    """The checks above their limit, in words; empty where none is.
 
     Example:
         >>> fallen({"repetition": 0.25, "empty": 0.0, "prompt_nll": 1.5})

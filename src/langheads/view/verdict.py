@@ -1,8 +1,8 @@
 """What an ablation proves, in words: one answer for all languages, and one for each.
 
 Primary is own minus others (the margin) against random heads. The share of rows whose own language
-is hurt most stands beside it: with few languages it is high by chance. A test with too few random
-head sets cannot reach the level whatever the heads do, and then says nothing against them.
+is hurt most is secondary: with few languages it is high by chance. A test with too few random head
+sets cannot reach the level whatever the heads do, and is then no evidence against them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from langheads.view.language_verdict import (
 )
 from langheads.view.table import isolated, number, p_of, shown
 
-# Fewer random head sets than this describe chance badly (the method asks for 100).
+# Fewer random head sets than this describe chance badly (the method recommends 100).
 _FEW_CONTROLS = 100
 """The row of a specificity matrix that belongs to no language."""
 _PROVEN = (
@@ -104,7 +104,7 @@ def verdict(ablation: xr.Dataset) -> Verdict:
 
 
 def together(ablation: xr.Dataset) -> str:
-    """What the rows show together, under each baseline, as a sentence."""
+    """A sentence on what the rows show together, under each baseline."""
     baselines = names(ablation, "baseline")
     found = {_shown(ablation, name) for name in baselines}
     if len(found) == 1 and found <= set(_TOGETHER):
@@ -113,7 +113,7 @@ def together(ablation: xr.Dataset) -> str:
 
 
 def _counted(answers: Mapping[str, str]) -> str:
-    """How many languages are shown, which, and what is said of the others."""
+    """How many languages are proven, which, and the answers for the others."""
     groups: dict[str, list[str]] = {"yes": []}
     for language, said in answers.items():
         groups.setdefault(said, []).append(isolated(language))
@@ -123,7 +123,7 @@ def _counted(answers: Mapping[str, str]) -> str:
 
 
 def _reasons(ablation: xr.Dataset, baselines: list[str]) -> list[str]:
-    """What stands below every headline."""
+    """The sentences below every headline."""
     reasons = [_statistic_words(ablation, name) for name in baselines]
     reasons.append(
         "Own minus others is how much more a text loses without its own language's heads than the "
@@ -150,7 +150,7 @@ def _reasons(ablation: xr.Dataset, baselines: list[str]) -> list[str]:
 
 
 def _controls(ablation: xr.Dataset) -> list[float]:
-    """Random head sets beside each row that has heads."""
+    """The number of random head sets of each row that has heads."""
     rows = [x for x in names(ablation, "heads_of") if number(ablation, "n_heads", heads_of=x)]
     if "n_controls" in ablation:
         return [number(ablation, "n_controls", heads_of=row) for row in rows]
@@ -160,7 +160,7 @@ def _controls(ablation: xr.Dataset) -> list[float]:
 def _shown(ablation: xr.Dataset, baseline: str) -> str:
     """``diagonal``, ``unit`` (in some units), ``none``, ``cannot tell`` or ``untested``.
 
-    It cannot be told where there are too few random head sets for p to be below the level.
+    ``cannot tell``: too few random head sets for p to be below the level.
     """
     margin = number(ablation, "own_minus_others", baseline=baseline)
     p = number(ablation, "own_minus_others_p", baseline=baseline)
@@ -184,13 +184,13 @@ def _units_shown(ablation: xr.Dataset, baseline: str) -> dict[str, bool]:
 
 
 def _draws(ablation: xr.Dataset, baseline: str) -> float:
-    """How many matrices of random heads p is from; a file of before says it by its controls."""
+    """How many matrices of random heads p is from; older files have only their controls."""
     known = number(ablation, "null_matrices", baseline=baseline)
     return known if np.isfinite(known) else float(ablation.sizes.get("control", 0))
 
 
 def _shown_words(ablation: xr.Dataset, baselines: list[str]) -> str:
-    """What the ablations show, those that show the same together."""
+    """What the ablations show, grouped by what they show."""
     groups: dict[str, list[str]] = {}
     for name in baselines:
         groups.setdefault(_shown_by(ablation, name), []).append(name)
@@ -228,7 +228,7 @@ def _statistic_words(ablation: xr.Dataset, baseline: str) -> str:
 
 
 def _share_words(ablation: xr.Dataset) -> list[str]:
-    """That the share alone shows nothing, where only the margin does."""
+    """A sentence that the share alone shows nothing, if only the margin does."""
     weak = [
         name
         for name in names(ablation, "baseline")
@@ -253,7 +253,7 @@ def proves(ablation: xr.Dataset, heads: LanguageHeads) -> bool:
 def proofs_of_other_heads(
     ablations: Mapping[str, xr.Dataset], head_sets: Mapping[str, LanguageHeads]
 ) -> Iterator[str]:
-    """Sentences about proofs of other heads than those of the first head set; both by file name."""
+    """Sentences on proofs of other heads than the first head set's; both by file name."""
     first = next(iter(head_sets), None)
     for name, ablation in ablations.items():
         if first is None or proves(ablation, head_sets[first]):

@@ -253,7 +253,7 @@ def test_the_table_of_the_benchmark_has_the_intervals_and_names_no_sample_the_be
     lahis, sample = table.rows[1:]
     assert lahis == ["lahis", "0.625 (0.438 to 0.750)", "0.500", "0.000", "3", "3", "1.0"]
     assert sample == ["sample-16", "0.900", "0.800", "–", "5", "31", "–"]
-    assert "95% intervals: what other documents like these would give" in table.caption
+    assert "95% intervals, for other documents like these" in table.caption
     assert list(COMPARISON.summary(comparison, run)) == [
         "Benchmark: of 1 scores, lahis ranks heads most as exact knock-out does (mean Spearman "
         "0.625 (0.438 to 0.750))."

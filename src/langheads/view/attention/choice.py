@@ -1,4 +1,4 @@
-"""Which heads a view shows: given by name, by a head set, or the best of a score."""
+"""The heads that a view shows: by name, from a head set, or the best of a score."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,8 +1,8 @@
-"""circuitsvis' own view of each head, text beside text, where it can be shown to anyone.
+"""circuitsvis' own view of each head, text beside text, in a page that is safe to share.
 
 Its Python renderer loads its JavaScript from the network and puts texts into a script unescaped;
-its view sets tokens as HTML, and is drawn for a white page. So its bundled file is taken, packed
-(1.3 MB are 0.5), tokens are escaped before it gets them, and a dark page turns its colours round.
+its view sets tokens as HTML, and is drawn for a white page. So its bundled file is used, compressed
+(0.5 MB instead of 1.3), tokens are escaped first, and a dark page inverts its colours.
 """
 
 import base64
@@ -18,9 +18,9 @@ from langheads.io.errors import InputError
 from langheads.view.attention.patterns import AttentionData
 from langheads.view.embed import csp_hash, page, resource, script_json
 
-# It colours every cell of every head anew whenever a pointer moves: seconds beyond this many.
+# It colours every cell of every head again whenever a pointer moves; with more cells for seconds.
 _MOST_CELLS = 20_000
-# Letters are joined or kept apart by them.
+# They join letters or keep them apart.
 _JOINERS = "\u200c\u200d"
 
 
@@ -48,7 +48,7 @@ def circuitsvis_page(data: AttentionData) -> str:
 
 
 def _safe(token: str) -> str:
-    """A token as HTML that shows it and nothing else; what would not be seen, by its number."""
+    """A token as HTML that only shows it; invisible characters by their number."""
     shown = (
         f"[U+{ord(c):04X}]"
         if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") and c not in _JOINERS
@@ -60,12 +60,12 @@ def _safe(token: str) -> str:
 
 @cache
 def _library() -> tuple[str, str]:
-    """circuitsvis' script, and the same packed."""
-    # Found, not imported: it would bring torch along.
+    """circuitsvis' script, plain and compressed."""
+    # Found, not imported, since it would import torch.
     package = find_spec("circuitsvis")
     if package is None or package.origin is None:
         raise InputError("circuitsvis is not installed; install it for its pictures of attention")
     text = (Path(package.origin).parent / "dist" / "cdn" / "iife.js").read_text(encoding="utf-8")
-    # The map of the sources is another file.
+    # Without the source map, which is another file.
     text = text.split("\n//# sourceMappingURL", 1)[0]
     return text, base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode("ascii")

@@ -1,4 +1,4 @@
-"""Attention as HTML: one page that loads nothing, and the parts of it that the report takes."""
+"""Attention as HTML: one page that loads nothing, and its parts for the report."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from langheads.view.attention.patterns import AttentionData
 from langheads.view.embed import page, resource, script_json
 from langheads.view.table import readable
 
-# A view stays below this in bytes of page, of which a stored value takes 4/3 in base64.
+# The most bytes of a page; a stored value takes 4/3 of a byte in base64.
 MOST_BYTES = 4_800_000
 BYTES_A_CELL = 4 / 3
 

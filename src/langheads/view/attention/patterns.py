@@ -1,8 +1,8 @@
-"""Attention of chosen heads over one or two texts, as data: what a picture of it is drawn from.
+"""Attention of chosen heads over one or two texts, as data for a picture.
 
-On disk and in a page a pattern is its lower triangle, row by row (a head sees nothing later), each
-value v in 8 bits as round(255 sqrt(v)). So small weights keep their relative size, and none is off
-by more than 0.004.
+On disk and in a page a pattern is its lower triangle, row by row (later tokens are not seen), each
+value v in 8 bits as round(255 sqrt(v)). So small weights keep their relative size, and no error is
+above 0.004.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _ViewFile(Record):
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of a text that is pointed out: units `start` up to `stop`."""
+    """A highlighted part of a text: units `start` up to `stop`."""
 
     label: str
     start: int
@@ -64,12 +64,12 @@ class ShownHead:
 class AttentionPatterns:
     """Attention over one text."""
 
-    # What the text is, e.g. its language.
+    # A name for the text, e.g. its language.
     label: str
     tokens: tuple[str, ...]  # its display units
     patterns: Float[np.ndarray, "head query key"] = field(repr=False)  # over units; rows sum to 1
-    spans: tuple[Span, ...] = ()  # stretches to point out
-    note: str = ""  # what was left out or joined, for the reader
+    spans: tuple[Span, ...] = ()  # parts to highlight
+    note: str = ""  # what was left out or joined
 
     def __post_init__(self) -> None:
         if self.patterns.shape[1:] != (len(self.tokens), len(self.tokens)):
@@ -85,7 +85,7 @@ class AttentionData(Saved):
 
     heads: tuple[ShownHead, ...]  # names of the heads, in the order of the patterns
     contexts: tuple[AttentionPatterns, ...]
-    score: str = ""  # what the heads' scores are, with their unit; empty without scores
+    score: str = ""  # name and unit of the heads' scores; empty without scores
     provenance: Mapping[str, Any] = field(default_factory=dict)  # model, versions, settings
 
     _record = _ViewFile
@@ -114,7 +114,7 @@ class AttentionData(Saved):
                     }
 
     def document(self) -> dict[str, Any]:
-        """What is written to ``attention.json`` and into a page."""
+        """The content of ``attention.json``, also stored in a page."""
         return {
             "format": 1,
             "kind": "attention",
@@ -152,7 +152,7 @@ def pool(
     """Attention between groups of tokens: summed over a group's keys, mean over its queries.
 
     So a row that sums to 1 still does. Groups are (start, stop), one after the other from token 0;
-    tokens after the last are left out, which no earlier one sees.
+    tokens after the last are left out, since no earlier token sees them.
     """
     starts = [start for start, _ in groups]
     used = pattern[:, : groups[-1][1], : groups[-1][1]].astype(np.float64)
@@ -174,7 +174,7 @@ def encode(pattern: Float[np.ndarray, "query key"]) -> str:
 
 
 def decode(text: str, size: int) -> Float[np.ndarray, "query key"]:
-    """The pattern that `encode` was given, as far as 8 bits hold it."""
+    """The pattern that `encode` was given, with 8 bits of precision."""
     levels = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
     if len(levels) != triangle(size):
         raise ValueError(f"{len(levels)} values, expected {triangle(size)} for {size} tokens")

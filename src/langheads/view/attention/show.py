@@ -42,7 +42,7 @@ class AttentionView(Tabular):
     """A picture of attention; in a notebook it shows itself.
 
     Attributes:
-        data: what is drawn; numbers are to be had there.
+        data: the drawn numbers.
     """
 
     data: AttentionData
@@ -66,7 +66,7 @@ class AttentionView(Tabular):
         return write_text_atomically(path, self.html() if suffix == ".html" else self.data.dumps())
 
     def circuitsvis(self) -> Framed:
-        """The same drawn by circuitsvis: of each text its own view of every head, side by side.
+        """The same drawn by circuitsvis: its own view of every head, texts side by side.
 
         It loads nothing, shows any text as text, and follows the reader's light or dark setting.
 
@@ -117,9 +117,9 @@ def show_attention(
     Args:
         model: the model.
         text: the text.
-        heads: a `HeadSet` or names like ``["L3H7"]``; what `select` gave (the specific heads of
+        heads: a `HeadSet` or names like ``["L3H7"]``; the result of `select` (the specific heads of
             `language`, or of all languages); or scores, of which the `top` heads are taken.
-        language: whose heads or scores.
+        language: the language of heads or scores.
         top: how many heads, of scores; any set is cut to 16.
         scores: gives every head its score; by default `heads` where those are scores.
         score: a variable of the scores ``[language, layer, head]``.
@@ -128,11 +128,11 @@ def show_attention(
             these gates, beside the first.
         gate: their gate, see `gated`.
         labels: names of the texts.
-        spans: what to point out, such as answer and facts: label -> part of a text, or characters
+        spans: parts to highlight, such as answer and facts: label -> part of a text, or characters
             (start, stop) of the first text.
-        window: units (start, stop) to show; what lies before is joined into one unit ``…``. A
-            shorter text beside shows as many from its end. By default all, or where the page
-            would be too large even of words, the last that fit.
+        window: units (start, stop) to show; units before are joined into one, ``…``. A shorter
+            second text shows as many from its end. By default all, or where the page would be too
+            large even with words, the last that fit.
         pool_words: join units to words; by default only where the page would be too large.
         max_tokens: texts are cut here.
         bos: prepend BOS; by default as the tokenizer does.
@@ -182,7 +182,7 @@ def show_attention(
     spans = spans or {}
     read = []
     for i, (label, each, units) in enumerate(zip(named, texts, shown, strict=True)):
-        # The second is another text, or the first again under the gates.
+        # The second text is another one, or the first again under the gates.
         pattern = _patterns(model, units.ids, chosen, under if i else None, gate)
         is_first = i == 0 or under is not None
         found = spans_in(spans, each, is_first)
@@ -222,7 +222,7 @@ def _patterns(
 def _that_fits(
     made: Callable[..., AttentionData], pool_words: bool | None, may_cut: bool
 ) -> AttentionData:
-    """The view whole, else as words, else the last of it: what first fits into a page of 5 MB."""
+    """The whole view, else as words, else its last units: the first that fits a page of 5 MB."""
 
     def too_large(data: AttentionData) -> bool:
         return data.cells * BYTES_A_CELL > MOST_BYTES

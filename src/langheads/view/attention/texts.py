@@ -23,12 +23,12 @@ Spans = Mapping[str, str | tuple[int, int]]
 class ReadText:
     """A text that a model read."""
 
-    label: str  # what the text is
+    label: str  # a name for the text
     text: str
     display: DisplayTokens  # its display units
     pattern: Float[np.ndarray, "head query key"]  # attention over its tokens
-    spans: Mapping[str, tuple[int, int]]  # characters (start, stop) of each stretch that it has
-    is_first: bool  # whether it is the first text, which windows are given for
+    spans: Mapping[str, tuple[int, int]]  # characters (start, stop) of each highlighted part
+    is_first: bool  # whether it is the first text, which windows are for
 
     def shown(
         self, words: bool, window: tuple[int, int] | None, last: int | None
@@ -66,7 +66,7 @@ class ReadText:
     def _within(self, window: tuple[int, int], units: int) -> tuple[int, int]:
         start, stop = window
         if not self.is_first and stop > units:
-            # A text beside that is shorter shows as many units from its end.
+            # A shorter second text shows as many units from its end.
             start, stop = max(0, units - (stop - start)), units
         if not 0 <= start < stop <= units:
             raise InputError(
@@ -78,9 +78,9 @@ class ReadText:
 def display(
     model: TransformerBridge, text: str, max_tokens: int, bos: bool | None
 ) -> DisplayTokens:
-    """The display units of a text's first tokens; refuses a text, tokenizer or number of tokens
-    that a view cannot have."""
-    # Brings torch along, which a saved view does not need.
+    """The display units of a text's first tokens; refuses an unusable text, tokenizer or number of
+    tokens."""
+    # Imports torch, which a saved view does not need.
     from langheads.model import check_tokens, how_to_read
 
     tokenizer, bos, limit = how_to_read(model, max_tokens, bos)

@@ -1,1 +1,1 @@
-"""Pictures that plotly draws, one module a kind of result, over builders that they share."""
+"""Pictures drawn by plotly, one module a kind of result, and the builders that they share."""

@@ -1,4 +1,4 @@
-"""What pictures stand on: panels in a grid, axes of rows and cells, titles, sizes in pixels."""
+"""Layout of pictures: panels in a grid, axes of rows and cells, titles, sizes in pixels."""
 
 import html
 import math
@@ -36,7 +36,7 @@ def grid(count: int, most: int = 3) -> tuple[int, int]:
 def facets(
     titles: Sequence[str], across: float, down: float = 0.0, columns: int = 3, **options: Any
 ) -> tuple[go.Figure, list[Place]]:
-    """An empty panel a title in a `grid`, and where each stands; spacing as plotly takes it."""
+    """An empty panel a title in a `grid`, and the place of each; spacing as plotly takes it."""
     rows, columns = grid(len(titles), columns)
     options |= {"horizontal_spacing": across, "vertical_spacing": down}
     figure = make_subplots(rows, columns, subplot_titles=titles, **options)
@@ -61,11 +61,11 @@ def title_outer(figure: go.Figure, places: Sequence[Place], x: str = "", y: str 
 
 
 def row_axis(figure: go.Figure, labels: Sequence[str], room: float = 0.1) -> None:
-    """Rows of marks from top to bottom, by number: names may be equal once they are cut."""
+    """Rows of marks from top to bottom, by number, since shortened names may be equal."""
     figure.update_yaxes(
         tickvals=list(range(len(labels))),
         ticktext=labels,
-        # A mark at the axis does not stand on its label.
+        # A mark at the axis must not cover its label.
         ticklabelstandoff=10,
         range=[len(labels) - 0.5 + room, -0.5 - room],
         showgrid=False,
@@ -119,13 +119,13 @@ def finish(
     """Template, title and size of a figure, which is changed and returned; texts ready for plotly.
 
     `panels` is width and height of all panels with the gaps between them, `margins` top, right,
-    bottom and left, in pixels; `layout` is more of plotly's.
+    bottom and left, in pixels; `layout` has further plotly settings.
     """
     top, right, bottom, left = margins
     heading: dict[str, Any] = {"text": title, "y": 1, "yanchor": "top", "pad": {"t": 12}}
     if subtitle is not None:
         heading["subtitle"] = {"text": subtitle}
-    # Marks and lines stand out more from the page than from the grey of empty cells.
+    # Marks and lines are more visible on the page than on the grey of empty cells.
     if not any(isinstance(trace, go.Heatmap) for trace in figure.data):
         layout["plot_bgcolor"] = CLEAR
     figure.update_layout(
@@ -140,10 +140,10 @@ def finish(
 
 
 def with_room(figure: go.Figure, most: int = 1200) -> go.Figure:
-    """Widen a figure at its right, until title and subtitle fit; plotly cuts what is wider.
+    """Widen a figure at its right, until title and subtitle fit; plotly would cut them.
 
-    The panels keep their size, and `most` is the end, however long a name is. Letters are taken to
-    be as wide as a common font has them.
+    The panels keep their size, and `most` is the limit for long names. Widths of letters are those
+    of a common font.
     """
 
     def ems(text: str | None) -> float:

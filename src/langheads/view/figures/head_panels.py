@@ -13,25 +13,25 @@ from langheads.view.figures import canvas, warped
 from langheads.view.figures.style import CLEAR, GREY, literal, reach, tick_labels, tick_step
 from langheads.view.table import shown
 
-# A few heads hold most of the score; the colour scale ends here, and its steps are those of square
-# roots, so that the rest stays visible.
+# A few heads hold most of the score; the colour scale ends at this quantile, in steps of square
+# roots, so that the others stay visible.
 _COLOUR_QUANTILE = 0.995
 _ROOT = "square-root scale"
 
 
 @dataclass(frozen=True)
 class HeadMaps:
-    """What maps of heads show."""
+    """The contents of maps of heads."""
 
-    values: Float[np.ndarray, "language layer head"]  # what is shown, in `unit`; NaN stays empty
+    values: Float[np.ndarray, "language layer head"]  # in `unit`; NaN stays empty
     languages: Sequence[str]  # names of the panels
     unit: str  # of the values, for the colour bar and hovering
     # Standard errors, shown on hovering.
     errors: Float[np.ndarray, "language layer head"] | None = None
     signed: bool = False  # a diverging scale around 0
-    # Values of any shape that the colour scale is made for, where maps that are compared share one;
-    # by default `values`. Colours grow with the square root, up to the 0.995 quantile of the
-    # magnitudes, rounded up; where that cuts, the last tick says so.
+    # Values of any shape for the colour scale, where maps share one; by default `values`. Colours
+    # grow with the square root, up to the 0.995 quantile of the magnitudes, rounded up; if values
+    # lie beyond, the last tick says so.
     scale: np.ndarray | None = None
     # Marks specific heads (white circles) and general heads (black diamonds).
     heads: LanguageHeads | None = None
@@ -66,13 +66,13 @@ def head_panels(maps: HeadMaps, title: str, subtitle: str = "") -> go.Figure:
                 look = {"legendgroup": label, "showlegend": False, "cliponaxis": False}
                 add_head_marks(figure, at, shown, label, marker=marker, **look)
     for label in ("specific head", "general head", "planted head"):
-        # One entry a role, if any head has it; grey lines are readable on light and dark pages.
+        # One entry a role that a head has; grey lines are readable on light and dark pages.
         if any(trace.legendgroup == label for trace in figure.data):
             marker = _markers(label, 10.0)[-1] | {"line": {"color": GREY, "width": 1.5}}
             entry = {"mode": "markers", "marker": marker, "name": label, "legendgroup": label}
             figure.add_scatter(x=[None], y=[None], **entry, row=1, col=1)
     canvas.title_outer(figure, places, "head", "layer")
-    # Whole numbers along heads and layers, as many as there is room for.
+    # Whole numbers along heads and layers, as many as fit.
     step_x = tick_step(n_heads, max(4, cell * n_heads // 30))
     step_y = tick_step(n_layers, max(3, cell * n_layers // 22))
     for at in places:
@@ -88,13 +88,13 @@ def head_panels(maps: HeadMaps, title: str, subtitle: str = "") -> go.Figure:
         margins=(126 if subtitle else 104, 110, 46, 48),
         coloraxis=_colour_axis(maps, height),
         legend=canvas.legend_above(height),
-        # What the report's page knows a map of heads by.
+        # The report's page recognises a map of heads by it.
         meta={"heads": "map"},
     )
 
 
 def _cells(maps: HeadMaps, i: int) -> go.Heatmap:
-    """The panel of a language, without marks; hovering says what a head was chosen as."""
+    """The panel of a language, without marks; hovering gives a head's role."""
     values, language = maps.values[i], literal(maps.languages[i])
     marked = maps.marked(maps.languages[i])
     roles = [[""] * values.shape[1] for _ in values]
@@ -103,7 +103,7 @@ def _cells(maps: HeadMaps, i: int) -> go.Heatmap:
     for role in ("general", "planted"):
         for layer, head in marked[f"{role} head"]:
             roles[layer][head] += f"<br>{role}"
-    # Colours are of square roots, so what is hovered over is the value beside them.
+    # Colours are of square roots, so hovering gives the value itself.
     data, said = values, f"%{{customdata:.4g}} {literal(maps.unit)}"
     if maps.errors is not None:
         errors, beside = maps.errors[i], "standard error"
@@ -129,13 +129,13 @@ def add_head_marks(
 
 
 def _markers(label: str, size: float) -> list[dict[str, Any]]:
-    """How heads of a role are drawn; black on white stands out from every cell colour."""
+    """How heads of a role are drawn; black on white is visible on every cell colour."""
     if label == "planted head":
         frame = {"symbol": "square", "color": CLEAR, "size": size}
         # A frame leaves the cell's colour visible; two lines keep it readable on any of them.
         lines = ({"color": "white", "width": 3.5}, {"color": "black", "width": 1.5})
         return [frame | {"line": line} for line in lines]
-    # Shape alone is lost in the small cells of a large model: the two differ in fill too.
+    # Shape alone is not visible in the small cells of a large model: the two also differ in fill.
     if label == "general head":
         line = {"color": "white", "width": 1}
         return [{"symbol": "diamond", "color": "black", "size": 1.15 * size, "line": line}]

@@ -1,4 +1,4 @@
-"""Picture of what languages share: do they rank heads alike, and have they the same best heads?"""
+"""Picture of overlap: do languages rank heads alike, and do they share their best heads?"""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -28,12 +28,12 @@ def language_overlap(
 ) -> go.Figure:
     """Left the rank correlation of all heads, right the best heads that two languages share.
 
-    Languages stand in the order of a clustering (average linkage of 1 - correlation), so that
-    those which rank heads alike are neighbours.
+    Languages are in the order of a clustering (average linkage of 1 - correlation), so that
+    languages which rank heads alike are neighbours.
 
     Args:
         result: dataset of kind ``scores``, or ``knockout`` (its first baseline).
-        method: a score; ``lahis`` by default, hyphens will do. Knock-outs have only one.
+        method: a score, also written with hyphens; ``lahis`` by default. Knock-outs have only one.
         top: how many heads of each language are compared; by default a tenth, at least 4.
 
     Returns:
@@ -69,7 +69,7 @@ def language_overlap(
     figure, width = traces.heat_panels(
         panels, labels, (plot, plot), 110, max(120, plot), cell >= 34
     )
-    # Titles of few languages' narrow panels would run into each other.
+    # With few languages the titles of narrow panels would overlap.
     figure.update_annotations(font_size=12 if plot < 200 else 16)
     canvas.cell_columns(figure, labels, title_text="language")
     figure.update_yaxes(title_text="language", col=1)
@@ -112,7 +112,7 @@ def _values(
 def _hover(
     best: dict[str, list[str]], matrix: Float[np.ndarray, "language language"], correlated: bool
 ) -> list[list[str]]:
-    """What cells say; `best` has each language's best heads, in the order of the matrix."""
+    """Hover text of cells; `best` has each language's best heads, in the order of the matrix."""
 
     def say(a: str, b: str, value: float) -> str:
         title = f"<b>{literal(a)}, {literal(b)}</b><br>"

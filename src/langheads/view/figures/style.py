@@ -1,4 +1,4 @@
-"""What all figures share: colours, two templates (light, dark), safe labels, checks of input.
+"""Shared by all figures: colours, two templates (light, dark), safe labels, checks of input.
 
 Figures leave colours of paper, text and colour scales to the template, so that one figure can be
 shown light or dark; colours set by a figure itself are readable on both.
@@ -21,10 +21,10 @@ from langheads.view.table import readable, shown
 COLOURWAY = ("#0072B2", "#D55E00", "#009E73", "#C46C9C", "#B97D00", "#3A93CC", "#8A8A8A")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
 CLEAR = "rgba(0,0,0,0)"
-# Lines of reference, and what does not matter, readable on both pages.
+# For reference lines and unimportant marks, readable on both pages.
 GREY = "#808080"
 DOTTED = {"width": 1, "dash": "dot", "color": GREY}
-# Bars: pale within their frame, so that an interval that crosses one stays visible.
+# Bars: pale within their frame, so that intervals across them stay visible.
 PALE = {colour: f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))},0.3)"
         for colour in COLOURWAY}  # fmt: skip
 
@@ -44,7 +44,7 @@ def _scale(colours: tuple[str, ...]) -> list[tuple[float, str]]:
 
 
 def ink_on(values: np.ndarray, low: float, high: float) -> dict[str, list[str]]:
-    """Page -> black or white for a text on each cell, whichever stands out more: 4.5 : 1 or better.
+    """Page -> black or white for a text on each cell, by the higher contrast: 4.5 : 1 or better.
 
     Values are on a scale from `low` to `high`; it is diverging if `low` is below 0.
     """
@@ -59,7 +59,7 @@ def ink_on(values: np.ndarray, low: float, high: float) -> dict[str, list[str]]:
         places = np.linspace(0, 1, len(stops) - 1)
         rgb = np.stack([np.interp(at, places, of[:-1]) for of in stops.T], axis=1)
         rgb = np.where(np.isnan(at)[:, None], stops[-1], rgb)
-        # Relative luminance (WCAG 2); at 0.179 black and white stand out alike.
+        # Relative luminance (WCAG 2); at 0.179 black and white have the same contrast.
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
         is_bright = linear @ (0.2126, 0.7152, 0.0722) > 0.179
         inks[page] = np.where(is_bright, "#000000", "#ffffff").tolist()
@@ -98,7 +98,7 @@ pio.templates[DARK] = _template("#e6e8eb", "#454a52", "#16181c", _EMPTY_DARK, _D
 
 
 def literal(text: object) -> str:
-    """A label as plotly shall show it: literally.
+    """A label that plotly shows literally.
 
     plotly reads ``<b>``, ``<a href>`` and entities in every text, and ``%{...}`` in hover
     templates; names of languages and models come from files and may hold any of them.
@@ -113,7 +113,7 @@ def literal(text: object) -> str:
 def distinct(k: int) -> tuple[str, str]:
     """Colour and symbol of the k-th of many languages or scores; the first 49 all differ.
 
-    Each round of the colours goes one symbol further.
+    After each round of the colours the next symbol follows.
 
     Example:
         >>> distinct(0), distinct(7)
@@ -164,7 +164,7 @@ def check_label(dataset: xr.Dataset, dimension: str, label: str) -> None:
 
 
 def with_ends(middle: float, low: float, high: float, form: str = ".3f") -> str:
-    """A value with the ends of its interval, where it has one, as hovering says it."""
+    """A value with the ends of its interval, where it has one, for hover text."""
     ends = f" ({shown(low, form)} to {shown(high, form)})" if np.isfinite(low) else ""
     return f"{shown(middle, form)}{ends}"
 
@@ -185,7 +185,7 @@ def reach(*arrays: np.ndarray) -> float:
 
 
 def tick_labels(labels: list[str], most: int = 24) -> list[str]:
-    """Labels for an axis: literal, and cut where they would leave no room for the figure."""
+    """Labels for an axis: literal, and shortened where they would leave no room for the figure."""
     return [literal(name if len(name) <= most else name[: most - 1] + "…") for name in labels]
 
 

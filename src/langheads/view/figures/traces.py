@@ -1,4 +1,4 @@
-"""What pictures are drawn with: points and bars with their intervals, cells with their numbers."""
+"""Traces of pictures: points and bars with their intervals, cells with their numbers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -96,7 +96,7 @@ def number_cells(
 ) -> None:
     """Cells with a number each, on the one colour scale of the figure, which has these ends.
 
-    Numbers are signed, or as short as can be; a minus is as wide as a plus, and none stands at 0.
+    Numbers are signed, or as short as possible; a minus is as wide as a plus, and 0 has neither.
     """
 
     def short(value: float) -> str:
@@ -105,7 +105,7 @@ def number_cells(
         text = f"{value:{'+' if signed else ''}.{decimals}f}"
         if float(text) == 0:
             return "0"
-        # Where every value of a column has the same form, narrow cells need no leading zero.
+        # If all values of a column have the same form, narrow cells need no leading zero.
         text = text if signed or abs(value) >= 1 else text.replace("0.", ".", 1)
         return text.replace("-", "−")
 
@@ -126,7 +126,7 @@ def cell_texts(
 ) -> None:
     """Texts on cells whose scale has these ends, black or white: plotly's own grey is too pale.
 
-    They are right on a light page; the colours for a dark one are in ``meta``.
+    The colours are for a light page; those for a dark one are in ``meta``.
     """
     rows, columns = np.indices(values.shape).reshape(2, -1)
     inks = ink_on(values, *ends)
@@ -163,7 +163,7 @@ def corner_marks(
 
 @dataclass(frozen=True)
 class HeatPanel:
-    """A panel with a colour scale of its own; `hover` is text for ``%{text}`` in `template`."""
+    """A panel with its own colour scale; `hover` is text for ``%{text}`` in `template`."""
 
     title: str
     values: Float[np.ndarray, "row column"]

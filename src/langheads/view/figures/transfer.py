@@ -72,7 +72,7 @@ def transfer_matrix(
         _mark_corners(figure, both[0], here, measure)
     canvas.cell_columns(figure, style.tick_labels(languages), tickangle=0)
     canvas.cell_rows(figure, style.tick_labels(languages))
-    # A panel of few languages has no room for it on one line.
+    # A panel of few languages is too narrow for one line.
     figure.update_xaxes(title_text="B: language of<br>the other fact", row=2)
     figure.update_yaxes(title_text="A: language of<br>the fact to move to", col=1)
     left, bar = 56 + style.label_width(languages), f"change in {unit},<br>{_towards(measure)}"
@@ -99,7 +99,7 @@ def _mark_corners(figure: go.Figure, at: canvas.Place, here: xr.Dataset, measure
 
 
 def _checked(transfer: xr.Dataset, measure: str, order: str | None) -> str:
-    """The order that is asked for, of a dataset that has the measure."""
+    """The order to show; refuses a dataset without the measure or the order."""
     if measure not in MEASURES:
         raise InputError(f"measure {measure!r} asked for; allowed are {', '.join(MEASURES)}")
     needs = [f"{measure}_{part}" for i in (0, 1) for part in (of[i] for of in _PARTS.values())]
@@ -111,7 +111,7 @@ def _checked(transfer: xr.Dataset, measure: str, order: str | None) -> str:
 
 
 def _unit_of(transfer: xr.Dataset, measure: str) -> tuple[str, float]:
-    """Unit on the axis, and what a value is multiplied by: shares are shown in points."""
+    """Unit on the axis, and the factor of values: shares are shown in points."""
     if transfer[f"{measure}_change"].attrs.get("units") == "nats":
         return "nats", 1.0
     return "points (percent of prompts)", 100.0
@@ -138,7 +138,7 @@ def _title_of(
 
 
 def _hover(at: xr.Dataset, measure: str, unit: str, factor: float) -> list[list[str]]:
-    """What a cell says, names shown literally."""
+    """Hover text of a cell, names shown literally."""
 
     def say(a: str, b: str) -> str:
         here = at.sel(a=a, b=b)
@@ -231,7 +231,7 @@ def _add_curve(
     sort = np.argsort(gate)
 
     def line(values: np.ndarray) -> np.ndarray:
-        # At gate 1 nothing is changed.
+        # At gate 1 nothing changes.
         return np.append(values, 0.0)[sort]
 
     def add(x: np.ndarray, y: np.ndarray, name: str, mode: str = "lines", **look: object) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from langheads.view.table import shown
 
 Warp = Callable[[np.ndarray], np.ndarray]
-"""Values -> where they stand; rising, and 0 at 0."""
+"""Values -> places on the axis; increasing, and 0 at 0."""
 _STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
 
@@ -43,7 +43,7 @@ def rounded_up(value: float) -> float:
         (0.025, 1.0, 5.0)
     """
     ten = 10.0 ** math.floor(math.log10(value))
-    # Not by a product, whose last digit may be off.
+    # Not by a product, whose last digit may be wrong.
     return next(float(f"{step * ten:.2g}") for step in _STEPS if step * ten >= 0.9999 * value)
 
 
@@ -58,11 +58,11 @@ def ticks(
 ) -> list[float]:
     """0, `ends`, and round numbers between `low` and `high`: 1, 2, 5 times powers of ten.
 
-    These are at most `most`, and `apart` of the scale's length from each other and from what is
-    always there; the sizes start about `least`.
+    These are at most `most`, and `apart` of the scale's length from each other and from the fixed
+    ones; the sizes start about `least`.
     """
     furthest = max(-low, high)
-    # A language whose changes are all far below the scale has ticks of its own size.
+    # A language whose changes are all far below the scale gets ticks of its own size.
     first = math.floor(math.log10(min(least, furthest)))
     tens = 10.0 ** np.arange(first, 1 + math.log10(furthest))
     found = [0.0]
@@ -81,9 +81,9 @@ def ticks(
 
 
 def axis(ends: Sequence[float], scale: float, most: int, apart: float) -> dict[str, Any]:
-    """A plotly axis of `asinh`; `ends` are where it begins and ends on that scale."""
+    """A plotly axis of `asinh`; `ends` are its limits on that scale."""
     low, high = scale * np.sinh(ends)
     kept = ticks(low, high, scale, asinh(scale), apart, most)
-    # A list: the page picks among the ticks, and cannot in the bytes that plotly makes of an array.
+    # A list: the page's script selects ticks, which it cannot in plotly's binary arrays.
     places = asinh(scale)(np.array(kept)).tolist()
     return {"range": list(ends), "tickvals": places, "ticktext": [shown(x, "g") for x in kept]}

@@ -32,7 +32,7 @@ def specificity_matrix(ablation: xr.Dataset, baseline: str = "zero") -> go.Figur
 
     Args:
         ablation: dataset of kind ``ablation``; ``delta_nats_per_byte[baseline, heads_of,
-            text_of]`` in nats per UTF-8 byte, and what else the file has.
+            text_of]`` in nats per UTF-8 byte, and further variables of the file.
         baseline: a label of its ``baseline`` dimension: ``zero`` or ``mean``.
 
     Returns:
@@ -49,7 +49,7 @@ def specificity_matrix(ablation: xr.Dataset, baseline: str = "zero") -> go.Figur
     end, beyond = _scale(ablation)
     cell = max(36, min(64, 460 // len(columns)))
     width, height = cell * len(columns), max(30, min(44, cell)) * len(rows)
-    # The panels' titles need room where there are few languages, and so does the axis's.
+    # With few languages the titles of panels and axis need room.
     gap, short = max(36, 190 - width), height < 220
     titles = ["chosen heads off", "random heads off (mean)"]
     figure, places = canvas.side_by_side(titles, gap / (2 * width + gap), shared_yaxes=True)
@@ -97,10 +97,10 @@ def _with_controls(at: xr.Dataset) -> xr.Dataset:
 
 
 def _scale(ablation: xr.Dataset) -> tuple[float, str]:
-    """End of the colour scale, one for all baselines, and what to say when a row goes beyond it.
+    """End of the colour scale, one for all baselines, and a note where a row goes beyond it.
 
-    Heads that serve every language hurt far more than any language's own: with them in the scale
-    the rows that the figure is about would all look white.
+    Heads that serve every language hurt far more than any language's own: if the scale included
+    them, the other rows would all look white.
     """
     arrays = [ablation[x] for x in ("delta_nats_per_byte", "control_mean") if x in ablation]
     languages = [row for row in names(ablation, "heads_of") if row in names(ablation, "text_of")]
@@ -125,7 +125,7 @@ def _frame_own(figure: go.Figure, at: xr.Dataset, places: list[canvas.Place]) ->
 
 
 def _hover(here: xr.Dataset, row: str, column: str) -> str:
-    """What a cell of the chosen heads says on hover, every name shown literally."""
+    """Hover text of a cell of the chosen heads, every name shown literally."""
     delta, error = number(here, "delta_nats_per_byte"), number(here, "delta_se")
     parts = [f"<b>heads of {literal(row)} off, text of {literal(column)}</b>"]
     if not np.isfinite(delta):

@@ -1,4 +1,4 @@
-"""Attention in context, which the page itself draws."""
+"""Attention in context, which the page's own script draws."""
 
 from langheads.view.attention.patterns import AttentionData
 from langheads.view.contents import Kind

@@ -1,4 +1,4 @@
-"""Benchmark of scores: how well each foretells exact knock-out, and deletion curves."""
+"""Benchmark of scores: how well each predicts exact knock-out, and deletion curves."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -70,7 +70,7 @@ def score_benchmark(comparison: xr.Dataset) -> go.Figure:
                 **at,
             )
     figure.update_yaxes(autorange="reversed")
-    # The legend has a line a language.
+    # The legend has one line a language.
     height = max(6 + 30 * len(methods), 30 * len(languages))
     return canvas.finish(
         figure,
@@ -110,7 +110,7 @@ def _comparison_tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
         caption += f" {'; '.join(terms).capitalize()}."
     if "mean_spearman_low" in result:
         caption += (
-            " In brackets 95% intervals: what other documents like these would give. They come "
+            " In brackets 95% intervals, for other documents like these. They come "
             "from leaving out and resampling documents; for a score of which only the standard "
             "error is stored, from that. Spearman large: over heads beyond 2 standard errors; "
             "behind: Spearman of the best score less this one's; drawn: over seeds; top: share of "
@@ -126,14 +126,14 @@ def _with_interval(of: xr.Dataset, name: str) -> str:
 
 
 def _best(values: xr.DataArray, leave_out: str = "") -> tuple[str, Mapping[str, float]]:
-    """The score of the highest mean over languages, and all means; no score where none has one."""
+    """The score with the highest mean over languages, and all means; "" where none has one."""
     every = {str(of.score.values): mean(of.values) for of in values.transpose("score", ...)}
     means = {x: value for x, value in every.items() if x != leave_out and np.isfinite(value)}
     return max(means, key=lambda score: means[score], default=""), means
 
 
 def _comparison_summary(result: xr.Dataset, run: RunFolder) -> Iterator[str]:
-    # What runs knock-outs itself is behind no score.
+    # Rows that run knock-outs themselves are not compared.
     scores = result["spearman"].where(np.isfinite(result.get("behind", result["spearman"])))
     best, means = _best(scores, "knockout")
     if best:
@@ -148,16 +148,16 @@ COMPARISON = Kind(
     "comparison",
     "Benchmark of scores",
     (
-        "Shows: which score foretells exact knock-out, finds planted heads, and gives the same "
+        "Shows: which score predicts exact knock-out, finds planted heads, and gives the same "
         "ranking on other documents.",
-        "Does not show: that a head is specific. A score can foretell losses well and still "
+        "Does not show: that a head is specific. A score can predict losses well and still "
         "rank general heads first.",
     ),
     captioned(
         score_benchmark,
         "How to read it: each mark is a language, the bar their mean; further right is better. "
         "Average precision is 1 where the planted heads rank first; the area says how much more a "
-        "language loses than the others as heads go in the order of the score; split-half "
+        "language loses than the others as heads are removed in its order; split-half "
         "reliability is how alike two halves of the documents rank heads.",
     ),
     _comparison_tables,
@@ -166,7 +166,7 @@ COMPARISON = Kind(
 
 
 def deletion_curves(deletion: xr.Dataset) -> go.Figure:
-    """One panel a language: what it loses, and the others on average, as heads go by each score.
+    """One panel a language: its ΔNLL, and the others' mean, as heads are removed by each score.
 
     Args:
         deletion: dataset of kind ``deletion``.
@@ -245,15 +245,15 @@ DELETION = Kind(
     "deletion",
     "Deletion curves",
     (
-        "Shows: what each language loses on held-out text as heads go in the order of a score. "
+        "Shows: each language's ΔNLL on held-out text as heads are removed by each score. "
         "A score that finds a language's own heads has a steep solid and a flat dotted line.",
         "Does not show: chance. There are no random head sets here; the proof by ablation has "
         "them.",
     ),
     captioned(
         deletion_curves,
-        "How to read it: further right more heads are off, further up more is lost. A click in the "
-        "legend hides a score.",
+        "How to read it: further right more heads are off, further up ΔNLL is larger. A click in "
+        "the legend hides a score.",
     ),
     _deletion_tables,
     _deletion_summary,

@@ -1,6 +1,6 @@
-"""What single heads do, shown alike for knock-outs, answers, attribution and switch rates.
+"""Effects of single heads, shown alike for knock-outs, answers, attribution and switch rates.
 
-The kinds that show nothing else are here: attribution to heads, and answers without each head.
+The kinds that show nothing else are defined here: attribution, and answers without each head.
 """
 
 from collections.abc import Iterator, Sequence
@@ -122,7 +122,7 @@ def _title(result: xr.Dataset, variable: str) -> str:
 def _cross_out(figure: go.Figure, fallen: np.ndarray) -> None:
     """Mark heads ``[language, layer, head]`` without which replies fell apart."""
     columns = grid(len(fallen))[1]
-    # White within black stands out from every cell, and from the legend of either page.
+    # White within black is visible on every cell, and in the legend of either page.
     line = {"color": "black", "width": 1}
     look = {"marker": {"symbol": "x", "color": "white", "size": 7, "line": line}}
     shown = [i for i, panel in enumerate(fallen) if panel.any()]
@@ -172,7 +172,7 @@ def effect_tables(
 
 
 def strongest_words(what: str, result: xr.Dataset, run: RunFolder) -> Iterator[str]:
-    """The head with the largest effect in each language, by the first measure; `what` it does."""
+    """A sentence, beginning with `what`, on the head with the largest effect in each language."""
     for variable in _mapped(result)[:1]:
         baseline = _baselines(result, variable)[0]
         found = [
@@ -194,7 +194,7 @@ def effects_of(
 
 
 def _strongest(result: xr.Dataset, variable: str, baseline: str | None, language: str) -> list[str]:
-    """Heads with their values, by falling effect; where a negative change is the harm, rising."""
+    """Heads with their values, largest effect first; where harm is negative, the most negative."""
     values = effects_of(result, variable, baseline, language)
     is_harm = str(result[variable].attrs.get("sign", "")).startswith("negative")
     ranked = HeadSet.ranked(-values if is_harm else values, _TOP)

@@ -1,4 +1,4 @@
-"""Chosen heads, and classes of heads: which only one of two languages needs, which both need."""
+"""Chosen heads, and classes of heads: needed by one of two languages, or by both."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +31,7 @@ def _summary(heads: LanguageHeads, run: RunFolder) -> Iterator[str]:
     settings = [f"{k} {plain(v)}" for k, v in as_shown(heads.rule).items() if k not in left_out]
     rule += f" ({', '.join(settings)})" if settings else ""
     said = f"general heads: {len(heads.general)}. Rule: {rule}."
-    # What it means when a rule asks a general head for more languages than there are.
+    # A rule may require more languages for a general head than there are.
     least, languages = heads.rule.get("general_at"), len(heads.specific)
     if isinstance(least, (int, float)) and least > languages:
         said += (
@@ -44,7 +44,7 @@ def _summary(heads: LanguageHeads, run: RunFolder) -> Iterator[str]:
 
 HEADS = Kind("heads", "Chosen heads", tables=_tables, summary=_summary, load=LanguageHeads.load)
 
-# Colour and shape both tell the class; the many other heads are small, open and grey.
+# Colour and shape both show the class; the many other heads are small, open and grey.
 _MARKERS = (
     {"color": COLOURWAY[0], "symbol": "triangle-right", "size": 11},
     {"color": COLOURWAY[1], "symbol": "triangle-up", "size": 11},
@@ -52,20 +52,20 @@ _MARKERS = (
     {"color": COLOURWAY[3], "symbol": "x-thin-open", "size": 8},
     {"color": COLOURWAY[6], "symbol": "circle-open", "size": 6},
 )
-# More names than this in one class cover each other.
+# More names than this in one class would overlap.
 _NAMED = 5
 
 
 def head_classes(classes: HeadClasses) -> go.Figure:
     """Change in language A (across) against change in language B (up), one dot a head.
 
-    Colour and shape say the class. Dots that are in a class have their interval as a cross;
+    Colour and shape show the class. Dots that are in a class have their interval as a cross;
     hovering names every head and gives both intervals. The shaded corner is where both languages
     are harmed; the dotted lines are `min_drop`. A few heads do most of the harm, so both axes are
     asinh(change / s), s the median size of all changes: even near 0, logarithmic further out.
 
     Args:
-        classes: what `classify` gave.
+        classes: the result of `classify`.
 
     Returns:
         A plotly figure of fixed size in pixels.
@@ -186,10 +186,10 @@ CLASSES = Kind(
     (
         "Shows: which heads one of two languages needs while the other is shown to need them far "
         "less (a third at most, unless the file says otherwise), which both need, and the "
-        "intervals behind it. Files of before that comparison call a head specific where the "
-        "other language is merely not shown to need it.",
-        "Does not show: anything of the other language's need of undecided heads, whose interval "
-        "is too wide either way.",
+        "intervals behind it. Older files call a head specific where the other language is "
+        "merely not shown to need it.",
+        "Does not show: whether the other language needs undecided heads; its interval is too "
+        "wide either way.",
     ),
     captioned(
         head_classes,

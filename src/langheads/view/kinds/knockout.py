@@ -1,4 +1,4 @@
-"""Exact knock-out: what each language loses without each head, and how well scores foretell it."""
+"""Exact knock-out: ΔNLL of each language without each head, and how well scores predict it."""
 
 from collections.abc import Iterator, Sequence
 
@@ -21,7 +21,7 @@ from langheads.view.kinds.scores import scored_methods
 from langheads.view.table import NONE, Table, decimal, mean
 
 _SCATTER = (
-    "How to read it: each dot is a head; on a rising line the score foretells what is lost. "
+    "How to read it: each dot is a head; on a rising line the score predicts ΔNLL. "
     "Spearman's rank correlation is 1 at best. Axes are even near 0 and logarithmic further out; "
     "a dotted line, where score and loss have the same unit, is where they are equal."
 )
@@ -36,12 +36,12 @@ def score_against_knockout(
     Args:
         scores: dataset of kind ``scores``.
         knockout: dataset of kind ``knockout``, zero baseline, of the same model.
-        method: a variable of `scores`; hyphens will do.
+        method: a variable of `scores`, also written with hyphens.
 
     Returns:
         A plotly figure of fixed size, all panels on the same asinh axes (even near 0, logarithmic
         further out); titles give rank correlations. Where the score is in nats per token, the
-        diagonal is where it tells the truth. Hovering gives standard errors, where the files have
+        diagonal is where it is exact. Hovering gives standard errors, where the files have
         them.
 
     Raises:
@@ -61,7 +61,7 @@ def score_against_knockout(
     both = [knockout.delta_nats_per_token, scores[method]]
     errors = [knockout.get("delta_nats_per_token_se"), scores.get(f"{method}_se")]
     sizes = [of.sel(language=languages).values for of in both]
-    # A few heads lose most. In one unit both axes are the same, and so have a line of truth.
+    # A few heads lose most. In one unit both axes are the same, and have a diagonal.
     scales = [warped.middle_size(of) for of in sizes]
     if is_same := unit == "nats per token":
         scales = [scales[0]] * 2
@@ -97,7 +97,7 @@ def _dots(
     scales: Sequence[float],
     unit: str,
 ) -> go.Scatter:
-    """The heads of one panel at exact loss and score, which hovering gives."""
+    """The heads of one panel, by exact ΔNLL and score."""
     exact, score = (of.sel(language=language).values for of in both)
     x, y = (warped.asinh(s)(of.ravel()) for s, of in zip(scales, (exact, score), strict=True))
     beside = [_errors(of, language, exact.size) for of in errors]
@@ -105,7 +105,7 @@ def _dots(
         x=x,
         y=y,
         mode="markers",
-        # Light within dark: the one stands out from a dark page, the other from a light.
+        # Light within dark: one is visible on a dark page, the other on a light one.
         marker={"color": COLOURWAY[5], "size": 7, "line": {"color": COLOURWAY[0], "width": 1.2}},
         hovertext=[str(Head(*divmod(i, exact.shape[1]))) for i in range(exact.size)],
         customdata=np.stack([exact.ravel(), *beside, score.ravel()], axis=1, dtype=object),
@@ -137,7 +137,7 @@ def _ends(places: np.ndarray) -> tuple[float, float]:
 
 
 def _errors(errors: xr.DataArray | None, language: str, size: int) -> np.ndarray:
-    """Standard errors as hover text, one a head; nothing where there is none."""
+    """Standard errors as hover text, one a head; empty where there is none."""
     if errors is None:
         return np.full(size, "", dtype=object)
     found = errors.sel(language=language).transpose("layer", "head").values.ravel()
@@ -212,7 +212,8 @@ def _common(one: xr.Dataset, other: xr.Dataset) -> list[str]:
 
 
 def _comparable(scores: xr.Dataset, exact: xr.Dataset) -> list[str]:
-    """Languages of both; none where the effects are estimates, which scores are not held to."""
+    """Languages of both; none where the effects are estimates, which scores are not compared
+    with."""
     return [] if "sample" in exact.attrs else _common(exact, scores)
 
 
@@ -233,8 +234,7 @@ def _correlations(
 
 
 _SHOWS = (
-    "Shows: what is really lost when one head alone is switched off, and how well scores "
-    "foretell it.",
+    "Shows: exact ΔNLL when one head alone is switched off, and how well scores predict it.",
     "Does not show: what heads do together. Where one head stands in for another, both "
     "look idle here; and a head that hurts is needed, not proven to serve one language.",
 )

@@ -1,4 +1,4 @@
-"""Logit lens: at which depth the residual stream of one prompt turns to each answer."""
+"""Logit lens: the logits of the answers at every depth of the residual stream of one prompt."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Soft head mask: the loss while it was learned, and the gates that came out."""
+"""Soft head mask: the loss while it was learned, and the learned gates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from langheads.heads import Head
     from langheads.heads.mask import HeadMask
 
-# Every head has a row of its own up to here; above, rows are thinner and only some are named.
+# Up to so many heads each has its own row; with more, rows are thinner and only some are named.
 _ROWS = 48
 
 
@@ -27,12 +27,12 @@ def mask_training(masks: HeadMask | Mapping[str, HeadMask]) -> go.Figure:
     """Left the loss of every step and on validation questions, right the gate of every head.
 
     The loss of a step is that of its own few questions, so it jumps; the thick line is its mean
-    over the steps of an epoch up to there. Squares are the loss of all training questions before
-    and after, diamonds that of validation questions. A gate of 1 leaves a head untouched; left of
-    the line it is weakened, right of it strengthened.
+    over the last steps, as many as an epoch has. Squares are the loss of all training questions
+    before and after, diamonds that of validation questions. A gate of 1 leaves a head untouched;
+    left of the line it is weakened, right of it strengthened.
 
     Args:
-        masks: what `adapt` gave, or several by name.
+        masks: a mask of `adapt`, or several by name.
 
     Returns:
         A plotly figure of fixed size in pixels; hover gives step and loss, head and gate.
@@ -129,7 +129,7 @@ def _add_gates(
 
 
 def _load(path: Path) -> HeadMask:
-    # A mask brings torch along, so nothing of it is imported before a folder holds one.
+    # A mask imports torch, so it is imported only if a folder holds one.
     from langheads.heads.mask import HeadMask
 
     return HeadMask.load(path)

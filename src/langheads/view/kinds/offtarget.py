@@ -17,7 +17,7 @@ from langheads.view.figures.traces import Look, ShareBars, points, share_bars
 from langheads.view.table import LONG, NONE, PASS_RATES, Table, fallen, isolated, with_interval
 
 _SHOWN = {"shift": "steering", "random shift": "random steering"}
-# What a condition is: nothing, heads drawn at random, and heads that should matter.
+# The kinds of condition: nothing off, random heads, and heads that should matter.
 _FRAME = {"none": COLOURWAY[6], "random": COLOURWAY[4]}
 _CHECKS = labels(("repetition", "prompt_copy", "empty", "nll", "delta_nll"))
 _RATES = {"lpr": "LPR: lines pass", "wpr": "WPR: words pass", "lcpr": "LCPR: harmonic mean"}
@@ -74,8 +74,8 @@ def off_target_checks(result: xr.Dataset) -> go.Figure:
         result: dataset of kind ``offtarget``.
 
     Returns:
-        A plotly figure of fixed size; a reply that came back to its language is worth something
-        only where these stay near the row ``none``.
+        A plotly figure of fixed size; replies that came back to their language count only where
+        these stay near the row ``none``.
 
     Raises:
         InputError: another kind of dataset, or one without degeneration checks.
@@ -140,7 +140,7 @@ def _marks(result: xr.Dataset, panels: Mapping[str, str], title: str) -> go.Figu
         for k, language in enumerate(languages):
             of = result.sel(language=language, condition=conditions)
             low, high = (of.get(f"{name}_{end}", of[name]).values for end in ("low", "high"))
-            # Languages stand below each other, so that no interval hides another.
+            # Languages are drawn below each other, so that no interval hides another.
             apart = (k - (len(languages) - 1) / 2) * 0.8 / len(languages)
             look = Look(*style.distinct(k), size=8, outline=0, thickness=1.2, ends=0)
             said = f"%{{text}}, {literal(language)}<br>{label} %{{x:.3f}} "

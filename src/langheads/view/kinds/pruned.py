@@ -1,4 +1,4 @@
-"""Pruned model: what heads removed for good cost each language on held-out text."""
+"""Pruned model: ΔNLL of each language on held-out text, with heads removed for good."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ def pruned_losses(pruning: Pruning) -> go.Figure:
     """ΔNLL of every language with its interval, beside random heads.
 
     Args:
-        pruning: what ``pruned.json`` says, with losses.
+        pruning: the content of ``pruned.json``, with losses.
 
     Returns:
         A plotly figure of fixed size: filled dots are the removed heads with 95% intervals, open
@@ -30,7 +30,7 @@ def pruned_losses(pruning: Pruning) -> go.Figure:
     losses, dropped = pruning.losses, pruning.dropped
     if not losses:
         raise InputError("nothing was measured when these heads were removed; give prune a text")
-    # What was dropped comes first.
+    # Dropped languages come first.
     languages = sorted(losses, key=lambda name: name not in dropped)
     rows = range(len(languages))
     series = [("removed heads, 95% interval", "rise", "rise", COLOURWAY[1], "circle", -0.16)]
@@ -88,9 +88,9 @@ def _pictures(pruning: Pruning, run: RunFolder) -> Iterator[Picture]:
     if pruning.losses:
         yield Picture(
             pruned_losses(pruning),
-            "How to read it: filled dots right of 0 are losses that rose. Heads that carry a "
-            "language raise its own loss beyond the grey bar of random heads, and leave the "
-            "others' at 0.",
+            "How to read it: filled dots right of 0 are a higher loss. Without heads that carry a "
+            "language its own ΔNLL lies beyond the grey bar of random heads, and the others' "
+            "at 0.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Answers under a mask: to questions that no mask was trained on, paired by question."""
+"""Answers under a mask to questions that no mask was trained on, paired by question."""
 
 from collections.abc import Iterator
 
@@ -24,8 +24,8 @@ _ROWS = (
 def qa_changes(result: xr.Dataset) -> go.Figure:
     """One panel a measure, one row a mask: the change against the untouched model.
 
-    Above how good the answers are, below the degeneration checks that tell better answers from
-    replies that fell apart.
+    Above the quality of the answers, below the degeneration checks that separate better answers
+    from replies that fell apart.
 
     Args:
         result: dataset of kind ``qa``.
@@ -71,7 +71,7 @@ def qa_changes(result: xr.Dataset) -> go.Figure:
 
 
 def _masks(result: xr.Dataset) -> list[str]:
-    """The conditions of a dataset but for the untouched model."""
+    """The conditions of a dataset except the untouched model."""
     return [name for name in names(result, "condition") if name != UNTOUCHED]
 
 
@@ -96,7 +96,7 @@ def _add_measure(figure: go.Figure, at: canvas.Place, result: xr.Dataset, name: 
         said += f"<br>change {with_ends(change, low, high, '+.3f')}"
         if np.isfinite((beyond := table.with_ends_of(here, f"versus_random_{name}"))[0]):
             said += f"<br>over random heads {with_ends(*beyond, '+.3f')}"
-        # Shape and fill tell them apart without colour.
+        # Shape and fill distinguish them without colour.
         look = Look(COLOURWAY[0], "circle")
         if _is_random(condition):
             look = Look(COLOURWAY[6], "circle-open")
@@ -105,7 +105,7 @@ def _add_measure(figure: go.Figure, at: canvas.Place, result: xr.Dataset, name: 
         one = points([change], [row], [low], [high], literal(condition), look)
         figure.add_trace(one.update(hovertemplate=f"{said}<extra></extra>"), **at)
     figure.add_vline(x=0, line=style.DOTTED, **at)
-    # Where nothing changes at all, plotly would show 1 either way.
+    # Without any change plotly's axis would reach from -1 to 1.
     reach = None if np.any(result[f"delta_{name}"].values) else [-0.1, 0.1]
     unit = literal(style.unit_of(result, name))
     figure.update_xaxes(title_text=f"change, {unit}", nticks=5, range=reach, **at)
@@ -123,7 +123,7 @@ def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
 
 
 def _number(result: xr.Dataset) -> object:
-    """How many questions; by provenance where the file has no single ones."""
+    """How many questions; from the provenance where the file has no single questions."""
     return result.sizes.get("example", result.attrs.get("docs", "?"))
 
 

@@ -1,4 +1,4 @@
-"""Replies under gates: their numbers beside untouched and random heads, and the first of them."""
+"""Replies under gates: numbers, compared with untouched and random heads, and the first replies."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,7 +9,7 @@ from langheads.io.measures import MEASURES, units
 from langheads.view.contents import Kind, RunFolder
 from langheads.view.table import NONE, PASS_RATES, Table, between, decimal, fallen, isolated
 
-# Replies that are shown.
+# How many replies are shown.
 _MOST = 8
 _LINES, _CHARACTERS, _NAME = 3, 200, 40
 _MEANS = ("lpr", "wpr", "lcpr", "line_accuracy")
@@ -94,7 +94,7 @@ def _replies_of(found: Replies) -> str:
 
 
 def _under(found: Replies) -> str:
-    """What was done to the model."""
+    """The intervention, in words."""
     parts = [f"{isolated(name)} heads × {gate:g}" for name, gate in found.gates.items()]
     parts += [f"steering {isolated(name)} × {times:g}" for name, times in found.steering.items()]
     if masked := len(found.mask):
@@ -147,7 +147,7 @@ def _said(reply: JudgedReply | None) -> list[str]:
 
 
 def _end(text: str) -> str:
-    """The last lines, where a prompt has its question."""
+    """The last lines, which hold a prompt's question."""
     lines = _lines(text)
     end = "\n".join(lines[-_LINES:])
     if len(end) > _CHARACTERS:

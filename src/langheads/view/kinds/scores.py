@@ -1,4 +1,4 @@
-"""Scores of every head: maps of them, where in depth they lie, and what they were made on."""
+"""Scores of every head: maps, shares of each layer, and the texts that they were made on."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ _COUNTS = {
 
 
 def scored_methods(scores: xr.Dataset, heads: LanguageHeads | None = None) -> list[str]:
-    """The methods that a dataset has, that which `heads` were chosen by before the others."""
+    """The methods that a dataset has; the one that `heads` were chosen by comes first."""
     main = str(heads.rule.get("score", "")).replace("-", "_") if heads else ""
     return sorted((name for name in LABELS if name in scores), key=lambda name: name != main)
 
@@ -46,12 +46,12 @@ def head_map(
 ) -> go.Figure:
     """One panel a language: the score of every head, layer 0 at the bottom.
 
-    All panels share one colour scale. It ends at the 0.995 quantile of the magnitudes; where that
-    cuts, the last tick says so, and hovering gives the exact value.
+    All panels share one colour scale. It ends at the 0.995 quantile of the magnitudes; if values
+    lie beyond, the last tick says so, and hovering gives the exact value.
 
     Args:
         scores: dataset of kind ``scores``, variables ``[language, layer, head]``.
-        method: a variable of it, such as ``lahis`` or ``taylor``; hyphens will do.
+        method: a variable of it, such as ``lahis`` or ``taylor``, also written with hyphens.
         heads: marks specific heads (white circles) and general heads (black diamonds).
         planted: language -> its planted heads as ``(layer, head)`` (square frames).
 
@@ -84,14 +84,14 @@ def head_map(
 def layer_profile(
     scores: xr.Dataset, method: str = "lahis", heads: LanguageHeads | None = None
 ) -> go.Figure:
-    """Where in depth a language's score lies: the share of its total in each layer.
+    """The share of a language's total score in each layer.
 
     Of a signed score (``taylor``) the magnitudes are summed. With `heads`, a second panel shows
     the share of each language's specific heads in each layer.
 
     Args:
         scores: dataset of kind ``scores``, variables ``[language, layer, head]``.
-        method: a variable of it; hyphens will do.
+        method: a variable of it, also written with hyphens.
         heads: adds the second panel.
 
     Returns:
@@ -106,7 +106,7 @@ def layer_profile(
     values, method, signed = _scores(scores, method, heads)
     n_layers, languages = values.shape[1], names(scores, "language")
     what = "share of the summed magnitudes" if signed else "share of the summed score"
-    # A share of an infinite sum is none.
+    # An infinite sum has no shares.
     weights = {what: np.abs(np.where(np.isfinite(values), values, np.nan)).sum(axis=2)}
     if heads:
         empty = HeadSet([], heads.shape)
@@ -138,7 +138,7 @@ def layer_profile(
 def _scores(
     scores: xr.Dataset, method: str, heads: LanguageHeads | None
 ) -> tuple[np.ndarray, str, bool]:
-    """Values ``[language, layer, head]``, the variable, and whether the sign means something."""
+    """Values ``[language, layer, head]``, the variable, and whether the score is signed."""
     method = method.replace("-", "_")
     style.check_kind(scores, "scores")
     if method not in (there := scored_methods(scores)):

@@ -79,9 +79,9 @@ def _bars(result: xr.Dataset, language: str, top: int) -> ShareBars:
 
 
 def highest(result: xr.Dataset, language: str, top: int, sound: bool = False) -> list[Head]:
-    """The heads of the highest switch rate in a language, those not tried left out.
+    """The heads with the highest switch rate in a language, of those that were tried.
 
-    With `sound`, so are those without which replies fell apart.
+    With `sound`, only heads without which replies did not fall apart.
     """
     of = result.sel(language=language)
     rate = of.switch_rate.where(of.sound > 0) if sound else of.switch_rate
@@ -97,7 +97,7 @@ def share_interval(share: float, count: int) -> tuple[float, float]:
         [0.237, 0.763]
     """
     found = binomtest(round(share * count), count).proportion_ci(method="wilson")
-    # The ends of a share of 0 or 1 miss it by rounding.
+    # Rounding can put the ends of a share of 0 or 1 beside it.
     return min(float(found.low), share), max(float(found.high), share)
 
 

@@ -1,4 +1,4 @@
-"""Attention transfer: whether the answer moves to the fact told in A, beside random heads."""
+"""Attention transfer: whether the answer moves to the fact in A, beside random heads."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -28,8 +28,8 @@ def transfer_attention(
 ) -> go.Figure:
     """Attention from the last position of the prompt to both facts, head by head.
 
-    Open marks: nothing gated. Filled: under the gate. A head's own pattern is made before its
-    gate, so only heads in later layers than a gated one can move.
+    Open marks: nothing gated. Filled: under the gate. A head's own pattern is computed before its
+    gate, so only heads in later layers than a gated one can change.
 
     Args:
         transfer: dataset of kind ``transfer`` with attention.
@@ -75,7 +75,7 @@ def transfer_attention(
 def _selected(
     transfer: xr.Dataset, pair: tuple[str, str], setting: str | None, order: str | None
 ) -> xr.Dataset:
-    """What was measured of a pair, under the setting and in the order that are asked for."""
+    """The results of a pair, under one setting and in one order."""
     style.check_kind(transfer, "transfer", ["attention_before", "attention_after", "heads"])
     where = {
         "a": pair[0],
@@ -95,10 +95,10 @@ def _selected(
 
 
 def _add_heads(figure: go.Figure, place: canvas.Place, at: xr.Dataset, heads: list[str]) -> None:
-    """One panel: what every head looks at, before and under the gate."""
+    """One panel: attention of every head, before and under the gate."""
     cells = [Head.parse(name) for name in heads]
     for fact, colour in zip("AB", COLOURWAY, strict=False):
-        # A head that does not move is a dot in its ring.
+        # A head without a change is a dot in its ring.
         for when, said, symbol, size in (
             ("before", "nothing gated", "circle-open", 14),
             ("after", "under the gate", "circle", 7),
@@ -119,7 +119,7 @@ def _add_heads(figure: go.Figure, place: canvas.Place, at: xr.Dataset, heads: li
 
 
 def _moved_most(at: xr.Dataset, chosen: set[str]) -> list[str]:
-    """Heads that were not chosen, those first whose attention to a fact changes most."""
+    """Heads that were not chosen, the largest change of attention to a fact first."""
     change = np.abs((at["attention_after"] - at["attention_before"]).values).max(axis=-1)
     ranked = HeadSet.ranked(np.nan_to_num(change, nan=-1.0))
     return [str(head) for head in ranked if change[head] > 0 and str(head) not in chosen][:6]
@@ -127,7 +127,7 @@ def _moved_most(at: xr.Dataset, chosen: set[str]) -> list[str]:
 
 def _pictures(result: xr.Dataset, run: RunFolder) -> Iterator[Picture]:
     order = names(result, "order")[-1]
-    # Nothing where no pair was measured; the summary says so.
+    # No picture if no pair was measured; the summary says so.
     if not np.isfinite(result["logprob_difference_overall_change"].sel(order=order)).any():
         return
     yield Picture(
@@ -184,7 +184,7 @@ def _overall(at: xr.Dataset, name: str) -> tuple[float, float, float]:
 
 
 def _overall_p(at: xr.Dataset, name: str) -> str:
-    """p over all pairs; a file of before says by its random sets how many draws it is from."""
+    """p over all pairs; older files have only the number of random sets for its draws."""
     sets = np.isfinite(at[f"{name}_overall_control_change"].values).sum()
     draws = float(at.get("null_draws", sets))
     return p_words(float(at[f"{name}_overall_control_p"]), draws)
@@ -221,7 +221,7 @@ def _tables(result: xr.Dataset, run: RunFolder) -> Iterator[Table]:
 
 
 def _check_row(result: xr.Dataset, name: str, setting: str) -> list[str]:
-    """What a gate does to what is written or to the prompt itself, beside random heads."""
+    """A gate's effect on the reply or on the prompt's NLL, beside random heads."""
     at = _at(result, setting)
     change = at[f"{name}_change"]
     random = at[f"{name}_overall_control_change"].values
@@ -283,9 +283,9 @@ def _checks(result: xr.Dataset) -> list[str]:
 
 
 _SHOWS = (
-    "Shows: whether the answer moves to the fact told in A when A's heads are strengthened "
+    "Shows: whether the answer moves to the fact in A when A's heads are strengthened "
     "or B's weakened, beside random heads at the same gate.",
     "Does not show: that the heads carry the language. They may carry the place of a fact "
-    "in the prompt, which is why both orders are told.",
+    "in the prompt, which is why both orders are run.",
 )
 KIND = Kind("transfer", "Attention transfer", _SHOWS, _pictures, _tables, _summary)
