@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import xarray as xr
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.demo import grammar
-from langheads.experiments.benchmark.again import again
 from langheads.experiments.benchmark.compare import compare
 from langheads.experiments.benchmark.deletion import deletion
 from langheads.experiments.specificity.experiment import ablate
@@ -28,7 +27,7 @@ from langheads.io.results import save
 from langheads.io.sources import made_from
 from langheads.model import DEMO, EMBEDDED, load, model_name
 from langheads.scores.exact_knockout import knockout
-from langheads.scores.registry import names
+from langheads.scores.registry import SCORES, names
 from langheads.scores.score import score
 from langheads.selection.count import select
 from langheads.text import Corpus, read_texts
@@ -208,7 +207,7 @@ def benchmark(
     methods = [method] if isinstance(method, str) else list(method or names())
     scores = score(model, corpus, method=methods, docs=docs, seed=seed, **same)
     save(scores, out / "scores.nc")
-    for path, number, texts, some in again(corpus.front(docs), methods, seeds):
+    for path, number, texts, some in _again(corpus.front(docs), methods, seeds):
         how = same | {"seed": seed + number, "gradients": False, "docs": None}
         save(score(model, texts, method=some, **how), out / path)
     save(knockout(model, corpus, docs=docs, seed=seed, **same), out / "knockout.nc")
@@ -219,6 +218,19 @@ def benchmark(
     comparison = compare(out)
     save(comparison, out / "comparison.nc")
     return comparison
+
+
+def _again(
+    texts: Mapping[str, Sequence[str]], methods: Sequence[str], seeds: int
+) -> Iterator[tuple[Path, int, Mapping[str, Sequence[str]], Sequence[str]]]:
+    """File, number to add to the seed, texts and scores: the same documents with other seeds, and
+    two halves of them, each with random draws of its own, or chance would look reliable."""
+    drawing = [name for name in methods if SCORES[name].draws]
+    for number in range(1, seeds if drawing else 1):
+        yield Path("seeds", f"scores-{number}.nc"), number, texts, drawing
+    for number in (1, 2):
+        half = {language: of[number - 1 :: 2] for language, of in texts.items()}
+        yield Path("halves", f"scores-{number}.nc"), number, half, methods
 
 
 def demo(out: str | Path, *, docs: int = 48, n_controls: int = 25) -> tuple[Path, str]:

@@ -24,8 +24,7 @@ from langheads.io.netcdf import with_checksum
 from langheads.io.results import load_result, save
 from langheads.selection.classify import classify
 from langheads.text import read_questions, read_texts
-from langheads.text.prompts import read_prompts
-from langheads.text.requests import read_requests
+from langheads.text.prompts import read_prompts, read_requests
 from langheads.text.templates import BUILT_IN, read_templates
 from langheads.view.attention.patterns import AttentionData
 from tests.child import end_after, in_child, only_so_much_more

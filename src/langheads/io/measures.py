@@ -79,6 +79,14 @@ MEASURES: dict[str, Measure] = {
 
 UNTOUCHED = "untouched"
 """The condition of a model that is left alone."""
+TWINS = {
+    "random own off": "own off",
+    "random off": "rivals off",
+    "random general off": "rivals, general off",
+    "random suspect off": "suspect off",
+    "random shift": "shift",
+}
+"""Condition on random heads -> the one that it is the control of, with as many in each layer."""
 TEXT_CHECKS = ("repetition", "prompt_copy", "empty")
 """Degeneration checks of the text alone, see `langheads.text.degeneration`."""
 

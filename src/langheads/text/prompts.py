@@ -1,4 +1,5 @@
-"""Prompts with a right and a wrong answer, and the tokens between which a model must choose."""
+"""Prompts, a line of JSON each: for replies; and with a right and a wrong answer, and the tokens
+between which a model must choose."""
 
 from __future__ import annotations
 
@@ -11,9 +12,39 @@ from typing import Any, NamedTuple
 from pydantic import model_validator
 
 from langheads.io.errors import InputError
-from langheads.io.records import Filled, Record
+from langheads.io.records import Filled, Id, Record
 from langheads.text.documents import bos_prefix, shared_beginning
 from langheads.text.readers import records
+
+
+class Request(Record):
+    """A prompt, and the language that its reply should be in."""
+
+    null_is_absent = True
+
+    prompt: Filled  # the text that the model continues
+    language: Filled | None = None  # the language the reply should be in; None where none is wanted
+    id: Id  # as given, else the number of the prompt, from 1
+
+
+def read_requests(
+    source: str | Path | Sequence[Mapping[str, Any] | Request],
+) -> tuple[Request, ...]:
+    """Read prompts for generation.
+
+    Args:
+        source: a file with a line ``{"prompt"}`` a prompt, optionally with ``"language"`` and
+            ``"id"``; or a list of such mappings, or of requests. Other keys are ignored.
+
+    Raises:
+        InputError: no such file, not UTF-8 or JSON, a line without a prompt, or with an invalid id
+            or language (with file and line), an id given twice, or no prompts.
+
+    Example:
+        >>> read_requests([{"prompt": "Hola, ", "language": "es"}])
+        (Request(prompt='Hola, ', language='es', id='1'),)
+    """
+    return tuple(Request.by_id(records(source)).values())
 
 
 class _Line(Record, extra="forbid"):

@@ -19,8 +19,7 @@ from langheads.io.files import (
 )
 from langheads.io.results import save
 from langheads.text import read_questions, read_texts
-from langheads.text.prompts import read_prompts
-from langheads.text.requests import read_requests
+from langheads.text.prompts import read_prompts, read_requests
 from langheads.text.templates import read_templates
 
 

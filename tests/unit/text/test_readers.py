@@ -9,7 +9,7 @@ from pyarrow import parquet
 
 from langheads.io.errors import InputError
 from langheads.text import read_texts, readers
-from langheads.text.requests import read_requests
+from langheads.text.prompts import read_requests
 
 BOM = b"\xef\xbb\xbf"
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from langheads.experiments.replies import TWINS
 from langheads.experiments.replies.off_target import CONDITIONS
 from langheads.heads import Head
 from langheads.io.errors import InputError
+from langheads.io.measures import TWINS
 from langheads.view import (
     effect_map,
     head_map,

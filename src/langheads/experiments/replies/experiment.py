@@ -27,7 +27,7 @@ from langheads.text import Corpus, Detector, Rules
 from langheads.text import detector as text_detector
 from langheads.text.confusion import require_known
 from langheads.text.identify import warn_if_too_few_candidates
-from langheads.text.requests import Request, read_requests
+from langheads.text.prompts import Request, read_requests
 
 
 @published

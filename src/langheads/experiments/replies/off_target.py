@@ -47,7 +47,6 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.published import published
-from langheads.experiments.replies import TWINS
 from langheads.experiments.replies.generate import as_prompts
 from langheads.experiments.replies.judge import answer
 from langheads.experiments.replies.off_target_summary import Outcome, summary
@@ -56,6 +55,7 @@ from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.given import ByLanguage
 from langheads.io.arguments import check_seed
 from langheads.io.errors import InputError
+from langheads.io.measures import TWINS
 from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance

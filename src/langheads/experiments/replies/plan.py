@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.language_heads import named_gates
 from langheads.experiments.matched_heads import Matched, matched_gates, matched_set
-from langheads.heads import HeadSet, LanguageHeads, heads_of
+from langheads.heads import Head, HeadSet, LanguageHeads, heads_of
 from langheads.heads.mask import HeadMask
 from langheads.io.arguments import BASELINES, asked_name, check_gate
 from langheads.io.errors import InputError
@@ -125,3 +125,31 @@ def mean_z_by_language(
     """Mean of z over each language's documents, for steering and mean baselines."""
     documents = tokenize_languages(model, texts, max_tokens=max_tokens, bos=bos)
     return {language: mean_z(model, of.tokens) for language, of in documents.items()}
+
+
+def named_gates(heads: LanguageHeads, values: Mapping[str, float]) -> Float[Tensor, "layer head"]:
+    """Gates from values a language, or ``general``; all other heads get 1.
+
+    Refuses a head of two languages that were given different values.
+
+    Example:
+        >>> from langheads.heads import HeadSet
+        >>> en = HeadSet(["L0H1"], (1, 3))
+        >>> named_gates(LanguageHeads({"en": en}, HeadSet([], (1, 3)), "m"), {"en": 3.0})
+        tensor([[1., 3., 1.]])
+    """
+    given: dict[Head, tuple[str, float]] = {}
+    for name, value in values.items():
+        check_gate(value, f"the gate of {name}")
+        for head in heads_of(heads, name):
+            other, before = given.get(head, (name, value))
+            if before != value:
+                raise InputError(
+                    f"head {head} serves {other} and {name}, but their gates differ, {before:g} "
+                    f"and {value:g}; give both the same"
+                )
+            given[head] = name, value
+    gates = torch.ones(heads.shape)
+    for head, (_, value) in given.items():
+        gates[head] = value
+    return gates

@@ -6,9 +6,8 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from langheads.experiments.replies import TWINS
 from langheads.io.errors import InputError
-from langheads.io.measures import labels, units
+from langheads.io.measures import TWINS, labels, units
 from langheads.view import table
 from langheads.view.contents import Kind, Picture, RunFolder
 from langheads.view.figures import canvas, style
@@ -37,7 +36,7 @@ def off_target_bars(result: xr.Dataset) -> go.Figure:
     Raises:
         InputError: another kind of dataset.
     """
-    style.check_kind(result, "offtarget", ["right", "right_low", "right_high", "delta_right"])
+    style.check_kind(result, "offtarget")
     conditions = _in_order(result)
 
     def bars(language: str) -> ShareBars:
@@ -80,7 +79,7 @@ def off_target_checks(result: xr.Dataset) -> go.Figure:
     Raises:
         InputError: another kind of dataset, or one without degeneration checks.
     """
-    style.check_kind(result, "offtarget", [])
+    style.check_kind(result, "offtarget")
     there = {name: label for name, label in _CHECKS.items() if name in result}
     if "delta_nll" in there:
         there.pop("nll", None)
@@ -101,7 +100,7 @@ def off_target_rates(result: xr.Dataset) -> go.Figure:
     Raises:
         InputError: another kind of dataset, or one without rates.
     """
-    style.check_kind(result, "offtarget", [])
+    style.check_kind(result, "offtarget")
     there = _rates(result)
     if not there:
         raise InputError(f"this dataset has none of {', '.join(_RATES)}")
