@@ -90,7 +90,7 @@ def _range(value: str) -> tuple[int, int]:
 
 
 def _read_by(read: Callable[[str], Any], otherwise: str) -> Callable[[str, str], Any]:
-    """What `read` makes of the text; its ValueError is told with what to write."""
+    """The text as `read` parses it; a ValueError becomes an error with an example."""
 
     def parse(option: str, value: str) -> Any:
         try:

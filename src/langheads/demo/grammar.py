@@ -1,9 +1,9 @@
 """A small grammar of seven languages: the corpus that the embedded model `demo` learned.
 
 Words and sentence patterns live in `words/<language>.json`, `patterns.py` fills them. People, jobs,
-cities, animals, foods, colours and drinks stand in the same order in every file, so the same facts
-can be told in every language; everything else is each language's own. Texts depend on the arguments
-alone: they are the same in every process and Python version.
+cities, animals, foods, colours and drinks are in the same order in every file, so every language
+can state the same facts; everything else is each language's own. Texts depend only on the
+arguments: they are the same in every process and Python version.
 
 Every function takes
 
@@ -35,9 +35,9 @@ FACTS: tuple[str, ...] = ("job", "city", "animal", "food", "colour", "drink")
 ALIGNED: tuple[str, ...] = ("name", *FACTS)
 """The word classes whose n-th word means the same in every language."""
 QA_TEMPLATE = "{context}\nQ: {question}\nA: {answer}"
-"""How a question stands in the training text; a prompt ends after `A:`."""
+"""The form of a question in the training text; a prompt ends after `A:`."""
 REPLY_TEMPLATE = "- {prompt}\n- {reply}"
-"""How a turn and its reply stand in the training text; a prompt ends after the second dash."""
+"""The form of a turn and its reply in the training text; a prompt ends after the second dash."""
 
 _STORY = ("name", "name2", "job", "city")  # drawn once a document, the other slots once a sentence
 
@@ -59,7 +59,7 @@ def documents(language: str, n: int, *, seed: int = 0, split: str = "held-out") 
 def question_answering(
     language: str, n: int, *, fact: int = 0, seed: int = 0, split: str = "held-out"
 ) -> list[dict[str, Any]]:
-    """Ask `n` questions whose answers stand in their contexts.
+    """Ask `n` questions whose answers are in their contexts.
 
     Half of the contexts tell three facts of one person; the other half add the first kind of fact
     about a second person, so the name has to be looked up. The same `n`, `seed` and `split` give
@@ -81,7 +81,7 @@ def question_answering(
             {
                 "id": f"question-{seed}-{i:05d}",
                 "context": lexicon_of(language)["space"].join(
-                    _tell(language, told, "say") for told in order
+                    _tell(language, each, "say") for each in order
                 ),
                 "question": _tell(language, asked, "ask"),
                 "answers": [_tell(language, asked, "answer")],
@@ -119,19 +119,19 @@ def contradicting_facts(
     for i in range(n):
         rng, facts = _drawn(f"facts/{seed}/{split}/{i}", split, _two_jobs)
         facts = (facts[0], facts[0]) if agree else facts
-        told = [_tell(first, facts[0], "say"), _tell(second, facts[1], "say")]
+        stated = [_tell(first, facts[0], "say"), _tell(second, facts[1], "say")]
         scenes = shuffled(lexicon["scene"], rng)[: 1 + int(rng.random() * 2)]
         filler = [fill(pattern, lexicon, rng, {}) for pattern in scenes]
         lines = [
-            lexicon["space"].join([told[0], *filler]),
-            told[1],
+            lexicon["space"].join([stated[0], *filler]),
+            stated[1],
             _tell(query, facts[0], "begin"),
         ]
         items.append(
             {
                 "id": f"facts-{seed}-{i:05d}",
                 "prompt": "\n".join(lines),
-                "facts": told,
+                "facts": stated,
                 "answers": [_tell(query, fact, "answer") for fact in facts],
             }
         )
@@ -141,7 +141,7 @@ def contradicting_facts(
 def replies(
     language: str, n: int, *, seed: int = 0, split: str = "held-out"
 ) -> list[dict[str, str]]:
-    """Say something to the model and what it should reply, both in one language.
+    """A turn to the model and the reply that it should give, both in one language.
 
     Returns:
         Dicts `{"id", "prompt", "reply"}`; `REPLY_TEMPLATE` joins them.

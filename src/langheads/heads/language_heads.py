@@ -76,7 +76,8 @@ def planted_of(
     path: str | Path, model: Mapping[str, Any], shape: tuple[int, int] | None = None
 ) -> bool:
     """Whether a planted.json is of the model of a result, whose provenance is given: by the hash of
-    its weights, or else by name, and by its heads; one that does not say is told of and taken."""
+    its weights, or else by name, and by its heads; one that names no model is taken with a
+    warning."""
     record = _PlantedFile.load(path)
     key = "weight_hash" if record.weight_hash else "model"
     own, other = getattr(record, key), str(model.get(key) or "")

@@ -58,7 +58,7 @@ MEASURES: dict[str, Measure] = {
     "answer_nll": Measure(
         "NLL of the right answer", "nats", -1, "negative: right answers are likelier"
     ),
-    # Answers moved towards the fact told in language A
+    # Answers moved towards the fact in language A
     "answer_a": Measure("answers that give A's fact", "share"),
     "answer_b": Measure("answers that give B's fact", "share", better=-1),
     "first_token_a": Measure("prompts that rank A's first token higher", "share"),

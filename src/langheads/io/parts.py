@@ -96,7 +96,7 @@ class Parts:
             self.late.add(piece.first % self.shards + 1)
         return rows, False
 
-    def first(self, piece: Piece, make: Callable[[], list[Tensor]]) -> list[Tensor]:
+    def shared(self, piece: Piece, make: Callable[[], list[Tensor]]) -> list[Tensor]:
         """The rows of a part that every shard needs first, made by the first shard to need them.
 
         All take the same rows: on another kind of machine the last bits may differ, and the names

@@ -70,7 +70,7 @@ def _agreed(model: TransformerBridge) -> int:
         return tokens
     name = digest("tokens a batch", weights, kept_of_a_token(model))
     piece = Piece("tokens a batch", name, name, 0, 0, 1, 1, 0, 1, None)
-    return int(parts.first(piece, lambda: [torch.tensor([tokens])])[0])
+    return int(parts.shared(piece, lambda: [torch.tensor([tokens])])[0])
 
 
 def _memory(model: TransformerBridge) -> int:

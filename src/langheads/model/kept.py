@@ -99,7 +99,7 @@ def batch_keeper(
             row,
         )
         if by_all:
-            return parts.first(piece, make)
+            return parts.shared(piece, make)
         found, made = parts.rows(piece, make)
         if progress is not None:
             units, done = updates * len(batch), found is not None

@@ -147,7 +147,7 @@ def test_a_shard_whose_parts_were_taken_away_makes_none(tmp_path):
         parts.rows(piece(0), rows_of(0))
     assert waits.value.missing == 0
     with pytest.raises(Waiting):
-        parts.first(piece(0), rows_of(0))
+        parts.shared(piece(0), rows_of(0))
     assert not list(tmp_path.iterdir())
     # By itself it goes on.
     assert Parts(tmp_path).rows(piece(0), rows_of(0))[1]
@@ -194,23 +194,23 @@ def test_a_shard_leaves_no_part_after_another_process_has_finished(tmp_path):
 def test_rows_that_all_need_first_are_those_of_whoever_is_first(tmp_path):
     def late():
         """Another process is done while this one is at it."""
-        Parts(tmp_path).first(piece(0), rows_of(1))
+        Parts(tmp_path).shared(piece(0), rows_of(1))
         return rows_of(2)()
 
-    assert equal(Parts(tmp_path).first(piece(0), late), rows_of(1)())
+    assert equal(Parts(tmp_path).shared(piece(0), late), rows_of(1)())
     third = Parts(tmp_path)
-    assert equal(third.first(piece(0), rows_of(3)), rows_of(1)())
+    assert equal(third.shared(piece(0), rows_of(3)), rows_of(1)())
     assert (third.found, third.made) == (1, 0)
     assert [path.name for path in tmp_path.glob("*.part")] == ["w-all-name 0.part"]
 
 
 def test_what_all_need_is_made_again_once_where_it_is_damaged(tmp_path):
-    Parts(tmp_path).first(piece(0), rows_of(1))
+    Parts(tmp_path).shared(piece(0), rows_of(1))
     (path,) = tmp_path.glob("*.part")
     path.write_bytes(path.read_bytes()[:-1])
-    assert equal(Parts(tmp_path).first(piece(0), rows_of(2)), rows_of(2)())
+    assert equal(Parts(tmp_path).shared(piece(0), rows_of(2)), rows_of(2)())
     third = Parts(tmp_path)
-    assert equal(third.first(piece(0), rows_of(3)), rows_of(2)())
+    assert equal(third.shared(piece(0), rows_of(3)), rows_of(2)())
     assert (third.found, third.made) == (1, 0)
 
 
@@ -220,7 +220,7 @@ def test_whoever_merges_does_not_make_what_all_need(tmp_path):
 
     with pytest.raises(Waiting) as told:
         in_parts(
-            lambda: active_parts().first(piece(0), forwards), tmp_path, shard=(1, 2), make=False
+            lambda: active_parts().shared(piece(0), forwards), tmp_path, shard=(1, 2), make=False
         )
     assert (told.value.missing, told.value.late) == (1, "1, 2")
     assert not list(tmp_path.glob("*.part"))
@@ -242,16 +242,16 @@ def test_whoever_merges_on_another_kind_of_machine_is_sent_back(tmp_path):
 def test_any_shard_makes_what_all_need_and_whoever_merges_what_needs_no_forward(tmp_path, shard):
     parts = Parts(tmp_path, shard=shard, shards=2)
     parts.write_settings()
-    assert equal(parts.first(piece(0), rows_of(1)), rows_of(1)())
+    assert equal(parts.shared(piece(0), rows_of(1)), rows_of(1)())
     merging = Parts(tmp_path, shard=-1, shards=2)
-    assert equal(merging.first(piece(1, tokens=0), rows_of(2)), rows_of(2)())
+    assert equal(merging.shared(piece(1, tokens=0), rows_of(2)), rows_of(2)())
     assert [path.name for path in tmp_path.glob("*.all")] == ["w-all-name 1.all"]
 
 
 def test_files_have_the_beginnings_of_their_digests_as_names(tmp_path):
     work, name = "abcdefghijklmnop", "0123456789" * 4
     Parts(tmp_path).rows(piece(7, name, work=work), rows_of(0))
-    Parts(tmp_path).first(piece(7, name, work=work), rows_of(0))
+    Parts(tmp_path).shared(piece(7, name, work=work), rows_of(0))
     cut = "01234567890123456789012345678901"
     assert sorted(path.name for path in tmp_path.glob("*.part")) == [
         f"abcdefghijkl-00007-{cut}.part", f"abcdefghijkl-all-{cut}.part",
@@ -332,8 +332,8 @@ def test_where_there_are_no_hard_links_what_all_need_is_kept_all_the_same(tmp_pa
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr("os.link", none)
-    assert equal(Parts(tmp_path).first(piece(0), rows_of(1)), rows_of(1)())
-    assert equal(Parts(tmp_path).first(piece(0), rows_of(2)), rows_of(1)())
+    assert equal(Parts(tmp_path).shared(piece(0), rows_of(1)), rows_of(1)())
+    assert equal(Parts(tmp_path).shared(piece(0), rows_of(2)), rows_of(1)())
     assert [path.name for path in tmp_path.glob("*.part")] == ["w-all-name 0.part"]
 
 

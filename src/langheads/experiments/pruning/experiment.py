@@ -108,8 +108,8 @@ def prune(
     account = {"format": 1, "kind": "pruned", "model": described["model"]}
     account |= {"shape": list(heads.shape), "dropped": names}
     with files.new_folder(out) as folder:
-        told, saved = _saved_without(model, removed, folder)
-        account |= told
+        gone, saved = _saved_without(model, removed, folder)
+        account |= gone
         account["also_heads_of"] = _also_heads_of(heads, names, removed)
         if proof is not None:
             account |= _costs(model, removed, saved, n_controls, proof, batch_tokens)
