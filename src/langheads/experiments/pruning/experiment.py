@@ -29,14 +29,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from transformer_lens.model_bridge import TransformerBridge
 
-from langheads.experiments.held_out import HeldOut, held_out, losses_with_heads_off
+from langheads.experiments.held_out import HeldOut, held_out, losses_by_language
 from langheads.experiments.pruning import files
 from langheads.experiments.pruning.account import Pruning
 from langheads.heads import HeadSet, LanguageHeads, heads_of
 from langheads.heads.given import ByLanguage
 from langheads.io.errors import InputError, logger
 from langheads.io.estimate import estimating
-from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
 from langheads.model import describe, load, require_heads_of
 from langheads.model.surgery import without_heads
@@ -159,25 +158,23 @@ def _costs(
         after = load(saved, dtype=model.cfg.dtype, device=str(model.cfg.device))
     # All different; fewer where there are not so many.
     random = removed.matched_sets(n_controls, np.random.default_rng(proof.corpus.seed))
-    found: dict[str, dict[str, float | None]] = {}
-    steps = (len(random) + 1) * sum(map(len, proof.documents.values()))
-    with progress_bar(total=steps, unit="doc", desc="prune") as bar:
-        for language, of in proof.documents.items():
-            conditions = [(some, None) for some in random]
-            on, *off = losses_with_heads_off(model, of, conditions, batch_tokens, bar).T
-            pruned = losses_with_heads_off(after, of, [], batch_tokens, bar)[:, 0]
-            bar.update(len(of))
-            found[language] = _loss(on, pruned, off, of.n_bytes)
+    off = [(some, None) for some in random]
+    before = losses_by_language(model, proof.documents, off, batch_tokens, desc="random heads")
+    pruned = losses_by_language(after, proof.documents, [], batch_tokens, desc="prune")
+    found = {
+        language: _loss(before[language], pruned[language][:, 0], of.n_bytes)
+        for language, of in proof.documents.items()
+    }
     return {"controls": len(random), "nats_per_byte": found}
 
 
 def _loss(
-    on: Float[np.ndarray, " doc"],
+    before: Float[np.ndarray, "doc condition"],
     pruned: Float[np.ndarray, " doc"],
-    off: Sequence[Float[np.ndarray, " doc"]],
     n_bytes: Int[np.ndarray, " doc"],
 ) -> dict[str, float | None]:
     """Nats per byte of one language: of the model, of the pruned one, and under random heads."""
+    on, *off = before.T
     rise, se = map(float, paired_ratio(on, pruned, n_bytes))
     size = n_bytes.sum()
     found: dict[str, float | None] = {
