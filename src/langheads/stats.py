@@ -24,8 +24,7 @@ from typing import Any
 
 import numpy as np
 
-# Its modules are imported when they are first used: `select` needs none, and `scipy.stats` takes
-# half a second.
+# Imported on first use: `select` needs none of its modules, and `scipy.stats` takes half a second.
 import scipy
 from jaxtyping import Bool, Float, Int, Num
 
@@ -97,8 +96,7 @@ def cluster_sums(
 
 
 def p_value(beyond: int | np.ndarray, count: int | np.ndarray) -> Any:
-    """p = (1 + beyond) / (1 + count), one-sided: `beyond` of `count` null values reach the
-    observed."""
+    """p = (1 + beyond) / (1 + count), one-sided: `beyond` of `count` null values are as large."""
     return (1 + beyond) / (1 + count)
 
 

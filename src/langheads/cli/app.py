@@ -35,8 +35,7 @@ _NOT_MERGED = ("trust_remote_code", "on")
 
 
 def make_app(asked: str | None = None) -> typer.Typer:
-    """The verb that is asked for, or all of them; built on each call, since scores can be
-    registered in between."""
+    """The verb asked for, or all; built on each call, as scores can be registered in between."""
     app = typer.Typer(
         name="langheads",
         help="Find the attention heads that carry a language, and prove whether they do.",

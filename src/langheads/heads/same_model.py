@@ -35,8 +35,7 @@ def require_same_model(what: str, wanted: Mapping[str, Any], found: Mapping[str,
         ours, theirs = str(wanted.get(key, "")), str(found.get(key, ""))
         if ours == theirs or (key == "exact_weight_hash" and dtypes[0] != dtypes[1]):
             continue
-        # Results of earlier versions lack some of these, and for a model from the Hub have only
-        # its revision.
+        # Older results lack some of these, and for a model from the Hub have only its revision.
         of_the_hub = key == "weight_hash" and bool(wanted.get("revision"))
         if (key in _LATER or of_the_hub) and not (ours and theirs):
             unknown.append(label)

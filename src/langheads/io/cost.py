@@ -93,8 +93,7 @@ def recall_estimate(folder: Path, command: str) -> None:
 
 
 def peak_memory() -> int:
-    """The most memory that this process had at once so far, bytes; on GPUs, of the one that it used
-    most."""
+    """The most memory that this process had at once so far, bytes; on GPUs, of the most used."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         cards = range(torch.cuda.device_count())

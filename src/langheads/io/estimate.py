@@ -96,8 +96,7 @@ class Estimate(Parts):
             sizes[what] = sizes.get(what, 0.0) + size * of
 
     def predicted(self, *, own: bool = False) -> dict[str, float]:
-        """Kind of measurement -> seconds of all its batches, or of this shard's `own`; the first
-        one warms up."""
+        """Kind of measurement -> seconds of all its batches, or of this shard's `own`."""
         sizes = self._own_sizes if own else self._sizes
         return {what: size * self._times[what][-1] for what, size in sizes.items()}
 

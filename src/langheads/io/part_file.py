@@ -49,8 +49,7 @@ def write_part(path: Path, name: str, rows: list[Tensor], seconds: float) -> Non
 
 
 def read_part(path: Path, name: str) -> tuple[list[Tensor] | None, float]:
-    """The rows of a part and the seconds that it took; None where it is missing or damaged and must
-    be made again."""
+    """The rows of a part and the seconds that it took; None where it is missing or damaged."""
     from safetensors.torch import load
 
     try:

@@ -114,8 +114,7 @@ class Parts:
         try:
             os.link(own, path)
         except OSError:
-            # Another shard was first, or its file is damaged, or there are no hard links, as on
-            # Colab's drive.
+            # Another was first, or its file is damaged, or there are no hard links, as on Colab.
             if part_file.read_part(path, piece.name)[0] is None:
                 own.replace(path)
         own.unlink(missing_ok=True)

@@ -111,8 +111,7 @@ class Record(BaseModel):
 
 
 class Saved(Tabular):
-    """An object stored as one JSON file; a subclass names its `Record` and builds itself from
-    one."""
+    """An object stored as a JSON file; a subclass names its `Record` and is built from one."""
 
     _record: ClassVar[type[Record]]
     _allow_nan: ClassVar[bool] = False

@@ -187,8 +187,7 @@ def files_in_words() -> str:
 
 
 def check_layout(path: object, dataset: xr.Dataset, kind: str) -> None:
-    """Refuse a result that was cut or changed so that readers of its kind would fail; an unknown
-    kind is not checked."""
+    """Refuse a result that readers of its kind would fail on; an unknown kind is not checked."""
     schema = SCHEMAS.get(kind, Schema(kind, kind))
     dims = schema.dims.split()
     for dim in dims:

@@ -43,7 +43,7 @@ def to_dataframe(result: xr.Dataset | Tabular) -> pd.DataFrame:
         model a language. ``.attrs["units"]`` has the columns' units, as far as they have any.
 
     Raises:
-        InputError: a dataset that is no result of langheads.
+        InputError: a dataset that is not a result of langheads.
 
     Example:
         >>> to_dataframe(scores).to_csv("scores.csv", index=False)

@@ -161,8 +161,7 @@ def _shapes(files: Iterable[Path], name: str) -> dict[str, list[int]]:
 def _check_against_weights(
     config: Mapping[str, Any], name: str, shapes: Mapping[str, list[int]]
 ) -> None:
-    """Refuse sizes that disagree with the stored weights; they would cost time and memory to
-    build."""
+    """Refuse sizes that disagree with the stored weights; building them takes time and memory."""
     named = ".".join(shapes).split(".")
     stored = 1 + max((int(part) for part in named if part.isdecimal()), default=-1)
     widths = {size for shape in shapes.values() for size in shape}
@@ -267,8 +266,7 @@ class Whole:
         return network
 
     def _check_size(self, name: str, config: Any, **keywords: Any) -> None:
-        """Refuse a model that, built without memory from its configuration, has many more or fewer
-        numbers than its files."""
+        """Refuse a configuration whose model, built without memory, is not of its files' size."""
         code = {key: of for key, of in keywords.items() if key == "trust_remote_code"}
         with torch.device("meta"):
             built = self._auto_class.from_config(deepcopy(config), **code)

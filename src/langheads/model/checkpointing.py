@@ -104,8 +104,7 @@ class _Plan:
 
     def __init__(self, model: TransformerBridge, room: int):
         self._room, self._blocks = room, len(model.blocks)
-        # The MLP's last product is not kept: no backward pass needs its value, except that of
-        # a norm after it.
+        # The MLP's last product is not kept: only a norm after it needs its value.
         self._left_out = None if hasattr(model.blocks[0], "ln2_post") else model.cfg.d_mlp
         self._cut = (0, 0)
 

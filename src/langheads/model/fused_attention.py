@@ -98,8 +98,7 @@ def _fused(model: TransformerBridge) -> Iterator[None]:
 
 
 def _unseen(norm: NormalizationBridge, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The wrapped norm's own output; TransformerLens returns the same, after it has computed values
-    for the hooks inside."""
+    """The wrapped norm's own output, which TransformerLens returns after values for hooks."""
     if norm.hook_scale.has_hooks() or norm.hook_normalized.has_hooks():
         return run(x)
     output: Tensor = norm.original_component(x)  # type: ignore[misc]

@@ -49,8 +49,7 @@ class Readout(NamedTuple):
 def last_positions(
     model: TransformerBridge, names: list[str], lengths: Int[Tensor, " batch"]
 ) -> Iterator[dict[str, Tensor]]:
-    """Keep the last real position of each row of the named hook points, in float32 or wider; each
-    must fire exactly once in the block."""
+    """Keep the last real position of each row of hook points, in float32 or wider, fired once."""
     kept: dict[str, Tensor] = {}
 
     # By closure: a hook point may have another name than the one it was requested by.
@@ -127,8 +126,7 @@ def _tolerance(dtype: torch.dtype) -> float:
 
 
 def require_linear_readout(model: TransformerBridge) -> None:
-    """Refuse a model whose logits are not linear in the normed residual stream: one with a final
-    soft cap (Gemma-2)."""
+    """Refuse a model with a final soft cap (Gemma-2): its logits are not linear in the stream."""
     cap = float(getattr(model.cfg, "output_logits_soft_cap", None) or 0.0)
     if cap > 0:
         raise InputError(

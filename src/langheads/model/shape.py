@@ -49,8 +49,7 @@ def heads_of(
 
 
 def all_heads_of(model: TransformerBridge, heads: Named | ByLanguage | None) -> HeadSet:
-    """As `heads_of`, the heads of all languages together; None for every head of the model. Refuses
-    an empty set."""
+    """As `heads_of`, of all languages together; None for every head. Refuses an empty set."""
     shape = head_shape(model)
     if heads is None:
         return HeadSet(np.ndindex(shape), shape)

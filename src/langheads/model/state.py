@@ -1,5 +1,4 @@
-"""The model in evaluation mode, without gradients of weights or without hooks; restored
-afterwards."""
+"""The model in evaluation mode, without gradients of weights or hooks; restored afterwards."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 @contextmanager
 def forwards(of: Iterable[tuple[torch.nn.Module, Callable[..., Any]]]) -> Iterator[None]:
-    """Replace the forward of each module; an earlier replacement, such as accelerate's, is
-    restored."""
+    """Replace the forward of each module; an earlier one, such as accelerate's, is restored."""
     before: list[tuple[torch.nn.Module, Any]] = []
     try:
         for module, forward in of:

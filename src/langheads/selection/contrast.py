@@ -192,8 +192,7 @@ def _studentised(
     labels: Int[np.ndarray, "*permutation doc"],
     counts: Int[np.ndarray, " language"],
 ) -> Heads:
-    """T of the documents with these labels, corrected for skewness, from values, squares and
-    cubes."""
+    """T of the documents with these labels, corrected for skewness, from their moments."""
     n, weight = counts[:, None], (len(counts) - 1.0) ** -2
     members = (labels[..., None, :] == np.arange(len(counts))[:, None]).astype(float)
     mean, square, cube = np.split(members @ moments / n, 3, axis=-1)

@@ -18,8 +18,7 @@ def has_words(text: str) -> bool:
 
 
 def seem_aligned(found: Mapping[str, Sequence[str]], name: str) -> bool:
-    """Whether all documents have ids, the same in all languages; warns where they may be
-    aligned."""
+    """Whether all documents have ids, the same in all languages; warns where they may be."""
     kept = [[text for text in texts if has_words(text)] for texts in found.values()]
     if len(kept) < 2:
         return False

@@ -173,8 +173,7 @@ def pad_right(tokens: Sequence[Int[Tensor, " _"]]) -> Int[Tensor, "batch pos"]:
 
 
 def read_as(documents: Mapping[str, Documents]) -> dict[str, int | bool]:
-    """``docs`` (of the language with most), ``max_tokens`` and ``bos``, for the provenance of a
-    result."""
+    """``docs`` (the most of a language), ``max_tokens`` and ``bos``, for provenance."""
     some = next(iter(documents.values()))
     most = max(len(of) + of.skipped for of in documents.values())
     return {"docs": most, "max_tokens": some.max_tokens, "bos": some.bos}

@@ -185,8 +185,7 @@ def _keyed(texts: Sequence[str], ids: Sequence[Any]) -> list[str]:
 
 
 def records(source: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
-    """Place and content of prompts, from a file with a line of JSON each or from a list; refuses an
-    empty one."""
+    """Place and content of prompts, from a file with a line of JSON each or a list; not empty."""
     if not isinstance(source, str | Path):
         name, found = "the list", [(f"prompt {n}", of) for n, of in enumerate(source, start=1)]
     elif Path(source).is_file():
@@ -217,8 +216,7 @@ def read_hub(name: str, wanted: tuple[str, ...] | None) -> dict[str, Sequence[st
     except InputError:
         raise
     except Exception as error:
-        # datasets raises many kinds of error (network, authorisation, format); all mean the same
-        # here.
+        # datasets raises many kinds of error (network, authorisation, format); all mean the same.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"cannot read data set hf:{name}: {reason}") from error
     texts: dict[str, list[str]] = {}

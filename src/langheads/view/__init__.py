@@ -1,5 +1,4 @@
-"""Pictures and the report: functions of saved results, except `show_attention`, which runs the
-model."""
+"""Pictures and the report: functions of saved results; only `show_attention` runs a model."""
 
 import lazy_loader
 

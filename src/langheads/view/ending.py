@@ -21,8 +21,7 @@ class Ending:
     """What is printed at the end of a chain."""
 
     headline: list[str]  # the verdict, then the general heads
-    # Per language its heads, ΔNLL without them, and whether they carry it; with planted heads, how
-    # many were found.
+    # Per language its heads, ΔNLL without them, whether they carry it; planted heads found.
     table: str
     next: str  # a command
 

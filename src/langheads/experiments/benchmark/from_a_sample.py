@@ -21,8 +21,7 @@ SIZES, DRAWS, CONFIDENCE = (16, 32, 64), 20, 0.95
 
 
 def scan_forwards(layers: int = 32, heads: int = 32) -> float:
-    """Forwards a document for all heads: a full one, and for each head of layer l the blocks from
-    l."""
+    """Forwards a document for all heads: a full one, and for heads of layer l the blocks from l."""
     return 1 + heads * (layers + 1) / 2
 
 

@@ -59,8 +59,7 @@ class Repeats:
     groups: int
 
     def of(self, score: Score, scores: xr.Dataset) -> Rows | None:
-        """A score of one language in every repeat; None where its file does not have enough for
-        it."""
+        """A score of one language in every repeat; None where its file has too little for it."""
         run = None if score.run is None else found(score.run)
         if isinstance(run, MeanProduct) and self.gradient is not None:
             count = self.weights.sum(axis=1, keepdims=True)

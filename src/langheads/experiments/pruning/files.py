@@ -31,8 +31,7 @@ def check_saved(
     w_o: Sequence[str],
     kept: Sequence[Sequence[int]],
 ) -> float:
-    """Load the folder with plain `transformers`; the distance of its logits from those under
-    gates."""
+    """Load the folder with plain `transformers`; how far its logits are from those under gates."""
     kind: Any = type(model.original_model)
     network = kind.from_pretrained(folder, dtype=model.cfg.dtype, attn_implementation="eager")
     apart = float(differs_from_gates(model, removed, network.eval()))
@@ -100,8 +99,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         prefix = temporary_prefix(parent)
         temporary = Path(tempfile.mkdtemp(dir=parent, prefix=prefix, suffix=".tmp"))
         yield temporary
-        # The folder is private so far, and safetensors' files, too; make them as readable as
-        # others.
+        # The folder is private so far, as safetensors' files are; make both readable as others.
         umask = os.umask(0)
         os.umask(umask)
         for path in (temporary, *temporary.rglob("*")):

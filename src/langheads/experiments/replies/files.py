@@ -105,8 +105,7 @@ class Replies(Tabular):
 
     @cached_property
     def numbers(self) -> dict[str, float]:
-        """The numbers of the summary, each in its unit; NaN where there was nothing to divide
-        by."""
+        """The numbers of the summary, each in its unit; NaN where there was no denominator."""
         own = {name: of for name, of in self.summary.items() if name != "random_heads"}
         return {name: float("nan") if of is None else float(of) for name, of in own.items()}
 

@@ -250,8 +250,7 @@ def _sets(
     n_controls: int,
     rng: np.random.Generator,
 ) -> list[HeadSet]:
-    """The head sets of a condition: one, or the draws of a random one; none where it has no
-    heads."""
+    """The head sets of a condition: one, or the draws of a random one; none without heads."""
     none, own = HeadSet([], heads.shape), heads.specific[language]
     if condition == "none":
         return [none]

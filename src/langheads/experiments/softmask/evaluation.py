@@ -67,8 +67,7 @@ class How:
 
 
 class Asked(NamedTuple):
-    """The questions and the gates that they are asked under; the untouched model, None, is
-    first."""
+    """The questions and the gates that they are asked under; first None, the untouched model."""
 
     how: How
     examples: Sequence[text.Question]

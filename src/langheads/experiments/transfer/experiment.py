@@ -142,8 +142,7 @@ def transfer(
 
 
 def _checked_bos(model: TransformerBridge, heads: LanguageHeads, bos: bool | None) -> bool:
-    """The BOS policy; refuses a tokenizer that is not fast, or lacks a BOS token that is asked
-    for."""
+    """The BOS policy; refuses a tokenizer that is not fast, or lacks the BOS asked for."""
     tokenizer = model.tokenizer
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(

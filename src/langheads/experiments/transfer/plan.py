@@ -86,8 +86,7 @@ class Plan:
 
 
 def settings_of(enhance: Sequence[float], weaken: Sequence[float]) -> list[Setting]:
-    """Every condition at every gate; refuses gates on the wrong side of 1, and two with one
-    name."""
+    """Every condition at every gate; refuses gates on the wrong side of 1, and equal names."""
     if any(not 1 <= gate < math.inf for gate in enhance) or any(
         not -math.inf < gate <= 1 for gate in weaken
     ):

@@ -62,8 +62,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Reading:
-    """A model and the prompts of one pair of languages; `progress` counts prompts times
-    conditions."""
+    """A model and the prompts of a pair of languages; `progress` counts prompts x conditions."""
 
     model: TransformerBridge
     asked: PairPrompts

@@ -96,8 +96,7 @@ def _gathered(
     Float[np.ndarray, "a b order run layer head fact"],
     Float[np.ndarray, "a b"],
 ]:
-    """Values of every prompt, random set and head; runs are the untouched model, then each
-    setting."""
+    """Values by prompt, random set and head; runs are the untouched model, then each setting."""
     languages = list(plan.own)
     shape = next(iter(plan.own.values())).shape
     cells = (len(languages), len(languages), len(plan.orders))
@@ -181,8 +180,7 @@ def _over_languages(
     Float[np.ndarray, "measure order setting control"],
     Float[np.ndarray, "measure order setting draw"],
 ]:
-    """Means over pairs of languages: under the k-th random set of each language, and under random
-    choices of sets, for p."""
+    """Means over pairs of languages, under the k-th random sets and under random choices for p."""
     every = np.concatenate([change[..., None], control], axis=-1)
     n_sets = np.array([len(plan.random[language]) for language in plan.own])
     own = list(plan.own.values())

@@ -78,8 +78,7 @@ class ReadText:
 def display(
     model: TransformerBridge, text: str, max_tokens: int, bos: bool | None
 ) -> DisplayTokens:
-    """The display units of a text's first tokens; refuses an unusable text, tokenizer or number of
-    tokens."""
+    """The display units of a text's first tokens; refuses unusable texts and numbers."""
     # Imports torch, which a saved view does not need.
     from langheads.model import check_tokens, how_to_read
 

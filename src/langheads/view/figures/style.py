@@ -139,8 +139,7 @@ def names(dataset: xr.Dataset, dimension: Hashable) -> list[str]:
 
 
 def check_kind(dataset: xr.Dataset, kind: str, needs: Iterable[str] | None = None) -> None:
-    """Refuse a dataset that is not a result of `kind`, or that lacks a variable; by default one
-    that every reader of the kind needs."""
+    """Refuse a dataset of another kind, or one without `needs`, by default the schema's."""
     if not isinstance(dataset, xr.Dataset):
         raise InputError(f"a dataset of kind {kind!r} asked for, found {type(dataset).__name__}")
     found = dataset.attrs.get("kind")

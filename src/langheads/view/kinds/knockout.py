@@ -212,8 +212,7 @@ def _common(one: xr.Dataset, other: xr.Dataset) -> list[str]:
 
 
 def _comparable(scores: xr.Dataset, exact: xr.Dataset) -> list[str]:
-    """Languages of both; none where the effects are estimates, which scores are not compared
-    with."""
+    """Languages of both; none where effects are estimates, which scores are not compared to."""
     return [] if "sample" in exact.attrs else _common(exact, scores)
 
 
