@@ -79,11 +79,14 @@ def refused(verb, out):
     return run
 
 
+@pytest.fixture(scope="module")
+def scored(tiny, texts):
+    return langheads.score(tiny, texts, method="lahis", docs=4)
+
+
 @pytest.fixture
-def scores(tiny, texts, tmp_path):
-    return langheads.save(
-        langheads.score(tiny, texts, method="lahis", docs=4), tmp_path / "scores.nc"
-    )
+def scores(scored, tmp_path):
+    return langheads.save(scored, tmp_path / "scores.nc")
 
 
 @pytest.fixture

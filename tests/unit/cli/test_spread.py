@@ -25,19 +25,22 @@ def values(path):
 
 
 @pytest.fixture
-def command(verb, tiny_folder, texts_folder, tmp_path):  # noqa: F811
-    """A command, and what it makes in one process."""
+def score(tiny_folder, texts_folder):
+    """A command."""
+    return lambda out: [
+        *map(str, ("score", tiny_folder, "--text", texts_folder, *SCORE, "--out", out))
+    ]
 
-    def score(out):
-        return [*map(str, ("score", tiny_folder, "--text", texts_folder, *SCORE, "--out", out))]
 
+@pytest.fixture
+def expected(verb, score, tmp_path):  # noqa: F811
+    """What it makes in one process."""
     assert verb(*score(tmp_path / "alone.nc"))[0] == 0
-    return score, values(tmp_path / "alone.nc")
+    return values(tmp_path / "alone.nc")
 
 
 @pytest.mark.slow
-def test_ranks_of_torchrun(command, tmp_path):
-    score, expected = command
+def test_ranks_of_torchrun(score, expected, tmp_path):
     out = tmp_path / "ranks.nc"
     ranks = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     subprocess.run([*ranks, "-m", "langheads", *score(out)], check=True, env=ENVIRONMENT)
@@ -46,9 +49,8 @@ def test_ranks_of_torchrun(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worker_of_ray_is_killed(command, tmp_path):
+def test_a_worker_of_ray_is_killed(score, expected, tmp_path):
     pytest.importorskip("ray")
-    score, expected = command
     out = tmp_path / "ray.nc"
     started = subprocess.Popen(
         [sys.executable, "-m", "langheads", *score(out), "--on", "ray:2"],
@@ -68,8 +70,7 @@ def test_a_worker_of_ray_is_killed(command, tmp_path):
 
 
 @pytest.mark.parametrize("given", [["--on", "spark"], ["--on", "ray", "--shard", "1/2"]])
-def test_what_cannot_be_shared(command, verb, tmp_path, given):  # noqa: F811
-    score, _ = command
+def test_what_cannot_be_shared(score, verb, tmp_path, given):  # noqa: F811
     code, _, error = verb(*score(tmp_path / "s.nc"), *given)
     assert (code, error) == (
         2,
