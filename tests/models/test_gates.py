@@ -232,7 +232,7 @@ def test_the_mean_of_z_is_what_every_shard_needs_first(zoo, monkeypatch):
     asked, model = [], zoo.bridge("llama-gqa")
     monkeypatch.setattr(
         sys.modules["langheads.model.gates"],
-        "kept",
+        "kept_as_one",
         lambda of, work, tokens, make, **how: asked.append((work, how)) or make([0]),
     )
     mean_z(model, tokens_of(model)[:1], batch_tokens=77)

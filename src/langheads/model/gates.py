@@ -25,7 +25,7 @@ from langheads.heads import HeadSet
 from langheads.heads.given import ByLanguage, Named
 from langheads.heads.mask import HeadMask
 from langheads.io.arguments import check_gate
-from langheads.io.errors import InputError, InterventionError
+from langheads.io.errors import InputError
 from langheads.model.hook_z import Z, on_every_hook_z
 from langheads.model.identity import described_before
 from langheads.model.kept import kept_as_one
@@ -152,12 +152,6 @@ def gated(
     idle = [not gates.requires_grad and bool((m == 1).all()) for m in of_layer]
 
     def change(layer: int, z: Z) -> Z | None:
-        if baseline is not None and baseline.shape[2] != z.shape[3]:
-            # One number a head would be broadcast without an error.
-            raise InterventionError(
-                f"hook_z of layer {layer} is {list(z.shape)}, but the baseline is "
-                f"{list(baseline.shape)}, [layer, head, d_head]"
-            )
         if idle[layer]:
             return None
         # Gates stay in float32 or wider whatever the model's dtype, so their gradient is summed
@@ -169,8 +163,12 @@ def gated(
             changed = changed + (1 - gate) * baseline[layer].to(z.device, wide)
         return changed.to(z.dtype)
 
-    batch = len(gates) if gates.ndim == 3 else None
-    with on_every_hook_z(model, change, what="gates", batch=batch, first_layer=first_layer):
+    how: dict[str, Any] = {"what": "gates", "first_layer": first_layer}
+    how["batch"] = len(gates) if gates.ndim == 3 else None
+    if baseline is not None:
+        # One number a head would be broadcast without an error.
+        how |= {"what": "gates and their baseline", "d_head": baseline.shape[2]}
+    with on_every_hook_z(model, change, **how):
         yield model
 
 
@@ -214,23 +212,17 @@ def mean_z(
 def _mean_z(
     model: TransformerBridge, tokens: Sequence[Int[Tensor, " _"]], batch_tokens: int
 ) -> Float[Tensor, "layer head d_head"]:
-    layers, _ = head_shape(model)
-    sums: list[Tensor | None] = [None] * layers
+    sums: dict[int, Tensor] = {}
     for indices in length_batches([len(t) for t in tokens], batch_tokens):
         batch = pad_right([tokens[i] for i in indices]).to(model.cfg.device)
         lengths = torch.tensor([len(tokens[i]) for i in indices])
         real = torch.arange(batch.shape[1])[None, :] < lengths[:, None]
 
-        def collect(z: Tensor, hook: Any, real: Tensor = real) -> None:
-            layer = int(hook.name.split(".")[1])
+        def collect(layer: int, z: Z, real: Tensor = real) -> None:
             total = z[real.to(z.device)].sum(dim=0, dtype=torch.float64).cpu()
-            previous = sums[layer]
-            sums[layer] = total if previous is None else previous + total
+            sums[layer] = sums[layer] + total if layer in sums else total
 
-        names = [(f"blocks.{layer}.attn.hook_z", collect) for layer in range(layers)]
-        with evaluating(model), model.hooks(fwd_hooks=names):
+        with evaluating(model), on_every_hook_z(model, collect, what="means of z"):
             model(batch, return_type=None)
-    if any(total is None for total in sums):
-        raise InterventionError("hook_z did not fire in every layer, so there is no mean of z")
-    mean = torch.stack([t for t in sums if t is not None]) / sum(len(t) for t in tokens)
+    mean = torch.stack([sums[layer] for layer in sorted(sums)]) / sum(len(t) for t in tokens)
     return mean.to(torch.promote_types(model.cfg.dtype, torch.float32))
