@@ -66,10 +66,11 @@ def asked_languages(languages: str | Iterable[str] | None) -> tuple[str, ...] | 
     return asked
 
 
-def asked_name(what: str, asked: Any, allowed: Iterable[str], have: str = "allowed are") -> None:
-    """Refuse (`InputError`) anything but one of the names allowed."""
-    if asked not in (allowed := list(allowed)):
-        raise InputError(f"{what} {asked} asked for; {have} {', '.join(allowed)}")
+def asked_name(what: str, asked: Any, allowed: Iterable[Any], have: str = "allowed are") -> str:
+    """The name; refuses (`InputError`) anything but one of those allowed."""
+    if asked not in (known := [str(name) for name in allowed]):
+        raise InputError(f"{what} {asked!r:.80} asked for; {have} {', '.join(known) or 'none'}")
+    return str(asked)
 
 
 def asked_names(

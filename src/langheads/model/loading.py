@@ -17,6 +17,7 @@ from transformer_lens.model_bridge.sources.transformers.helpers import (
 from transformer_lens.utilities.devices import get_device
 from transformers import AutoConfig, PreTrainedModel
 
+from langheads.io.arguments import asked_name
 from langheads.io.errors import InputError, LangheadsError, ModelError
 from langheads.io.hub import hub_or_cache
 from langheads.model.checkpoint import Whole, check_checkpoint, check_hub
@@ -88,8 +89,8 @@ def load(
             )
         return _ready(_wrapped(model), other_weights, self_test)
     name = str(EMBEDDED.get(str(model), model))
-    if dtype is not None and not isinstance(dtype, torch.dtype) and dtype not in _DTYPES:
-        raise InputError(f"dtype {dtype!r} asked for; allowed are {', '.join(_DTYPES)}")
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        asked_name("dtype", dtype, _DTYPES)
     if device is not None and device_map is not None:
         raise InputError("device and device_map were both given; give one")
     if device is None and device_map is None:

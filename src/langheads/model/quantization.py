@@ -26,6 +26,7 @@ from torch.autograd.function import once_differentiable
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import BitsAndBytesConfig
 
+from langheads.io.arguments import asked_name
 from langheads.io.errors import InputError, ModelError
 from langheads.model.checkpoint import stored_weights
 
@@ -39,8 +40,7 @@ names of tensors that packing added -> None."""
 def quantization_config(width: str, dtype: torch.dtype) -> BitsAndBytesConfig:
     """How transformers packs weights; refuses unknown widths, float64, and a missing
     bitsandbytes."""
-    if width not in WIDTHS:
-        raise InputError(f"quantize {width!r} asked for; allowed are {', '.join(WIDTHS)}")
+    asked_name("quantize", width, WIDTHS)
     if dtype == torch.float64:
         raise InputError("quantize asked for in float64; allowed are float32, bfloat16, float16")
     # It complains at import about kernels that are not used.

@@ -187,10 +187,7 @@ def _measured(knockout: xr.Dataset, measure: str | None, task: bool) -> tuple[st
             if str(name).startswith(_PREFIX)
         }
     measure = next(iter(available), "none") if measure is None else measure.replace("_", "-")
-    if measure not in available:
-        raise InputError(
-            f"measure {measure} asked for; the file has {', '.join(available) or 'none'}"
-        )
+    asked_name("measure", measure, available, "the file has")
     return measure, available[measure]
 
 

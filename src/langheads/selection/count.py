@@ -31,6 +31,7 @@ import numpy as np
 import xarray as xr
 
 from langheads.heads import Head, HeadSet, LanguageHeads
+from langheads.io.arguments import asked_name
 from langheads.io.errors import InputError, logger
 from langheads.io.results import plain_attrs
 from langheads.io.sources import made_from
@@ -84,8 +85,7 @@ def select(
         >>> len(heads.specific["zh"])
         2
     """
-    if rule not in RULES:
-        raise InputError(f"rule {rule!r} asked for; allowed are {', '.join(RULES)}")
+    asked_name("rule", rule, RULES)
     values = _values(scores, score)
     if not (0 <= quantile < 1 and 0 < share <= 1 and general_at >= 1):
         raise InputError(
@@ -138,8 +138,7 @@ def _values(scores: xr.Dataset, score: str) -> dict[str, np.ndarray]:
     name = score.replace("-", "_")
     maps = [str(v) for v in scores.data_vars if scores[v].dims == ("language", "layer", "head")]
     available = [v for v in maps if not v.endswith("_se")]
-    if name not in available:
-        raise InputError(f"score {score!r} asked for; the file has {', '.join(available)}")
+    asked_name("score", name, available, "the file has")
     values = {str(x): scores[name].sel(language=x).values for x in scores.language.values}
     for language, of in values.items():
         # One NaN would make a quantile NaN, and nothing is above it.

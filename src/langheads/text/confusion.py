@@ -36,6 +36,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
+from langheads.io.arguments import asked_name
 from langheads.io.errors import InputError
 from langheads.text.identify import Detector
 
@@ -101,10 +102,7 @@ class Rules:
             ("empty", ("skip", "wrong")),
             ("segment", ("pairs", "reference", "space")),
         ):
-            if getattr(self, name) not in allowed:
-                raise InputError(
-                    f"{name} {getattr(self, name)!r} asked for; allowed are {', '.join(allowed)}"
-                )
+            asked_name(name, getattr(self, name), allowed)
         if not (0 <= self.min_confidence <= 1 and self.min_words >= 0):
             raise InputError(
                 f"min_confidence {self.min_confidence} and min_words {self.min_words} asked for; "

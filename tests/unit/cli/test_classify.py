@@ -168,7 +168,7 @@ def test_what_knockout_refuses(
     [
         (["KNOCKOUT", "--languages", "en,fr"], "languages en, fr asked for; give two of en, zh"),
         (["KNOCKOUT", "--languages", "en"], "languages en asked for; give two of en, zh"),
-        (["KNOCKOUT", "--languages", "en,zh", "--measure", "f1"], "measure f1 asked for"),
+        (["KNOCKOUT", "--languages", "en,zh", "--measure", "f1"], "measure 'f1' asked for"),
         (["KNOCKOUT", "--languages", "en,zh", "--alpha", "2"], "alpha 2.0"),
         (["KNOCKOUT", "--languages", "en,zh", "--baseline", "mean"], "the file has zero"),
         (["no.nc", "--languages", "en,zh"], "no file no.nc"),

@@ -302,7 +302,7 @@ def test_reply_nll_by_hand(tiny):
         (["--mask", "none.json", "--baseline", "mean"], "cannot read none.json"),
         (["--candidates", "en,zh"], "language hi is wanted, but the detector answers with en, zh"),
         (["--candidates", "en,klingon"], "py3langid does not know language klingon"),
-        (["--detector", "langdetect"], "detector langdetect asked for"),
+        (["--detector", "langdetect"], "detector 'langdetect' asked for"),
         (["--chat"], "no chat template"),
         (["--n-controls", "-1"], "Invalid value for '--n-controls'"),
         (["--docs", "0"], "0 documents asked for; at least 1 a language"),

@@ -12,7 +12,7 @@ from langheads.text.identify import detector
 
 @pytest.mark.parametrize("given", [["mean"], ("zero", "mean"), {"mean": 1}, None, 0, "", "median"])
 def test_what_is_not_one_name_that_there_is(given):
-    message = f"baseline {given} asked for; the file has zero, mean"
+    message = f"baseline {given!r} asked for; the file has zero, mean"
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         asked_name("baseline", given, {"zero": 1, "mean": 2}, "the file has")
 

@@ -186,7 +186,7 @@ def test_fasttext_files(fasttext, tmp_path):
 @pytest.mark.parametrize(
     ("library", "arguments", "message"),
     [
-        ("langdetect", {}, "detector langdetect asked for; allowed are py3langid, lingua, fast"),
+        ("langdetect", {}, "detector 'langdetect' asked for; allowed are py3langid, lingua, f"),
         ("fasttext", {}, "fasttext needs a model file"),
         ("py3langid", {"model_path": "lid.bin"}, "only fasttext does"),
         ("py3langid", {"candidates": ["en", "xx"]}, "py3langid does not know language xx"),

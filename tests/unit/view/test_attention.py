@@ -277,7 +277,7 @@ def test_heads_and_scores_that_do_not_fit_are_refused(demo, tiny, scores):
     with pytest.raises(InputError, match="score 'taylor' asked for; the file has lahis"):
         show_attention(tiny, "a", scores, language="en", score="taylor")
     one = LanguageHeads({"en": HeadSet(["L1H1"], (3, 4))}, HeadSet([], (3, 4)), "tiny")
-    with pytest.raises(InputError, match="language fr asked for; the head set has en"):
+    with pytest.raises(InputError, match="language 'fr' asked for; the head set has en"):
         show_attention(tiny, "a", one, language="fr")
     with pytest.raises(ProvenanceError, match="3 layers x 4 heads, but this one has 4 x 12"):
         show_attention(demo, "a", one)

@@ -58,16 +58,12 @@ def _of_language(
 ) -> tuple[str, np.ndarray]:
     """The language and its scores ``[layer, head]``."""
     name = score.replace("-", "_")
-    if name not in scores or not {"language", "layer", "head"} <= set(scores[name].dims):
-        usable = [v for v in scores if {"language", "layer", "head"} <= set(scores[v].dims)]
-        raise InputError(
-            f"score {score!r} asked for; the file has {', '.join(map(str, usable)) or 'none'}"
-        )
+    usable = [v for v in scores if {"language", "layer", "head"} <= set(scores[v].dims)]
+    asked_name("score", name, usable, "the file has")
     there = [str(x) for x in scores.language.values]
     if language is None and len(there) == 1:
         language = there[0]
-    if language not in there:
-        raise InputError(f"language {language} asked for; the scores have {', '.join(there)}")
+    language = asked_name("language", language, there, "the scores have")
     values = scores[name].sel(language=language)
     if "baseline" in values.dims:
         values = values.isel(baseline=0)

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 import xarray as xr
 
+from langheads.io.arguments import asked_name
 from langheads.io.errors import InputError
 from langheads.io.schemas import SCHEMAS
 from langheads.view.table import readable, shown
@@ -155,11 +156,7 @@ def check_kind(dataset: xr.Dataset, kind: str, needs: Iterable[str] | None = Non
 
 def check_label(dataset: xr.Dataset, dimension: str, label: str) -> None:
     """Refuse a label that a dimension does not have."""
-    if label not in names(dataset, dimension):
-        raise InputError(
-            f"{dimension} {label!r} asked for; this dataset has "
-            f"{', '.join(names(dataset, dimension))}"
-        )
+    asked_name(dimension, label, names(dataset, dimension), "this dataset has")
 
 
 def with_ends(middle: float, low: float, high: float, form: str = ".3f") -> str:

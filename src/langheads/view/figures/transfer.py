@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from langheads.io.arguments import asked_name
 from langheads.io.errors import InputError
 from langheads.io.measures import labels
 from langheads.stats import ALPHA, percentile_interval
@@ -100,8 +101,7 @@ def _mark_corners(figure: go.Figure, at: canvas.Place, here: xr.Dataset, measure
 
 def _checked(transfer: xr.Dataset, measure: str, order: str | None) -> str:
     """The order to show; refuses a dataset without the measure or the order."""
-    if measure not in MEASURES:
-        raise InputError(f"measure {measure!r} asked for; allowed are {', '.join(MEASURES)}")
+    asked_name("measure", measure, MEASURES)
     needs = [f"{measure}_{part}" for i in (0, 1) for part in (of[i] for of in _PARTS.values())]
     needs += [f"{measure}_control_mean", f"{measure}_before"]
     style.check_kind(transfer, "transfer", needs)

@@ -12,6 +12,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from langheads.heads import Head, HeadSet, LanguageHeads
+from langheads.io.arguments import asked_name
 from langheads.io.errors import InputError
 from langheads.io.results import rounding_words
 from langheads.view.contents import Kind, Picture, RunFolder
@@ -82,10 +83,7 @@ def effect_map(
         raise InputError(f"kind {kind!r} given; a map can be drawn of {', '.join(TITLES)}")
     there = _mapped(result)
     variable = variable or next(iter(there), None)
-    if variable not in there:
-        raise InputError(
-            f"variable {variable!r} asked for; this dataset has {', '.join(there) or 'none'}"
-        )
+    variable = asked_name("variable", variable, there, "this dataset has")
     effect, subtitle, where = result[variable], model_of(result), {}
     if "baseline" in effect.dims:
         where["baseline"] = baseline = baseline or names(result, "baseline")[0]

@@ -7,7 +7,8 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from langheads.heads import HeadSet, LanguageHeads
-from langheads.io.errors import InputError, ProvenanceError
+from langheads.io.arguments import asked_name
+from langheads.io.errors import ProvenanceError
 from langheads.io.results import rounding_words
 from langheads.scores.registry import LABELS
 from langheads.stats import ratio
@@ -141,10 +142,7 @@ def _scores(
     """Values ``[language, layer, head]``, the variable, and whether the score is signed."""
     method = method.replace("-", "_")
     style.check_kind(scores, "scores")
-    if method not in (there := scored_methods(scores)):
-        raise InputError(
-            f"method {method!r} asked for; this dataset has {', '.join(there) or 'no scores'}"
-        )
+    asked_name("method", method, scored_methods(scores), "this dataset has")
     values = scores[method].transpose("language", "layer", "head").values
     if heads is not None and heads.shape != values.shape[1:]:
         raise ProvenanceError(
