@@ -43,7 +43,7 @@ Place = tuple[int, int]
 
 
 def knock_outs(folder: Path) -> tuple[dict[str, float], Callable[[Sequence[Place]], Any]]:
-    """NLL in nats per byte of held-out stories, and a function: heads -> relative rises."""
+    """NLL in nats per byte of held-out stories, and a function: heads -> relative ΔNLL."""
     model, tokenizer = read(folder)
     texts = {x: grammar.documents(x, DOCUMENTS, seed=SEED) for x in LANGUAGES}
     n_bytes = {x: sum(len(text.encode("utf-8")) for text in texts[x]) for x in LANGUAGES}
@@ -193,9 +193,9 @@ def prove(folder: Path, name: str, *, recipe: str, made: str) -> list[str]:
         }
         if name == "demo":
             if own < OWN_AT_LEAST:
-                failed.append(f"{language}: own rise {own:.3f} is below {OWN_AT_LEAST}")
+                failed.append(f"{language}: own ΔNLL {own:.3f} is below {OWN_AT_LEAST}")
             if ratio < RATIO_AT_LEAST:
-                failed.append(f"{language}: own rise is {ratio:.1f} times another's")
+                failed.append(f"{language}: own ΔNLL is {ratio:.1f} times another's")
             if abs(off[worst]) > OTHER_AT_MOST:
                 failed.append(f"{language}: heads off change {worst} by {off[worst]:.4f}")
     result: dict[str, Any] = {

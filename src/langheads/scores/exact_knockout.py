@@ -154,7 +154,7 @@ def knockout(
 class _Measured:
     """One language: ΔNLL and NLL, nats, and effects a unit of size.
 
-    Documents that were not run have rise NaN and `sampled` 0.
+    Documents that were not run have `rise` NaN and `sampled` 0.
     """
 
     rise: Float[np.ndarray, "baseline doc heads"]
