@@ -14,8 +14,6 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 
-import tests.faster
-
 # jaxtyping asks for it by name, as an attribute of `tests` (pyproject.toml).
 import tests.typecheck  # noqa: F401
 from tests.made_once import made_once  # noqa: F401
@@ -32,9 +30,11 @@ def pytest_collection_finish():
     gc.enable()
 
 
-# Where tests are collected: the process that only hands them out to others needs no torch.
+# Where tests were collected: the process that only hands them out to others needs no torch.
 def pytest_collection_modifyitems():
     import torch
+
+    import tests.faster  # noqa: F401
 
     # Of models this small threads cost more than they give, many times more on a busy machine.
     torch.set_num_threads(1)

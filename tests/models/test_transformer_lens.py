@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import pytest
 import torch
+from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.generalized_components import AttentionBridge
 
@@ -29,6 +30,16 @@ def model(zoo):
 def test_the_bounds_allow_what_is_installed():
     major, minor, *_ = (int(part) for part in version("transformer-lens").split(".")[:2])
     assert (4, 3) <= (major, minor) < (5, 0), f"{RELEASES} is outside >=4.3,<5 of pyproject.toml"
+
+
+def test_tests_find_the_hook_points_that_users_find(model, zoo, monkeypatch):
+    """`tests.faster` keeps TransformerLens from looking for some within others."""
+    monkeypatch.delattr(HookPoint, "__dir__")
+    points = [
+        [(name, of.name) for name, of in found.hook_dict.items()]
+        for found in (model, zoo.fresh("llama-gqa"))
+    ]
+    assert points[0] == points[1]
 
 
 @pytest.mark.parametrize(
