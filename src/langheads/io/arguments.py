@@ -36,6 +36,13 @@ def check_seed(seed: Any) -> int:
     return found
 
 
+def check_least(least: int, number: int | None, what: str) -> None:
+    """Refuse (`InputError`) fewer of something; None stands for all."""
+    if number is not None and number < least:
+        are = "is" if least == 1 else "are"
+        raise InputError(f"{number} {what} asked for; at least {least} {are} needed")
+
+
 def check_gate(value: Any, what: str = "the gate") -> float:
     """The number, if gates, which are float32, can hold it; `what` is its name in the message."""
     try:

@@ -32,8 +32,7 @@ from langheads import stats
 from langheads.heads import HeadSet
 from langheads.heads.given import ByLanguage, Named
 from langheads.io import measures
-from langheads.io.arguments import BASELINES, asked_names
-from langheads.io.errors import InputError
+from langheads.io.arguments import BASELINES, asked_names, check_least
 from langheads.io.parts import together
 from langheads.io.progress import progress_bar
 from langheads.io.results import provenance
@@ -99,9 +98,8 @@ def knockout_task(
         >>> effect = knockout_task(model, "questions/", heads=["L1H3"], docs=4)
     """
     measures = asked_names("measure", measure, MEASURES)
-    for number, what in ((max_new_tokens, "new tokens"), (docs, "questions")):
-        if number is not None and number < 1:
-            raise InputError(f"{number} {what} asked for; at least 1 is needed")
+    check_least(1, max_new_tokens, "new tokens")
+    check_least(1, docs, "questions")
     baselines = asked_names("baseline", baseline, BASELINES)
     how: dict[str, Any] = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
     how["template"] = check_template(template)

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from langheads.io.arguments import MAX_NAME, asked_languages, check_seed
+from langheads.io.arguments import MAX_NAME, asked_languages, check_least, check_seed
 from langheads.io.errors import InputError
 from langheads.text.aligned import IN_PYTHON, has_words, in_one_place, seem_aligned
 from langheads.text.readers import DataSet, Keyed, given_texts, languages_in, read_folder, read_hub
@@ -89,8 +89,7 @@ class Corpus:
         return self._cut(docs, slice(-docs if docs else None, None))
 
     def _cut(self, docs: int | None, part: slice) -> dict[str, tuple[str, ...]]:
-        if docs is not None and docs < 1:
-            raise InputError(f"{docs} documents asked for; at least 1 is needed")
+        check_least(1, docs, "documents")
         return {language: texts[part] for language, texts in self.texts.items()}
 
     def cutoffs(self, docs: int | None) -> dict[str, str]:

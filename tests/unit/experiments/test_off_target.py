@@ -341,7 +341,7 @@ def test_saved_and_read(found, tmp_path):
         ({"conditions": ["rival off"]}, "condition rival off asked for; allowed are none; own"),
         ({"prompts": {}}, "no prompts"),
         ({"n_controls": 0}, "fewer than 1 control"),
-        ({"n_resamples": 0}, "0 resamples of the bootstrap asked for; at least 1 needed"),
+        ({"n_resamples": 0}, "0 resamples asked for; at least 1 is needed"),
         ({"prompts": {"fr": ["a"]}}, "language fr is wanted"),
         ({"texts": None}, "steering needs texts of zh, hi, en .* found none"),
         ({"suspect": "de"}, "language de is wanted"),

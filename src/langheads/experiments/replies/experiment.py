@@ -19,6 +19,7 @@ from langheads.experiments.replies.plan import NamedIntervention
 from langheads.heads import LanguageHeads, as_language_heads, heads_of
 from langheads.heads.given import ByLanguage
 from langheads.heads.mask import HeadMask
+from langheads.io.arguments import check_least
 from langheads.io.errors import InputError
 from langheads.io.parts import together
 from langheads.io.results import provenance
@@ -204,8 +205,7 @@ def check_replies(
     detector_model: str | Path | None = None,
 ) -> None:
     """Refuse arguments that `generate_replies` would refuse, before a model is loaded."""
-    if docs < 1:
-        raise InputError(f"{docs} documents asked for; at least 1 a language is needed (--docs)")
+    check_least(1, docs, "documents")
     if heads is not None:
         heads = as_language_heads(heads)
     requests = read_requests(prompts)

@@ -53,7 +53,7 @@ from langheads.experiments.replies.off_target_summary import Outcome, summary
 from langheads.experiments.replies.plan import Intervention, mean_z_by_language
 from langheads.heads import HeadSet, LanguageHeads
 from langheads.heads.given import ByLanguage
-from langheads.io.arguments import check_seed
+from langheads.io.arguments import check_least, check_seed
 from langheads.io.errors import InputError
 from langheads.io.measures import TWINS
 from langheads.io.parts import together
@@ -222,8 +222,7 @@ def _checked(
         )
     if not prompts or not all(prompts.values()) or n_controls < 1:
         raise InputError("no prompts, or none for one of the languages, or fewer than 1 control")
-    if n_resamples < 1:
-        raise InputError(f"{n_resamples} resamples of the bootstrap asked for; at least 1 needed")
+    check_least(1, n_resamples, "resamples")
     return chosen
 
 

@@ -34,7 +34,7 @@ from langheads.experiments.replies.generate import Reply, generate
 from langheads.experiments.replies.judge import reply_nll
 from langheads.experiments.softmask.training import answer_losses
 from langheads.heads.mask import HeadMask, baseline_digest
-from langheads.io.arguments import MAX_RESAMPLES
+from langheads.io.arguments import MAX_RESAMPLES, check_least
 from langheads.io.errors import InputError
 from langheads.io.measures import UNTOUCHED
 from langheads.io.parts import together
@@ -82,13 +82,10 @@ def plan_questions(
     model: TransformerBridge, questions: Source, gates: Gates | Mapping[str, Gates] | None, how: How
 ) -> Asked:
     """The questions and gates of `langheads.evaluate_qa`; refuses unusable ones."""
-    if how.docs is not None and how.docs < 1:
-        raise InputError(f"{how.docs} questions asked for; at least 1 is needed")
-    if how.max_new_tokens < 1 or not 1 <= how.n_resamples <= MAX_RESAMPLES:
-        raise InputError(
-            f"{how.max_new_tokens} new tokens and {how.n_resamples} resamples asked for; at least "
-            f"1 of each, and at most {MAX_RESAMPLES} resamples"
-        )
+    check_least(1, how.docs, "questions")
+    check_least(1, how.max_new_tokens, "new tokens")
+    if not 1 <= how.n_resamples <= MAX_RESAMPLES:
+        raise InputError(f"{how.n_resamples} resamples asked for; allowed are 1 to {MAX_RESAMPLES}")
     named: dict[Any, Any] = {} if gates is None else {"mask": gates}
     if isinstance(gates, Mapping) and not any(isinstance(of, Real) for of in gates.values()):
         # By name, not head -> gate.

@@ -27,7 +27,7 @@ from langheads.experiments.softmask.summarise import summary, training_losses, v
 from langheads.heads import HeadSet
 from langheads.heads.given import Named
 from langheads.heads.mask import HeadMask
-from langheads.io.arguments import check_seed
+from langheads.io.arguments import check_least, check_seed
 from langheads.io.cost import spent
 from langheads.io.errors import InputError
 from langheads.io.sources import made_from
@@ -224,8 +224,7 @@ def _beside_random(found: xr.Dataset, heads: HeadSet, **attrs: Any) -> xr.Datase
 
 def _named(random: list[Any], heads: HeadSet, n_controls: int) -> dict[str, Any]:
     """Random heads by name; at least one set is needed."""
-    if n_controls < 1:
-        raise InputError(f"{n_controls} controls asked for; at least 1 random head set is needed")
+    check_least(1, n_controls, "controls")
     if not random:
         raise InputError(
             f"{heads} are all heads of their layers, so there are no random heads beside them; "

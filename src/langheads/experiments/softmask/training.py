@@ -17,6 +17,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.heads import HeadSet
+from langheads.io.arguments import check_least
 from langheads.io.errors import InputError, NonFiniteError
 from langheads.io.estimate import estimating
 from langheads.io.progress import progress_bar
@@ -97,11 +98,8 @@ class Training:
     batch_tokens: int | str
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise InputError(
-                f"{self.epochs} epochs of steps of {self.batch_size} questions asked for; at least "
-                "1 of each"
-            )
+        check_least(1, self.epochs, "epochs")
+        check_least(1, self.batch_size, "questions a step")
         if not (0 < self.learning_rate <= 1 and 0 <= self.weight_decay <= 1):
             raise InputError(
                 f"learning rate {self.learning_rate} and weight decay {self.weight_decay} asked "

@@ -34,7 +34,7 @@ from langheads.experiments.published import published
 from langheads.experiments.specificity.summarise import Plan, specificity
 from langheads.heads import GENERAL, HeadSet, LanguageHeads
 from langheads.heads.given import ByLanguage
-from langheads.io.arguments import BASELINES, asked_names
+from langheads.io.arguments import BASELINES, asked_names, check_least
 from langheads.io.errors import InputError, logger
 from langheads.io.results import provenance, with_rounding
 from langheads.model import (
@@ -109,10 +109,7 @@ def ablate(
     block that a head is off in.
     """
     baselines = asked_names("baseline", baseline, BASELINES)
-    if n_controls < 2 or (docs is not None and docs < 1):
-        raise InputError(
-            f"{n_controls} controls and {docs} documents asked for; at least 2 and 1 are needed"
-        )
+    check_least(2, n_controls, "controls")
     described = describe(model)
     heads = require_heads_of(model, heads)
     proof = held_out(

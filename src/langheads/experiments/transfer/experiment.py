@@ -40,6 +40,7 @@ from langheads.experiments.transfer.run import Reading, Run
 from langheads.experiments.transfer.summarise import summary
 from langheads.heads import LanguageHeads
 from langheads.heads.given import ByLanguage
+from langheads.io.arguments import asked_names, check_least
 from langheads.io.errors import InputError
 from langheads.io.parts import together
 from langheads.io.progress import progress_bar
@@ -116,7 +117,11 @@ def transfer(
     """
     settings = planning.settings_of(gates_enhance, gates_weaken)
     orders = list(dict.fromkeys(orders))
-    planning.check_sizes(n_controls, n_occupations, limit, max_new_tokens, orders)
+    check_least(2, n_controls, "controls")
+    check_least(2, n_occupations, "occupations")
+    check_least(2, limit, "prompts")
+    check_least(1, max_new_tokens, "new tokens")
+    asked_names("order", orders, planning.ORDERS)
     described = describe(model)
     heads = require_heads_of(model, heads)
     known, source = planning.known_templates(model, templates)

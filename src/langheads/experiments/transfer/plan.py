@@ -14,7 +14,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from langheads.experiments.matched_heads import controls_by_row
 from langheads.heads import HeadSet, LanguageHeads
-from langheads.io.arguments import asked_languages, asked_name, asked_names, check_gate
+from langheads.io.arguments import asked_languages, asked_name, check_gate
 from langheads.io.errors import InputError, logger
 from langheads.model import EMBEDDED, check_tokens
 from langheads.text.knowledge_conflict import ConflictTokens, conflict_tokens, knowledge_conflicts
@@ -114,19 +114,6 @@ def settings_of(enhance: Sequence[float], weaken: Sequence[float]) -> list[Setti
                 f"{setting}; give gates that differ in their first six digits"
             )
     return settings
-
-
-def check_sizes(
-    n_controls: int, n_occupations: int, limit: int | None, new: int, orders: Sequence[str]
-) -> None:
-    """Refuse numbers that are too small."""
-    few = n_controls < 2 or n_occupations < 2 or (limit is not None and limit < 2)
-    if few or new < 1:
-        raise InputError(
-            f"{n_controls} controls, {n_occupations} occupations, limit {limit} and "
-            f"{new} new tokens asked for; at least 2, 2, 2 and 1 are needed"
-        )
-    asked_names("order", orders, ORDERS)
 
 
 def known_templates(
