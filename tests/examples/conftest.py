@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import pytest
 
@@ -35,10 +36,8 @@ def example_model():
     return langheads.load("demo", device="cpu")
 
 
-@pytest.fixture(scope="session")
-def example_folder(example_model, tmp_path_factory):
+def make_examples(model, folder):
     """Texts and questions in the words of the embedded model, and a small run."""
-    folder = tmp_path_factory.mktemp("examples")
     for language in LANGUAGES:
         texts = [{"text": text[:60]} for text in grammar.documents(language, 24)]
         write_lines(folder / "texts" / f"{language}.jsonl", texts)
@@ -48,12 +47,16 @@ def example_folder(example_model, tmp_path_factory):
     write_lines(folder / "prompts.jsonl", [choice])
     run = folder / "run"
     run.mkdir()
-    scores = langheads.score(example_model, folder / "texts", docs=8)
+    scores = langheads.score(model, folder / "texts", docs=8)
     langheads.save(scores, run / "scores.nc")
     langheads.select(scores, quantile=0.9, share=0.05).save(run / "heads.json")
-    exact = langheads.knockout(example_model, folder / "texts", heads=["L1H3", "L2H0"], docs=4)
+    exact = langheads.knockout(model, folder / "texts", heads=["L1H3", "L2H0"], docs=4)
     langheads.save(exact, run / "knockout.nc")
-    return folder
+
+
+@pytest.fixture(scope="session")
+def example_folder(example_model, made_once):
+    return made_once("examples", partial(make_examples, example_model))
 
 
 @pytest.fixture
@@ -71,4 +74,5 @@ def example_names(example_model, example_folder):
 @pytest.fixture
 def in_example_folder(example_folder, tmp_path, monkeypatch):
     """Work in a folder of one's own that has what the example folder has."""
-    monkeypatch.chdir(shutil.copytree(example_folder, tmp_path / "work"))
+    work = shutil.copytree(example_folder, tmp_path / "work", copy_function=shutil.copyfile)
+    monkeypatch.chdir(work)
