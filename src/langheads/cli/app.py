@@ -82,8 +82,7 @@ def _command(verb: str, function: Function) -> Callable[..., None]:
         on_ray = "on" in asked and not asked.get("dry_run")
         (run_on_ray if on_ray else carry_out)(verb, asked)
 
-    more = PARTS_OPTIONS if verb in IN_PARTS else (DRY_RUN,) if runs_a_model(function) else ()
-    parameters = [*_parameters(verb, function), *more]
+    parameters = [*_parameters(verb, function)]
     # typer reads the signature and the annotations of what it is given.
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -111,6 +110,7 @@ def _parameters(verb: str, function: Function) -> Iterator[inspect.Parameter]:
     options.append(_CSV)
     yield from map(_option, sorted(options, key=lambda p: not p.required))
     yield from map(_option, loading[1:])
+    yield from PARTS_OPTIONS if verb in IN_PARTS else (DRY_RUN,) if runs_a_model(function) else ()
 
 
 def _option(parameter: Parameter) -> inspect.Parameter:
@@ -158,7 +158,12 @@ def merge(
     given = parse(dict[str, Any], read_json(path), path)
     if (verb := given.pop("verb", None)) not in IN_PARTS:
         raise InputError(f"{path}: verb is {verb!r:.60}, expected one of {', '.join(IN_PARTS)}")
+    given |= {"out": out}
+    expected = {p.name: p for p in _parameters(verb, read_function(VERBS[verb]))}
+    for name, parameter in expected.items():
+        if name in given or parameter.default is parameter.empty:
+            parse(parameter.annotation, given.get(name), f"{path}: {name}")
     # Code of others is run, and a cluster is used, only where that was asked for here.
     given = {name: value for name, value in given.items() if name not in _NOT_MERGED}
     given |= {"trust_remote_code": True} if trust_remote_code else {}
-    carry_out(verb, given | {"out": out, "merge": True})
+    carry_out(verb, given | {"merge": True})

@@ -321,11 +321,11 @@ def test_what_a_shard_was_given_is_no_more_than_that(verb, tmp_path, monkeypatch
     assert verb("merge", out) == (0, f"{out} is there, and no shard waits\n", "")
     out.unlink()
     path.parent.mkdir()
-    told = {"verb": "score", "model": "m", "docs": 4, "out": "/etc/x"}
+    told = {"verb": "score", "model": "m", "text": "t", "docs": "4", "out": "/etc/x"}
     told |= {"trust_remote_code": True, "on": "ray"}
     path.write_text(json.dumps(told))
     assert verb("merge", out) == (0, "", "")
-    asked = {"model": "m", "docs": 4, "out": str(out), "merge": True}
+    asked = {"model": "m", "text": "t", "docs": "4", "out": str(out), "merge": True}
     assert verb("merge", out, "--trust-remote-code") == (0, "", "")
     assert carried == [("score", asked), ("score", asked | {"trust_remote_code": True})]
     path.write_text(json.dumps(told | {"verb": "prune"}))
@@ -334,6 +334,16 @@ def test_what_a_shard_was_given_is_no_more_than_that(verb, tmp_path, monkeypatch
     )
     path.write_text("[1]")
     assert verb("merge", out)[2] == f"error: {path}: it is [1], expected keys and values\n"
+    for key, wrong, why in (
+        ("model", None, "model: it is None, expected a text"),
+        ("text", 7, "text: it is 7, expected a text"),
+        ("docs", 4, "docs: it is 4, expected a text"),
+        ("languages", 3, "languages: it is 3, expected a text"),
+        ("bos", "no", "bos: it is 'no', expected true or false"),
+    ):
+        path.write_text(json.dumps({"verb": "score", "model": "m", "text": "t", key: wrong}))
+        assert verb("merge", out)[2] == f"error: {path}: {why}\n"
+    assert len(carried) == 2
 
 
 @pytest.mark.parametrize(
