@@ -24,7 +24,7 @@ test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "slow or not slow"
 
 # In a fresh clone, beside the linters: each worker would compile all tests for itself.
-tests/__pycache__: $(VENV)/.installed
+tests/__pycache__: | $(VENV)/.installed
 	-$(BIN)/python -m pytest --collect-only -q > /dev/null
 
 # Ratios and peaks of memory beside plain loops, in bench.md: some 20 minutes and 5 GB. Best alone.

@@ -136,6 +136,11 @@ def test_the_mean_of_z_collects_no_gradient(zoo):
     assert not mean_z(model, tokens_of(model)[:1]).requires_grad
 
 
+def test_there_is_no_mean_of_nothing(zoo):
+    with pytest.raises(InputError, match=r"^a mean of z of no documents asked for; give at least"):
+        mean_z(zoo.bridge("llama-gqa"), [])
+
+
 def test_baseline_of_a_half_open_gate_is_mixed_in(zoo):
     model = zoo.bridge("llama-gqa")
     documents = tokens_of(model)

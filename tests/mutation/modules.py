@@ -121,14 +121,14 @@ BY_HAND = [
     ),
     (
         "model/fused_attention.py",
-        "if (nll - eager_nll).abs().max() > ",
-        "if 0 * (nll - eager_nll).abs().max() > ",
+        "off = (nll - eager_nll).abs().max() > ",
+        "off = 0 * (nll - eager_nll).abs().max() > ",
         f"{_FUSED}losses_and_the_gradients_of_each_layer_must_agree",
     ),
     (
-        "experiments/replies/judge.py",
-        "for token in reply.tokens if token not in ends",
-        "for token in reply.tokens",
+        "text/degeneration.py",
+        "for token in tokens if token not in ends",
+        "for token in tokens",
         "tests/unit/experiments/test_replies.py::test_end_tokens_are_not_counted_as_repetition",
     ),
     (

@@ -108,12 +108,13 @@ def _run_in_parts(
 
     folder = parts_folder(out)
     fresh = bool(given.get("fresh"))
-    how: dict[str, Any] = {"shard": shard, "fresh": fresh, "keep": bool(given.get("keep_parts"))}
+    keep = bool(given.get("keep_parts")) or (not fresh and (folder / KEPT).exists())
+    how: dict[str, Any] = {"shard": shard, "fresh": fresh, "keep": keep}
 
     def done() -> bool:
         if fresh or not _made_by(command_hash(settings), Path(out)):
             return False
-        if not (how["keep"] or (folder / KEPT).exists()):
+        if not keep:
             # It was killed after it had written its result.
             with suppress(InputError), kept_in_parts(folder, settings) as left:
                 left.remove()
@@ -127,8 +128,6 @@ def _run_in_parts(
         return
     try:
         in_parts(work, folder, settings, save=finish, make=not given.get("merge"), **how)
-        if how["keep"] and folder.is_dir():
-            (folder / KEPT).touch()
     except Waiting as waiting:
         # Meanwhile another shard may have been the last.
         if done():
@@ -141,6 +140,10 @@ def _run_in_parts(
             with suppress(InputError):
                 write_text_atomically(folder / COMMAND, json.dumps(given))
         raise
+    finally:
+        if keep and folder.is_dir():
+            with suppress(OSError):
+                (folder / KEPT).touch()
 
 
 def _tell_estimate(work: partial[Any], shard: tuple[int, int] | None) -> tuple[float, float]:

@@ -122,6 +122,10 @@ class LanguageHeads(Saved):
     # Iterates over the languages of `specific`; indexing by number raises.
     __iter__ = None
 
+    def __post_init__(self) -> None:
+        if GENERAL in self.specific:
+            raise InputError(f"a language cannot be named {GENERAL}: so are the general heads")
+
     @property
     def shape(self) -> tuple[int, int]:
         """(layers, heads a layer)."""

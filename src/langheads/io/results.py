@@ -78,9 +78,10 @@ def with_rounding(dataset: xr.Dataset) -> xr.Dataset:
 
 def rounding_words(dataset: xr.Dataset) -> str:
     """A sentence on effects that are lost in rounding; empty where none are."""
-    scores = json.loads(dataset.attrs.get("forward_equivalents", "{}"))
-    known = ("delta_nats_per_token", "delta_nats_per_byte", *(x.replace("-", "_") for x in scores))
     nats = dataset.filter_by_attrs(units=lambda units: str(units).startswith("nats per "))
+    # A score that was asked for has a standard error beside it.
+    scores = (str(name) for name in nats if f"{name}_se" in nats)
+    known = ("delta_nats_per_token", "delta_nats_per_byte", "lahis", *scores)
     name = next((name for name in known if name in nats), None)
     if name is None or not {"rounding", "tokens", "bytes"} <= set(dataset):
         return ""

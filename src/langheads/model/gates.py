@@ -203,6 +203,9 @@ def mean_z(
         torch.Size([4, 12, 16])
     """
 
+    if not tokens:
+        raise InputError("a mean of z of no documents asked for; give at least one")
+
     def mean(some: list[int]) -> Tensor:
         return _mean_z(model, [tokens[i] for i in some], batch_tokens)
 

@@ -67,7 +67,7 @@ def described_before(model: TransformerBridge) -> dict[str, str]:
     if weights != (now := weights_in_memory(model)):
         read = _read(model)
         _HASHED[model] = read, now
-    # The tokenizer's settings may change without the weights.
+    # The configuration may change without the weights.
     config = {"config_hash": _config_hash(model.original_model.config)}
     return {**read, **config, **_as_used(model)}
 

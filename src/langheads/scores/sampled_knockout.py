@@ -21,10 +21,11 @@ language. The variance of the plane at that point is from squared residuals over
 
     mean of x^4 over all / mean of x^4 over the n     where that is above 1
 
-since residuals of first order are of second order, and grow with the gate's Fisher information x^2
-(log standard deviation of residuals on log x^2, over heads: slope .7 to 1, correlation .91 to .98):
-a draw that missed the large documents has residuals that are too small. Where it missed nearly all
-of them there is no error and no interval. The quantile is that of t with n - 3 degrees of freedom.
+since what a first-order estimate leaves is of second order, and grows with the gate's Fisher
+information x^2 (log standard deviation of residuals on log x^2, over heads: slope .7 to 1,
+correlation .91 to .98): a draw that missed the large documents has residuals that are too small.
+Where it missed nearly all of them there is no error and no interval. The quantile is that of t with
+n - 3 degrees of freedom.
 
 Standard error (``_se``): as in exact knock-out, of documents as a sample of the language, with
 residuals in place of documents that were not run, and the variance above.

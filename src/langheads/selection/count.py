@@ -135,10 +135,10 @@ def _values(scores: xr.Dataset, score: str) -> dict[str, np.ndarray]:
         raise InputError(
             f"expected a scores file, found {scores.attrs.get('kind', 'something else')}"
         )
-    name = score.replace("-", "_")
     maps = [str(v) for v in scores.data_vars if scores[v].dims == ("language", "layer", "head")]
     available = [v for v in maps if not v.endswith("_se")]
-    asked_name("score", name, available, "the file has")
+    if (name := score.replace("-", "_")) not in available:
+        asked_name("score", score, available, "the file has")
     values = {str(x): scores[name].sel(language=x).values for x in scores.language.values}
     for language, of in values.items():
         # One NaN would make a quantile NaN, and nothing is above it.

@@ -38,8 +38,7 @@ class Corpus:
         source: where they came from, for provenance.
         seed: the seed of the order.
         aligned: whether the n-th documents of all languages say the same; None where `read_texts`
-        has
-            not found out yet.
+            has not found out yet.
         given: the documents as they were read, for another order.
     """
 

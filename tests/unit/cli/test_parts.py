@@ -1,5 +1,6 @@
 """Verbs that are stopped and given again, and shared by shards, as tests/unit/io/test_shards.py."""
 
+import errno
 import gc
 import json
 import os
@@ -8,6 +9,7 @@ import resource
 import shutil
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -130,8 +132,21 @@ def test_parts_that_were_asked_to_stay_do_until_it_is_made_afresh(score, tmp_pat
     said = f"{tmp_path / 's.nc'} is there, made by this same command; --fresh makes it again\n"
     assert score("s.nc")[:2] == (0, said)
     assert sorted(os.listdir(tmp_path / "s.nc.parts")) == kept
+    # Also where the result is made again, by a command that does not ask for it.
+    (tmp_path / "s.nc").unlink()
+    assert score("s.nc")[0] == 0
+    assert sorted(os.listdir(tmp_path / "s.nc.parts")) == kept
     assert score("s.nc", "--fresh")[0] == 0
     assert os.listdir(tmp_path) == ["s.nc"]
+
+
+def test_a_result_is_not_lost_where_a_full_disk_takes_no_mark(score, tmp_path, monkeypatch):
+    def full(self, *_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", full)
+    assert score("s.nc", "--keep-parts")[0] == 0
+    assert langheads.load_result(tmp_path / "s.nc").sizes["language"] > 0
 
 
 def test_a_shard_waits_also_where_it_cannot_leave_what_it_was_given(tiny, tmp_path, monkeypatch):
@@ -299,7 +314,8 @@ def test_shards_write_the_result_together_or_it_is_merged(score, verb, tmp_path,
     monkeypatch.setattr(gradient, "document_nll", None)
     assert verb("merge", out)[:2] == (0, f"{out}\n")
     assert values(out) == values(tmp_path / "all.nc")
-    assert sorted(os.listdir(tmp_path)) == ["all.nc", "s.nc"]
+    # A shard has asked for it.
+    assert len(list(folder.glob("*.part"))) == len(made) + missing
     # A table is written from what is there, whatever was in its place.
     table = tmp_path / "s.csv"
     table.write_text("older")

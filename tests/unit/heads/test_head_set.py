@@ -229,6 +229,10 @@ def test_the_file_has_the_promised_form(tmp_path):
     ("change", "message"),
     [
         ({"format": 2}, "not a head set of format 1"),
+        (
+            {"specific": {"general": [[0, 1]]}},
+            "h.json is not a head set: a language cannot be named general: so are the general",
+        ),
         ({"general": [[4, 0]]}, "h.json is not a head set: head L4H0 asked for"),
         ({"specific": {"zh": [[0, 99]]}}, "h.json is not a head set: head L0H99 asked for"),
         ({"specific": {"zh": [3]}}, "is not a head set"),

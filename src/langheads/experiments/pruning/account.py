@@ -77,7 +77,9 @@ class Pruning(Saved):
     @classmethod
     def of(cls, given: Any, path: str | Path = "pruned.json") -> Pruning:
         """From the content of the file."""
-        return replace(super().of(given, path), account={"provenance": {}, **given})
+        return replace(
+            super().of(given, path), account={**given, "provenance": given.get("provenance", {})}
+        )
 
     def _document(self) -> dict[str, Any]:
         return {**self.account}

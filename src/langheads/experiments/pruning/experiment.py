@@ -159,7 +159,7 @@ def _costs(
     # All different; fewer where there are not so many.
     random = removed.matched_sets(n_controls, np.random.default_rng(proof.corpus.seed))
     off = [(some, None) for some in random]
-    before = losses_by_language(model, proof.documents, off, batch_tokens, desc="random heads")
+    before = losses_by_language(model, proof.documents, off, batch_tokens, desc="prune")
     pruned = losses_by_language(after, proof.documents, [], batch_tokens, desc="prune")
     found = {
         language: _loss(before[language], pruned[language][:, 0], of.n_bytes)

@@ -164,8 +164,6 @@ def _plan(
             f"the head set is for {', '.join(heads.specific) or 'no language'}, the texts are in "
             f"{', '.join(corpus.languages)}; no language is in both"
         )
-    if GENERAL in rows:
-        raise InputError(f"a language cannot be named {GENERAL}: that row is the general heads'")
     if not any(rows.values()):
         raise InputError(
             "no language has specific heads, so there is nothing to prove; select with a lower "

@@ -57,9 +57,9 @@ def _of_language(
     scores: xr.Dataset, score: str, language: str | None, shape: tuple[int, int]
 ) -> tuple[str, np.ndarray]:
     """The language and its scores ``[layer, head]``."""
-    name = score.replace("-", "_")
     usable = [v for v in scores if {"language", "layer", "head"} <= set(scores[v].dims)]
-    asked_name("score", name, usable, "the file has")
+    if (name := score.replace("-", "_")) not in usable:
+        asked_name("score", score, usable, "the file has")
     there = [str(x) for x in scores.language.values]
     if language is None and len(there) == 1:
         language = there[0]

@@ -42,7 +42,7 @@ def specificity_matrix(ablation: xr.Dataset, baseline: str = "zero") -> go.Figur
     Raises:
         InputError: another kind of dataset, or a baseline it does not have.
     """
-    style.check_kind(ablation, "ablation")
+    style.check_kind(ablation, "ablation", ["delta_nats_per_byte"])
     style.check_label(ablation, "baseline", baseline)
     at = _with_controls(ablation.sel(baseline=baseline))
     rows, columns = names(at, "heads_of"), names(at, "text_of")
