@@ -734,14 +734,18 @@ def test_what_stops_in_the_middle_leaves_nothing(verb, tiny_folder, out, tmp_pat
         while not re.search(r"^score: [1-9]\d* of 800 doc, ", seen, re.MULTILINE):
             seen += process.stderr.read(1)
             assert process.poll() is None, seen
+        # A part is some batches, and is written after they are told.
+        while not any((out / f"{name}.nc.parts").glob("*.part")):
+            assert process.poll() is None, seen
+            time.sleep(0.01)
         process.send_signal(signals[name])
         errors[name] = seen + process.communicate(timeout=60)[1]
     for name, code in (("interrupted", 130), ("terminated", 143)):
         assert stopped[name].returncode == code
         # What was read ahead of a line is lost to `communicate`.
         assert re.search(
-            rf"error: {name}; nothing half-written was left; \d+ finished parts are kept in "
-            r"\S+\.nc\.parts; give the same command again to go on\n$",
+            rf"error: {name}; nothing half-written was left; (1 finished part is|\d+ finished "
+            r"parts are) kept in \S+\.nc\.parts; give the same command again to go on\n$",
             errors[name],
         )
         assert "Traceback" not in errors[name]
