@@ -61,7 +61,7 @@ def languages_in(
     if missing or not wanted:
         raise InputError(
             f"no {what} for language {', '.join(missing) or 'any'} in {where}; found "
-            f"{', '.join(there) or 'none'}"
+            f"{', '.join(there) or 'no <language>.jsonl'}"
         )
     return wanted
 
