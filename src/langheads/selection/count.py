@@ -138,7 +138,7 @@ def _values(scores: xr.Dataset, score: str) -> dict[str, np.ndarray]:
     maps = [str(v) for v in scores.data_vars if scores[v].dims == ("language", "layer", "head")]
     available = [v for v in maps if not v.endswith("_se")]
     if (name := score.replace("-", "_")) not in available:
-        asked_name("score", score, available, "the file has")
+        name = asked_name("score", score, available, "the file has")
     values = {str(x): scores[name].sel(language=x).values for x in scores.language.values}
     for language, of in values.items():
         # One NaN would make a quantile NaN, and nothing is above it.

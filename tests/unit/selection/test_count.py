@@ -190,3 +190,8 @@ def test_the_top_of_the_raw_score_has_general_heads():
     }
     assert not heads.general
     assert heads.rule == {"name": "top", "score": "lahis", "share": 0.2, "n": 2}
+
+
+def test_a_score_of_another_tool_may_have_a_hyphen():
+    of = {"my-own": list(SCORES.values())}
+    assert select(dataset(**of), score="my-own").specific == select(dataset()).specific

@@ -59,7 +59,7 @@ def _of_language(
     """The language and its scores ``[layer, head]``."""
     usable = [v for v in scores if {"language", "layer", "head"} <= set(scores[v].dims)]
     if (name := score.replace("-", "_")) not in usable:
-        asked_name("score", score, usable, "the file has")
+        name = asked_name("score", score, usable, "the file has")
     there = [str(x) for x in scores.language.values]
     if language is None and len(there) == 1:
         language = there[0]
